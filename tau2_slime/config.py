@@ -1,0 +1,189 @@
+"""One typed configuration and one precedence rule.
+
+``sample.metadata`` (a dataset's ``metadata_overrides`` included) beats ``TAU2_*`` environment variables, which beat the
+``tau2:`` mapping of slime's ``--custom-config-path`` YAML, which beats the defaults. Keys hold the *names* of environment
+variables, never secrets: slime uploads its arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tau2_slime.errors import ConfigError
+
+AgentType = Literal["llm", "solo", "gt"]
+
+
+class Tau2Config(BaseModel):
+    """Everything that one episode can be told. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domain: str = "retail"
+    """A domain that the installed τ² registers: airline, retail, telecom, mock, ..."""
+    task_split: str = "train"
+    """A split of that domain, as τ² names it."""
+    agent_type: AgentType = "llm"
+    """llm: τ²'s agent. solo: no user, a ticket instead. gt: the gold actions are in the prompt."""
+
+    user_model: str = "gpt-4o-mini"
+    """The user simulator: any litellm model, or ``scripted`` (plays the task's gold script; needs no network)."""
+    user_base_url: str | None = None
+    """The simulator's endpoint; unset: litellm's own for that provider (https://api.openai.com/v1 for OpenAI models)."""
+    user_api_key_var: str | None = None
+    """The NAME of the variable that holds the key; unset: OPENAI_API_KEY for OpenAI models, else litellm's own choice."""
+    user_args: dict[str, Any] = Field(default_factory=lambda: {"temperature": 0.0})
+    """Further litellm arguments, such as temperature, max_tokens, seed."""
+    user_model_rotation: tuple[str, ...] = ()
+    """Training only: sample i talks to ``models[i % n]``."""
+    user_timeout: float = Field(default=120.0, gt=0)
+    """Seconds for one call of the simulator."""
+    user_retries: int = Field(default=4, ge=0)
+    """Further tries after a failed or unusable reply, with exponential backoff."""
+    user_concurrency: int = Field(default=128, ge=1)
+    """Simulator calls in flight per endpoint and event loop."""
+
+    max_steps: int = Field(default=200, ge=1)
+    """τ²'s orchestrator steps; reaching it earns τ²'s 0."""
+    max_errors: int = Field(default=10, ge=1)
+    """Tool errors of agent and user together."""
+    max_turns: int = Field(default=30, ge=1)
+    """Messages of agent and user together; tool results are no turns."""
+
+    tool_call_parser: str = "auto"
+    """auto (from the chat template), hermes, qwen_xml, glm, or sglang:<name>."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the chat template, such as enable_thinking: false."""
+    stop_mismatch: Literal["replace", "end"] = "replace"
+    """A turn that ended with another stop token than the template's closer: replace that token, or end the episode."""
+    drift_rate: float = Field(default=0.02, ge=0, le=1)
+    """Share of episodes whose tokens are also compared with a full re-render (a metric, never a change)."""
+    request_timeout: float = Field(default=1800.0, gt=0)
+    """Seconds for one generate call."""
+    request_retries: int = Field(default=6, ge=0)
+    """Further tries of a generate call after what a retry can cure (connection, 429, 5xx, garbage)."""
+    allow_llm_judge: bool = False
+    """Play tasks whose reward τ² asks an LLM judge for."""
+    env_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Passed to τ²'s environment constructor (banking_knowledge: retrieval_variant)."""
+
+    @field_validator("user_model_rotation", mode="before")
+    @classmethod
+    def _split_models(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("user_base_url", "user_api_key_var", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return value or None
+
+    @field_validator("user_api_key_var")
+    @classmethod
+    def _a_name_not_a_key(cls, value: str | None) -> str | None:
+        if value is not None and (value.startswith(("sk-", "gsk_", "AIza")) or not value.replace("_", "a").isalnum()):
+            raise ValueError("give the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself")
+        return value
+
+    @classmethod
+    def resolve(
+        cls,
+        yaml_mapping: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Tau2Config:
+        """Merge the three sources over the defaults.
+
+        Raises:
+            ConfigError: an unknown key or a bad value, naming the key, where it came from and what is allowed.
+        """
+        values: dict[str, Any] = {}
+        source: dict[str, str] = {}
+
+        def take(key: str, value: Any, where: str) -> None:
+            values[key], source[key] = value, where
+
+        for key, value in _from_yaml(yaml_mapping).items():
+            take(key, value, f"'tau2.{key}' of the custom config")
+        for key, (name, value) in _from_environ(os.environ if environ is None else environ).items():
+            take(key, value, f"environment variable {name}")
+        for key, value in _from_metadata(metadata or {}).items():
+            take(key, value, f"sample.metadata[{key!r}]")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0]) if first["loc"] else "?"
+            raise ConfigError(f"{source.get(key, key)} = {values.get(key)!r} is not valid: {first['msg']}") from error
+
+    def user_model_for(self, index: int | None, *, evaluation: bool) -> str:
+        """The simulator's model for a sample: rotation by ``index`` in training, `user_model` otherwise."""
+        if evaluation or not self.user_model_rotation:
+            return self.user_model
+        return self.user_model_rotation[(index or 0) % len(self.user_model_rotation)]
+
+
+# Keys of a data row that are no configuration; everything else that looks like a configuration key must be one.
+_ALIASES = {"split": "task_split"}
+# Variables that τ² itself or this package's scripts read.
+_FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
+
+
+def _unknown(key: str, where: str) -> ConfigError:
+    near = difflib.get_close_matches(key, Tau2Config.model_fields, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"{where}: unknown key {key!r}{hint} (allowed: {', '.join(Tau2Config.model_fields)})")
+
+
+def _from_yaml(mapping: Mapping[str, Any] | None) -> dict[str, Any]:
+    if mapping is None:
+        return {}
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"'tau2' of the custom config must be a mapping, not {type(mapping).__name__}")
+    for key in mapping:
+        if key not in Tau2Config.model_fields:
+            raise _unknown(str(key), "'tau2' of the custom config")
+    return dict(mapping)
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    found: dict[str, tuple[str, Any]] = {}
+    for name, value in environ.items():
+        if not name.startswith("TAU2_") or name in _FOREIGN_VARIABLES or value == "":
+            continue
+        key = name.removeprefix("TAU2_").lower()
+        if key not in Tau2Config.model_fields:
+            # A cluster may carry TAU2_ variables of others: only a near miss of a key of ours is a mistake.
+            if difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
+                raise _unknown(key, f"environment variable {name}")
+            continue
+        annotation = str(Tau2Config.model_fields[key].annotation)
+        if annotation.startswith("dict"):
+            try:
+                found[key] = (name, json.loads(value))
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"environment variable {name} must hold a JSON object: {error}") from error
+        else:
+            found[key] = (name, value)
+    return found
+
+
+def _from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in metadata.items():
+        name = _ALIASES.get(key, key)
+        if name in Tau2Config.model_fields:
+            if value is not None:
+                found[name] = value
+        elif difflib.get_close_matches(str(key), Tau2Config.model_fields, n=1, cutoff=0.85):
+            raise _unknown(str(key), "sample.metadata")
+    return found

@@ -1,0 +1,42 @@
+"""The typed errors of the package: each one says whose fault an episode's failure is.
+
+None of them ever leaves ``generate``; they end as the cause of an `InteractionResult`.
+"""
+
+from __future__ import annotations
+
+
+class Tau2SlimeError(Exception):
+    """Base class: a failure with a one-line cause that a user can act on."""
+
+
+class ConfigError(Tau2SlimeError, ValueError):
+    """A setting is wrong. The message names the key, where it came from and what is allowed."""
+
+
+class EngineError(Tau2SlimeError):
+    """The policy's server failed: infrastructure, never the agent's fault."""
+
+
+class EngineUnavailable(EngineError):
+    """No usable answer after every retry: refused connections, 429, 5xx, time-outs, garbage."""
+
+
+class EngineRejected(EngineError):
+    """The server refused the request itself (4xx): a retry cannot cure it."""
+
+
+class ContextOverflow(EngineRejected):
+    """The server says that the conversation no longer fits its context: a limit, not a fault."""
+
+
+class TokenTruthError(EngineError):
+    """The server's answer contradicts itself or the request (counts, ids, log-probs, last id)."""
+
+
+class UserSimulatorError(Tau2SlimeError):
+    """The user simulator gave no usable message after every retry: the user's fault."""
+
+
+class EpisodeAborted(Tau2SlimeError):
+    """slime asked to stop; the episode ends where it stands."""

@@ -1,0 +1,95 @@
+"""Work that must not run on the event loop, and values that are built once per process.
+
+slime drives episodes from more than one event loop (its rollout thread, the fully-async worker), so nothing here
+belongs to a loop: threads and `concurrent.futures.Future`s are shared, awaiting is done by the caller's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Few threads on purpose: the work is CPU-bound Python, and every thread that wants the GIL delays the loop.
+_pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tau2-slime")
+
+
+async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``fn`` in the package's own small thread pool and await it.
+
+    A cancelled caller stops waiting; a call that already runs finishes in its thread and is dropped.
+    """
+    return await asyncio.wrap_future(_pool.submit(fn, *args, **kwargs))
+
+
+class Once(Generic[T]):
+    """A process-wide cache whose values are built off the loop, once per key; everyone else awaits the first build.
+
+    A build that raised is not kept: the next caller tries again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[Hashable, Future[T]] = {}
+
+    async def get(self, key: Hashable, build: Callable[[], T]) -> T:
+        with self._lock:
+            future = self._values.get(key)
+            if future is None or (future.done() and future.exception() is not None):
+                future = self._values[key] = _pool.submit(build)
+        # shield: one cancelled episode must not cancel the build that others wait for
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+
+
+class PerLoop(Generic[T]):
+    """One value per running event loop (sessions, semaphores): asyncio objects must not cross loops."""
+
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build = build
+        self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = weakref.WeakKeyDictionary()
+
+    def get(self) -> T:
+        loop = asyncio.get_running_loop()
+        value = self._values.get(loop)
+        if value is None:
+            value = self._values[loop] = self._build()
+        return value
+
+    def pop(self) -> T | None:
+        return self._values.pop(asyncio.get_running_loop(), None)
+
+
+async def until_abort(work: Any, aborted: Callable[[], bool], *, grace: float = 0.0, poll: float = 0.1) -> Any:
+    """Await ``work`` but look at ``aborted()`` every ``poll`` seconds.
+
+    Once it says yes, ``work`` gets ``grace`` more seconds, then is cancelled. Returns the result of ``work``.
+
+    Raises:
+        EpisodeAborted: the abort came first.
+    """
+    from tau2_slime.errors import EpisodeAborted
+
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            if aborted():
+                await asyncio.wait({task}, timeout=grace)
+                if not task.done():
+                    raise EpisodeAborted("aborted while waiting")
+                break
+            await asyncio.wait({task}, timeout=poll)
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

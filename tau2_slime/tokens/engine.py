@@ -1,0 +1,196 @@
+"""Async client of sglang's native ``/generate``: token ids in, token ids and their log-probabilities out.
+
+One aiohttp session per running event loop, a sticky routing key per episode, retries only for what a retry can cure.
+Every reply is checked against the request before anyone sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tau2_slime.errors import ContextOverflow, EngineError, EngineRejected, EngineUnavailable, TokenTruthError
+from tau2_slime.offload import PerLoop, until_abort
+
+Finish = Literal["stop", "length", "abort"]
+
+RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+# What a retry waits for: a restarted worker, a router that notices a dead one.
+BACKOFF_FIRST, BACKOFF_MAX = 0.5, 15.0
+# An aborted generation answers within milliseconds; longer than this nobody waits for its partial output.
+ABORT_GRACE = 0.7
+
+
+@dataclass
+class Completion:
+    """What the server sampled in one call."""
+
+    ids: list[int]
+    """Sampled token ids, verbatim, the stop token included."""
+    log_probs: list[float]
+    """One natural-log probability per id, as the server returned it."""
+    finish: Finish
+    matched: int | str | None = None
+    """What the server stopped on, if it said."""
+    weight_version: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    """The reply's ``meta_info``, complete."""
+    retries: int = 0
+
+
+def _new_session() -> Any:
+    import aiohttp
+
+    # No limit: slime's own semaphore bounds the episodes. trust_env off: a cluster's proxy is not for its own router.
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), trust_env=False)
+
+
+_sessions: PerLoop[Any] = PerLoop(_new_session)
+
+
+async def close_session() -> None:
+    """Close this event loop's connection pool (stand-alone tools and tests; slime's loop lives as long as it does)."""
+    session = _sessions.pop()
+    if session is not None:
+        await session.close()
+
+
+class SglangEngine:
+    """``/generate`` of one router (or of one worker)."""
+
+    def __init__(self, url: str, *, timeout: float = 1800.0, retries: int = 6) -> None:
+        """``url``: ``http://host:port``; ``timeout``: seconds a call may take; ``retries``: further tries."""
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self.retries = retries
+
+    async def generate(
+        self,
+        input_ids: list[int],
+        sampling_params: dict[str, Any],
+        *,
+        routing_key: str,
+        aborted: Callable[[], bool] = lambda: False,
+        extra: dict[str, Any] | None = None,
+    ) -> Completion:
+        """Sample a continuation of ``input_ids``.
+
+        Returns a `Completion`, whose ``finish`` is ``abort`` if the server cut it short.
+
+        Raises:
+            ContextOverflow: the server says that the conversation is too long.
+            EngineRejected: another 4xx.
+            EngineUnavailable: no usable reply after every retry.
+            TokenTruthError: the reply contradicts the request or itself.
+            EpisodeAborted: ``aborted()`` became true and the server did not answer in time.
+        """
+        payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True, **(extra or {})}
+        failure: EngineError | None = None
+        for attempt in range(self.retries + 1):
+            if attempt:
+                delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
+                await until_abort(asyncio.sleep(delay), aborted)
+            try:
+                reply = await until_abort(self._post(payload, routing_key), aborted, grace=ABORT_GRACE)
+                completion = read_reply(reply, input_ids)
+            except EngineUnavailable as error:
+                failure = error
+                continue
+            completion.retries = attempt
+            return completion
+        raise EngineUnavailable(f"{failure} (gave up after {self.retries + 1} tries)") from failure
+
+    async def _post(self, payload: dict[str, Any], routing_key: str) -> Any:
+        import aiohttp
+
+        session = _sessions.get()
+        try:
+            async with session.post(
+                f"{self.url}/generate",
+                json=payload,
+                headers={"X-SMG-Routing-Key": routing_key},
+                timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
+            ) as response:
+                body = await response.text(errors="replace")
+                status = response.status
+        except TimeoutError as error:
+            raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from error
+        except aiohttp.ClientError as error:
+            raise EngineUnavailable(f"{self.url}/generate: {type(error).__name__}: {error}") from error
+        if status == 200:
+            try:
+                return json.loads(body)
+            except json.JSONDecodeError as error:
+                raise EngineUnavailable(f"{self.url}/generate: the reply is no JSON: {_excerpt(body)}") from error
+        message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
+        if status in RETRY_STATUS:
+            raise EngineUnavailable(message)
+        if status in (400, 413) and _speaks_of_length(body):
+            raise ContextOverflow(message)
+        raise EngineRejected(message)
+
+
+def read_reply(reply: Any, input_ids: list[int]) -> Completion:
+    """Check a ``/generate`` reply against its request and take it apart.
+
+    Raises:
+        EngineUnavailable: the reply has not the form of one (garbage: a retry may cure it).
+        TokenTruthError: counts, ids or log-probs disagree, or the server reports NaN.
+    """
+    if not isinstance(reply, dict) or not isinstance(reply.get("meta_info"), dict):
+        raise EngineUnavailable(
+            f"the reply is not one of sglang's /generate: {_excerpt(json.dumps(reply, default=str))}"
+        )
+    meta = reply["meta_info"]
+    reason = meta.get("finish_reason")
+    kind = reason.get("type") if isinstance(reason, dict) else None
+    if kind not in ("stop", "length", "abort"):
+        raise EngineUnavailable(f"the reply has no finish_reason: {_excerpt(json.dumps(meta, default=str))}")
+    entries = meta.get("output_token_logprobs") or []
+    try:
+        ids = [int(entry[1]) for entry in entries]
+        log_probs = [float(entry[0]) for entry in entries]
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise TokenTruthError(f"output_token_logprobs cannot be read: {error}") from error
+    if any(not lp <= 1e-4 for lp in log_probs):  # catches NaN too
+        raise TokenTruthError("the server returned a log-probability that is not one (NaN or above 0)")
+    matched = reason.get("matched")
+    if isinstance(matched, str) and "nan" in matched.lower():
+        raise TokenTruthError(f"the server stopped on {matched!r}: its logits were not numbers")
+    output_ids = reply.get("output_ids")
+    if output_ids is not None and list(output_ids) != ids and not (kind == "abort" and not ids):
+        raise TokenTruthError(
+            f"output_ids ({len(output_ids)}) and output_token_logprobs ({len(ids)}) disagree; was return_logprob dropped?"
+        )
+    _same_count(meta, "completion_tokens", len(ids), kind)
+    _same_count(meta, "prompt_tokens", len(input_ids), kind)
+    if kind == "stop" and not ids:
+        raise TokenTruthError("the server says that it stopped but returned no token")
+    if kind == "stop" and isinstance(matched, int) and matched != ids[-1]:
+        raise TokenTruthError(f"the server says that it stopped on {matched} but the last sampled id is {ids[-1]}")
+    version = meta.get("weight_version")
+    return Completion(ids, log_probs, kind, matched, None if version is None else str(version), meta)
+
+
+def _same_count(meta: dict[str, Any], key: str, expected: int, kind: str) -> None:
+    found = meta.get(key)
+    if found is None or (kind == "abort" and expected != found and key == "completion_tokens" and expected == 0):
+        return
+    if int(found) != expected:
+        raise TokenTruthError(f"the server counts {key}={found}, the trajectory has {expected}")
+
+
+def _speaks_of_length(body: str) -> bool:
+    text = body.lower()
+    return any(
+        word in text for word in ("context length", "context_length", "too long", "longer than", "maximum allowed")
+    )
+
+
+def _excerpt(text: str, limit: int = 200) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[:limit] + "…"

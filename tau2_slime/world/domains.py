@@ -1,0 +1,126 @@
+"""Tasks, splits and environments of the installed τ²: parsed once per process, found by id or by position."""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from typing import Any
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.world import guards, tau2_compat
+
+
+def domains() -> list[str]:
+    """Every domain that the installed τ² registers with both an environment and tasks."""
+    registry = tau2_compat.load().registry
+    task_sets = set(registry.get_task_sets())
+    return sorted(d for d in registry.get_domains() if d in task_sets)
+
+
+@lru_cache(maxsize=64)
+def splits(domain: str) -> dict[str, tuple[str, ...]]:
+    """Split name -> task ids, as τ² names them. A domain without a split file has the one split ``base``."""
+    _check_domain(domain)
+    loader = tau2_compat.load().registry.get_task_splits_loader(domain)
+    if loader is None:
+        return {"base": tuple(task.id for task in _all_tasks(domain))}
+    return {name: tuple(ids) for name, ids in loader().items()}
+
+
+@lru_cache(maxsize=64)
+def _all_tasks(domain: str) -> tuple[Any, ...]:
+    loader = tau2_compat.load().registry.get_tasks_loader(domain)
+    return tuple(loader(None))
+
+
+@lru_cache(maxsize=64)
+def tasks(domain: str, split: str) -> tuple[Any, ...]:
+    """The split's tasks in τ²'s order. Shared by every episode: read, never written."""
+    known = splits(domain)
+    if split not in known:
+        raise ConfigError(f"task_split={split!r} is not a split of domain {domain!r}; it has: {', '.join(known)}")
+    wanted = set(known[split])
+    return tuple(task for task in _all_tasks(domain) if task.id in wanted)
+
+
+@lru_cache(maxsize=64)
+def _by_id(domain: str, split: str) -> dict[str, Any]:
+    return {task.id: task for task in tasks(domain, split)}
+
+
+def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Any:
+    """The task named by ``task_id`` or by its position ``index`` in the split; both may be given if they agree.
+
+    Raises:
+        ConfigError: neither is given, nothing matches, or they disagree.
+    """
+    pool = tasks(domain, split)
+    by_id = _by_id(domain, split)
+    if task_id is not None:
+        task = by_id.get(str(task_id))
+        if task is None:
+            near = difflib.get_close_matches(str(task_id), by_id, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ConfigError(f"no task {task_id!r} in {domain}/{split} ({len(pool)} tasks){hint}")
+        if index is not None and (not 0 <= index < len(pool) or pool[index].id != task.id):
+            there = pool[index].id if 0 <= index < len(pool) else "nothing"
+            raise ConfigError(
+                f"task_id={task_id!r} and index={index} disagree: position {index} of {domain}/{split} holds {there!r}; "
+                "prepare the data again with the installed τ², or drop one of the two"
+            )
+        return task
+    if index is None:
+        raise ConfigError("the sample names no task: give metadata.task_id, or an integer index as the prompt")
+    if not 0 <= index < len(pool):
+        raise ConfigError(
+            f"index={index} is outside {domain}/{split}, which has {len(pool)} tasks (0 to {len(pool) - 1})"
+        )
+    return pool[index]
+
+
+class World:
+    """One episode's environment: τ²'s own, plus the guards that keep the policy from hanging the process."""
+
+    def __init__(
+        self, domain: str, split: str, task: Any, *, solo: bool = False, env_kwargs: dict[str, Any] | None = None
+    ):
+        """Build and initialise a fresh environment for ``task``. Takes up to 0.2 s: call it off the event loop."""
+        self.domain = domain
+        self.split = split
+        self.task = task
+        self.solo = solo
+        self.env_kwargs = dict(env_kwargs or {})
+        self.environment = tau2_compat.build_environment(domain, solo=solo, env_kwargs=self.env_kwargs)
+        self.policy: str = self.environment.get_policy()
+        self.user_tools: list[Any] | None = self.environment.get_user_tools() if self.environment.user_tools else None
+        self.agent_tools: list[Any] = self.environment.get_tools() + ((self.user_tools or []) if solo else [])
+
+    def call(self, tool_call: Any) -> tuple[Any, bool]:
+        """Run one tool call: ``(ToolMessage, reached)``. ``reached`` is False if a guard answered instead of τ²."""
+        refusal = guards.refuse(tool_call.name, tool_call.arguments)
+        if refusal is not None:
+            return self.error_result(tool_call, refusal), False
+        return self.environment.get_response(tool_call), True
+
+    def error_result(self, tool_call: Any, text: str) -> Any:
+        """An error result in τ²'s own form, for a call that must not or cannot reach the environment."""
+        return tau2_compat.load().ToolMessage(
+            id=tool_call.id, content=f"Error: {text}", requestor=tool_call.requestor, role="tool", error=True
+        )
+
+    def set_state(self, history: list[Any]) -> None:
+        """Apply the task's initial state and replay ``history``'s tool calls, as τ²'s orchestrator does."""
+        initial = self.task.initial_state
+        self.environment.set_state(
+            initialization_data=initial.initialization_data if initial else None,
+            initialization_actions=initial.initialization_actions if initial else None,
+            message_history=history,
+        )
+
+
+def _check_domain(domain: str) -> None:
+    known = domains()
+    if domain not in known:
+        raise ConfigError(
+            f"domain={domain!r} is unknown; the installed {tau2_compat.version()} has: {', '.join(known)}"
+        )

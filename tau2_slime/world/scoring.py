@@ -1,0 +1,99 @@
+"""The official reward: τ²'s own `evaluate_simulation` over what the episode did."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.outcome import Termination
+from tau2_slime.world import tau2_compat
+from tau2_slime.world.domains import World
+
+
+def needs_judge(task: Any) -> bool:
+    """True if τ² would ask an LLM judge to grade ``task`` (NL assertions in its reward basis)."""
+    criteria = task.evaluation_criteria
+    if criteria is None:
+        return False
+    return tau2_compat.load().RewardType.NL_ASSERTION in criteria.reward_basis and bool(criteria.nl_assertions)
+
+
+def check_scorable(task: Any, *, allow_judge: bool) -> None:
+    """Refuse, before the episode runs, a task whose reward needs a judge that was not asked for.
+
+    Raises:
+        ConfigError: naming the task and the setting.
+    """
+    if needs_judge(task) and not allow_judge:
+        raise ConfigError(
+            f"task {task.id} is graded by an LLM judge (NL_ASSERTION is in its reward basis): set allow_llm_judge: true "
+            "and give τ²'s judge model its key, or leave the task out"
+        )
+
+
+def score(
+    world: World,
+    messages: list[Any],
+    rejected: dict[int, list[int]],
+    termination: Termination,
+    *,
+    started: str,
+    duration: float,
+    allow_judge: bool = False,
+) -> Any:
+    """τ²'s `RewardInfo` for a finished conversation. CPU-bound, up to 2 s: call it off the event loop.
+
+    Calls that never reached the environment (``rejected``: message index -> positions) are left out of what the
+    evaluator replays, because replaying them would give another answer; the text beside them stays.
+    """
+    t = tau2_compat.load()
+    run = t.SimulationRun(
+        id=str(uuid.uuid4()),
+        task_id=world.task.id,
+        start_time=started,
+        end_time=t.get_now(),
+        duration=duration,
+        termination_reason=_tau2_reason(termination),
+        messages=replayable(messages, rejected),
+    )
+    return tau2_compat.evaluate(
+        run,
+        world.task,
+        domain=world.domain,
+        solo=world.solo,
+        env_kwargs=world.env_kwargs,
+        judge=allow_judge and needs_judge(world.task),
+    )
+
+
+def replayable(messages: list[Any], rejected: dict[int, list[int]]) -> list[Any]:
+    """``messages`` without the rejected calls and their results; a message left with neither text nor call is dropped."""
+    if not rejected:
+        return list(messages)
+    t = tau2_compat.load()
+    kept: list[Any] = []
+    index = 0
+    while index < len(messages):
+        message = messages[index]
+        index += 1
+        positions = set(rejected.get(index - 1, ()))
+        if not positions:
+            kept.append(message)
+            continue
+        results = messages[index : index + len(message.tool_calls)]
+        index += len(results)
+        calls = [call for i, call in enumerate(message.tool_calls) if i not in positions]
+        if calls or message.has_text_content():
+            kept.append(message.model_copy(update={"tool_calls": calls or None}))
+        kept.extend(r for i, r in enumerate(results) if i not in positions and isinstance(r, t.ToolMessage))
+    return kept
+
+
+def _tau2_reason(termination: Termination) -> Any:
+    """τ²'s member for ``termination``; limits that τ² does not know are its ``max_steps`` (reward 0, no breakdown)."""
+    reasons = tau2_compat.load().TerminationReason
+    try:
+        return reasons(termination.value)
+    except ValueError:
+        return reasons.MAX_STEPS

