@@ -1,0 +1,25 @@
+"""A call that could be read -> a ParsedCall checked against the tools that were offered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tau2_slime.tokens.schema_types import coerce
+from tau2_slime.tokens.spelled_json import plain
+from tau2_slime.tokens.tool_calls import CallStatus, ParsedCall, Tool
+
+
+def checked_call(
+    name: str, arguments: dict[str, Any], tools: list[Tool], raw: str, call_id: str | None = None
+) -> ParsedCall:
+    """OK, UNKNOWN_TOOL or BAD_ARGUMENTS; `arguments` may hold the marked values of `spelled_json`."""
+    offered = {tool["function"]["name"]: tool["function"] for tool in tools or []}
+    if name not in offered:
+        choices = f"the tools are {', '.join(offered)}" if offered else "there are no tools"
+        error = f"There is no tool named {name[:80]!r}; {choices}."
+        return ParsedCall(name, plain(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
+    typed, problems = coerce(arguments, offered[name].get("parameters") or {})
+    if problems:
+        error = f"The call of {name} does not fit its schema: {'; '.join(problems)}."
+        return ParsedCall(name, typed, CallStatus.BAD_ARGUMENTS, raw, error, call_id)
+    return ParsedCall(name, typed, CallStatus.OK, raw, None, call_id)
