@@ -1,0 +1,248 @@
+"""From (args, sample) to the parts of one episode: configuration, policy, world, agent, user.
+
+What is shared by every episode of a process (tokenizer, calibrated chat template, parser, tasks) is built once, off the
+event loop; what belongs to one episode (environment, simulator, ledger) is built here each time.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tau2_slime.config import Tau2Config
+from tau2_slime.episode import Limits
+from tau2_slime.errors import ConfigError
+from tau2_slime.offload import Once, offload
+from tau2_slime.tokens.chat_delta import ChatDelta
+from tau2_slime.tokens.chat_template import TemplateError
+from tau2_slime.tokens.engine import SglangEngine
+from tau2_slime.tokens.tool_calls import ToolCallParser, detect_parser, get_parser
+from tau2_slime.trainable_agents import Policy, TrainableAgentMixin, agent_factory
+from tau2_slime.world import domains, scoring
+from tau2_slime.world.users import LitellmUser, User, UserSpec
+
+SCRIPTED = "scripted"
+DEFAULT_MAX_NEW_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Language:
+    """One checkpoint's tokenizer, proven chat template and tool-call format."""
+
+    delta: ChatDelta
+    parser: ToolCallParser
+    context_length: int | None
+    """What the checkpoint's config.json says, if it says."""
+
+
+@dataclass
+class Parts:
+    """Everything that one episode needs."""
+
+    config: Tau2Config
+    agent: TrainableAgentMixin
+    user: User | None
+    user_model: str
+    limits: Limits
+
+
+_languages: Once[Language] = Once()
+
+
+def config_for(args: Any, sample: Any) -> Tau2Config:
+    """The configuration of one sample: metadata > TAU2_* > the ``tau2:`` mapping > defaults.
+
+    Raises:
+        ConfigError: naming the key, where it came from and what is allowed.
+    """
+    metadata = sample.metadata if isinstance(getattr(sample, "metadata", None), Mapping) else {}
+    return Tau2Config.resolve(getattr(args, "tau2", None), metadata)
+
+
+async def language_for(checkpoint: str, config: Tau2Config, tokenizer: Any | None = None) -> Language:
+    """The `Language` of ``checkpoint`` (loaded unless ``tokenizer`` is given), built once per process.
+
+    Raises:
+        ConfigError: no such checkpoint, or its chat template cannot be used token-exactly; the message says why.
+    """
+    key = (checkpoint, json.dumps(config.chat_template_kwargs, sort_keys=True), config.tool_call_parser)
+    return await _languages.get(key, lambda: build_language(checkpoint, config, tokenizer))
+
+
+def build_language(checkpoint: str, config: Tau2Config, tokenizer: Any | None = None) -> Language:
+    """Load, calibrate and detect; takes up to seconds, call it off the loop."""
+    if tokenizer is None:
+        tokenizer = load_tokenizer(checkpoint)
+    try:
+        delta = ChatDelta.calibrate(
+            tokenizer,
+            template_kwargs=config.chat_template_kwargs,
+            generation_stop_ids=_generation_stop_ids(checkpoint),
+        )
+    except TemplateError as error:
+        raise ConfigError(f"the chat template of {checkpoint} cannot be used: {error}") from error
+    name = config.tool_call_parser
+    if name == "auto":
+        name = detect_parser(delta.template.template_source, delta.template.control_tokens)
+    return Language(delta, get_parser(name), _context_length(checkpoint))
+
+
+def load_tokenizer(checkpoint: str) -> Any:
+    """transformers' tokenizer of a checkpoint folder or hub name.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no tokenizer can be loaded from {checkpoint!r}: {str(error).splitlines()[0]}") from error
+
+
+async def assemble(
+    args: Any, sample: Any, sampling_params: Mapping[str, Any], *, evaluation: bool, tokenizer: Any | None = None
+) -> Parts:
+    """Everything for one episode.
+
+    Raises:
+        ConfigError: a setting, the task or the checkpoint is wrong.
+    """
+    config = config_for(args, sample)
+    checkpoint = getattr(args, "hf_checkpoint", None)
+    if not checkpoint and tokenizer is None:
+        raise ConfigError("args.hf_checkpoint is not set: the tokenizer and its chat template come from there")
+    language = await language_for(str(checkpoint), config, tokenizer)
+    task = await offload(
+        domains.find_task,
+        config.domain,
+        config.task_split,
+        task_id=_metadata(sample).get("task_id"),
+        index=_task_index(sample),
+    )
+    scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
+    solo = config.agent_type == "solo"
+    try:
+        world = await offload(
+            domains.World, config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs
+        )
+        agent = agent_factory(
+            config.agent_type, world, _policy(args, sample, sampling_params, config, language, evaluation)
+        )
+    except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
+        raise ConfigError(f"agent_type={config.agent_type!r} in {config.domain}: {error}") from error
+    model = config.user_model_for(getattr(sample, "index", None), evaluation=evaluation)
+    user = None if solo else make_user(config, model, world)
+    limits = Limits(max_steps=config.max_steps, max_errors=config.max_errors, max_turns=config.max_turns)
+    return Parts(config, agent, user, "" if solo else model, limits)
+
+
+def make_user(config: Tau2Config, model: str, world: domains.World) -> User:
+    """The simulator that plays ``world.task``'s user.
+
+    Raises:
+        ConfigError: its key variable is not set.
+    """
+    if model == SCRIPTED:
+        from tau2_slime.local.scripted_user import ScriptedUser
+
+        return ScriptedUser(world.task, world.domain, world.split)
+    spec = user_spec(config, model)
+    spec.connection()  # a missing key is told before the policy is asked anything
+    return LitellmUser(spec, tools=world.user_tools, instructions=str(world.task.user_scenario))
+
+
+def user_spec(config: Tau2Config, model: str) -> UserSpec:
+    return UserSpec(
+        model=model,
+        base_url=config.user_base_url,
+        api_key_var=config.user_api_key_var,
+        args=config.user_args,
+        timeout=config.user_timeout,
+        retries=config.user_retries,
+        concurrency=config.user_concurrency,
+    )
+
+
+def router_url(args: Any) -> str:
+    """``http://host:port`` of slime's router.
+
+    Raises:
+        ConfigError: slime did not set it.
+    """
+    host, port = getattr(args, "sglang_router_ip", None), getattr(args, "sglang_router_port", None)
+    if not host or not port:
+        raise ConfigError("args.sglang_router_ip and args.sglang_router_port are not set: no server to sample from")
+    return f"http://{host}:{port}"
+
+
+def context_limit(args: Any, language: Language, *, evaluation: bool) -> int | None:
+    """Tokens that a whole trajectory may have: the smallest limit that slime, sglang and the checkpoint name."""
+    named = [getattr(args, "sglang_context_length", None), language.context_length]
+    train = getattr(args, "rollout_max_context_len", None)
+    named.append((getattr(args, "eval_max_context_len", None) or train) if evaluation else train)
+    known = [int(limit) for limit in named if limit]
+    # sglang refuses input + max_new_tokens beyond its length; one token of reserve keeps every version content.
+    return min(known) - 1 if known else None
+
+
+def _policy(
+    args: Any, sample: Any, sampling_params: Mapping[str, Any], config: Tau2Config, language: Language, evaluation: bool
+) -> Policy:
+    # In evaluation slime shares one dict between all samples of a dataset: never write to it.
+    params = copy.deepcopy(dict(sampling_params))
+    max_new = params.get("max_new_tokens") or getattr(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
+    key = getattr(sample, "session_id", None) or uuid.uuid4().hex
+    extra: dict[str, Any] = {}
+    if getattr(args, "use_rollout_routing_replay", False):
+        extra["return_routed_experts"] = True
+    return Policy(
+        delta=language.delta,
+        parser=language.parser,
+        engine=SglangEngine(router_url(args), timeout=config.request_timeout, retries=config.request_retries),
+        sampling_params=params,
+        max_new_tokens=int(max_new),
+        context_limit=context_limit(args, language, evaluation=evaluation),
+        routing_key=key,
+        stop_mismatch=config.stop_mismatch,
+        measure_drift=random.Random(key).random() < config.drift_rate,
+        extra=extra,
+    )
+
+
+def _metadata(sample: Any) -> Mapping[str, Any]:
+    return sample.metadata if isinstance(getattr(sample, "metadata", None), Mapping) else {}
+
+
+def _task_index(sample: Any) -> int | None:
+    """The task's position, if the data row gave one: metadata.index, or a number as the prompt (``--input-key index``)."""
+    for value in (_metadata(sample).get("index"), getattr(sample, "prompt", None)):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+def _generation_stop_ids(checkpoint: str) -> list[int]:
+    eos = _read_json(checkpoint, "generation_config.json").get("eos_token_id")
+    return [eos] if isinstance(eos, int) else [i for i in eos or [] if isinstance(i, int)]
+
+
+def _context_length(checkpoint: str) -> int | None:
+    config = _read_json(checkpoint, "config.json")
+    value = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    return value if isinstance(value, int) else None
+
+
+def _read_json(checkpoint: str, name: str) -> dict[str, Any]:
+    """A JSON file of a checkpoint folder; empty if there is none (a hub name, a bare tokenizer)."""
+    path = Path(checkpoint) / name
+    return json.loads(path.read_text()) if path.is_file() else {}

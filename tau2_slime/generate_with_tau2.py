@@ -1,0 +1,89 @@
+"""The door that slime opens: ``--custom-generate-function-path tau2_slime.generate_with_tau2.generate``.
+
+One call plays one τ² conversation and fills the sample that it was given. It raises nothing but `CancelledError`: an
+exception here would end the training job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_told: set[str] = set()
+
+
+async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], evaluation: bool = False) -> Any:
+    """Play ``sample``'s task and return the same ``sample``, filled.
+
+    ``args``: slime's namespace (hf_checkpoint, sglang_router_ip/port, the ``tau2`` mapping of --custom-config-path).
+    ``sampling_params``: slime's, per call of the server; not changed. ``evaluation``: no user-model rotation.
+
+    Status: COMPLETED (scored), TRUNCATED (a limit), ABORTED (slime stopped the rollout), FAILED (the user simulator, the
+    infrastructure or the configuration; ``remove_sample`` is set and ``metadata["tau2"]["detail"]`` says what).
+    """
+    from tau2_slime.errors import ConfigError
+    from tau2_slime.outcome import Termination
+    from tau2_slime.samples import failed_result, fill_sample, reset_sample
+
+    started = time.perf_counter()
+    reset_sample(sample)
+    pad_id, text = 0, ""
+    try:
+        from tau2_slime.assembly import assemble
+
+        tokenizer, aborted = _slime_state(args)
+        parts = await assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer)
+        template = parts.agent.policy.delta.template
+        pad_id = min(parts.agent.policy.delta.stop_ids)
+        result = await parts.agent.asolve(
+            parts.user,
+            parts.limits,
+            user_model=parts.user_model,
+            allow_judge=parts.config.allow_llm_judge,
+            aborted=aborted,
+        )
+        if result.ledger is not None:
+            text = template.decode(result.ledger.tokens[result.ledger.prompt_length :])
+    except asyncio.CancelledError:
+        raise
+    except ConfigError as error:
+        result = failed_result(str(error), termination=Termination.CONFIG_ERROR)
+    except Exception as error:  # whatever it is, the training job must go on; it is logged and blamed
+        logger.exception("tau2_slime: an episode could not begin")
+        result = failed_result(f"{type(error).__name__}: {error}")
+    result.stats.total_time = result.stats.total_time or time.perf_counter() - started
+    _tell(result)
+    fill_sample(sample, result, response_text=text, pad_id=pad_id)
+    _keep(args, sample, result)
+    return sample
+
+
+def _slime_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:
+    """slime's tokenizer and abort flag; ``(None, never)`` when slime is not what calls."""
+    module = sys.modules.get("slime.rollout.sglang_rollout")
+    if module is None:
+        return None, getattr(args, "tau2_aborted", None) or (lambda: False)
+    state = module.GenerateState(args)
+    return state.tokenizer, lambda: bool(state.aborted)
+
+
+def _tell(result: Any) -> None:
+    """Log why an episode failed, each cause once a process: hundreds of samples meet the same one."""
+    from tau2_slime.outcome import Status
+
+    if result.status is Status.FAILED and result.detail not in _told and len(_told) < 1000:
+        _told.add(result.detail)
+        logger.error("tau2_slime: episode failed (%s, %s): %s", result.termination, result.blame, result.detail)
+
+
+def _keep(args: Any, sample: Any, result: Any) -> None:
+    """Hand the trajectory to whoever asked for it (``args.tau2_on_result``, set by the stand-alone commands)."""
+    callback = getattr(args, "tau2_on_result", None)
+    if callback is not None:
+        callback(sample, result)
