@@ -100,6 +100,7 @@ class Conversation:
         self.steps = self.agent_turns = self.user_turns = 0
         self.agent_errors = self.user_errors = 0
         self._termination: Termination | None = None
+        self._detail = ""
         self._message: Any = None
         self._turn: AgentTurn | None = None
         self._from, self._to = _Role.AGENT, _Role.USER
@@ -113,7 +114,7 @@ class Conversation:
                     raise EpisodeAborted("aborted between turns")
                 await self._step()
                 self._check_limits()
-            return self._termination, ""
+            return self._termination, self._detail if self._termination is Termination.AGENT_ERROR else ""
         except PolicyStopped as error:
             return error.termination, str(error)
         except EpisodeAborted as error:
@@ -142,7 +143,11 @@ class Conversation:
         for i, message in enumerate(history):
             message.turn_idx = None
             message.timestamp = (begin + timedelta(seconds=i)).isoformat()
-        await offload(self.world.set_state, history)
+        try:
+            t.validate_message_history(history)
+            await offload(self.world.set_state, history)
+        except (ValueError, AssertionError) as error:  # how τ² says that a task's own beginning does not hold together
+            raise ConfigError(f"task {self.world.task.id} has no playable initial state: {error}") from error
         if history:
             self._start_from(history)
         elif self.world.solo:
@@ -197,7 +202,7 @@ class Conversation:
 
     async def _user_speaks(self) -> None:
         reply = await until_abort(self._user().reply(self._message), self.aborted)
-        if not (reply.has_text_content() or reply.is_tool_call()):
+        if not _says_something(reply):
             raise UserSimulatorError("the user simulator sent an empty message")
         self.user_turns += 1
         if tau2_compat.load().UserSimulator.is_stop(reply):
@@ -209,8 +214,11 @@ class Conversation:
     async def _agent_speaks(self, incoming: Any | None) -> None:
         self._turn = await self.agent.respond(incoming)
         message = self._turn.message
+        if not _says_something(message):
+            raise PolicyStopped(Termination.AGENT_ERROR, "the policy sent an empty message")
         self.agent_turns += 1
-        if self.agent.is_stop(message):
+        # As with the user, a stop token beside tool calls does not count: their results could not be delivered.
+        if self.agent.is_stop(message) and not message.is_tool_call():
             self._termination = Termination.AGENT_STOP
         self._record(message)
         self._message, self._from = message, _Role.AGENT
@@ -219,7 +227,9 @@ class Conversation:
             return
         self._to = _Role.USER
         if self.world.solo and self._termination is None:
-            raise PolicyStopped(Termination.AGENT_ERROR, "text in a solo episode, where only tool calls are allowed")
+            # Not raised: a limit that is reached on the same hop beats it, as it beats a stop.
+            self._termination = Termination.AGENT_ERROR
+            self._detail = "text in a solo episode, where only tool calls are allowed"
 
     def _environment_answers(self) -> None:
         t = tau2_compat.load()
@@ -264,6 +274,11 @@ class Conversation:
         if self.user is None:
             raise ConfigError("a solo episode has no user to talk to")
         return self.user
+
+
+def _says_something(message: Any) -> bool:
+    """False for what τ² itself would crash on: neither text nor a call, or an empty list of calls."""
+    return bool(message.tool_calls) if message.is_tool_call() else message.has_text_content()
 
 
 def _agent_sees(message: Any) -> bool:

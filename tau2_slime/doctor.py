@@ -1,0 +1,198 @@
+"""`tau2-slime doctor`: everything that a training job needs, proved before it burns GPUs; one line each."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib.metadata
+import importlib.util
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tau2_slime.config import Tau2Config
+from tau2_slime.errors import Tau2SlimeError
+from tau2_slime.offload import offload
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    """Nothing wrong; something that the user may want to know."""
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    verdict: Verdict
+    subject: str
+    text: str
+    """What is, or what is wrong together with the fix."""
+
+
+async def examine(
+    config: Tau2Config,
+    *,
+    hf_checkpoint: str | None,
+    router: str | None,
+    user_models: Sequence[str],
+    domains: Sequence[str],
+) -> AsyncIterator[Finding]:
+    """Check one thing after another; never raises."""
+    yield await _guarded("tau2", _tau2(list(domains), config))
+    language = None
+    if hf_checkpoint is None:
+        yield Finding(Verdict.NOTE, "tokenizer", "not checked: give --hf-checkpoint")
+    else:
+        finding, language = await _tokenizer(hf_checkpoint, config)
+        yield finding
+    if router is None:
+        yield Finding(Verdict.NOTE, "router", "not checked: give --router http://host:port")
+    else:
+        yield await _guarded("router", _workers(router))
+        if language is not None:
+            yield await _guarded("generate", _generate(router, language, config))
+    for model in user_models:
+        yield await _guarded(f"user {model}", _user(model, config))
+    yield await _guarded("slime", _slime())
+
+
+async def _guarded(subject: str, check: Any) -> Finding:
+    try:
+        return await check
+    except Tau2SlimeError as error:
+        return Finding(Verdict.FAIL, subject, str(error))
+    except Exception as error:  # a check that breaks is a finding, not a crash of the doctor
+        return Finding(Verdict.FAIL, subject, f"{type(error).__name__}: {error}")
+
+
+async def _tau2(chosen: list[str], config: Tau2Config) -> Finding:
+    from tau2_slime.world import domains, tau2_compat
+
+    def look() -> str:
+        parts = []
+        for domain in chosen or domains.domains():
+            splits = domains.splits(domain)
+            if chosen and config.task_split not in splits:
+                domains.tasks(domain, config.task_split)  # raises the error that names the splits
+            domains.World(
+                domain, next(iter(splits)), domains.tasks(domain, next(iter(splits)))[0], env_kwargs=config.env_kwargs
+            )
+            parts.append(f"{domain} " + "/".join(f"{name} {len(ids)}" for name, ids in splits.items()))
+        return f"{tau2_compat.version()}: " + "; ".join(parts)
+
+    text = await offload(look)
+    return Finding(Verdict.OK, "tau2", f"{text} (litellm {importlib.metadata.version('litellm')})")
+
+
+async def _tokenizer(checkpoint: str, config: Tau2Config) -> tuple[Finding, Any]:
+    from tau2_slime.assembly import language_for
+
+    try:
+        language = await language_for(checkpoint, config)
+    except Exception as error:  # anything that a checkpoint's own files can raise
+        return Finding(Verdict.FAIL, "tokenizer", str(error)), None
+    text = f"{language.delta.report.one_line()}; tool calls: {language.parser.name}; context {language.context_length}"
+    return Finding(Verdict.OK, "tokenizer", text), language
+
+
+async def _get(url: str) -> tuple[int, Any]:
+    import aiohttp
+
+    async with (
+        aiohttp.ClientSession(trust_env=False, timeout=aiohttp.ClientTimeout(total=10)) as session,
+        session.get(url) as response,
+    ):
+        kind = response.headers.get("Content-Type", "")
+        return response.status, await response.json() if "json" in kind else await response.text()
+
+
+async def _workers(router: str) -> Finding:
+    import aiohttp
+
+    try:
+        status, body = await _get(f"{router.rstrip('/')}/workers")
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return Finding(
+            Verdict.FAIL, "router", f"{router} does not answer ({type(error).__name__}); is it running there?"
+        )
+    if status != 200 or not isinstance(body, dict):
+        status, _ = await _get(f"{router.rstrip('/')}/health")
+        if status == 200:
+            return Finding(
+                Verdict.NOTE, "router", f"{router} answers but lists no workers: a single server, or an old router"
+            )
+        return Finding(
+            Verdict.FAIL, "router", f"{router}/workers and /health answer {status}: this is no sglang router"
+        )
+    workers = body.get("workers") or []
+    healthy = [w for w in workers if w.get("is_healthy", True)]
+    if not healthy:
+        return Finding(
+            Verdict.FAIL, "router", f"{router} has {len(workers)} workers, none healthy; start or restart them"
+        )
+    verdict = Verdict.OK if len(healthy) == len(workers) else Verdict.NOTE
+    return Finding(verdict, "router", f"{router}: {len(healthy)} of {len(workers)} workers healthy")
+
+
+async def _generate(router: str, language: Any, config: Tau2Config) -> Finding:
+    """One token through the whole path, with everything that the package checks on every turn."""
+    from tau2_slime.tokens.engine import SglangEngine, close_session
+
+    engine = SglangEngine(router, timeout=min(config.request_timeout, 120.0), retries=1)
+    prompt = await offload(language.delta.template.encode, "Hello")
+    try:
+        started = time.perf_counter()
+        completion = await engine.generate(
+            prompt, {"max_new_tokens": 1, "temperature": 1.0}, routing_key="tau2-slime-doctor"
+        )
+    finally:
+        await close_session()
+    took = (time.perf_counter() - started) * 1000
+    vocabulary = len(language.delta.template.tokenizer)
+    if completion.ids and completion.ids[0] >= vocabulary + 4096:
+        return Finding(
+            Verdict.FAIL,
+            "generate",
+            f"the server sampled id {completion.ids[0]}, the tokenizer has {vocabulary}: another model?",
+        )
+    return Finding(
+        Verdict.OK,
+        "generate",
+        f"1 token with its log-probability in {took:.0f} ms, weight version {completion.weight_version}",
+    )
+
+
+async def _user(model: str, config: Tau2Config) -> Finding:
+    """One real opening message, with τ²'s own prompt."""
+    from tau2_slime.assembly import SCRIPTED, user_spec
+    from tau2_slime.world import domains, tau2_compat
+    from tau2_slime.world.users import LitellmUser
+
+    if model == SCRIPTED:
+        return Finding(Verdict.OK, f"user {model}", "plays the gold script; for tests, not for training")
+    domain = config.domain
+    splits = domains.splits(domain)
+    split = config.task_split if config.task_split in splits else next(iter(splits))
+    task = (await offload(domains.tasks, domain, split))[0]
+    world = await offload(domains.World, domain, split, task, env_kwargs=config.env_kwargs)
+    spec = dataclasses.replace(user_spec(config, model), retries=0)
+    user = LitellmUser(spec, tools=world.user_tools, instructions=str(task.user_scenario))
+    user.start([])
+    started = time.perf_counter()
+    reply = await user.reply(tau2_compat.load().FIRST_AGENT_MESSAGE)
+    took = time.perf_counter() - started
+    words = " ".join((reply.content or f"calls {reply.tool_calls[0].name}").split())
+    return Finding(Verdict.OK, f"user {model}", f"{took:.1f} s, ${user.stats.cost:.5f}: {words[:60]!r}")
+
+
+async def _slime() -> Finding:
+    if importlib.util.find_spec("slime") is None or importlib.util.find_spec("slime.utils") is None:
+        return Finding(Verdict.NOTE, "slime", "not installed here (needed only inside a training job)")
+    from tau2_slime.slime_compat import describe
+
+    return Finding(Verdict.OK, "slime", await asyncio.to_thread(describe))
