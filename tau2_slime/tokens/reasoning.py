@@ -31,33 +31,64 @@ def strip_stop(text: str) -> str:
         text = bare.removesuffix(stop)
 
 
-def open_reasoning(text: str, start: int = 0) -> tuple[str, int | None]:
+Tags = tuple[str, str]
+"""What opens and what closes the reasoning."""
+
+
+def open_reasoning(text: str, start: int = 0, tags: Tags = (THINK, END_THINK)) -> tuple[str, int | None]:
     """Reasoning that is open at text[start]: (its text, where what follows begins).
 
     The second value is None where the reasoning never closes: all the rest is reasoning. A <think> that the model
     writes although the template had opened the block is not part of the reasoning.
     """
-    end = text.find(END_THINK, start)
+    opening, closing = tags
+    end = text.find(closing, start)
     inside = text[start:] if end < 0 else text[start:end]
     lead = inside.lstrip()
-    if lead.startswith(THINK):
-        inside = lead.removeprefix(THINK)
-    return inside, None if end < 0 else end + len(END_THINK)
+    if lead.startswith(opening):
+        inside = lead.removeprefix(opening)
+    return inside, None if end < 0 else end + len(closing)
 
 
-def split_reasoning(text: str, *, reasoning_open: bool = False) -> tuple[str | None, str, bool]:
+def split_reasoning(
+    text: str, *, reasoning_open: bool = False, tags: Tags = (THINK, END_THINK)
+) -> tuple[str | None, str, bool]:
     """(reasoning, rest, unclosed) for a turn that thinks first and then speaks.
 
     `reasoning` is stripped, None if empty; `rest` is everything after the reasoning, unstripped ("" if unclosed).
-    A </think> that nothing opened ends a reasoning that began at the start of the text.
+    A closing tag that nothing opened ends a reasoning that began at the start of the text.
     """
     if not reasoning_open:
-        begin, end = text.find(THINK), text.find(END_THINK)
+        begin, end = (text.find(tag) for tag in tags)
         implied = end >= 0 and not 0 <= begin < end
-        if not implied and not text.lstrip().startswith(THINK):
+        if not implied and not text.lstrip().startswith(tags[0]):
             return None, text, False
-    inside, after = open_reasoning(text)
+    inside, after = open_reasoning(text, 0, tags)
     return inside.strip() or None, "" if after is None else text[after:], after is None
+
+
+def without_reasoning(text: str, tags: Tags = (THINK, END_THINK)) -> tuple[list[str], list[str]]:
+    """(content, reasoning): the pieces of a text without calls, whose reasoning may stand anywhere.
+
+    Text before a closing tag that nothing opened is reasoning.
+    """
+    opening, closing = tags
+    content: list[str] = []
+    thoughts: list[str] = []
+    while True:
+        begin, end = text.find(opening), text.find(closing)
+        if end >= 0 and not 0 <= begin < end:
+            thoughts.extend([*content, text[:end]])
+            content, text = [], text[end + len(closing) :]
+            continue
+        if begin < 0:
+            return [*content, text], thoughts
+        content.append(text[:begin])
+        inside, after = open_reasoning(text, begin + len(opening), tags)
+        thoughts.append(inside)
+        if after is None:
+            return content, thoughts
+        text = text[after:]
 
 
 def joined(pieces: list[str]) -> str | None:

@@ -108,26 +108,29 @@ def get_parser(name: str) -> ToolCallParser:
     return parsers.built_in(name)
 
 
-_MARKERS: tuple[tuple[tuple[str, ...], str], ...] = (
+_MARKERS: tuple[tuple[tuple[str, ...], str | None], ...] = (
     (("<minimax:tool_call>",), "sglang:minimax-m2"),
+    (("ns_token", "<invoke name="), None),
     (("<|tool_call_begin|>",), "sglang:kimi_k2"),
     (("｜DSML｜", "function_calls"), "sglang:deepseekv32"),
     (("｜DSML｜",), "sglang:deepseekv4"),
     (("<｜tool▁calls▁begin｜>", "```json"), "sglang:deepseekv3"),
     (("<｜tool▁calls▁begin｜>",), "sglang:deepseekv31"),
     (("<｜tool_calls_begin｜>",), "sglang:step3"),
-    (("<|channel|>", "to=functions."), "sglang:gpt-oss"),
+    (("<|channel|>", "functions.", "<|call|>"), "sglang:gpt-oss"),
     (("[TOOL_CALLS]",), "sglang:mistral"),
     (("<|tool_call_start|>",), "sglang:lfm2"),
     (("<|START_ACTION|>",), "sglang:cohere_command4"),
     (("<|tool_call>",), "sglang:gemma4"),
     (("<tool_call>", "<arg_key>"), "glm"),
     (("<tool_call>", "<function="), "qwen_xml"),
-    (("<tool_call>", "name"), "hermes"),
+    (("<tool_call>", '"name"'), "hermes"),
+    (("<function=",), None),
     (("<|start_header_id|>", '"parameters": '), "sglang:llama3"),
     (("<|start_header_id|>", "<|python_tag|>"), "sglang:llama3"),
 )
-"""Texts that a chat template writes around a call -> parser; the first row whose texts all occur wins."""
+"""Texts that a chat template writes around a call -> parser, None for a format without one. The first row whose texts
+all occur wins."""
 
 _TELLING_TOKENS = (
     ("<arg_key>", "glm"),
@@ -146,11 +149,14 @@ def detect_parser(template_source: str, added_tokens: Iterable[str] = ()) -> str
     source = template_source.replace('\\"', '"')
     for texts, name in _MARKERS:
         if all(text in source for text in texts):
+            if name is None:
+                break
             return name
-    tokens = set(added_tokens)
-    for token, name in _TELLING_TOKENS:
-        if token in tokens:
-            return name
+    else:
+        tokens = set(added_tokens)
+        for token, name in _TELLING_TOKENS:
+            if token in tokens:
+                return name
     raise UnknownToolFormat(
         "the chat template shows no tool-call format that is known here; name the parser yourself, one of "
         + ", ".join(PARSERS)

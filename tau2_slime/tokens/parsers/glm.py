@@ -11,43 +11,21 @@ from __future__ import annotations
 import json
 import re
 
-from tau2_slime.tokens.parsers.tagged import CLOSE, OPEN, Draft, TaggedParser, rough_end, skip_space
+from tau2_slime.tokens.parsers.structured import Broken, StructuredParser
+from tau2_slime.tokens.parsers.tagged import CLOSE, OPEN, Draft, skip_space
 from tau2_slime.tokens.spelled_json import RawText
-from tau2_slime.tokens.tool_calls import Call, CallStatus
+from tau2_slime.tokens.tool_calls import Call
 
 _NAME = re.compile(r"[^\s<>{}\"']+")
 _OPENING = re.compile(r"<tool_call>|<arg_key>|<arg_value>")
 KEY, END_KEY, VALUE, END_VALUE = "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"
 
 
-class _Broken(Exception):
-    """Where and why the structure ends too early: the message, and the tag that is missing if that is all."""
-
-    def __init__(self, problem: str, missing: str | None = None) -> None:
-        super().__init__(problem)
-        self.missing = missing
-
-
-class GlmParser(TaggedParser):
+class GlmParser(StructuredParser):
     name = "glm"
 
-    def read_call(self, text: str, start: int) -> tuple[Draft, int]:
-        draft = Draft("")
-        try:
-            return draft, _read(text, start, draft)
-        except _Broken as broken:
-            _, end, closed = rough_end(text, start)
-            problem, missing = str(broken), broken.missing
-        if not closed:
-            draft.status = CallStatus.UNCLOSED
-            draft.error = f"The tool call is not closed: {missing or CLOSE} is missing, {problem}."
-        elif missing:
-            draft.status = CallStatus.UNCLOSED
-            draft.error = f"The tool call is not closed properly: {missing} is missing, {problem}."
-        else:
-            draft.status = CallStatus.INVALID_JSON
-            draft.error = f"The tool call cannot be read: {problem}."
-        return draft, end
+    def read(self, text: str, start: int, draft: Draft) -> int:
+        return _read(text, start, draft)
 
     def unopened(self, text: str) -> tuple[int, int, str] | None:
         key = text.find(KEY)
@@ -73,30 +51,30 @@ class GlmParser(TaggedParser):
 
 
 def _read(text: str, start: int, draft: Draft) -> int:
-    """Fill `draft` from the call whose <tool_call> ends at `start`; the index after the call. Raises _Broken."""
+    """Fill `draft` from the call whose <tool_call> ends at `start`; the index after the call. Raises Broken."""
     at = skip_space(text, start)
     name = _NAME.match(text, at)
     if name is None:
-        raise _Broken("the tool's name must follow <tool_call>")
+        raise Broken("the tool's name must follow <tool_call>")
     draft.name = name.group()
     at = skip_space(text, name.end())
     while text.startswith(KEY, at):
         key, at = _element(text, at, KEY, END_KEY)
         if not text.startswith(VALUE, at):
-            raise _Broken(f"{VALUE} must follow {KEY}{key[:80]}{END_KEY}")
+            raise Broken(f"{VALUE} must follow {KEY}{key[:80]}{END_KEY}")
         value, at = _element(text, at, VALUE, END_VALUE)
         draft.arguments[key.strip()] = RawText(value)
     if text.startswith(CLOSE, at):
         return at + len(CLOSE)
     if at == len(text) or text.startswith(OPEN, at):
-        raise _Broken("the call does not end", CLOSE)
-    raise _Broken(f"{KEY} or {CLOSE} must follow, not {text[at : at + 40]!r}")
+        raise Broken("the call does not end", CLOSE)
+    raise Broken(f"{KEY} or {CLOSE} must follow, not {text[at : at + 40]!r}")
 
 
 def _element(text: str, at: int, opening: str, closing: str) -> tuple[str, int]:
-    """(what is between the tags, index of what follows) of the element that opens at `at`. Raises _Broken."""
+    """(what is between the tags, index of what follows) of the element that opens at `at`. Raises Broken."""
     at += len(opening)
     end = text.find(closing, at)
     if end < 0 or _OPENING.search(text, at, end) is not None:
-        raise _Broken(f"an {opening} does not end", closing)
+        raise Broken(f"an {opening} does not end", closing)
     return text[at:end], skip_space(text, end + len(closing))

@@ -12,9 +12,10 @@ import json
 import re
 from typing import Any
 
-from tau2_slime.tokens.parsers.tagged import CLOSE, OPEN, Draft, TaggedParser, rough_end, skip_space
+from tau2_slime.tokens.parsers.structured import Broken, StructuredParser
+from tau2_slime.tokens.parsers.tagged import CLOSE, OPEN, Draft, skip_space
 from tau2_slime.tokens.spelled_json import RawText
-from tau2_slime.tokens.tool_calls import Call, CallStatus
+from tau2_slime.tokens.tool_calls import Call
 
 _FUNCTION = re.compile(r"<function=([^<>\n]*)>")
 _PARAMETER = re.compile(r"<parameter=([^<>\n]*)>")
@@ -22,34 +23,11 @@ _OPENING = re.compile(r"<tool_call>|<function=|<parameter=")
 END_FUNCTION, END_PARAMETER = "</function>", "</parameter>"
 
 
-class _Broken(Exception):
-    """Where and why the structure ends too early: the message, and the tag that is missing if that is all."""
-
-    def __init__(self, problem: str, missing: str | None = None) -> None:
-        super().__init__(problem)
-        self.missing = missing
-
-
-class QwenXmlParser(TaggedParser):
+class QwenXmlParser(StructuredParser):
     name = "qwen_xml"
 
-    def read_call(self, text: str, start: int) -> tuple[Draft, int]:
-        draft = Draft("")
-        try:
-            return draft, _read(text, start, draft)
-        except _Broken as broken:
-            _, end, closed = rough_end(text, start)
-            problem, missing = str(broken), broken.missing
-        if not closed:
-            draft.status = CallStatus.UNCLOSED
-            draft.error = f"The tool call is not closed: {missing or CLOSE} is missing, {problem}."
-        elif missing:
-            draft.status = CallStatus.UNCLOSED
-            draft.error = f"The tool call is not closed properly: {missing} is missing, {problem}."
-        else:
-            draft.status = CallStatus.INVALID_JSON
-            draft.error = f"The tool call cannot be read: {problem}."
-        return draft, end
+    def read(self, text: str, start: int, draft: Draft) -> int:
+        return _read(text, start, draft)
 
     def unopened(self, text: str) -> tuple[int, int, str] | None:
         match = _FUNCTION.search(text)
@@ -70,11 +48,11 @@ class QwenXmlParser(TaggedParser):
 
 
 def _read(text: str, start: int, draft: Draft) -> int:
-    """Fill `draft` from the call whose <tool_call> ends at `start`; the index after the call. Raises _Broken."""
+    """Fill `draft` from the call whose <tool_call> ends at `start`; the index after the call. Raises Broken."""
     at = skip_space(text, start)
     function = _FUNCTION.match(text, at)
     if function is None or not function.group(1).strip():
-        raise _Broken("<function=NAME> must follow <tool_call>")
+        raise Broken("<function=NAME> must follow <tool_call>")
     draft.name = function.group(1).strip()
     at = skip_space(text, function.end())
     while (parameter := _PARAMETER.match(text, at)) is not None:
@@ -82,17 +60,17 @@ def _read(text: str, start: int, draft: Draft) -> int:
         end = text.find(END_PARAMETER, parameter.end())
         inner = _OPENING.search(text, parameter.end(), end if end >= 0 else len(text))
         if end < 0 or inner is not None:
-            raise _Broken(f"the value of parameter {key[:80]!r} does not end", END_PARAMETER)
+            raise Broken(f"the value of parameter {key[:80]!r} does not end", END_PARAMETER)
         draft.arguments[key] = _value(text[parameter.end() : end])
         at = skip_space(text, end + len(END_PARAMETER))
     if not text.startswith(END_FUNCTION, at):
         if text.startswith(CLOSE, at) or at == len(text) or text.startswith(OPEN, at):
-            raise _Broken("the function does not end", END_FUNCTION)
-        raise _Broken(f"<parameter=NAME> or {END_FUNCTION} must follow, not {text[at : at + 40]!r}")
+            raise Broken("the function does not end", END_FUNCTION)
+        raise Broken(f"<parameter=NAME> or {END_FUNCTION} must follow, not {text[at : at + 40]!r}")
     at = skip_space(text, at + len(END_FUNCTION))
     if text.startswith(CLOSE, at):
         return at + len(CLOSE)
-    raise _Broken(f"it must follow {END_FUNCTION}")
+    raise Broken(f"it must follow {END_FUNCTION}")
 
 
 def _value(text: str) -> RawText:
