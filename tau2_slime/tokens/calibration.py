@@ -93,24 +93,33 @@ def _check_prompt(template: ChatTemplate) -> None:
             raise TemplateError(
                 "message-dropped", f"the chat template writes the {name} {prompt.count(text)} times instead of once"
             )
-    later = template.render([*BASE, {"role": "assistant", "content": battery.ANSWER}, BASE[2]], TOOLS)
-    before_greeting = later.split(greeting)[0]
-    before_user = later.split(user)[0]
-    before_answer = later.split(battery.ANSWER)[0]
-    if _common_end(before_greeting, before_answer) <= _common_end(before_greeting, before_user):
-        raise TemplateError(
-            "greeting-as-user",
-            "the agent's greeting, an assistant message before the first user message, is not rendered as an assistant "
-            f"turn; before it stands {before_greeting[-60:]!r}. Where the template has a switch for this, give it in "
-            "the template arguments",
-        )
+    _check_greeting(template)
 
 
-def _common_end(a: str, b: str) -> int:
+def _check_greeting(template: ChatTemplate) -> None:
+    """What stands before the greeting is what stands before a later assistant turn, not what stands before a user's."""
+    greeting, user = BASE[1]["content"], BASE[2]["content"]
+    text = template.render([*BASE, {"role": "assistant", "content": battery.ANSWER}, BASE[2]], TOOLS)
+    before_greeting, before_answer = text.split(greeting)[0], text.split(battery.ANSWER)[0]
+    before_user, before_next_user, _ = text.split(user)
+    as_assistant = _common_end(before_greeting, before_answer)
+    if len(as_assistant) > len(_common_end(before_greeting, before_user)):
+        return
+    as_user = _common_end(before_user, before_next_user) in before_greeting
+    raise TemplateError(
+        "greeting-as-user" if as_user else "greeting-not-assistant",
+        "the agent's greeting, an assistant message before the first user message, is rendered "
+        f"{'as the words of the user' if as_user else 'outside of any assistant turn'}: before it stands "
+        f"{before_greeting[-60:]!r}. Where the template has a switch for this, set it in the template arguments; else "
+        "use a template that renders a leading assistant message",
+    )
+
+
+def _common_end(a: str, b: str) -> str:
     length = 0
     while length < min(len(a), len(b)) and a[-1 - length] == b[-1 - length]:
         length += 1
-    return length
+    return a[len(a) - length :]
 
 
 # --- closers, shape, deltas

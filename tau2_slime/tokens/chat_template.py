@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,7 +55,7 @@ class ChatTemplate:
 
     `template_kwargs` are the user's (for example `enable_thinking=False`). Three are added when the template names them
     and the user did not: the switch that keeps earlier thinking, `tools_in_user_message=False` (otherwise Llama-3.1
-    shows the agent's greeting as the user's words), and a pinned date.
+    shows the agent's greeting as the user's words), and `date_string`, so that a prompt does not change at midnight.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class ChatTemplate:
         given = dict(template_kwargs or {})
         self.knobs = _knobs(self.template_source, given)
         self.template_kwargs: dict[str, Any] = {**given, **self.knobs}
-        self._render_kwargs = {**_pinned_clock(self.template_source, given), **self.template_kwargs}
         self.control_tokens = control_tokens(tokenizer)
         """Spelling -> id of every added token that text could be mistaken for."""
         self.control_pattern = _any_of(self.control_tokens)
@@ -99,7 +98,7 @@ class ChatTemplate:
                 tools=list(tools) if tools else None,
                 add_generation_prompt=add_generation_prompt,
                 tokenize=False,
-                **self._render_kwargs,
+                **self.template_kwargs,
             )
         except Exception as error:  # the template is the checkpoint's code: it may raise anything
             roles = " ".join(str(message.get("role")) for message in messages)
@@ -196,14 +195,6 @@ def _knobs(source: str, given: Mapping[str, Any]) -> dict[str, Any]:
         own = re.search(r"date_string\s*=\s*([\"'])(.+?)\1", source)
         knobs["date_string"] = own.group(2) if own else datetime.now().strftime("%d %b %Y")
     return knobs
-
-
-def _pinned_clock(source: str, given: Mapping[str, Any]) -> dict[str, Callable[[str], str]]:
-    """A clock that stands still, for templates that ask the time: a prompt must not change at midnight."""
-    if "strftime_now" not in source or "strftime_now" in given:
-        return {}
-    now = datetime.now()
-    return {"strftime_now": now.strftime}
 
 
 def _names(source: str, variable: str) -> bool:

