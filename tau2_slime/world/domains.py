@@ -89,11 +89,14 @@ class World:
         self.split = split
         self.task = task
         self.solo = solo
-        self.env_kwargs = dict(env_kwargs or {})
+        self.env_kwargs = tau2_compat.environment_kwargs(domain, task, dict(env_kwargs or {}))
+        """What τ²'s evaluator must build its own environments with."""
         self.environment = tau2_compat.build_environment(domain, solo=solo, env_kwargs=self.env_kwargs)
         self.policy: str = self.environment.get_policy()
-        self.user_tools: list[Any] | None = self.environment.get_user_tools() if self.environment.user_tools else None
-        self.agent_tools: list[Any] = self.environment.get_tools() + ((self.user_tools or []) if solo else [])
+        self.user_tools: list[Any] | None = tau2_compat.user_tools(self.environment, task)
+        self.agent_tools: list[Any] = self.environment.get_tools()
+        if solo and self.environment.user_tools is not None:
+            self.agent_tools += self.environment.get_user_tools()
 
     def call(self, tool_call: Any) -> tuple[Any, bool]:
         """Run one tool call: ``(ToolMessage, reached)``. ``reached`` is False if a guard answered instead of τ²."""
