@@ -105,7 +105,16 @@ def _user_lines(script: Script) -> _Lines:
 # ---- τ² --------------------------------------------------------------------------------------------------------------
 
 
-def play_tau2(domain: str, task: Any, script: Script, *, solo: bool = False) -> tuple[Played, Any]:
+def tau2_environment(domain: str, task: Any, *, solo: bool = False) -> Any:
+    """A fresh environment, built as τ²'s own runner builds it."""
+    constructor = tau2_compat.load().registry.get_env_constructor(domain)
+    kwargs = runner_env_kwargs(domain, task)
+    return constructor(solo_mode=True, **kwargs) if solo else constructor(**kwargs)
+
+
+def play_tau2(
+    domain: str, task: Any, script: Script, *, solo: bool = False, environment: Any = None
+) -> tuple[Played, Any]:
     """Play with τ²'s Orchestrator: the record, and τ²'s SimulationRun. Raises what τ² raises."""
     t = tau2_compat.load()
     from tau2.orchestrator.orchestrator import Orchestrator
@@ -133,14 +142,11 @@ def play_tau2(domain: str, task: Any, script: Script, *, solo: bool = False) -> 
             user_heard.append(plain(message))
             return message_of(user_lines.next(), "user"), state
 
-    kwargs = runner_env_kwargs(domain, task)
-    constructor = t.registry.get_env_constructor(domain)
-    environment = constructor(solo_mode=True, **kwargs) if solo else constructor(**kwargs)
-    tools = environment.get_tools()
+    environment = environment or tau2_environment(domain, task, solo=solo)
     agent_kwargs = {"task": task} if solo else {}
     orchestrator = Orchestrator(
         domain=domain,
-        agent=Agent(tools=tools, domain_policy=environment.get_policy(), llm="none", **agent_kwargs),
+        agent=Agent(tools=[], domain_policy=environment.get_policy(), llm="none", **agent_kwargs),
         user=DummyUser() if solo else User(tools=None, instructions=str(task.user_scenario), llm="none"),
         environment=environment,
         task=task,
@@ -221,13 +227,15 @@ class ScriptedUser:
         return message_of(self._lines.next(), "user")
 
 
-def play_ours(domain: str, task: Any, script: Script, *, solo: bool = False) -> tuple[Played, Conversation]:
+def play_ours(
+    domain: str, task: Any, script: Script, *, solo: bool = False, world: domains.World | None = None
+) -> tuple[Played, Conversation]:
     """Play with `Conversation`: the record, and the conversation itself."""
-    world = domains.World(domain, "base", task, solo=solo)
+    world = world or domains.World(domain, "base", task, solo=solo)
     agent, user = ScriptedAgent(script, solo=solo), None if solo else ScriptedUser(script)
     limits = Limits(max_steps=script.max_steps, max_errors=script.max_errors, max_turns=10**9)
     conversation = Conversation(world, agent, user, limits)
-    termination, detail = asyncio.run(conversation.play())
+    termination, _ = asyncio.run(conversation.play())
     played = Played(
         termination=str(termination),
         steps=conversation.steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from tests.parity_play import STOP, Call, Script, Turn
 
 DOMAINS = [name for name in domains.domains() if name not in play.CANNOT_RUN]
 SOLO_DOMAINS = ["mock", "telecom"]
+SLOW_TO_BUILD = ("airline", "retail")
+GOLD_FAILS = {"update_task_with_history_and_env_assertions"}  # mock: it asserts a change, but lists no action
 
 full = pytest.mark.skipif(
     not os.environ.get("TAU2_SLIME_FULL"),
@@ -30,10 +33,19 @@ def solo_tasks(domain: str) -> list[Any]:
     return [task for task in base_tasks(domain) if agent.check_valid_task(task)]
 
 
-def assert_same(domain: str, task: Any, script: Script, *, solo: bool = False, scored: bool = False) -> Any:
+def assert_same(
+    domain: str,
+    task: Any,
+    script: Script,
+    *,
+    solo: bool = False,
+    scored: bool = False,
+    environment: Any = None,
+    world: Any = None,
+) -> Any:
     """Play both ways and compare everything; with ``scored`` also the rewards, which are returned."""
-    theirs, run = play.play_tau2(domain, task, script, solo=solo)
-    ours, conversation = play.play_ours(domain, task, script, solo=solo)
+    theirs, run = play.play_tau2(domain, task, script, solo=solo, environment=environment)
+    ours, conversation = play.play_ours(domain, task, script, solo=solo, world=world)
     where = f"{domain}/{task.id} (solo={solo})"
     assert ours.messages == theirs.messages, where
     assert ours.termination == theirs.termination, where
@@ -54,25 +66,34 @@ def assert_same(domain: str, task: Any, script: Script, *, solo: bool = False, s
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_random_play_of_every_task_is_the_same(domain: str) -> None:
-    for task in base_tasks(domain):
-        assert_same(domain, task, play.random_script(domain, task, seed=0))
+    environment = world = None
+    for number, task in enumerate(base_tasks(domain)):
+        if domain in SLOW_TO_BUILD:
+            # Their tasks have no initial state: both sides may go on with the world that the last script left.
+            assert task.initial_state is None
+            if number % 20 == 0:
+                environment, world = play.tau2_environment(domain, task), domains.World(domain, "base", task)
+            world.task = task
+        assert_same(domain, task, play.random_script(domain, task, seed=0), environment=environment, world=world)
 
 
 @pytest.mark.parametrize("domain", SOLO_DOMAINS)
-def test_random_solo_play_of_every_task_is_the_same(domain: str) -> None:
+def test_random_solo_play_is_the_same(domain: str) -> None:
     tasks = solo_tasks(domain)
     assert tasks
-    for task in tasks:
+    for task in tasks if len(tasks) < 20 else tasks[::4]:
         assert_same(domain, task, play.random_script(domain, task, seed=0, solo=True), solo=True)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_gold_play_earns_the_same_reward(domain: str) -> None:
     tasks = base_tasks(domain)
-    for task in tasks if len(tasks) < 20 else random.Random(domain).sample(tasks, 3):
+    if domain != "mock":
+        tasks = random.Random(domain).sample(tasks, 1 if domain in SLOW_TO_BUILD else 4)
+    for task in tasks:
         task = play.without_judge(task)
         reward = assert_same(domain, task, play.gold_script(task), scored=True)
-        assert reward["reward"] == 1.0, task.id
+        assert reward["reward"] == (task.id not in GOLD_FAILS), task.id
 
 
 @pytest.mark.parametrize("domain", SOLO_DOMAINS)
@@ -86,18 +107,20 @@ def test_gold_solo_play_earns_the_same_reward(domain: str) -> None:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_full_gold_and_random_play_with_scores(domain: str) -> None:
     gold, solved, scripts, rewarded = 0, 0, 0, 0
+    started = time.process_time()
     for task in base_tasks(domain):
         task = play.without_judge(task)
         reward = assert_same(domain, task, play.gold_script(task), scored=True)
+        assert reward["reward"] == (task.id not in GOLD_FAILS), task.id
         gold, solved = gold + 1, solved + (reward["reward"] == 1.0)
         for seed in range(1, 5):
             reward = assert_same(domain, task, play.random_script(domain, task, seed), scored=seed == 1)
             scripts += 1
             rewarded += isinstance(reward, dict) and bool(reward["reward"])
     print(
-        f"\n{domain}: gold {solved} of {gold} earn 1.0; {scripts} random scripts the same, {rewarded} of them rewarded"
+        f"\n{domain}: gold {solved} of {gold} earn 1.0; {scripts} random scripts the same, {rewarded} rewarded; "
+        f"{time.process_time() - started:.0f} s CPU"
     )
-    assert solved == gold
 
 
 @full
