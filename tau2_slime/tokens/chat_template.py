@@ -75,7 +75,9 @@ class ChatTemplate:
         self.control_tokens = control_tokens(tokenizer)
         """Spelling -> id of every added token that text could be mistaken for."""
         self.control_pattern = _any_of(self.control_tokens)
-        """Finds those spellings in a text, the longest first; None when there are none."""
+        """Finds where such a spelling begins, also inside another; group 1 is the longest. None when there are none."""
+        self.open_tails = _open_tails(self.control_tokens)
+        """Ends of a text that would swallow the beginning of a control token that follows (MiniMax: `[e~` + `[e~[`)."""
         self.closers: dict[str, int] = {}
         """Spelling -> id of each token that may end an assistant turn in history."""
         self.stop_ids: frozenset[int] = frozenset(int(token) for token in generation_stop_ids)
@@ -182,7 +184,12 @@ def control_tokens(tokenizer: Any) -> dict[str, int]:
 
 def _any_of(spellings: Iterable[str]) -> re.Pattern[str] | None:
     ordered = sorted((spelling for spelling in spellings if len(spelling) > 1), key=lambda s: (-len(s), s))
-    return re.compile("|".join(map(re.escape, ordered))) if ordered else None
+    return re.compile(f"(?=({'|'.join(map(re.escape, ordered))}))") if ordered else None
+
+
+def _open_tails(spellings: Iterable[str]) -> tuple[str, ...]:
+    beginnings = {spelling[:size] for spelling in spellings for size in range(1, len(spelling))}
+    return tuple(sorted({s[:size] for s in spellings for size in range(1, len(s)) if s[size:] in beginnings}))
 
 
 def _knobs(source: str, given: Mapping[str, Any]) -> dict[str, Any]:

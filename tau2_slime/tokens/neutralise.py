@@ -1,18 +1,19 @@
 """Text from outside that spells a control token (`<|im_end|>` in a user's message) stays text.
 
-A tokenizer turns the spelling of an added token into that token, wherever it comes from. So each spelling is replaced
-by a mark before the template is rendered, and in the rendered text the mark becomes the spelling again, encoded in two
-pieces. The decoded text is what the template writes; no id of it is a control token that the template did not write.
+A tokenizer turns the spelling of an added token into that token, wherever it comes from. So spellings are replaced by
+marks before the template is rendered, and in the rendered text a mark becomes the spelling again, encoded in pieces
+none of which is a spelling. The decoded text is what the template writes; none of its ids is a control token that the
+template did not write.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tau2_slime.tokens.chat_template import ChatTemplate, TemplateError
+from tau2_slime.tokens.chat_template import ChatTemplate
 
 _NONCE = "tau" + secrets.token_hex(8)
 """Letters and digits only, so that no template escapes or trims it; not guessable, so that no text contains it."""
@@ -27,13 +28,13 @@ class Neutraliser:
 
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
-        self._spellings: list[str] = []
+        self._regions: list[tuple[str, list[int]]] = []
         self.count = 0
         """Spellings found so far."""
 
     def message(
         self, message: Mapping[str, Any], *, keys: tuple[str, ...] = ("content", "tool_call_id", "name")
-    ) -> Any:
+    ) -> dict[str, Any]:
         """A copy of `message` with marks in place of spellings in the string fields `keys`."""
         result = dict(message)
         for key in keys:
@@ -42,51 +43,64 @@ class Neutraliser:
         return result
 
     def text(self, text: str) -> str:
-        pattern = self._template.control_pattern
-        return pattern.sub(self._mark, clean(text)) if pattern is not None else clean(text)
+        """`text` with a mark in place of each region that spells control tokens, overlapping ones together."""
+        text = clean(text)
+        parts: list[str] = []
+        position = 0
+        for start, stop, cuts in self._regions_of(text):
+            parts += [text[position:start], self._mark(text[start:stop], cuts)]
+            position = stop
+        return "".join([*parts, text[position:]])
 
-    def _mark(self, match: re.Match[str]) -> str:
-        spelling = match.group(0)
-        if spelling not in self._spellings:
-            self._spellings.append(spelling)
-        self.count += 1
-        return f"{_NONCE}m{self._spellings.index(spelling)}e"
+    def _regions_of(self, text: str) -> list[tuple[int, int, list[int]]]:
+        """(start, stop, where to cut, from the start) of each region; no piece between cuts is a spelling."""
+        found = [(match.start(), match.end(1), match.start() + 1) for match in self._occurrences(text)]
+        end = len(text.rstrip())
+        tails = [tail for tail in self._template.open_tails if text.endswith(tail, 0, end)]
+        if tails:
+            found.append((end - len(max(tails, key=len)), end, end))
+        self.count += len(found)
+        regions: list[tuple[int, int, list[int]]] = []
+        for start, stop, cut in found:
+            if regions and start < regions[-1][1]:
+                first, last, cuts = regions.pop()
+                regions.append((first, max(last, stop), [*cuts, cut - first]))
+            else:
+                regions.append((start, stop, [cut - start]))
+        return regions
+
+    def _occurrences(self, text: str) -> Iterator[re.Match[str]]:
+        pattern = self._template.control_pattern
+        return pattern.finditer(text) if pattern else iter(())
+
+    def _mark(self, region: str, cuts: list[int]) -> str:
+        if (region, cuts) not in self._regions:
+            self._regions.append((region, cuts))
+        return f"{_NONCE}m{self._regions.index((region, cuts))}e"
 
     def restore(self, text: str) -> str:
         """The text with the spellings back in place of the marks."""
-        return _MARK.sub(lambda match: self._spellings[int(match.group(1))], text)
+        return _MARK.sub(lambda match: self._regions[int(match.group(1))][0], text)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered text that may contain marks."""
         return [token for piece in self.pieces(text) for token in self._template.encode(piece)]
 
     def pieces(self, text: str) -> list[str]:
-        """`restore(text)` cut inside every restored spelling, so that encoding the pieces forms no token of it."""
+        """`restore(text)`, cut inside every spelling that a mark stands for."""
         done: list[str] = []
         current = ""
         position = 0
         for match in _MARK.finditer(text):
-            spelling = self._spellings[int(match.group(1))]
-            before = current + text[position : match.start()]
-            following = _MARK.split(text[match.end() :], maxsplit=1)[0]
-            cut = self._cut(before, spelling, following)
-            done.append(before + spelling[:cut])
-            current = spelling[cut:]
+            region, cuts = self._regions[int(match.group(1))]
+            current += text[position : match.start()]
+            begin = 0
+            for cut in cuts:
+                done.append(current + region[begin:cut])
+                current, begin = "", cut
+            current = region[begin:]
             position = match.end()
-        done.append(current + text[position:])
-        return done
-
-    def _cut(self, before: str, spelling: str, following: str) -> int:
-        """Where to cut so that neither half forms a control token with its neighbours."""
-        pattern = self._template.control_pattern
-        assert pattern is not None
-        for cut in range(1, len(spelling)):
-            left, right = before + spelling[:cut], spelling[cut:] + following
-            reaches_in = any(match.end() > len(before) for match in pattern.finditer(left))
-            first = pattern.search(right)
-            if not reaches_in and (first is None or first.start() >= len(spelling) - cut):
-                return cut
-        raise TemplateError("sentinel", f"text that spells {spelling!r} cannot be encoded as ordinary text")
+        return [*done, current + text[position:]]
 
 
 def clean(text: str) -> str:

@@ -1,0 +1,113 @@
+"""The ledger never says of a token what is not true of it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tau2_slime.tokens.ledger import LedgerError, TokenLedger
+
+ids = st.integers(min_value=0, max_value=200_000)
+log_prob = st.floats(min_value=-100, max_value=0, allow_nan=False)
+sampled = st.tuples(
+    st.just("sampled"), st.lists(st.tuples(ids, log_prob), max_size=6), st.sampled_from([None, "v1", "v2"])
+)
+context = st.tuples(st.just("context"), st.lists(ids, max_size=6))
+operations = st.lists(st.one_of(sampled, context, st.just(("pop",))), max_size=20)
+
+
+def play(prompt: list[int], todo: list[tuple]) -> tuple[TokenLedger, list[tuple[int, float | None]]]:
+    """The ledger after the operations, and what it has to hold: (id, log-prob or None for context)."""
+    ledger = TokenLedger(prompt)
+    model: list[tuple[int, float | None]] = []
+    for operation in todo:
+        if operation[0] == "sampled":
+            _, pairs, version = operation
+            ledger.append_sampled([i for i, _ in pairs], [p for _, p in pairs], version)
+            model += pairs
+        elif operation[0] == "context":
+            ledger.append_context(operation[1])
+            model += [(i, None) for i in operation[1]]
+        elif model and model[-1][1] is not None:
+            assert ledger.pop_stop() == model.pop()[0]
+        else:
+            with pytest.raises(LedgerError):
+                ledger.pop_stop()
+        ledger.check()
+    return ledger, model
+
+
+@given(st.lists(ids, max_size=5), operations)
+def test_whatever_happens_each_token_keeps_its_id_mask_and_log_prob(prompt: list[int], todo: list[tuple]) -> None:
+    ledger, model = play(prompt, todo)
+    assert ledger.tokens == prompt + [token for token, _ in model]
+    assert ledger.loss_mask == [int(value is not None) for _, value in model]
+    assert ledger.log_probs == [0.0 if value is None else value for _, value in model]
+    assert ledger.prompt_length == len(prompt)
+    assert ledger.response_length == len(model) == ledger.sampled_count + ledger.context_count
+    assert ledger.weight_versions == [op[2] for op in todo if op[0] == "sampled" and op[2] is not None]
+
+
+@given(st.lists(ids, max_size=5), operations)
+def test_segments_cover_the_response_and_name_the_weights(prompt: list[int], todo: list[tuple]) -> None:
+    ledger, model = play(prompt, todo)
+    covered = [
+        (position, segment.kind) for segment in ledger.segments for position in range(segment.start, segment.stop)
+    ]
+    assert covered == [
+        (len(prompt) + offset, "context" if value is None else "sampled") for offset, (_, value) in enumerate(model)
+    ]
+    assert all(segment.weight_version is None for segment in ledger.segments if segment.kind == "context")
+    assert {s.weight_version for s in ledger.segments} <= {None, *ledger.weight_versions}
+
+
+@given(st.lists(ids, max_size=5), operations)
+def test_a_snapshot_survives_json_and_goes_on(prompt: list[int], todo: list[tuple]) -> None:
+    ledger, _ = play(prompt, todo)
+    again = TokenLedger.from_dict(json.loads(json.dumps(ledger.to_dict())))
+    for one in (ledger, again):
+        one.append_sampled([7], [-0.25], "v9")
+    assert again.to_dict() == ledger.to_dict()
+    again.append_context([8])
+    assert ledger.tokens[-1] == 7  # the copy shares nothing
+
+
+def test_a_count_that_differs_is_refused_and_leaves_no_trace() -> None:
+    ledger = TokenLedger([1, 2])
+    with pytest.raises(LedgerError, match="2 sampled ids but 1"):
+        ledger.append_sampled([5, 6], [-0.1], "v1")
+    assert ledger.to_dict() == TokenLedger([1, 2]).to_dict()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_log_prob_that_is_no_number_is_refused(bad: float) -> None:
+    ledger = TokenLedger([1])
+    with pytest.raises(LedgerError, match="token 1"):
+        ledger.append_sampled([5, 6], [-0.1, bad])
+    assert ledger.response_length == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"loss_mask": [1, 1, 1]},
+        {"loss_mask": [1, 1]},
+        {"log_probs": [-0.5, -0.5, -0.5]},
+        {"log_probs": [-0.5, -0.5]},
+        {"segments": []},
+        {"segments": [{"kind": "sampled", "start": 2, "stop": 5}]},
+        {"tokens": [1]},
+        {"tokens": None},
+        {"prompt_length": 3},
+    ],
+)
+def test_a_damaged_snapshot_is_refused(damage: dict) -> None:
+    ledger = TokenLedger([1, 2])
+    ledger.append_sampled([3, 4], [-0.5, -0.5])
+    ledger.append_context([5])
+    with pytest.raises(LedgerError):
+        TokenLedger.from_dict({**ledger.to_dict(), **damage})
