@@ -1,0 +1,44 @@
+# Two commands matter: `make rollout` plays τ² tasks with nothing but this machine; `make test` proves the package.
+# Both set up everything that they need in .venv (git-ignored).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+
+.PHONY: rollout test test-full lint setup lock clean
+
+rollout: setup
+	$(BIN)/tau2-slime rollout $(ARGS)
+
+test: setup
+	$(BIN)/python tests/tokens/fetch_templates.py
+	$(BIN)/python -m pytest $(ARGS)
+
+# Hours instead of minutes: every task of every domain, thousands of random sequences.
+test-full: setup
+	$(BIN)/python tests/tokens/fetch_templates.py
+	TAU2_SLIME_FULL=1 $(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements/lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tau2_slime needs Python >= 3.11: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/lock.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+# After a change of the dependencies in pyproject.toml.
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+		--extra dev pyproject.toml -o requirements/lock.txt
+
+clean:
+	rm -rf $(VENV) .venv-engine .cache
