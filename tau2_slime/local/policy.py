@@ -1,0 +1,146 @@
+"""A policy that plays gold: it reads its place from the token ids and writes the next scripted turn as token ids."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tau2_slime.local.context import ContextReader, Place
+from tau2_slime.local.gold import ASK_REFERENCE, CaseReference, GoldScript, ScriptTurn
+from tau2_slime.local.spelling import Speller, draw
+
+if TYPE_CHECKING:
+    from tau2_slime.local.solo import SoloCase
+
+_THOUGHT = "The script says what comes next.\n</think>\n\n"
+_CALL_STOPS = ("<|observation|>", "<|call|>")
+_TEXT_STOPS = ("<|user|>", "<|return|>")
+
+
+class GoldPolicy:
+    """The next turn for any context of one checkpoint's chat template. Thread-safe; keeps nothing between two calls."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        spelling: float = 0.1,
+        mistakes: float = 0.0,
+        seed: int = 0,
+        parser: str = "auto",
+        template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """``spelling``: share of tokens spelled otherwise; ``mistakes``: share of episodes with one wrong move.
+
+        Raises:
+            ValueError: the chat template cannot be used (TemplateError), or its tool-call format is unknown.
+        """
+        from tau2_slime.tokens.chat_delta import ChatDelta
+        from tau2_slime.tokens.tool_calls import detect_parser, get_parser
+
+        self.template = ChatDelta.calibrate(tokenizer, template_kwargs=template_kwargs).template
+        name = (
+            detect_parser(self.template.template_source, self.template.control_tokens) if parser == "auto" else parser
+        )
+        self.parser = get_parser(name)
+        self.spelling, self.mistakes, self.seed = spelling, mistakes, seed
+        self._reader = ContextReader(self.template)
+        self._speller = Speller(tokenizer)
+        self._turn_ids = lru_cache(maxsize=8192)(self._spell)
+        self._scripts: dict[CaseReference, GoldScript | None] = {}
+        self._solo: dict[str, SoloCase] = {}
+        self._lock = threading.Lock()
+
+    def read(self, input_ids: Sequence[int]) -> Place:
+        return self._reader.read(input_ids)
+
+    def knows(self, place: Place) -> bool:
+        """True if `continuation` needs no task that is not loaded yet, so it takes a millisecond."""
+        if place.reference is not None:
+            return place.reference in self._scripts
+        return place.ticket is None or place.ticket in self._solo
+
+    def continuation(self, place: Place, *, routing_key: str = "") -> list[int]:
+        """Ids of the rest of the turn that is due, its stop token last."""
+        turn, case = self._due(place, routing_key)
+        text = (_THOUGHT if place.thinking else "") + self._text(turn)
+        ids = list(self._turn_ids(text, turn.call is not None, f"{self.seed}/{case}/{place.turn}"))
+        if not place.begun_text:
+            return ids
+        # An aborted call left the beginning of this very turn: go on after the longest part that is there.
+        begun = list(place.begun)
+        for length in range(min(len(begun), len(ids)), 0, -1):
+            if begun[-length:] == ids[:length]:
+                return ids[length:]
+        return ids
+
+    def _due(self, place: Place, routing_key: str) -> tuple[ScriptTurn, str]:
+        """The turn that is due, and a name for the case."""
+        if place.reference is not None:
+            script, case, at = self._script(place.reference), str(place.reference), place.turn
+            if script is None:
+                return ScriptTurn("ask", text=f"I cannot find the case {place.reference}."), case
+        elif place.ticket is not None:
+            solo = self._solo_case(place.ticket)
+            case = solo.name
+            if place.turn < len(solo.questions):
+                return ScriptTurn("call", solo.questions[place.turn]), case
+            script, at = solo.answer(place.heard), place.turn - len(solo.questions)
+        else:
+            return ScriptTurn("ask", text=ASK_REFERENCE), ""
+        if draw(self.seed, "mistake", routing_key, case) < self.mistakes:
+            script = script.with_mistake(int(1000 * draw(self.seed, "which", routing_key, case)))
+        return script.turn(at), case
+
+    def _text(self, turn: ScriptTurn) -> str:
+        if turn.call is None:
+            return turn.text or ""
+        text = self.parser.format([turn.call])
+        return _broken(text) if turn.kind == "broken" else text
+
+    def _spell(self, text: str, is_call: bool, key: str) -> tuple[int, ...]:
+        ids = self._speller.respell(self.template.encode(text), self.spelling, key)
+        return (*ids, self._stop(_CALL_STOPS if is_call else _TEXT_STOPS))
+
+    def _stop(self, preferred: tuple[str, ...]) -> int:
+        """The token by which this family ends such a turn."""
+        ends = self.template.stop_ids | set(self.template.closers.values())
+        for spelling in preferred:
+            token = self.template.token_id(spelling)
+            if token is not None and token in ends:
+                return token
+        return next(iter(self.template.closers.values()))
+
+    def _script(self, reference: CaseReference) -> GoldScript | None:
+        """The script of that case; None if the installed τ² has no such task."""
+        from tau2_slime.errors import ConfigError
+        from tau2_slime.world.domains import find_task
+
+        if reference in self._scripts:
+            return self._scripts[reference]
+        with self._lock:
+            try:
+                task = find_task(reference.domain, reference.split, task_id=reference.task_id)
+            except ConfigError:
+                script = None
+            else:
+                script = GoldScript.from_task(task)
+            self._scripts[reference] = script
+        return script
+
+    def _solo_case(self, ticket: str) -> SoloCase:
+        from tau2_slime.local.solo import SoloCase
+
+        if ticket not in self._solo:
+            with self._lock:
+                if ticket not in self._solo:
+                    self._solo[ticket] = SoloCase.find(ticket)
+        return self._solo[ticket]
+
+
+def _broken(call: str) -> str:
+    """A call as a model spells it when it forgets one bracket."""
+    cut = call.rfind("}") if '"arguments"' in call else call.rfind("</")
+    return call[:cut] + call[cut + 1 :]

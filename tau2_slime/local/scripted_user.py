@@ -1,0 +1,94 @@
+"""A user without a model: gives its case reference, does its part of the gold actions, and stops when the case is done."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from tau2_slime.local.gold import Call, CaseReference, GoldScript, asked_part, closes_case
+from tau2_slime.world import tau2_compat
+from tau2_slime.world.users import UserStats
+
+MODEL_NAME = "scripted"
+"""What ``user_model`` says to get this user."""
+
+MAX_FRUITLESS = 3
+"""Replies in a row that move nothing; then the user hangs up."""
+
+STOP, TRANSFER = "###STOP###", "###TRANSFER###"
+_MAX_STORY = 600
+
+
+class ScriptedUser:
+    """Plays the user's side of a task's `GoldScript`; a `world.users.User`.
+
+    With an agent that follows no script it is a bare customer: it says what it wants, repeats its case reference when
+    it does not understand, and hangs up after `MAX_FRUITLESS` such replies. It never raises and never loops for ever.
+    """
+
+    def __init__(self, task: Any, domain: str, split: str) -> None:
+        self.stats = UserStats()
+        self.reference = CaseReference(domain, split, task.id)
+        self._story = _story(task)
+        self._parts = list(GoldScript.from_task(task).user_parts)
+        self._done_parts: set[int] = set()
+        self._queue: deque[Call] = deque()
+        self._introduced = False
+        self._fruitless = 0
+        self._calls = 0
+
+    def start(self, history: list[Any]) -> None:
+        """Take over after ``history``; one in which the user has spoken needs no introduction."""
+        self._introduced = any(message.role == "user" for message in history)
+
+    async def reply(self, message: Any) -> Any:
+        self.stats.calls += 1
+        if message.role == "tool":
+            if self._queue:
+                return self._act()
+            self._fruitless = 0
+            return self._say(f"I have done that. It says: {_result(message)}")
+        text = message.content or ""
+        if closes_case(text):
+            return self._say(STOP)
+        if "TRANSFERRED TO A HUMAN AGENT" in text.upper():
+            return self._say(TRANSFER)
+        part = asked_part(text)
+        if part is not None and part < len(self._parts) and part not in self._done_parts:
+            self._done_parts.add(part)
+            self._queue.extend(self._parts[part])
+            return self._act()
+        if not self._introduced:
+            self._introduced = True
+            return self._say(f"Hello, {self.reference.sentence()}\n{self._story}")
+        self._fruitless += 1
+        if self._fruitless > MAX_FRUITLESS:
+            return self._say(STOP)
+        return self._say(f"Yes, please go ahead; {self.reference.sentence()}\n{self._story}")
+
+    def _act(self) -> Any:
+        """The next action of the part in hand, as a tool call of the user's own."""
+        t = tau2_compat.load()
+        name, arguments = self._queue.popleft()
+        self._calls += 1
+        call = t.ToolCall(id=f"user_call_{self._calls}", name=name, arguments=dict(arguments), requestor="user")
+        return t.UserMessage(role="user", content=None, tool_calls=[call], cost=0.0)
+
+    def _say(self, text: str) -> Any:
+        return tau2_compat.load().UserMessage(role="user", content=text, cost=0.0)
+
+
+def _story(task: Any) -> str:
+    """Why the user calls and what it knows, in the task's own words, on one line."""
+    instructions = task.user_scenario.instructions
+    if isinstance(instructions, str):
+        words = instructions
+    else:
+        words = " ".join(filter(None, (instructions.reason_for_call, instructions.known_info)))
+    flat = " ".join(words.split())
+    return flat if len(flat) <= _MAX_STORY else flat[:_MAX_STORY].rsplit(" ", 1)[0] + " …"
+
+
+def _result(message: Any) -> str:
+    # Not a word of it may end the episode, whatever the device says.
+    return " ".join((message.content or "nothing").split()).replace("###", "")[:_MAX_STORY]

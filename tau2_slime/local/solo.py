@@ -1,0 +1,174 @@
+"""Which task a solo episode is: its prompt holds no reference, only a ticket, and τ²'s telecom tasks share five tickets.
+
+Where tasks with the same ticket need different actions, the policy first asks the tools that only read, and compares
+their answers with what each task's initial state would answer. It is diagnosis by a policy that knows every patient.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from tau2_slime.local.gold import DONE_TOOL, Call, GoldScript, ScriptTurn
+from tau2_slime.world import tau2_compat
+from tau2_slime.world.domains import domains, splits, tasks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A way to play the ticket."""
+
+    script: GoldScript
+    answers: tuple[str, ...]
+    """What the tools answer to the case's questions in this task's initial state."""
+
+
+@dataclass(frozen=True)
+class SoloCase:
+    """One ticket, and how to tell the tasks apart that carry it."""
+
+    name: str
+    questions: tuple[Call, ...]
+    """Calls to make first; empty where the ticket says it all."""
+    candidates: tuple[_Candidate, ...]
+
+    @classmethod
+    def find(cls, ticket: str) -> SoloCase:
+        """The case of ``ticket``. Reads every domain's tasks and may build an environment for each: seconds."""
+        domain, pool = _with_ticket(ticket)
+        by_script: dict[str, list[Any]] = {}
+        for task in pool:
+            by_script.setdefault(_spelled(GoldScript.from_task(task, solo=True)), []).append(task)
+        name = f"{domain}/{pool[0].id}" if pool else ""
+        if len(by_script) < 2:
+            scripts = [GoldScript.from_task(task, solo=True) for task in pool[:1]]
+            return cls(name, (), tuple(_Candidate(script, ()) for script in scripts))
+        answers = _Answers(domain, pool)
+        questions = answers.telling_questions()
+        return cls(
+            name,
+            tuple(questions),
+            tuple(
+                _Candidate(GoldScript.from_task(task, solo=True), answers.of(i, questions))
+                for i, task in enumerate(pool)
+            ),
+        )
+
+    def answer(self, heard: Sequence[str]) -> GoldScript:
+        """The script of the task whose answers are in ``heard``, the texts that followed the questions, in order."""
+        fitting = [
+            candidate
+            for candidate in self.candidates
+            if all(answer in text for answer, text in zip(candidate.answers, heard, strict=False))
+        ]
+        # One answer may be part of another: the candidate that explains the most text is the one.
+        best = max(fitting or self.candidates, key=lambda c: sum(map(len, c.answers)), default=None)
+        return GoldScript((ScriptTurn("call", (DONE_TOOL, {})),)) if best is None else best.script
+
+
+@cache
+def _tickets() -> dict[str, tuple[str, list[Any]]]:
+    """Ticket -> domain and its tasks, from each domain's ``base`` split (its first split where it has no ``base``)."""
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for domain in domains():
+        try:
+            names = splits(domain)
+            pool = tasks(domain, "base" if "base" in names else next(iter(names)))
+        except Exception as error:  # a domain that cannot be loaded here (missing extras) has no tickets for us
+            logger.info("no tickets from domain %s: %s", domain, error)
+            continue
+        for task in pool:
+            owner, same = found.setdefault((task.ticket or "").strip(), (domain, []))
+            if owner == domain:  # telecom's tasks come again under another domain's name
+                same.append(task)
+    found.pop("", None)
+    return found
+
+
+def _with_ticket(ticket: str) -> tuple[str, list[Any]]:
+    return _tickets().get(ticket.strip(), ("", []))
+
+
+def _spelled(script: GoldScript) -> str:
+    return json.dumps([turn.call for turn in script.turns], sort_keys=True, default=str)
+
+
+class _Answers:
+    """What the reading tools answer in the initial state of each task."""
+
+    def __init__(self, domain: str, pool: Sequence[Any]) -> None:
+        self._scripts = [_spelled(GoldScript.from_task(task, solo=True)) for task in pool]
+        values = sorted({value for task in pool for value in _spoken_values(task)})
+        self._rows: list[dict[str, str]] = []
+        self._calls: dict[str, Call] = {}
+        for task in pool:
+            environment = _initial_environment(domain, task)
+            if not self._calls:
+                self._calls = {json.dumps(call): call for call in _reading_calls(environment, values)}
+            self._rows.append({key: _ask(environment, call) for key, call in self._calls.items()})
+
+    def telling_questions(self) -> list[Call]:
+        """Few calls whose answers tell every two tasks with different scripts apart, as far as any calls can."""
+        keys = [key for key in self._calls if all(row[key] for row in self._rows)]
+        chosen: list[str] = []
+        while True:
+            confused = self._confused(chosen)
+            best = min(keys, key=lambda key: self._confused([*chosen, key]), default=None)
+            if not confused or best is None or self._confused([*chosen, best]) == confused:
+                return [self._calls[key] for key in chosen]
+            chosen.append(best)
+
+    def of(self, index: int, questions: Sequence[Call]) -> tuple[str, ...]:
+        return tuple(self._rows[index][json.dumps(call)] for call in questions)
+
+    def _confused(self, keys: Sequence[str]) -> int:
+        """Tasks that the answers to ``keys`` cannot tell from one with another script."""
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for row, script in zip(self._rows, self._scripts, strict=True):
+            groups.setdefault(tuple(row[key] for key in keys), []).append(script)
+        return sum(len(group) for group in groups.values() if len(set(group)) > 1)
+
+
+def _initial_environment(domain: str, task: Any) -> Any:
+    environment = tau2_compat.build_environment(domain, solo=True, env_kwargs={})
+    initial = task.initial_state
+    environment.set_state(
+        initialization_data=initial.initialization_data if initial else None,
+        initialization_actions=initial.initialization_actions if initial else None,
+        message_history=[],
+    )
+    return environment
+
+
+def _spoken_values(task: Any) -> Iterator[str]:
+    """Names and ids that the task's actions mention."""
+    initial = task.initial_state
+    for action in [*((initial and initial.initialization_actions) or []), *(task.evaluation_criteria.actions or [])]:
+        yield from (value for value in action.arguments.values() if isinstance(value, str) and len(value) < 40)
+
+
+def _reading_calls(environment: Any, values: Sequence[str]) -> Iterator[Call]:
+    """Calls of the tools that change nothing: those without arguments first, then those of one, with each value."""
+    single: list[tuple[str, str]] = []
+    for kit in filter(None, (environment.user_tools, environment.tools)):
+        for name, tool in kit.get_tools().items():
+            required = tool.openai_schema["function"]["parameters"].get("required") or []
+            if kit.tool_type(name).value != "read":
+                continue
+            if not required:
+                yield name, {}
+            elif len(required) == 1:
+                single.append((name, required[0]))
+    yield from ((name, {parameter: value}) for name, parameter in single for value in values)
+
+
+def _ask(environment: Any, call: Call) -> str:
+    """The tool's answer; "" if it is an error."""
+    result = environment.get_response(tau2_compat.load().ToolCall(id="q", name=call[0], arguments=dict(call[1])))
+    return "" if result.error else str(result.content).strip()

@@ -1,0 +1,69 @@
+"""The same text in other tokens, as models sample it now and then, and log-probabilities out of a hash.
+
+A client that decodes a sampled turn and tokenises it again gets other ids than were sampled. Real models show that in a
+few turns of a thousand; here it is frequent, so that such a client is caught by the first episode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def draw(*key: Any) -> float:
+    """A number in [0, 1) that depends on ``key`` alone, on every machine."""
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56
+
+
+def log_prob(position: int, token: int) -> float:
+    """A plausible log-probability of ``token`` at ``position``: finite, below zero, mostly close to it."""
+    u = (((position + 1) * 2654435761 ^ (token + 1) * 40503 * 65537) % 1_000_003 + 0.5) / 1_000_003
+    return 0.35 * math.log(u) - 1e-4
+
+
+class Speller:
+    """Splits tokens of one tokenizer in two."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary: dict[str, int] = tokenizer.get_vocab()
+        self._pieces = {token: piece for piece, token in self._vocabulary.items()}
+        self._untouchable = {int(token) for token in tokenizer.get_added_vocab().values()}
+
+    def respell(self, ids: Sequence[int], share: float, key: str) -> list[int]:
+        """``ids`` with about ``share`` of them split in two; always the same for the same ``key``.
+
+        The result decodes to the same text; where it would not, ``ids`` come back as they are.
+        """
+        if share <= 0:
+            return list(ids)
+        spelled: list[int] = []
+        for position, token in enumerate(ids):
+            halves = self._halves(token) if draw(key, position) < share else []
+            spelled.extend(halves[int(draw(key, position, "half") * len(halves))] if halves else (token,))
+        return spelled if self._text(spelled) == self._text(ids) else list(ids)
+
+    def _halves(self, token: int) -> list[tuple[int, int]]:
+        """Every way to write ``token`` as two others."""
+        piece = self._pieces.get(token, "")
+        if token in self._untouchable:
+            return []
+        known = self._vocabulary
+        return [
+            (known[piece[:cut]], known[piece[cut:]])
+            for cut in range(1, len(piece))
+            if piece[:cut] in known and piece[cut:] in known
+        ]
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(
+            self._tokenizer.decode(
+                list(ids),
+                skip_special_tokens=False,
+                clean_up_tokenization_spaces=False,
+                spaces_between_special_tokens=False,
+            )
+        )
