@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -97,29 +98,31 @@ def _check_prompt(template: ChatTemplate) -> None:
 
 
 def _check_greeting(template: ChatTemplate) -> None:
-    """What stands before the greeting is what stands before a later assistant turn, not what stands before a user's."""
-    greeting, user = BASE[1]["content"], BASE[2]["content"]
-    text = template.render([*BASE, {"role": "assistant", "content": battery.ANSWER}, BASE[2]], TOOLS)
-    before_greeting, before_answer = text.split(greeting)[0], text.split(battery.ANSWER)[0]
-    before_user, before_next_user, _ = text.split(user)
-    as_assistant = _common_end(before_greeting, before_answer)
-    if len(as_assistant) > len(_common_end(before_greeting, before_user)):
-        return
-    as_user = _common_end(before_user, before_next_user) in before_greeting
-    raise TemplateError(
-        "greeting-as-user" if as_user else "greeting-not-assistant",
-        "the agent's greeting, an assistant message before the first user message, is rendered "
-        f"{'as the words of the user' if as_user else 'outside of any assistant turn'}: before it stands "
-        f"{before_greeting[-60:]!r}. Where the template has a switch for this, set it in the template arguments; else "
-        "use a template that renders a leading assistant message",
+    """The greeting is an assistant turn: it is not written as a user's would be, and something opens it."""
+    greeting = BASE[1]["content"]
+    prompt = template.render(BASE, TOOLS)
+    remedy = (
+        f"before it stands {prompt.split(greeting)[0][-60:]!r}. Where the template has a switch for this, set it in the "
+        "template arguments; else use a template that renders a leading assistant message"
     )
+    if _render_or_none(template, [BASE[0], {"role": "user", "content": greeting}, BASE[2]]) == prompt:
+        raise TemplateError(
+            "greeting-as-user",
+            f"the agent's greeting, an assistant message, is rendered as the words of the user: {remedy}",
+        )
+    system = _render_or_none(template, BASE[:1], add_generation_prompt=False)
+    if system is not None and prompt.startswith(system.rstrip() + greeting):
+        raise TemplateError("greeting-not-assistant", f"the agent's greeting is rendered outside of any turn: {remedy}")
 
 
-def _common_end(a: str, b: str) -> str:
-    length = 0
-    while length < min(len(a), len(b)) and a[-1 - length] == b[-1 - length]:
-        length += 1
-    return a[len(a) - length :]
+def _render_or_none(
+    template: ChatTemplate, messages: Sequence[Message], add_generation_prompt: bool = True
+) -> str | None:
+    """None: the template refuses such a conversation, which here is no fault."""
+    try:
+        return template.render(messages, TOOLS, add_generation_prompt)
+    except TemplateError:
+        return None
 
 
 # --- closers, shape, deltas
@@ -236,6 +239,11 @@ def _check_additive(template: ChatTemplate, deltas: Mapping[str, str]) -> None:
         ids = template.encode(delta)
         if not ids or ids[0] not in template.closers.values():
             raise TemplateError("no-closer", f"encoded, the delta of `{name}` does not begin with its closer's id")
+        if unicodedata.normalize("NFC", template.decode(ids)) != unicodedata.normalize("NFC", delta):
+            raise TemplateError(
+                "not-round-trip",
+                f"the ids of {delta[:60]!r} decode to {template.decode(ids)[:60]!r}: this tokenizer does not keep text",
+            )
         for end in TURN_ENDS:
             if template.encode(end + delta) != template.encode(end) + ids:
                 raise TemplateError(
@@ -258,10 +266,9 @@ def _rewrites_turn(template: ChatTemplate, name: str, *, reasoning: bool) -> boo
     """Is the rendered conversation, less its closer, no prefix of the conversation that goes on? None: refused."""
     transition = TRANSITIONS[name]
     before = [battery.with_reasoning(message) if reasoning else message for message in transition.before]
-    try:
-        earlier = template.render([*BASE, *before], TOOLS, add_generation_prompt=False)
-        later = template.render([*BASE, *before, *transition.after], TOOLS)
-    except TemplateError:
+    earlier = _render_or_none(template, [*BASE, *before], add_generation_prompt=False)
+    later = _render_or_none(template, [*BASE, *before, *transition.after])
+    if earlier is None or later is None:
         return None
     trimmed = earlier.rstrip()
     for closer in template.closers:

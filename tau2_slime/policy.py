@@ -1,0 +1,191 @@
+"""The policy's side of one episode in tokens: what it was shown, what it sampled, in one ledger.
+
+A `Policy` says how to sample; a `Transcript` is one episode's conversation as the chat template sees it, kept in step with
+its ledger. It knows chat messages and tokens; what a reply means is `trainable_agents`' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from tau2_slime.episode import PolicyStopped
+from tau2_slime.errors import EngineError, EngineUnavailable, EpisodeAborted
+from tau2_slime.offload import offload, until_abort
+from tau2_slime.outcome import Termination
+from tau2_slime.tokens import drift
+from tau2_slime.tokens.chat_template import TemplateError
+from tau2_slime.tokens.ledger import TokenLedger
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.chat_delta import ChatDelta
+    from tau2_slime.tokens.engine import Completion
+    from tau2_slime.tokens.tool_calls import ToolCallParser
+
+# A worker that updates its weights answers "aborted" until it is done; asking it more often helps nobody.
+_RESUME_PAUSE = 0.2
+_MAX_EMPTY_ABORTS = 3000
+
+
+class Engine(Protocol):
+    """Continues token ids. `SglangEngine` is one; a Tinker sampling client behind an adapter is another."""
+
+    async def generate(
+        self,
+        input_ids: list[int],
+        sampling_params: dict[str, Any],
+        *,
+        routing_key: str,
+        aborted: Callable[[], bool] = ...,
+        extra: dict[str, Any] | None = None,
+    ) -> Completion: ...
+
+
+@dataclass
+class Policy:
+    """How to turn a conversation into sampled tokens, for one episode."""
+
+    delta: ChatDelta
+    parser: ToolCallParser
+    engine: Engine
+    sampling_params: Mapping[str, Any]
+    """slime's sampling parameters; never changed, only ``max_new_tokens`` and ``stop_token_ids`` are set per call."""
+    max_new_tokens: int
+    """Tokens per turn at most."""
+    context_limit: int | None = None
+    """Tokens of the whole trajectory at most."""
+    routing_key: str = ""
+    stop_mismatch: Literal["replace", "end"] = "replace"
+    measure_drift: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further top-level fields of every generate request."""
+
+
+class Transcript:
+    """One episode's conversation and its tokens."""
+
+    def __init__(self, policy: Policy, tools: list[dict[str, Any]]) -> None:
+        """``tools``: OpenAI function schemas, as the chat template gets them."""
+        self.policy = policy
+        self.ledger: TokenLedger | None = None
+        self.chat: list[dict[str, Any]] = []
+        """The messages that are in the ledger, and the assistant turns that were sampled."""
+        self.joins: list[tuple[int, int]] = []
+        """Range of chat messages that each context segment of the ledger stands for."""
+        self.generations: list[dict[str, Any]] = []
+        """The server's meta_info of every call, without its per-token lists."""
+        self.turns = 0
+        self.junctions: dict[str, int] = {}
+        self.resumed_aborts = self.engine_retries = self.neutralised = self.round_trip_failures = 0
+        self.generation_time = 0.0
+        self.aborted: Callable[[], bool] = lambda: False
+        self._tools = tools
+        self._last_finish: Literal["stop", "length", "abort"] = "stop"
+
+    async def feed(self, messages: list[dict[str, Any]]) -> None:
+        """Put ``messages`` into the ledger, in the chat template's own words.
+
+        The first call renders the first prompt; every later one appends what follows the sampled turn.
+        """
+        delta = self.policy.delta
+        if self.ledger is None:
+            self.chat += messages
+            try:
+                first = await offload(delta.first_prompt_delta, list(self.chat), self._tools)
+            except TemplateError as error:
+                raise EngineError(f"chat template: {error}") from error
+            self.neutralised += first.neutralised
+            self.round_trip_failures += not first.round_trip_ok
+            self.ledger = TokenLedger(first.ids)
+        else:
+            history, assistant = self.chat[:-1], self.chat[-1]
+            try:
+                addition = delta.between(history, assistant, messages, self._tools)
+            except TemplateError as error:
+                raise EngineError(f"chat template: {error}") from error
+            self.neutralised += addition.neutralised
+            self.round_trip_failures += not addition.round_trip_ok
+            junction = delta.join(
+                self.ledger,
+                addition,
+                finish=self._last_finish,
+                stop_mismatch=self.policy.stop_mismatch,
+                no_closer="synthesise",  # a turn cut by length never gets here; a stop string leaves no closer
+            )
+            self.junctions[junction.kind] = self.junctions.get(junction.kind, 0) + 1
+            if junction.kind == "ended":
+                raise PolicyStopped(
+                    Termination.AGENT_ERROR,
+                    "the turn did not end with the chat template's stop token (stop_mismatch: end)",
+                )
+            self.joins.append((len(self.chat), len(self.chat) + len(messages)))
+            self.chat += messages
+
+    async def sample(self) -> tuple[str, bool]:
+        """Sample one assistant turn into the ledger: its text without the stop token, and whether reasoning was open."""
+        assert self.ledger is not None
+        policy, ledger = self.policy, self.ledger
+        begin = len(ledger.tokens)
+        budget, clamped = policy.max_new_tokens, False
+        if policy.context_limit is not None and policy.context_limit - begin < budget:
+            budget, clamped = policy.context_limit - begin, True
+        if budget < 1:
+            raise PolicyStopped(
+                Termination.CONTEXT_LENGTH, f"{begin} tokens fill the context of {policy.context_limit}"
+            )
+        empty = 0
+        while True:
+            left = budget - (len(ledger.tokens) - begin)
+            completion = await self._generate(ledger.tokens, left)
+            if completion.ids:
+                ledger.append_sampled(completion.ids, completion.log_probs, completion.weight_version)
+            if completion.finish != "abort":
+                break
+            if self.aborted():
+                raise EpisodeAborted("aborted while the policy was generating")
+            # Not our abort: the server cut every request short for a weight update. Go on with the same turn.
+            self.resumed_aborts += 1
+            if budget - (len(ledger.tokens) - begin) < 1:
+                completion.finish = "length"
+                break
+            empty = 0 if completion.ids else empty + 1
+            if empty > _MAX_EMPTY_ABORTS:
+                raise EngineUnavailable("the server keeps aborting the request before it samples a token")
+            await until_abort(asyncio.sleep(_RESUME_PAUSE if empty else 0), self.aborted)
+        self._last_finish = completion.finish
+        self.turns += 1
+        if completion.finish == "length":
+            if clamped:
+                raise PolicyStopped(
+                    Termination.CONTEXT_LENGTH, f"the turn filled the context of {policy.context_limit}"
+                )
+            raise PolicyStopped(Termination.RESPONSE_LENGTH, f"the turn reached {policy.max_new_tokens} tokens")
+        ids = ledger.tokens[begin:]
+        if ids and (ids[-1] in policy.delta.stop_ids or completion.matched == ids[-1]):
+            ids = ids[:-1]
+        return policy.delta.template.decode(ids), policy.delta.report.reasoning_preopened
+
+    async def _generate(self, input_ids: list[int], max_new_tokens: int) -> Completion:
+        policy = self.policy
+        params = dict(policy.sampling_params)
+        params["max_new_tokens"] = max_new_tokens
+        params["stop_token_ids"] = sorted({*(params.get("stop_token_ids") or []), *policy.delta.stop_ids})
+        started = time.perf_counter()
+        try:
+            completion = await policy.engine.generate(
+                list(input_ids), params, routing_key=policy.routing_key, aborted=self.aborted, extra=policy.extra
+            )
+        finally:
+            self.generation_time += time.perf_counter() - started
+        self.engine_retries += completion.retries
+        self.generations.append({k: v for k, v in completion.meta.items() if not isinstance(v, list)})
+        return completion
+
+    def drift(self) -> dict[str, int] | None:
+        """The drift meter's counts, if this episode was chosen for it."""
+        if not self.policy.measure_drift or self.ledger is None:
+            return None
+        return drift.measure(self.policy.delta, self.ledger, self.chat, self.joins, self._tools)
