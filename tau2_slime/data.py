@@ -38,10 +38,6 @@ class Selection:
         pool = domains.tasks(self.domain, self.split)
         return [_row(self.domain, self.split, index, pool[index].id) for index in self.positions]
 
-    def keys(self) -> set[tuple[str, str]]:
-        pool = domains.tasks(self.domain, self.split)
-        return {(self.domain, pool[index].id) for index in self.positions}
-
     @property
     def stem(self) -> str:
         """``retail_train``, ``retail_dev``, ``telecom_full_train`` (test tasks left out), ``mock_base``."""
@@ -54,6 +50,26 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What `check_apart` needs to know of a file, be it planned or on disk already."""
+
+    name: str
+    role: str
+    keys: frozenset[tuple[str, str]]
+    """(domain, task id)"""
+    only_test: bool
+    """All of it is τ²'s own test split."""
+    test_allowed: bool
+    """It was made with ``--allow-test-tasks``."""
+
+    @classmethod
+    def of(cls, name: str, role: str, rows: Iterable[Mapping[str, Any]], *, test_allowed: bool) -> Content:
+        found = [row["metadata"] for row in rows]
+        keys = frozenset((m["domain"], m["task_id"]) for m in found)
+        return cls(name, role, keys, all(m["task_split"] == TEST for m in found), test_allowed)
+
+
+@dataclass(frozen=True)
 class DataFile:
     """One JSONL file to write."""
 
@@ -61,6 +77,9 @@ class DataFile:
     role: Role
     selections: tuple[Selection, ...]
     rows: tuple[dict[str, Any], ...]
+
+    def content(self, request: Request) -> Content:
+        return Content.of(self.name, self.role, self.rows, test_allowed=request.allow_test_tasks)
 
     def text(self) -> str:
         return "".join(json.dumps(row) + "\n" for row in self.rows)
@@ -115,7 +134,10 @@ def plan(request: Request) -> Plan:
             line = f"{selection.domain}/{selection.split}: left out {_reasons(selection)}"
             if selection.left_out and line not in notes:
                 notes.append(line)
-    _check_disjoint(files, request)
+    twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
+    if twice:
+        raise ConfigError(f"two of the files asked for would be called {twice[0]}: prepare them in two folders")
+    check_apart(file.content(request) for file in files)
     return Plan(request, tuple(files), tuple(notes))
 
 
@@ -239,20 +261,20 @@ def _combined_file(request: Request, combined: Iterable[tuple[str, str]]) -> Dat
     return DataFile(f"{stem}_{TRAIN}_tasks.jsonl", "train", tuple(selections), tuple(rows))
 
 
-def _check_disjoint(files: Iterable[DataFile], request: Request) -> None:
-    """No two files of one name, and no training task in a held-out file of the same run."""
-    files = list(files)
-    twice = [name for name, count in Counter(file.name for file in files).items() if count > 1]
-    if twice:
-        raise ConfigError(f"two of the files asked for would be called {twice[0]}: prepare them in two folders")
-    for train in (f for f in files if f.role == "train"):
-        tasks = set().union(*(s.keys() for s in train.selections))
-        for other in (f for f in files if f.role == "held out"):
-            shared = tasks & set().union(*(s.keys() for s in other.selections))
-            if shared and not (request.allow_test_tasks and all(s.split == TEST for s in other.selections)):
+def check_apart(contents: Iterable[Content]) -> None:
+    """No training task in a held-out file of the same run or folder.
+
+    Raises:
+        ConfigError: naming the two files and how many tasks they share.
+    """
+    contents = list(contents)
+    for train in (c for c in contents if c.role == "train"):
+        for other in (c for c in contents if c.role == "held out"):
+            shared = train.keys & other.keys
+            if shared and not (other.only_test and train.test_allowed):
                 raise ConfigError(
-                    f"{train.name} and {other.name} would share {len(shared)} tasks: "
-                    "with --fractions, prepare splits that overlap one at a time"
+                    f"{train.name} and {other.name} would share {len(shared)} tasks in one folder: "
+                    "divide overlapping splits in runs of their own, each into its own folder"
                 )
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tau2_slime.data import DataFile, Plan
+from tau2_slime.data import Content, DataFile, Plan, check_apart
 from tau2_slime.data_request import Request
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains, tau2_compat
@@ -24,11 +24,14 @@ def write(planned: Plan, folder: Path) -> dict[str, bool]:
     The manifest keeps the entries of earlier runs into the same folder for as long as their files are unchanged.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written, or holds a file of an earlier run that shares tasks with one of these
+            where one trains and the other is held out.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        entries = _kept_entries(folder)
+        entries = _kept_entries(folder, {file.name for file in planned.files})
+        kept = [_content(folder / name, entry) for name, entry in entries.items()]
+        check_apart([*kept, *(file.content(planned.request) for file in planned.files)])
         entries.update({file.name: _entry(file, planned.request) for file in planned.files})
         changed = {file.name: _replace(folder / file.name, file.text()) for file in planned.files}
         _replace(folder / MANIFEST, json.dumps({"files": entries}, indent=2, sort_keys=True) + "\n")
@@ -83,16 +86,22 @@ def source_hashes(domain: str) -> dict[str, str]:
     return {f"{domain} (loaded tasks)": hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()}
 
 
-def _kept_entries(folder: Path) -> dict[str, Any]:
+def _kept_entries(folder: Path, rewritten: set[str]) -> dict[str, Any]:
+    """The manifest's entries for files that are still as they were written, and stay."""
     path = folder / MANIFEST
     if not path.exists():
         return {}
     try:
         entries = json.loads(path.read_text())["files"]
-        there = {name: entry for name, entry in entries.items() if (folder / name).is_file()}
-        return {name: entry for name, entry in there.items() if _sha256(folder / name) == entry["sha256"]}
+        stay = {name: entry for name, entry in entries.items() if name not in rewritten and (folder / name).is_file()}
+        return {name: entry for name, entry in stay.items() if _sha256(folder / name) == entry["sha256"]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is not a manifest of this script: move it away") from error
+
+
+def _content(path: Path, entry: dict[str, Any]) -> Content:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return Content.of(path.name, entry["role"], rows, test_allowed=entry["arguments"]["allow_test_tasks"])
 
 
 def _sha256(path: Path) -> str:
