@@ -101,18 +101,19 @@ def _check_greeting(template: ChatTemplate) -> None:
     """The greeting is an assistant turn: it is not written as a user's would be, and something opens it."""
     greeting = BASE[1]["content"]
     prompt = template.render(BASE, TOOLS)
+    before = prompt.split(greeting)[0]
     remedy = (
-        f"before it stands {prompt.split(greeting)[0][-60:]!r}. Where the template has a switch for this, set it in the "
-        "template arguments; else use a template that renders a leading assistant message"
+        f"before it stands {before[-60:]!r}. Where the template has a switch for this, set it in the template arguments; "
+        "else use a template that renders a leading assistant message"
     )
+    system = _render_or_none(template, BASE[:1], add_generation_prompt=False)
+    if system is not None and system.strip() == before.strip():
+        raise TemplateError("greeting-not-assistant", f"the agent's greeting is rendered outside of any turn: {remedy}")
     if _render_or_none(template, [BASE[0], {"role": "user", "content": greeting}, BASE[2]]) == prompt:
         raise TemplateError(
             "greeting-as-user",
             f"the agent's greeting, an assistant message, is rendered as the words of the user: {remedy}",
         )
-    system = _render_or_none(template, BASE[:1], add_generation_prompt=False)
-    if system is not None and prompt.startswith(system.rstrip() + greeting):
-        raise TemplateError("greeting-not-assistant", f"the agent's greeting is rendered outside of any turn: {remedy}")
 
 
 def _render_or_none(

@@ -6,6 +6,7 @@ that closes the assistant's turn, so that one delta serves every way in which a 
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,6 +62,7 @@ class ChatDelta:
         self.report = report
         self._closer_ids = frozenset(template.closers.values())
         self._prefixes: OrderedDict[str, list[int] | None] = OrderedDict()
+        self._lock = threading.Lock()
 
     @classmethod
     def calibrate(
@@ -76,14 +78,14 @@ class ChatDelta:
         template, tokenizer and arguments: a second call returns the same object.
         """
         key = calibration.cache_key(tokenizer, template_kwargs, generation_stop_ids)
-        cached = _CALIBRATED.get(key)
-        if cached is None:
-            template = ChatTemplate(tokenizer, template_kwargs, generation_stop_ids)
-            cached = cls(template, calibration.run(template))
-            _CALIBRATED[key] = cached
-            while len(_CALIBRATED) > 16:
-                _CALIBRATED.popitem(last=False)
-        return cached
+        with _CALIBRATING:
+            cached = _CALIBRATED.get(key)
+            if cached is None:
+                template = ChatTemplate(tokenizer, template_kwargs, generation_stop_ids)
+                cached = _CALIBRATED[key] = cls(template, calibration.run(template))
+                while len(_CALIBRATED) > _CALIBRATIONS_KEPT:
+                    _CALIBRATED.popitem(last=False)
+            return cached
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -133,15 +135,18 @@ class ChatDelta:
 
     def _prefix_ids(self, prefix: str, text: str, neutraliser: Neutraliser) -> list[int] | None:
         """Ids of `prefix`; None when encoding it apart from the rest is not the same, which is checked once."""
-        if prefix in self._prefixes:
-            self._prefixes.move_to_end(prefix)
-            return self._prefixes[prefix]
+        with self._lock:
+            if prefix in self._prefixes:
+                self._prefixes.move_to_end(prefix)
+                return self._prefixes[prefix]
         ids = self.template.encode(prefix)
         additive = neutraliser.encode(text) == ids + neutraliser.encode(text[len(prefix) :])
-        self._prefixes[prefix] = ids if additive else None
-        while len(self._prefixes) > _PREFIXES_KEPT:
-            self._prefixes.popitem(last=False)
-        return self._prefixes[prefix]
+        found = ids if additive else None
+        with self._lock:
+            self._prefixes[prefix] = found
+            while len(self._prefixes) > _PREFIXES_KEPT:
+                self._prefixes.popitem(last=False)
+        return found
 
     # --- between two generate calls
 
@@ -214,6 +219,8 @@ class ChatDelta:
 
 
 _CALIBRATED: OrderedDict[tuple[Any, ...], ChatDelta] = OrderedDict()
+_CALIBRATING = threading.Lock()
+_CALIBRATIONS_KEPT = 16
 
 
 def _nfc(text: str) -> str:
