@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -195,6 +196,8 @@ def main() -> None:
     """Entry point: errors that a user can fix are one line on stderr and exit status 2."""
     from tau2_slime.errors import ConfigError
 
+    # Without torch transformers says at every start that it cannot load models; nobody here asks it to.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         app()
     except ConfigError as error:

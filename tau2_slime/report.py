@@ -19,11 +19,12 @@ def rollout_table(played: Sequence[Played]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("domain")
-    table.add_column("task", max_width=36, overflow="ellipsis", no_wrap=True)
+    table.add_column("domain", no_wrap=True, min_width=7)
+    # Only these two give way on a narrow terminal; why an episode failed is printed below the table.
+    table.add_column("task", overflow="ellipsis", max_width=40)
     for name in ("turns", "sampled", "context", "reward"):
-        table.add_column(name, justify="right")
-    table.add_column("ended", max_width=44, overflow="ellipsis", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column("ended", overflow="ellipsis")
     for item in played:
         result = item.result
         ledger = result.ledger
@@ -47,5 +48,5 @@ def _reward(result: InteractionResult) -> str:
 
 def _ended(result: InteractionResult) -> str:
     if result.status is Status.FAILED:
-        return f"{result.termination} ({result.blame}): {result.detail}"
+        return f"{result.termination} ({result.blame})"
     return str(result.termination)

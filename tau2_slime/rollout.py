@@ -98,13 +98,14 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
     from tau2_slime.generate_with_tau2 import generate
     from tau2_slime.tokens.engine import close_session
 
-    plan.output_dir.mkdir(parents=True, exist_ok=True)
     played: dict[int, Played] = {}
     gate = asyncio.Semaphore(plan.concurrency)
     async with _policy(plan) as (url, checkpoint):
         parsed = urlparse(url)
         if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
             raise ConfigError(f"--router {url!r}: give http://host:port")
+        await _preflight(plan, checkpoint, parsed.hostname, parsed.port)
+        plan.output_dir.mkdir(parents=True, exist_ok=True)
         with (
             (plan.output_dir / "samples.jsonl").open("w", encoding="utf-8") as samples,
             (plan.output_dir / "trajectories.jsonl").open("w", encoding="utf-8") as trajectories,
@@ -150,6 +151,25 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
     return [played[job.index] for job in plan.jobs if job.index in played]
 
 
+async def _preflight(plan: RolloutPlan, checkpoint: str, host: str, port: int) -> None:
+    """What would fail every episode fails once, before the first.
+
+    Raises:
+        ConfigError: the checkpoint cannot be used, or nothing listens at the router's address.
+    """
+    from tau2_slime.assembly import language_for
+    from tau2_slime.config import Tau2Config
+
+    await language_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 10)
+    except (OSError, TimeoutError) as error:
+        raise ConfigError(
+            f"nothing answers at http://{host}:{port} ({error or 'time-out'}); is the router there?"
+        ) from error
+    writer.close()
+
+
 @contextlib.asynccontextmanager
 async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
     """``(url, checkpoint)`` of the policy: the given router, or the embedded one for as long as it is needed."""
@@ -192,7 +212,9 @@ def summarise(played: Sequence[Played], seconds: float) -> dict[str, Any]:
         "mean_reward": sum(scored) / len(scored) if scored else None,
         "excluded": sum(p.result.status is Status.FAILED for p in played),
         "sampled_tokens": sum(p.result.ledger.sampled_count for p in played if p.result.ledger),
-        "context_tokens": sum(p.result.ledger.context_count for p in played if p.result.ledger),
+        "context_tokens": sum(
+            len(p.result.ledger.tokens) - p.result.ledger.sampled_count for p in played if p.result.ledger
+        ),
         "user_cost": sum(p.result.stats.user_cost for p in played),
         "seconds": round(seconds, 2),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
