@@ -1,20 +1,28 @@
 """Tool calls that would hang the process, refused before they run.
 
 Airline's and retail's ``calculate`` evaluates digits, ``+-*/().`` and spaces with Python's own operators, so
-``9**9**9`` never returns and holds the GIL while it does not. Everything that τ² can answer keeps its answer: an
-expression is refused only if an intermediate integer would pass `MAX_BITS` bits (60,000 decimal digits).
+``9**9**9`` never returns and holds the GIL while it does not; banking_knowledge's ``grep`` runs any regular expression
+over every document. What τ² can answer within a moment keeps its answer.
 """
 
 from __future__ import annotations
 
 import ast
+import math
+import re
+import warnings
 from typing import Any
 
-MAX_BITS = 200_000
-MAX_CHARS = 20_000
+MAX_WORK = 10_000_000
+"""Work on big integers that one expression may cause, in products of 30-bit digits: some 30 ms."""
+MAX_CHARS = 50_000
+MAX_REPEATS = 4
+"""Open-ended repeats of one regular expression."""
 
 _ALLOWED = set("0123456789+-*/(). ")
 TOO_LARGE = "the expression is too large to calculate"
+NOT_ARITHMETIC = "the expression is not arithmetic"
+RUNAWAY_PATTERN = "the pattern could take forever to match: repeats must not be nested, nor be many"
 
 
 class _TooLargeError(Exception):
@@ -23,51 +31,134 @@ class _TooLargeError(Exception):
 
 def refuse(name: str, arguments: dict[str, Any]) -> str | None:
     """The error text for a call that must not run, or None if it may."""
-    if name != "calculate":
-        return None
-    expression = arguments.get("expression")
+    if name == "calculate":
+        return _refuse_expression(arguments.get("expression"))
+    if name == "grep":
+        return _refuse_pattern(arguments.get("pattern"))
+    return None
+
+
+# ---- calculate -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_expression(expression: Any) -> str | None:
     if not isinstance(expression, str) or not set(expression) <= _ALLOWED:
         return None  # τ² refuses it itself, at once
     if len(expression) > MAX_CHARS:
         return TOO_LARGE
+    if "**" not in expression:
+        return None  # no operator but the power makes numbers that are much longer than the text
     try:
-        tree = ast.parse(expression.strip(" "), mode="eval")
-        _evaluate(tree.body)
-    except (_TooLargeError, RecursionError, MemoryError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            nodes = _in_reverse(ast.parse(expression.strip(" "), mode="eval").body)
+    except (SyntaxError, ValueError):
+        return None  # τ² cannot parse it either, and says so
+    except (RecursionError, MemoryError):
         return TOO_LARGE
-    except Exception:  # whatever is wrong with the expression (syntax, division by zero), τ² says it better
-        return None
+    # An empty tuple, an ellipsis, a "call" of a number: τ² would only find out after working off what stands beside it.
+    if not all(isinstance(node, ast.BinOp | ast.UnaryOp) or _is_number(node) for node in nodes):
+        return NOT_ARITHMETIC
+    try:
+        _evaluate(nodes)
+    except _TooLargeError:
+        return TOO_LARGE
+    except (ArithmeticError, TypeError, ValueError):
+        return None  # a division by zero, an overflow, a complex number: τ² meets it at the same place
     return None
 
 
-def _evaluate(node: ast.expr) -> int | float | complex:
-    """Evaluate with Python's own operators, after checking that each step's operands and result are small."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float | complex):
-        return node.value
-    if isinstance(node, ast.UnaryOp):
-        value = _evaluate(node.operand)
-        return -value if isinstance(node.op, ast.USub) else +value
-    if not isinstance(node, ast.BinOp):
-        raise ValueError("not arithmetic")
-    left, right = _evaluate(node.left), _evaluate(node.right)
-    op = node.op
-    if isinstance(op, ast.Pow):
-        if isinstance(left, int) and isinstance(right, int) and right > 0 and left.bit_length() * right > MAX_BITS:
-            if abs(left) > 1:
-                raise _TooLargeError
-        result = left**right
-    elif isinstance(op, ast.Mult):
-        if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
-            raise _TooLargeError
-        result = left * right
-    elif isinstance(op, ast.Add):
-        result = left + right
-    elif isinstance(op, ast.Sub):
-        result = left - right
-    elif isinstance(op, ast.Div):
-        result = left / right
-    elif isinstance(op, ast.FloorDiv):
-        result = left // right  # type: ignore[operator]
-    else:
-        raise ValueError("not arithmetic")
-    return result
+def _is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool)
+
+
+def _in_reverse(root: ast.expr) -> list[ast.expr]:
+    """All expressions under ``root``, in the reverse of the order in which Python evaluates them (no recursion)."""
+    found: list[ast.expr] = []
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        found.append(node)
+        if isinstance(node, ast.BinOp):
+            stack += [node.left, node.right]
+        elif isinstance(node, ast.UnaryOp):
+            stack.append(node.operand)
+    return found
+
+
+def _evaluate(nodes: list[ast.expr]) -> None:
+    """Evaluate with Python's own operators, each step only after its price is known to fit into `MAX_WORK`."""
+    values: list[Any] = []
+    work = 0.0
+    for node in reversed(nodes):
+        if isinstance(node, ast.Constant):
+            values.append(node.value)
+        elif isinstance(node, ast.UnaryOp):
+            value = values.pop()
+            values.append(-value if isinstance(node.op, ast.USub) else +value)
+        elif isinstance(node, ast.BinOp):
+            right, left = values.pop(), values.pop()
+            if isinstance(left, int) and isinstance(right, int):
+                work += _price(left, node.op, right)
+                if work > MAX_WORK:
+                    raise _TooLargeError
+            values.append(_OPERATORS[type(node.op)](left, right))
+
+
+_OPERATORS: dict[type[ast.operator], Any] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Pow: lambda a, b: a**b,
+}
+
+
+def _price(left: int, op: ast.operator, right: int) -> float:
+    """About how many products of 30-bit digits the step costs (CPython: Karatsuba multiplication, schoolbook division)."""
+    a, b = 1 + left.bit_length() // 30, 1 + right.bit_length() // 30
+    if isinstance(op, ast.Mult):
+        return max(a, b) * min(a, b) ** 0.6
+    if isinstance(op, ast.FloorDiv):
+        return b * max(1, a - b + 1)
+    if not isinstance(op, ast.Pow) or right < 0:
+        return a + b
+    if abs(left) < 2:
+        return 30.0 * right.bit_length()  # its own short self, squared once per bit of the exponent
+    if right > MAX_WORK * 30:
+        raise _TooLargeError
+    digits = right * math.log2(abs(left)) / 30
+    return digits**1.6 if digits < MAX_WORK else math.inf
+
+
+# ---- grep ------------------------------------------------------------------------------------------------------------
+
+
+def _refuse_pattern(pattern: Any) -> str | None:
+    if not isinstance(pattern, str):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]  # as re.compile sees it
+    except (re.error, RecursionError, OverflowError):
+        return None  # τ² searches for the text itself
+    nested, repeats = _open_repeats(parsed)
+    return RUNAWAY_PATTERN if nested > 1 or repeats > MAX_REPEATS else None
+
+
+def _open_repeats(part: Any) -> tuple[int, int]:
+    """Depth of nesting and number of the open-ended repeats in a parsed regular expression."""
+    depth = count = 0
+    if isinstance(part, tuple) and len(part) == 2 and str(part[0]) in ("MAX_REPEAT", "MIN_REPEAT"):
+        low, high, body = part[1]
+        depth, count = _open_repeats(body)
+        if int(high) - int(low) > 10:
+            depth, count = depth + 1, count + 1
+        return depth, count
+    if isinstance(part, tuple | list | re._parser.SubPattern):  # type: ignore[attr-defined]
+        for inner in part:
+            inner_depth, inner_count = _open_repeats(inner)
+            depth, count = max(depth, inner_depth), count + inner_count
+    return depth, count

@@ -1,0 +1,229 @@
+"""No call of the policy hangs the process, and what τ² can answer is left to τ²."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.guards import NOT_ARITHMETIC, RUNAWAY_PATTERN, TOO_LARGE, refuse
+
+BOMBS = [
+    "9**9**9",
+    "10**10**10",
+    "(9**9)**(9**9)",
+    "  ((9**9**9))  ",
+    "-9**9**9",
+    "-(-(9**9**9))",
+    "1/(9**9**9)",
+    "0*9**9**9",
+    "0**9**9**9",
+    "9**9**9//9**9**9",
+    "2**(9**9)*2.5",
+    "7**7**7**7",
+    "(2**99999999)//(2**99999998)",
+    "2**-(9**9**9)",
+    "(10**30000)**300",
+]
+"""Expressions that τ² would work on for minutes, or for ever."""
+
+HIDDEN = [
+    "()+9**9**9",
+    "...+9**9**9",
+    "(...)**(9**9**9)",
+    "1(9**9**9)",
+    "(1)(2)**9**9**9",
+    "9(8)(7**7**7**7)",
+    "()*9**9**9",
+]
+"""Bombs beside what is not arithmetic: Python would work them off before it complains."""
+
+
+def calculate(expression: Any) -> tuple[str | None, str | None]:
+    """What a policy gets to read in retail, as (answer, error)."""
+    t = tau2_compat.load()
+    call = t.ToolCall(id="1", name="calculate", arguments={"expression": expression}, requestor="assistant")
+    result, _ = _world().call(call)
+    return (None, result.content) if result.error else (result.content, None)
+
+
+_worlds: list[domains.World] = []
+
+
+def _world() -> domains.World:
+    if not _worlds:
+        _worlds.append(domains.World("retail", "base", domains.tasks("retail", "base")[0]))
+    return _worlds[0]
+
+
+def tau2_answers(expression: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _world().environment.tools.calculate(expression=expression)
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("expression", BOMBS)
+def test_a_bomb_is_refused_as_an_error_result(expression: str) -> None:
+    assert refuse("calculate", {"expression": expression}) == TOO_LARGE
+    assert calculate(expression) == (None, f"Error: {TOO_LARGE}")
+
+
+@pytest.mark.parametrize("expression", HIDDEN)
+def test_a_bomb_beside_what_is_no_number_is_refused(expression: str) -> None:
+    assert refuse("calculate", {"expression": expression}) == NOT_ARITHMETIC
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        "+".join(["9**20000"] * 2000),
+        "//".join(["9**99999"] + ["9**5000"] * 5000),
+        "*".join(["9**2000"] * 5000),
+        "(" * 150 + "9" + "**99)" * 150,
+        "**".join(["9"] * 2000),
+        "**".join(["1.5"] * 500) + "**9**9**9",
+    ],
+)
+def test_many_affordable_steps_are_refused_when_their_sum_is_not(chain: str) -> None:
+    assert refuse("calculate", {"expression": chain}) == TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        ("2 + 2", "4.0"),
+        ("  (3.5 - 1) * 4", "10.0"),
+        ("2**10", "1024.0"),
+        ("2**-1", "0.5"),
+        ("10**100000 // 10**99999", "10.0"),
+        ("9**-99999999", "0.0"),
+        (".5**9999999", "0.0"),
+        ("1**99999999999999999999", "1.0"),
+        ("(-1)**99999999999999999999", "-1.0"),
+        ("0**9", "0.0"),
+        ("(-8)**2", "64.0"),
+        ("+".join(["1"] * 2500), "2500.0"),
+        ("+".join(["1**1"] * 2500), "2500.0"),
+        ("+".join(["0.123456789012345"] * 2700), "333.33"),
+        ("-" * 2501 + "1**1", "-1.0"),
+    ],
+)
+def test_what_tau2_can_answer_it_answers(expression: str, answer: str) -> None:
+    assert calculate(expression) == (answer, None)
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+@pytest.mark.parametrize(
+    "expression",
+    ["1/0", "7//0", "0**-1", "(", "1 1", "", " ", "()", "...", "1(2)", "(-8)**.5", "9.9**999999", "x", "1e5", "007"],
+)
+def test_what_tau2_refuses_fast_is_left_to_its_own_words(expression: str) -> None:
+    assert refuse("calculate", {"expression": expression}) is None
+    answer, error = calculate(expression)
+    assert answer is None and error is not None and error.startswith("Error: ")
+
+
+@pytest.mark.parametrize("value", [None, 5, 2.5, ["9", "**", "9"], {"9**9**9": 1}, True, [], {}])
+def test_an_expression_that_is_no_text_is_left_to_tau2(value: Any) -> None:
+    assert refuse("calculate", {"expression": value}) is None
+    calculate(value)
+    assert refuse("calculate", {}) is None
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+@settings(max_examples=400, deadline=None)
+@given(st.text(alphabet="0123456789+-*/(). ", max_size=24))
+def test_any_text_is_answered_or_refused(expression: str) -> None:
+    """No example hangs; and a refusal never takes an answer away that τ² has at once."""
+    assume(not re.search(r"\d{6}", expression))
+    refusal = refuse("calculate", {"expression": expression})
+    if refusal is None:
+        tau2_answers(expression)
+    elif expression.count("**") < 2 and not re.search(r"\d{4}", expression):
+        assert not tau2_answers(expression), refusal
+
+
+NUMBERS = st.one_of(
+    st.integers(0, 99).map(str),
+    st.integers(0, 10**9).map(str),
+    st.floats(0, 1e6, allow_nan=False).map(lambda f: f"{f:.3f}"),
+)
+
+
+def _combine(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    operators = st.sampled_from(["+", "-", "*", "/", "//", "**", " ** ", "**-", " - -"])
+    return st.one_of(
+        st.tuples(inner, operators, inner).map("".join),
+        inner.map("({})".format),
+        inner.map("-{}".format),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.recursive(NUMBERS, _combine, max_leaves=12))
+def test_no_arithmetic_hangs(expression: str) -> None:
+    if refuse("calculate", {"expression": expression}) is None:
+        tau2_answers(expression)
+
+
+POWERS = st.tuples(NUMBERS, st.integers(-999, 999)).map("({0[0]}**{0[1]})".format)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(POWERS, min_size=1, max_size=6), st.sampled_from(["+", "-", "*", "/", "//"]))
+def test_powers_with_exponents_below_a_thousand_are_never_refused(powers: list[str], operator: str) -> None:
+    assert refuse("calculate", {"expression": f" {operator} ".join(powers)}) is None
+
+
+# ---- other tools -----------------------------------------------------------------------------------------------------
+
+
+def test_other_tools_are_not_looked_at() -> None:
+    assert refuse("get_user_details", {"expression": "9**9**9"}) is None
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)*x", "((ab)*c*)*d", "(?:x|y*)+z", r"(\w+\s?)*!", "a*b*c*d*e*f"])
+def test_a_pattern_that_may_never_finish_is_refused(pattern: str) -> None:
+    assert refuse("grep", {"pattern": pattern}) == RUNAWAY_PATTERN
+
+
+@pytest.mark.parametrize(
+    "pattern", ["credit.*card", "fee|charge", r"\$\d+(,\d{3})?", "(gold|silver) .*card", "(", "[", "*", "", None]
+)
+def test_an_ordinary_pattern_is_left_to_tau2(pattern: Any) -> None:
+    assert refuse("grep", {"pattern": pattern}) is None
+
+
+def _evaluates(function: Any) -> bool:
+    """True if the function's own body evaluates text, matches patterns or loops without an end in sight."""
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+        if isinstance(node, ast.While):
+            return True
+        if isinstance(node, ast.Name) and node.id in ("eval", "exec", "compile", "re"):
+            return True
+    return False
+
+
+def test_every_tool_that_evaluates_what_the_policy_wrote_is_known() -> None:
+    """A new release with another ``eval`` in its tools must be looked at before it is trusted."""
+    found = set()
+    for domain in domains.domains():
+        task = domains.tasks(domain, "base")[0]
+        environment = domains.World(domain, "base", task).environment
+        for kit in (environment.tools, environment.user_tools):
+            for name in kit.get_tools() if kit is not None else ():
+                if _evaluates(getattr(type(kit), name)):
+                    found.add(name)
+    assert found == {"calculate"}
