@@ -21,6 +21,14 @@ SENTINEL = "anchor" + secrets.token_hex(8)
 DUMMY_BASE: tuple[Message, ...] = ({"role": "system", "content": "d"}, {"role": "user", "content": "d"})
 """Stands for the history where calibration has shown that the delta does not depend on it."""
 
+DUMMY_TOOLS: tuple[dict[str, Any], ...] = (
+    {
+        "type": "function",
+        "function": {"name": "d", "description": "d", "parameters": {"type": "object", "properties": {}}},
+    },
+)
+"""Stands for the tools there: rendering some fifteen real schemas is most of what a delta costs."""
+
 
 def anchor_message(template: ChatTemplate, assistant: Message, neutraliser: Neutraliser) -> dict[str, Any]:
     """The assistant turn with the sentinel as its last visible text.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tau2_slime.tokens import battery
-from tau2_slime.tokens.anchored import DUMMY_BASE, anchored_tail, cut_at_closer
+from tau2_slime.tokens.anchored import DUMMY_BASE, DUMMY_TOOLS, anchored_tail, cut_at_closer
 from tau2_slime.tokens.battery import BASE, TOOLS, TRANSITIONS, Transition
 from tau2_slime.tokens.chat_template import ChatTemplate, Message, MessageShape, TemplateError, template_source
 from tau2_slime.tokens.closers import first_control_token
@@ -166,7 +166,7 @@ def _deltas(template: ChatTemplate) -> dict[str, str]:
     deltas: dict[str, str] = {}
     for name, transition in TRANSITIONS.items():
         try:
-            delta = _delta(template, transition, BASE)
+            delta = _delta(template, transition)
             whole = template.render([*BASE, *transition.before, *transition.after], TOOLS)
             if not whole.endswith(delta):
                 raise TemplateError(
@@ -182,9 +182,10 @@ def _deltas(template: ChatTemplate) -> dict[str, str]:
     return deltas
 
 
-def _delta(template: ChatTemplate, transition: Transition, base: Sequence[Message]) -> str:
-    history = list(base) if base is DUMMY_BASE else [*base, *transition.before[:-1]]
-    tail = anchored_tail(template, history, transition.before[-1], transition.after, TOOLS, Neutraliser(template))
+def _delta(template: ChatTemplate, transition: Transition, *, dummy: bool = False) -> str:
+    history = DUMMY_BASE if dummy else [*BASE, *transition.before[:-1]]
+    tools = DUMMY_TOOLS if dummy else TOOLS
+    tail = anchored_tail(template, history, transition.before[-1], transition.after, tools, Neutraliser(template))
     return cut_at_closer(tail, list(template.closers))
 
 
@@ -206,7 +207,7 @@ def _check_content(name: str, transition: Transition, delta: str, whole: str) ->
 def _dummy_base_ok(template: ChatTemplate, deltas: Mapping[str, str]) -> bool:
     for name, real in deltas.items():
         try:
-            if _delta(template, TRANSITIONS[name], DUMMY_BASE) != real:
+            if _delta(template, TRANSITIONS[name], dummy=True) != real:
                 return False
         except TemplateError:
             return False

@@ -10,11 +10,11 @@ import threading
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tau2_slime.tokens import calibration
-from tau2_slime.tokens.anchored import DUMMY_BASE, SENTINEL, anchored_tail, cut_at_closer
+from tau2_slime.tokens.anchored import DUMMY_BASE, DUMMY_TOOLS, SENTINEL, anchored_tail, cut_at_closer
 from tau2_slime.tokens.calibration import TemplateReport
 from tau2_slime.tokens.chat_template import ChatTemplate, Message, TemplateError, Tools
 from tau2_slime.tokens.ledger import TokenLedger
@@ -117,8 +117,9 @@ class ChatDelta:
         text = self.template.render(safe, tools)
         prefix = self._stable_prefix(text, safe, tools, neutraliser)
         head = self._prefix_ids(prefix, text, neutraliser) if prefix else None
-        ids = neutraliser.encode(text) if head is None else head + neutraliser.encode(text[len(prefix) :])
-        return self._delta(neutraliser.restore(text), ids, neutraliser.count)
+        rest = text if head is None else text[len(prefix) :]
+        tail = self._delta(neutraliser.restore(rest), neutraliser.encode(rest), neutraliser.count)
+        return tail if head is None else replace(tail, text=prefix + tail.text, ids=head + tail.ids)
 
     def _stable_prefix(self, text: str, messages: Sequence[Message], tools: Tools, neutraliser: Neutraliser) -> str:
         """What of `text` precedes the first user message, cut before an added token, where no merge can cross."""
@@ -134,14 +135,15 @@ class ChatDelta:
         return prefix if text.startswith(prefix) and neutraliser.restore(prefix) == prefix else ""
 
     def _prefix_ids(self, prefix: str, text: str, neutraliser: Neutraliser) -> list[int] | None:
-        """Ids of `prefix`; None when encoding it apart from the rest is not the same, which is checked once."""
+        """Ids of `prefix`; None when they do not decode to it, or differ from those it has before the rest: both are
+        checked once."""
         with self._lock:
             if prefix in self._prefixes:
                 self._prefixes.move_to_end(prefix)
                 return self._prefixes[prefix]
         ids = self.template.encode(prefix)
         additive = neutraliser.encode(text) == ids + neutraliser.encode(text[len(prefix) :])
-        found = ids if additive else None
+        found = ids if additive and self._round_trips(prefix, ids) else None
         with self._lock:
             self._prefixes[prefix] = found
             while len(self._prefixes) > _PREFIXES_KEPT:
@@ -161,15 +163,16 @@ class ChatDelta:
     ) -> Delta:
         """What the template writes after `assistant`: its closer, `new_messages`, the generation prompt.
 
-        `history` is what came before `assistant`; it is rendered only where calibration found that the delta depends
-        on it, or with `base="real"`. Encodes the delta only. Raises TemplateError when the template refuses the
-        messages.
+        `history` is what came before `assistant`; it and `tools` are rendered only where calibration found that the
+        delta depends on them, or with `base="real"`. Encodes the delta only. Raises TemplateError when the template
+        refuses the messages.
         """
         if base is None:
             base = "dummy" if self.report.dummy_base_ok else "real"
         neutraliser = Neutraliser(self.template)
-        messages = DUMMY_BASE if base == "dummy" else history
-        tail = anchored_tail(self.template, messages, assistant, new_messages, tools, neutraliser)
+        if base == "dummy":
+            history, tools = DUMMY_BASE, DUMMY_TOOLS if tools else None
+        tail = anchored_tail(self.template, history, assistant, new_messages, tools, neutraliser)
         text = cut_at_closer(tail, list(self.template.closers))
         ids = neutraliser.encode(text)
         if not ids or ids[0] not in self._closer_ids:
@@ -177,8 +180,10 @@ class ChatDelta:
         return self._delta(neutraliser.restore(text), ids, neutraliser.count)
 
     def _delta(self, text: str, ids: list[int], neutralised: int) -> Delta:
-        round_trip_ok = _nfc(self.template.decode(ids)) == _nfc(text)
-        return Delta(text, ids, neutralised, round_trip_ok)
+        return Delta(text, ids, neutralised, self._round_trips(text, ids))
+
+    def _round_trips(self, text: str, ids: list[int]) -> bool:
+        return unicodedata.normalize("NFC", self.template.decode(ids)) == unicodedata.normalize("NFC", text)
 
     # --- joining
 
@@ -221,7 +226,3 @@ class ChatDelta:
 _CALIBRATED: OrderedDict[tuple[Any, ...], ChatDelta] = OrderedDict()
 _CALIBRATING = threading.Lock()
 _CALIBRATIONS_KEPT = 16
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
