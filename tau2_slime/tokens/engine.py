@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -119,12 +120,12 @@ class SglangEngine:
                 status = response.status
         except TimeoutError as error:
             raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(f"{self.url}/generate: {type(error).__name__}: {error}") from error
         if status == 200:
             try:
                 return json.loads(body)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:  # no JSON, a number without end, nesting without end
                 raise EngineUnavailable(f"{self.url}/generate: the reply is no JSON: {_excerpt(body)}") from error
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
         if status in RETRY_STATUS:
@@ -154,17 +155,20 @@ def read_reply(reply: Any, input_ids: list[int]) -> Completion:
     try:
         ids = [int(entry[1]) for entry in entries]
         log_probs = [float(entry[0]) for entry in entries]
-    except (TypeError, ValueError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         raise TokenTruthError(f"output_token_logprobs cannot be read: {error}") from error
-    if any(not lp <= 1e-4 for lp in log_probs):  # catches NaN too
-        raise TokenTruthError("the server returned a log-probability that is not one (NaN or above 0)")
+    if any(token < 0 for token in ids):
+        raise TokenTruthError(f"the server returned the token id {min(ids)}")
+    if any(not -math.inf < lp <= 1e-4 for lp in log_probs):  # catches NaN too
+        raise TokenTruthError("the server returned a log-probability that is not one (NaN, infinite or above 0)")
     matched = reason.get("matched")
     if isinstance(matched, str) and "nan" in matched.lower():
         raise TokenTruthError(f"the server stopped on {matched!r}: its logits were not numbers")
     output_ids = reply.get("output_ids")
-    if output_ids is not None and list(output_ids) != ids and not (kind == "abort" and not ids):
+    if output_ids is not None and output_ids != ids and not (kind == "abort" and not ids):
+        count = len(output_ids) if isinstance(output_ids, list) else type(output_ids).__name__
         raise TokenTruthError(
-            f"output_ids ({len(output_ids)}) and output_token_logprobs ({len(ids)}) disagree; was return_logprob dropped?"
+            f"output_ids ({count}) and output_token_logprobs ({len(ids)}) disagree; was return_logprob dropped?"
         )
     _same_count(meta, "completion_tokens", len(ids), kind)
     _same_count(meta, "prompt_tokens", len(input_ids), kind)
@@ -180,7 +184,7 @@ def _same_count(meta: dict[str, Any], key: str, expected: int, kind: str) -> Non
     found = meta.get(key)
     if found is None or (kind == "abort" and expected != found and key == "completion_tokens" and expected == 0):
         return
-    if int(found) != expected:
+    if found != expected:
         raise TokenTruthError(f"the server counts {key}={found}, the trajectory has {expected}")
 
 
