@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # `write` has told its own as a ConfigError
+        print(f"error: τ² cannot read its data: {error} (an upstream τ² looks below $TAU2_DATA_DIR)", file=sys.stderr)
+        return 2
     for note in planned.notes:
         print(f"note: {note}")
     width = max(len(file.name) for file in planned.files)
