@@ -97,10 +97,12 @@ def test_a_solo_agents_prompt_has_no_user(qwen3: ChatDelta) -> None:
     assert qwen3.template.decode(qwen3.first_prompt(messages, TOOLS)) == reference(qwen3, messages)
 
 
-def test_none_content_is_empty_and_not_the_word_none() -> None:
-    chat = chat_of("GLM-4.5, thinking")
-    ids = chat.first_prompt([*HISTORY, {**CALL, "content": None}, result(1, "found")], TOOLS)
-    assert ids == chat.first_prompt([*HISTORY, CALL, result(1, "found")], TOOLS)
+@pytest.mark.parametrize("row", ["GLM-4.5, thinking", "Qwen3-Instruct-2507", "Kimi-K2"])
+def test_none_content_is_empty_and_not_the_word_none(row: str) -> None:
+    chat = chat_of(row)
+    empty = [*HISTORY, CALL, result(1, ""), text(""), user("")]
+    none = [{**message, "content": message["content"] or None} for message in empty]
+    assert chat.first_prompt(none, TOOLS) == chat.first_prompt(empty, TOOLS)
 
 
 def test_what_is_no_new_message_is_refused(qwen3: ChatDelta) -> None:
