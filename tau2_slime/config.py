@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -90,8 +91,15 @@ class Tau2Config(BaseModel):
     @field_validator("user_api_key_var")
     @classmethod
     def _a_name_not_a_key(cls, value: str | None) -> str | None:
-        if value is not None and (value.startswith(("sk-", "gsk_", "AIza")) or not value.replace("_", "a").isalnum()):
+        if value is not None and _looks_like_a_key(value):
             raise ValueError("give the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself")
+        return value
+
+    @field_validator("user_args")
+    @classmethod
+    def _no_key_among_the_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "api_key" in value:
+            raise ValueError("api_key does not belong here: name the variable that holds it with user_api_key_var")
         return value
 
     @classmethod
@@ -123,7 +131,9 @@ class Tau2Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             key = str(first["loc"][0]) if first["loc"] else "?"
-            raise ConfigError(f"{source.get(key, key)} = {values.get(key)!r} is not valid: {first['msg']}") from error
+            # What may hold a key by mistake is not repeated, neither here nor by the traceback of the first error.
+            shown = "" if key in _MAY_HOLD_SECRETS else f" = {values.get(key)!r}"
+            raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {first['msg']}") from None
 
     def user_model_for(self, index: int | None, *, evaluation: bool) -> str:
         """The simulator's model for a sample: rotation by ``index`` in training, `user_model` otherwise."""
@@ -134,8 +144,15 @@ class Tau2Config(BaseModel):
 
 # Keys of a data row that are no configuration; everything else that looks like a configuration key must be one.
 _ALIASES = {"split": "task_split"}
+_MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url"}
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
+
+
+def _looks_like_a_key(value: str) -> bool:
+    if not re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII) or value.startswith(("gsk_", "hf_", "AIza")):
+        return True
+    return len(value) >= 20 and "_" not in value
 
 
 def _unknown(key: str, where: str) -> ConfigError:

@@ -1,0 +1,227 @@
+"""Values built once for everyone, and work that an abort can stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from tau2_slime.errors import EpisodeAborted
+from tau2_slime.offload import Once, PerLoop, offload, until_abort
+
+
+async def test_offloaded_work_leaves_the_loop_free() -> None:
+    release = threading.Event()
+    work = asyncio.ensure_future(offload(release.wait, 10))
+    await asyncio.sleep(0)  # the loop runs on while the thread waits
+    release.set()
+    assert await work is True
+    with pytest.raises(ZeroDivisionError):
+        await offload(lambda: 1 // 0)
+
+
+# ---- Once ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hundred_callers_share_one_build() -> None:
+    once: Once[object] = Once()
+    builds = []
+
+    def build() -> object:
+        builds.append(threading.current_thread())
+        time.sleep(0.01)
+        return object()
+
+    values = await asyncio.gather(*(once.get("key", build) for _ in range(100)))
+    assert len(builds) == 1 and builds[0] is not threading.current_thread()
+    assert len({id(value) for value in values}) == 1
+    assert await once.get("other", build) is not values[0]
+    assert await once.get("key", build) is values[0]
+    once.clear()
+    assert await once.get("key", build) is not values[0]
+
+
+def test_two_event_loops_share_one_build() -> None:
+    once: Once[object] = Once()
+    builds, values, together = [], [], threading.Barrier(2)
+
+    def build() -> object:
+        builds.append(1)
+        time.sleep(0.05)
+        return object()
+
+    def run() -> None:
+        async def main() -> None:
+            together.wait()
+            values.extend(await asyncio.gather(*(once.get("key", build) for _ in range(50))))
+
+        asyncio.run(main())
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert len(builds) == 1
+    assert len(values) == 100 and len({id(value) for value in values}) == 1
+
+
+async def test_a_failed_build_is_tried_again() -> None:
+    once: Once[str] = Once()
+    outcomes: list[Exception | str] = [OSError("first"), "second"]
+
+    def build() -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    failed = await asyncio.gather(*(once.get("key", build) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(value, OSError) for value in failed) >= 1
+    assert await once.get("key", build) == "second"
+
+
+async def test_a_cancelled_waiter_cancels_nobody_else() -> None:
+    once: Once[str] = Once()
+    release, started = threading.Event(), threading.Event()
+
+    def build() -> str:
+        started.set()
+        release.wait(10)
+        return "built"
+
+    first = asyncio.ensure_future(once.get("key", build))
+    others = [asyncio.ensure_future(once.get("key", build)) for _ in range(3)]
+    await asyncio.to_thread(started.wait, 10)
+    first.cancel()
+    others[0].cancel()
+    await asyncio.sleep(0)
+    release.set()
+    assert await asyncio.gather(*others[1:]) == ["built", "built"]
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await once.get("key", build) == "built"
+
+
+async def test_a_waiter_cancelled_before_the_build_starts_does_not_stop_it() -> None:
+    """Both threads of the pool are busy, so the build still waits in the queue."""
+    once: Once[str] = Once()
+    release = threading.Event()
+    busy = [asyncio.ensure_future(offload(release.wait, 10)) for _ in range(4)]
+    await asyncio.sleep(0)
+    first = asyncio.ensure_future(once.get("key", lambda: "built"))
+    second = asyncio.ensure_future(once.get("key", lambda: "built"))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.sleep(0.01)
+    release.set()
+    assert await second == "built"
+    await asyncio.gather(*busy)
+    assert await once.get("key", lambda: "again") == "built"
+
+
+async def test_a_loop_that_ends_while_it_waits_spoils_nothing() -> None:
+    once: Once[str] = Once()
+    release = threading.Event()
+
+    def build() -> str:
+        release.wait(10)
+        return "built"
+
+    def impatient() -> None:
+        async def main() -> None:
+            await asyncio.wait_for(once.get("key", build), 0.02)
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(main())
+
+    thread = threading.Thread(target=impatient)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    waiter = asyncio.ensure_future(once.get("key", build))
+    await asyncio.sleep(0)
+    release.set()
+    assert await waiter == "built"
+
+
+def test_per_loop_values_belong_to_their_loop() -> None:
+    values: PerLoop[object] = PerLoop(object)
+
+    async def twice() -> tuple[object, object]:
+        return values.get(), values.get()
+
+    one, two = asyncio.run(twice()), asyncio.run(twice())
+    assert one[0] is one[1] and two[0] is two[1] and one[0] is not two[0]
+
+
+# ---- until_abort -----------------------------------------------------------------------------------------------------
+
+
+class Work:
+    """Work that tells whether it was cancelled."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.cancelled = self.finished = False
+
+    async def run(self) -> str:
+        try:
+            await asyncio.sleep(self.seconds)
+            self.finished = True
+            return "done"
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+async def test_work_that_nobody_aborts_returns_its_result() -> None:
+    assert await until_abort(Work(0.02).run(), lambda: False, poll=0.005) == "done"
+
+
+async def test_an_abort_is_noticed_at_the_next_poll_and_cancels_the_work() -> None:
+    work, asked = Work(3600), []
+
+    def aborted() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    with pytest.raises(EpisodeAborted):
+        await until_abort(work.run(), aborted, poll=0.001)
+    assert len(asked) == 4
+    assert work.cancelled and not work.finished
+
+
+async def test_an_abort_before_the_work_begins_never_starts_it() -> None:
+    work = Work(3600)
+    with pytest.raises(EpisodeAborted):
+        await until_abort(work.run(), lambda: True)
+    assert not work.finished
+
+
+async def test_grace_lets_work_finish() -> None:
+    quick = Work(0.02)
+    assert await until_abort(quick.run(), lambda: True, grace=30) == "done"
+    slow = Work(3600)
+    with pytest.raises(EpisodeAborted):
+        await until_abort(slow.run(), lambda: True, grace=0.02)
+    assert slow.cancelled
+
+
+async def test_what_the_work_raises_is_raised() -> None:
+    async def broken() -> None:
+        raise OSError("broken")
+
+    with pytest.raises(OSError, match="broken"):
+        await until_abort(broken(), lambda: False)
+
+
+async def test_cancelling_the_caller_cancels_the_work() -> None:
+    work = Work(3600)
+    waiting = asyncio.ensure_future(until_abort(work.run(), lambda: False, poll=0.001))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert work.cancelled
