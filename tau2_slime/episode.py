@@ -114,7 +114,8 @@ class Conversation:
                     raise EpisodeAborted("aborted between turns")
                 await self._step()
                 self._check_limits()
-            return self._termination, self._detail if self._termination is Termination.AGENT_ERROR else ""
+            explained = self._termination in (Termination.AGENT_ERROR, Termination.TOO_MANY_ERRORS)
+            return self._termination, self._detail if explained else ""
         except PolicyStopped as error:
             return error.termination, str(error)
         except EpisodeAborted as error:
@@ -267,6 +268,7 @@ class Conversation:
             self._termination = Termination.MAX_STEPS
         if self.agent_errors + self.user_errors >= self.limits.max_errors:
             self._termination = Termination.TOO_MANY_ERRORS
+            self._detail = f"tool errors: {self.agent_errors} of the agent, {self.user_errors} of the user"
         if self._termination is None and self.agent_turns + self.user_turns >= self.limits.max_turns:
             self._termination = Termination.MAX_TURNS
 

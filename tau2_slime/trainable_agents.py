@@ -16,9 +16,10 @@ from tau2_slime.errors import EpisodeAborted
 from tau2_slime.offload import offload, until_abort
 from tau2_slime.outcome import Blame, InteractionResult, Termination, blame_for
 from tau2_slime.policy import Policy, Transcript
+from tau2_slime.text import well_formed, well_formed_value
 from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
 from tau2_slime.world import scoring, tau2_compat
-from tau2_slime.world.domains import World
+from tau2_slime.world.domains import World, tool_schema
 from tau2_slime.world.users import User
 
 __all__ = [
@@ -46,7 +47,7 @@ class TrainableAgentMixin:
         self.world = world
         self.policy = policy
         self.tau2_agent = tau2_compat.build_agent(self.agent_type, world.agent_tools, world.policy, world.task)
-        self.tools: list[dict[str, Any]] = [tool.openai_schema for tool in self.tau2_agent.tools]
+        self.tools: list[dict[str, Any]] = [tool_schema(tool) for tool in self.tau2_agent.tools]
         self.transcript = Transcript(policy, self.tools)
         self.tool_call_statuses: dict[str, int] = {}
         self._pending: list[dict[str, Any]] = []
@@ -81,9 +82,9 @@ class TrainableAgentMixin:
             self.tool_call_statuses[str(call.status)] = self.tool_call_statuses.get(str(call.status), 0) + 1
             calls.append(
                 t.ToolCall(
-                    id=call.id or f"call_{self.transcript.turns}_{position}",
-                    name=call.name or "unknown",
-                    arguments=call.arguments,
+                    id=well_formed(call.id or f"call_{self.transcript.turns}_{position}"),
+                    name=well_formed(call.name or "unknown"),
+                    arguments=well_formed_value(call.arguments),
                     requestor="assistant",
                 )
             )

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tau2_slime.text import well_formed
 from tau2_slime.tokens.chat_template import ChatTemplate
 
 _NONCE = "tau" + secrets.token_hex(8)
@@ -44,7 +45,7 @@ class Neutraliser:
 
     def text(self, text: str) -> str:
         """`text` with a mark in place of each region that spells control tokens, overlapping ones together."""
-        text = clean(text)
+        text = well_formed(text)  # a lone surrogate is nothing that a tokenizer encodes
         parts: list[str] = []
         position = 0
         for start, stop, cuts in self._regions_of(text):
@@ -101,10 +102,3 @@ class Neutraliser:
             current = region[begin:]
             position = match.end()
         return [*done, current + text[position:]]
-
-
-def clean(text: str) -> str:
-    """`text` without lone surrogates (a user model's broken JSON escape), which no tokenizer encodes."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 
 from tau2_slime.errors import ConfigError, UserSimulatorError
 from tau2_slime.offload import PerLoop
+from tau2_slime.text import well_formed_value
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.domains import tool_schema
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 
@@ -112,7 +114,7 @@ class LitellmUser:
         self.spec = spec
         self.stats = UserStats()
         self._simulator = tau2_compat.build_user_simulator(spec.model, dict(spec.args), tools, instructions)
-        self._tools = [tool.openai_schema for tool in tools] if tools else None
+        self._tools = [tool_schema(tool) for tool in tools] if tools else None
         self._state: Any = None
 
     def start(self, history: list[Any]) -> None:
@@ -179,7 +181,7 @@ class LitellmUser:
         """
         t = tau2_compat.load()
         choice = response.choices[0]
-        content, calls = choice.message.content, choice.message.tool_calls or []
+        content, calls = well_formed_value(choice.message.content), choice.message.tool_calls or []
         if not (content or "").strip() and not calls:
             raise _Unusable("an empty message")
         if calls and not self._tools:
@@ -189,7 +191,7 @@ class LitellmUser:
                 t.ToolCall(
                     id=call.id or "",
                     name=call.function.name,
-                    arguments=json.loads(call.function.arguments or "{}"),
+                    arguments=well_formed_value(json.loads(call.function.arguments or "{}")),
                     requestor="user",
                 )
                 for call in calls
@@ -204,7 +206,7 @@ class LitellmUser:
             tool_calls=tool_calls or None,
             cost=cost,
             usage=t.get_response_usage(response),
-            raw_data=choice.to_dict(),
+            raw_data=well_formed_value(choice.to_dict()),
         )
 
 
