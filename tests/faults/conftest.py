@@ -126,6 +126,7 @@ class Stage:
         self.router.script = script
         if users is not None:
             self.user.script = users
+            self.user.prompts.clear()
             tau2 = {"user_model": "openai/test", "user_base_url": self.user.url, "user_timeout": 20, **tau2}
         namespace = self.args(**tau2)
         for key, value in (args or {}).items():
