@@ -1,0 +1,229 @@
+"""Start, watch and end the real servers: clusters of sglang workers behind an sglang-router.
+
+Everything listens on 127.0.0.1 and is ended by the pid that was started: SIGTERM, then SIGKILL for the process group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+CONTEXT_LENGTH = 16384
+# Room for 64 conversations of several thousand tokens; a tiny model keeps 512 bytes per token.
+WORKER_FLAGS = [
+    "--context-length",
+    str(CONTEXT_LENGTH),
+    "--max-total-tokens",
+    "400000",
+    "--max-running-requests",
+    "128",
+]
+START_TIMEOUT = 120.0
+
+
+class ServerFailed(RuntimeError):
+    """A server did not come up; the message ends with its log."""
+
+
+@dataclass
+class Server:
+    """One running process that leads its own group."""
+
+    name: str
+    pid: int
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        return _group_alive(self.pid)
+
+    def kill(self) -> None:
+        """As a crash or the kernel's memory killer would end it."""
+        _signal_group(self.pid, signal.SIGKILL)
+
+    def wait_until_healthy(self) -> None:
+        """Raises ServerFailed when it ends or says nothing within `START_TIMEOUT`."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise ServerFailed(f"{self.name} ended while it started:\n{tail(self.log)}")
+            if status_of(f"{self.url}/health") == 200:
+                return
+            time.sleep(0.1)
+        raise ServerFailed(f"{self.name} is not healthy after {START_TIMEOUT:g} s:\n{tail(self.log)}")
+
+
+class Forge:
+    """A process that has imported sglang and forks servers; `launch_sglang` is its code."""
+
+    def __init__(self, python: Path, checkpoint: Path, logs: Path) -> None:
+        self.checkpoint, self.logs = checkpoint, logs
+        self._made = 0
+        with (logs / "forge.log").open("w") as log:
+            self._process = subprocess.Popen(
+                [str(python), str(HERE / "launch_sglang.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        self._expect()  # "ready": sglang is imported
+
+    def worker(self) -> Server:
+        """A new sglang server, not yet healthy. Its weight version is its name, so that every reply says who gave it."""
+        name, port = self._next("worker"), free_port()
+        args = ["--model-path", str(self.checkpoint), "--port", str(port), "--weight-version", name, *WORKER_FLAGS]
+        return self._start(name, port, {"worker": args})
+
+    def router(self, settings: dict[str, Any]) -> Server:
+        """A new router, not yet healthy, with these of its `RouterArgs`."""
+        name, port = self._next("router"), free_port()
+        return self._start(name, port, {"router": {"port": port, "prometheus_port": free_port(), **settings}})
+
+    def _next(self, kind: str) -> str:
+        self._made += 1
+        return f"{kind}-{self._made}"
+
+    def _start(self, name: str, port: int, request: dict[str, Any]) -> Server:
+        assert self._process.stdin is not None
+        log = self.logs / f"{name}.log"
+        self._process.stdin.write(json.dumps({"log": str(log), **request}) + "\n")
+        self._process.stdin.flush()
+        return Server(name, int(self._expect()), port, log)
+
+    def _expect(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line:
+            raise ServerFailed(f"the forge of servers ended:\n{tail(self.logs / 'forge.log')}")
+        return line
+
+    def close(self) -> None:
+        """End the forge and, with it, every server that still runs."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            _signal_group(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+@dataclass
+class Cluster:
+    """Workers behind a router. A context manager: leaving it ends them all."""
+
+    workers: list[Server]
+    router: Server
+
+    @classmethod
+    @contextmanager
+    def start(cls, forge: Forge, workers: int, **router_settings: Any) -> Iterator[Cluster]:
+        """Healthy workers behind a router that knows them all, by default of policy consistent_hashing as slime's is."""
+        servers: list[Server] = []
+        try:
+            for _ in range(workers):
+                servers.append(forge.worker())
+            for worker in servers:
+                worker.wait_until_healthy()
+            urls = [worker.url for worker in servers]
+            settings = {"policy": "consistent_hashing", "worker_urls": urls, "worker_startup_check_interval": 1}
+            cluster = cls(servers[:], forge.router({**settings, **router_settings}))
+            servers.append(cluster.router)
+            cluster.wait_until_registered()
+            yield cluster
+        finally:
+            stop_all(servers)
+
+    @property
+    def url(self) -> str:
+        return self.router.url
+
+    def worker_named(self, name: str) -> Server:
+        return next(worker for worker in self.workers if worker.name == name)
+
+    def wait_until_registered(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while len(known := self.registered()) != len(self.workers) or status_of(f"{self.url}/liveness") != 200:
+            if time.monotonic() > deadline or not self.router.running:
+                raise ServerFailed(f"the router knows {known}, not {len(self.workers)}:\n{tail(self.router.log)}")
+            time.sleep(0.1)
+
+    def registered(self) -> list[str]:
+        """URLs of the workers that the router holds for healthy."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/workers", timeout=5) as reply:
+                return [w["url"] for w in json.load(reply)["workers"] if w.get("is_healthy", True)]
+        except OSError:
+            return []
+
+
+def stop_all(servers: list[Server], patience: float = 3.0) -> None:
+    """SIGTERM to each process, then SIGKILL to what is left of its group after ``patience`` seconds in all."""
+    for server in servers:
+        with suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while any(server.running for server in servers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for server in servers:
+        server.kill()
+
+
+def free_port() -> int:
+    """A port on which nobody listens, below 55,000: sglang derives a second one by adding 10,000."""
+    while True:
+        port = random.randint(20000, 55000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def status_of(url: str) -> int | None:
+    """HTTP status of a GET, None if nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.is_file() else f"(no log at {log})"
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _group_alive(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
