@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tau2_slime.offload import Once
+from tau2_slime.offload import Once, settle
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def _import_everything() -> Any:
     from tau2_slime.world import tau2_compat
 
     tau2_compat.load()
+    settle()
     return assembly
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 from functools import lru_cache
 from typing import Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.offload import settle
 from tau2_slime.world import guards, tau2_compat
 
 
@@ -30,7 +32,9 @@ def splits(domain: str) -> dict[str, tuple[str, ...]]:
 @lru_cache(maxsize=64)
 def _all_tasks(domain: str) -> tuple[Any, ...]:
     loader = tau2_compat.load().registry.get_tasks_loader(domain)
-    return tuple(loader(None))
+    loaded = tuple(loader(None))
+    settle()
+    return loaded
 
 
 @lru_cache(maxsize=64)
@@ -78,6 +82,16 @@ def find_task(domain: str, split: str, *, task_id: str | None = None, index: int
     return pool[index]
 
 
+# Tools and their schemas by what they depend on. Both live as long as the process, so that an id stays what it is.
+_tools: dict[str, tuple[list[Any], list[Any] | None]] = {}
+_schemas: dict[int, dict[str, Any]] = {}
+
+
+def tool_schema(tool: Any) -> dict[str, Any]:
+    """The OpenAI function schema of a τ² tool. Shared: read, never written."""
+    return _schemas.get(id(tool)) or tool.openai_schema
+
+
 class World:
     """One episode's environment: τ²'s own, plus the guards that keep the policy from hanging the process."""
 
@@ -93,10 +107,22 @@ class World:
         """What τ²'s evaluator must build its own environments with."""
         self.environment = tau2_compat.build_environment(domain, solo=solo, env_kwargs=self.env_kwargs)
         self.policy: str = self.environment.get_policy()
-        self.user_tools: list[Any] | None = tau2_compat.user_tools(self.environment, task)
-        self.agent_tools: list[Any] = self.environment.get_tools()
-        if solo and self.environment.user_tools is not None:
-            self.agent_tools += self.environment.get_user_tools()
+        self.agent_tools, self.user_tools = self._tools()
+        """τ²'s tools of both sides, for their schemas only: calls go through `call`. Shared between episodes."""
+
+    def _tools(self) -> tuple[list[Any], list[Any] | None]:
+        # Describing the tools parses every docstring, 15 to 50 ms: once per process, not once per episode.
+        own = getattr(self.task, "user_tools", None)
+        key = json.dumps([self.domain, self.solo, self.env_kwargs, own], sort_keys=True, default=str)
+        found = _tools.get(key)
+        if found is None:
+            agent = self.environment.get_tools()
+            if self.solo and self.environment.user_tools is not None:
+                agent += self.environment.get_user_tools()
+            user = tau2_compat.user_tools(self.environment, self.task)
+            _schemas.update((id(tool), tool.openai_schema) for tool in [*agent, *(user or [])])
+            found = _tools[key] = agent, user
+        return list(found[0]), found[1]
 
     def call(self, tool_call: Any) -> tuple[Any, bool]:
         """Run one tool call: ``(ToolMessage, reached)``. ``reached`` is False if a guard answered instead of τ²."""
