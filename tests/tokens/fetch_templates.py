@@ -128,7 +128,17 @@ def download(package: str, folder: Path, *options: str) -> Path:
     if (uv := shutil.which("uvx")) is not None:
         clients.append([uv, "pip"])
     for number, client in enumerate(clients, start=1):
-        command = [*client, "download", "--quiet", "--no-deps", "--disable-pip-version-check", "--dest", str(folder)]
+        command = [
+            *client,
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--retries",
+            "1",
+            "--disable-pip-version-check",
+            "--dest",
+            str(folder),
+        ]
         done = subprocess.run([*command, *options, package], capture_output=True, text=True, timeout=900)
         if done.returncode == 0:
             return next(path for path in folder.iterdir() if path.is_file())
@@ -202,10 +212,10 @@ def merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         parts = [token[i : i + 1] for i in range(len(token))]
         while len(parts) > 2:
-            best = min(
-                range(len(parts) - 1),
-                key=lambda i: own if (own := ranks.get(parts[i] + parts[i + 1], rank)) < rank else len(ranks),
-            )
+            joined = [ranks.get(parts[i] + parts[i + 1], rank) for i in range(len(parts) - 1)]
+            best = min(range(len(joined)), key=joined.__getitem__)
+            if joined[best] >= rank:
+                break  # no lower token leads there: text never becomes it
             parts[best : best + 2] = [parts[best] + parts[best + 1]]
         if len(parts) == 2:
             yield parts[0], parts[1]

@@ -6,6 +6,7 @@ tokenizer would produce its ids. The reference is the tokenizer's own `apply_cha
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -118,9 +119,13 @@ def test_a_conversation_is_what_the_template_writes(name: str) -> None:
 
 def assert_written(content: str, rendered: str) -> None:
     """The content is in the text, as it stands or as a JSON string."""
-    import json
-
     assert content in rendered or json.dumps(content, ensure_ascii=False)[1:-1] in rendered
+
+
+def test_the_rebuilt_qwen3_vocabulary_has_qwen3s_ids() -> None:
+    tokenizer = ROWS["Qwen3-Instruct-2507"].tokenizer()
+    assert tokenizer.encode("Hello world") == [9707, 1879]
+    assert tokenizer.encode("<|im_end|></think>") == [151645, 151668]
 
 
 @pytest.mark.parametrize("name", REFUSED)
