@@ -1,0 +1,126 @@
+"""Gold play, message by message: the scripts of both sides earn what τ² gives a perfect agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tau2_slime.episode import AgentTurn, Conversation, Limits
+from tau2_slime.local.gold import ASK_REFERENCE, DONE_TOOL, GoldScript, find_reference
+from tau2_slime.local.scripted_user import ScriptedUser
+from tau2_slime.outcome import Termination
+from tau2_slime.world import domains, scoring, tau2_compat
+
+# Its history is graded by an assertion that no gold action of the task brings about.
+NOT_REACHED_BY_GOLD = {("mock", "update_task_with_history_and_env_assertions")}
+
+
+class ReplayingAgent:
+    """Says a script's turns as messages; asks for the case reference until it has heard one."""
+
+    def __init__(self, script: GoldScript, *, solo: bool = False) -> None:
+        self.script, self.solo = script, solo
+        self.known = solo
+        self.said = 0
+
+    def start(self, history: list[Any]) -> None:
+        pass
+
+    async def respond(self, message: Any | None) -> AgentTurn:
+        t = tau2_compat.load()
+        self.known = self.known or find_reference(message.content or "") is not None
+        if not self.known:
+            return AgentTurn(t.AssistantMessage(role="assistant", content=ASK_REFERENCE))
+        turn = self.script.turn(self.said)
+        self.said += 1
+        if turn.call is None:
+            return AgentTurn(t.AssistantMessage(role="assistant", content=turn.text))
+        name, arguments = turn.call
+        if self.solo and name == DONE_TOOL:  # τ²'s solo agent turns this call into the stop token
+            return AgentTurn(t.AssistantMessage(role="assistant", content="###STOP###"))
+        call = t.ToolCall(id=f"call_{self.said}", name=name, arguments=arguments)
+        return AgentTurn(t.AssistantMessage(role="assistant", content=None, tool_calls=[call]))
+
+    def is_stop(self, message: Any) -> bool:
+        return self.solo and message.content == "###STOP###"
+
+
+async def play(domain: str, split: str, task: Any, script: GoldScript, *, solo: bool = False) -> tuple[Any, float]:
+    world = domains.World(domain, split, task, solo=solo)
+    user = None if solo else ScriptedUser(task, domain, split)
+    conversation = Conversation(world, ReplayingAgent(script, solo=solo), user, Limits())
+    termination, detail = await conversation.play()
+    assert detail == ""
+    started = tau2_compat.load().get_now()
+    info = scoring.score(
+        world, conversation.messages, conversation.rejected, termination, started=started, duration=1.0
+    )
+    return termination, info.reward
+
+
+def chosen(domain: str, split: str, count: int | None) -> list[Any]:
+    """``count`` tasks, evenly spread over the split."""
+    pool = domains.tasks(domain, split)
+    step = max(1, len(pool) // count) if count else 1
+    return [pytest.param(domain, split, task, id=f"{domain}-{task.id}") for task in pool[::step][:count]]
+
+
+@pytest.mark.parametrize(
+    ("domain", "split", "task"),
+    [
+        *chosen("mock", "base", None),
+        *chosen("retail", "base", 10),
+        *chosen("airline", "base", 6),
+        *chosen("telecom", "train", 12),
+    ],
+)
+async def test_gold_play_earns_the_full_reward(domain: str, split: str, task: Any) -> None:
+    termination, reward = await play(domain, split, task, GoldScript.from_task(task))
+    assert termination is Termination.USER_STOP
+    assert reward == (0.0 if (domain, task.id) in NOT_REACHED_BY_GOLD else 1.0)
+
+
+@pytest.mark.parametrize(("domain", "split", "task"), chosen("telecom", "train", 6))
+async def test_solo_gold_play_earns_the_full_reward(domain: str, split: str, task: Any) -> None:
+    termination, reward = await play(domain, split, task, GoldScript.from_task(task, solo=True), solo=True)
+    assert termination is Termination.AGENT_STOP
+    assert reward == 1.0
+
+
+@pytest.mark.parametrize("choice", [0, 1])  # the step left out, an unknown tool
+async def test_a_mistake_in_the_only_action_costs_the_reward(choice: int) -> None:
+    task = domains.find_task("mock", "base", task_id="create_task_1")
+    termination, reward = await play("mock", "base", task, GoldScript.from_task(task).with_mistake(choice))
+    assert termination is Termination.USER_STOP
+    assert reward == 0.0
+
+
+def test_both_sides_divide_the_work_as_gold_does() -> None:
+    """Every gold action is in the script exactly once, in order, on its own side."""
+    for task in domains.tasks("telecom", "base"):
+        script = GoldScript.from_task(task)
+        actions = task.evaluation_criteria.actions or []
+        for requestor, played in (
+            ("assistant", [turn.call for turn in script.turns if turn.call is not None]),
+            ("user", [call for part in script.user_parts for call in part]),
+        ):
+            assert played == [(a.name, a.arguments) for a in actions if a.requestor == requestor]
+        assert sum(turn.kind == "ask" for turn in script.turns) == len(script.user_parts)
+
+
+@pytest.mark.parametrize("domain", ["mock", "airline", "retail", "telecom"])
+def test_every_task_is_found_by_the_reference_that_its_user_gives(domain: str) -> None:
+    for split, ids in domains.splits(domain).items():
+        for task_id in ids:
+            user = ScriptedUser(domains.find_task(domain, split, task_id=task_id), domain, split)
+            found = find_reference(f"Hello, {user.reference.sentence()}\nI need help.")
+            assert found is not None
+            assert (found.domain, found.split, found.task_id) == (domain, split, task_id)
+
+
+def test_the_last_turn_says_what_has_to_be_communicated() -> None:
+    task = next(t for t in domains.tasks("retail", "base") if t.evaluation_criteria.communicate_info)
+    last = GoldScript.from_task(task).turns[-1].text
+    assert last is not None
+    assert all(info in last for info in task.evaluation_criteria.communicate_info)
