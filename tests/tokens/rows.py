@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from tests.tokens.support import llama_cpp_template, qwen_tokenizer, stand_in_tokenizer, trl_template
+from tau2_slime.tokens.chat_delta import ChatDelta
+from tests.tokens.support import (
+    GREETING,
+    SYSTEM,
+    TOOLS,
+    call,
+    calls,
+    llama_cpp_template,
+    qwen_tokenizer,
+    stand_in_tokenizer,
+    trl_template,
+    user,
+)
 
 GLM_TOKENS = (
     "<|endoftext|>",
@@ -221,3 +234,26 @@ ROWS: dict[str, Row] = {
         problem="raises",
     ),
 }
+
+
+HISTORY = [SYSTEM, GREETING, user("Hi, cancel #W1.")]
+CALL = calls(call(1, "get_order_details", order_id="#W1"), content="")
+
+
+@cache
+def chat_of(row: str) -> ChatDelta:
+    return ChatDelta.calibrate(ROWS[row].tokenizer(), template_kwargs=ROWS[row].kwargs)
+
+
+def token(chat: ChatDelta, spelling: str) -> int:
+    return chat.template.tokenizer.convert_tokens_to_ids(spelling)
+
+
+def control_ids(chat: ChatDelta, ids: list[int]) -> list[int]:
+    return [i for i in ids if i in chat.template.control_tokens.values()]
+
+
+def reference(chat: ChatDelta, messages: list[dict[str, Any]]) -> str:
+    return chat.template.tokenizer.apply_chat_template(
+        messages, tools=TOOLS, add_generation_prompt=True, tokenize=False, **chat.template_kwargs
+    )

@@ -1,0 +1,108 @@
+"""How a delta is joined to a sampled turn, for every way in which a generate call can end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tau2_slime.tokens.chat_delta import ChatDelta, Delta
+from tau2_slime.tokens.ledger import TokenLedger
+from tests.tokens.rows import HISTORY, chat_of, reference, token
+from tests.tokens.support import TOOLS, spelled_out, text, user
+
+
+def ended(chat: ChatDelta, *spellings: str) -> TokenLedger:
+    """A ledger whose sampled turn is "Yes?" and these tokens."""
+    ledger = TokenLedger(chat.first_prompt(HISTORY, TOOLS))
+    turn = [*spelled_out(chat.template.tokenizer, "Yes?"), *(token(chat, spelling) for spelling in spellings)]
+    ledger.append_sampled(turn, [-0.5] * len(turn), "v1")
+    return ledger
+
+
+def yes(chat: ChatDelta) -> Delta:
+    return chat.between(HISTORY, text("Yes?"), [user("No.")], TOOLS)
+
+
+WHOLE = [*HISTORY, text("Yes?"), user("No.")]
+
+
+def test_closed_the_sampled_closer_stays_and_is_trained(qwen3: ChatDelta) -> None:
+    ledger, delta = ended(qwen3, "<|im_end|>"), yes(qwen3)
+    before = len(ledger.tokens)
+    junction = qwen3.join(ledger, delta, finish="stop")
+    assert (junction.kind, junction.appended) == ("closed", len(delta.ids) - 1)
+    assert ledger.loss_mask[before - ledger.prompt_length - 1] == 1
+    assert sum(ledger.loss_mask[before - ledger.prompt_length :]) == 0
+    assert qwen3.template.decode(ledger.tokens) == reference(qwen3, WHOLE)
+
+
+def test_replaced_another_stop_token_goes_and_the_templates_closer_is_context(qwen3: ChatDelta) -> None:
+    ledger = ended(qwen3, "<|endoftext|>")
+    trained = ledger.sampled_count
+    junction = qwen3.join(ledger, yes(qwen3), finish="stop")
+    assert junction.kind == "replaced" and junction.popped == token(qwen3, "<|endoftext|>")
+    assert ledger.sampled_count == trained - 1
+    assert qwen3.template.decode(ledger.tokens) == reference(qwen3, WHOLE)
+    ledger.check()
+
+
+def test_replaced_or_ended_is_the_users_choice(qwen3: ChatDelta) -> None:
+    ledger = ended(qwen3, "<|endoftext|>")
+    before = ledger.to_dict()
+    assert qwen3.join(ledger, yes(qwen3), finish="stop", stop_mismatch="end").kind == "ended"
+    assert ledger.to_dict() == before
+
+
+@pytest.mark.parametrize("finish", ["length", "abort"])
+def test_a_turn_that_was_cut_ends(qwen3: ChatDelta, finish: Any) -> None:
+    ledger = ended(qwen3)
+    before = ledger.to_dict()
+    junction = qwen3.join(ledger, yes(qwen3), finish=finish)
+    assert (junction.kind, junction.appended) == ("ended", 0)
+    assert ledger.to_dict() == before
+
+
+def test_a_turn_cut_by_length_can_get_its_closer_as_context(qwen3: ChatDelta) -> None:
+    ledger = ended(qwen3)
+    trained = ledger.sampled_count
+    assert qwen3.join(ledger, yes(qwen3), finish="length", no_closer="synthesise").kind == "synthesised"
+    assert ledger.sampled_count == trained
+    assert qwen3.template.decode(ledger.tokens) == reference(qwen3, WHOLE)
+
+
+def test_an_aborted_turn_never_goes_on(qwen3: ChatDelta) -> None:
+    assert qwen3.join(ended(qwen3, "<|im_end|>"), yes(qwen3), finish="abort", no_closer="synthesise").kind == "ended"
+
+
+def test_a_closer_sampled_at_the_very_limit_closes(qwen3: ChatDelta) -> None:
+    assert qwen3.join(ended(qwen3, "<|im_end|>"), yes(qwen3), finish="length").kind == "closed"
+
+
+def test_nothing_sampled_ends(qwen3: ChatDelta) -> None:
+    ledger = TokenLedger(qwen3.first_prompt(HISTORY, TOOLS))
+    assert qwen3.join(ledger, yes(qwen3), finish="stop").kind == "ended"
+    ledger = ended(qwen3, "<|im_end|>")
+    qwen3.join(ledger, yes(qwen3), finish="stop")
+    before = ledger.to_dict()
+    assert qwen3.join(ledger, yes(qwen3), finish="stop").kind == "ended"  # the last token is context
+    assert ledger.to_dict() == before
+
+
+def test_a_turn_that_stopped_on_no_stop_token_ends(qwen3: ChatDelta) -> None:
+    assert qwen3.join(ended(qwen3), yes(qwen3), finish="stop").kind == "ended"
+
+
+def test_glm_the_sampled_role_marker_is_the_first_token_of_what_follows() -> None:
+    chat = chat_of("GLM-4.5, thinking")
+    right, wrong = ended(chat, "<|user|>"), ended(chat, "<|observation|>")
+    assert chat.join(right, yes(chat), finish="stop").kind == "closed"
+    assert chat.join(wrong, yes(chat), finish="stop").kind == "replaced"
+    assert right.tokens == wrong.tokens
+    assert right.sampled_count == wrong.sampled_count + 1
+
+
+def test_gpt_oss_an_analysis_that_ends_at_the_limit_is_no_finished_turn() -> None:
+    chat = chat_of("gpt-oss")
+    assert chat.join(ended(chat, "<|end|>"), yes(chat), finish="length").kind == "ended"
+    assert chat.join(ended(chat, "<|return|>"), yes(chat), finish="stop").kind == "replaced"
