@@ -86,7 +86,7 @@ def main() -> None:
     stand_in_for_triton()
     multiprocessing.set_start_method("fork", force=True)
     # sglang asks for "spawn" later; a spawned scheduler would import everything once more
-    multiprocessing.set_start_method = lambda *_args, **_kwargs: None  # type: ignore[method-assign,assignment]
+    multiprocessing.set_start_method = lambda *_args, **_kwargs: None
     for name in ("entrypoints.http_server", "managers.detokenizer_manager", "managers.scheduler", "models.registry"):
         importlib.import_module(f"sglang.srt.{name}")
 
@@ -135,7 +135,7 @@ def _become_server(request: dict[str, Any]) -> None:
             from sglang_router.launch_router import launch_router
             from sglang_router.router_args import RouterArgs
 
-            launch_router(RouterArgs(host="127.0.0.1", **request["router"]))  # type: ignore[arg-type]
+            launch_router(RouterArgs(host="127.0.0.1", **request["router"]))
         status = 0
     except BaseException:  # nothing of the child may return into the parent's loop
         traceback.print_exc()

@@ -2,7 +2,7 @@
 
     python make_tiny_model.py OUT_DIR CHAT_TEMPLATE_FILE
 
-Random weights and a byte-level tokenizer of about 310 ids: nothing is downloaded, and sampling costs little (a vocabulary
+Random weights and a byte-level tokenizer of about 500 ids: nothing is downloaded, and sampling costs little (a vocabulary
 of 151,936 would be 5 to 10 times slower on a CPU). Pure noise would never call a tool, so a few of the 64 hidden
 dimensions are reserved for a small chain: a constant raises the first tokens of a call and the stop tokens at any time,
 and ``<tool_call>`` -> the call's JSON -> ``</tool_call>`` -> ``<|im_end|>`` follow each other with high probability.
@@ -30,6 +30,16 @@ CALLS = (
     '\n{"name": "get_users", "arguments": {\n',
 )
 HIDDEN = 64
+# What prompts are made of, so that one is about a thousand tokens and not as many as it has bytes.
+WORDS = """
+{"type": "function", "function": {"name": "update_task_status", "description": "Update the status of a task.",
+"parameters": {"properties": {"task_id": {"description": "The ID of the task to update", "title": "Task Id", "type":
+"string"}, "user_id": {"description": "The ID of the user creating the task", "title": "User Id", "type": "string"}},
+"required": ["task_id", "status"], "title": "parameters", "type": "object"}}}
+You are a customer service agent that helps the user according to the <policy> provided below. In each turn you can either:
+send a message to the user, or make a tool call. You cannot do both at the same time. Try to be helpful and always follow
+the policy. As I said, this is about my case reference; please go on. Only existing users can create tasks.
+"""
 
 
 def make_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
@@ -37,11 +47,9 @@ def make_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    text = ["Please tell the customer which task was created, updated or completed; the status is pending."]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        text * 4, trainers.BpeTrainer(vocab_size=296, initial_alphabet=alphabet, show_progress=False)
-    )
+    trainer = trainers.BpeTrainer(vocab_size=480, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([WORDS] * 4, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -57,7 +65,8 @@ def make_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
 def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     """fp32, two layers, the vocabulary padded to a multiple of 64 as served models do."""
     torch.manual_seed(20)
-    end, other_end = (tokenizer.convert_tokens_to_ids(t) for t in ("<|im_end|>", "<|endoftext|>"))
+    ids = tokenizer.get_vocab()
+    end, other_end = ids["<|im_end|>"], ids["<|endoftext|>"]
     model = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=(len(tokenizer) + 63) // 64 * 64,
@@ -82,11 +91,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 def _add_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     """Reserved dimensions: 0 is on for every token, 1.. are on for one kind of token and raise what shall follow it."""
-    ids = {
-        t: tokenizer.convert_tokens_to_ids(t) for t in ("<tool_call>", "</tool_call>", "<|im_end|>", "<|endoftext|>")
-    }
-    calls = [tokenizer.convert_tokens_to_ids(call) for call in CALLS]
-    start, finish, end, other_end = ids.values()
+    ids = tokenizer.get_vocab()
+    calls = [ids[call] for call in CALLS]
+    start, finish, end, other_end = (ids[t] for t in ("<tool_call>", "</tool_call>", "<|im_end|>", "<|endoftext|>"))
     embed, head = model.model.embed_tokens.weight, model.lm_head.weight
     with torch.no_grad():
         for layer in model.model.layers:  # the layers read the reserved dimensions but do not write them
@@ -94,13 +101,13 @@ def _add_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> N
             layer.mlp.down_proj.weight[:4] = 0
         embed[:, :4] = 0
         head[:, :4] = 0
-        head[[start, end, other_end], 4:] *= 0.3  # nearly independent of what was said
+        head[[start, finish, end, other_end, *calls], 4:] *= 0.3  # nearly independent of what was said
         embed[:, 0] = 2.0
         embed[start, 1] = embed[calls, 2] = embed[finish, 3] = 8.0
-        # After the last norm a 2.0 is about 0.9 and an 8.0 about 3: the factors below make that 1.3 to 9 nats.
-        head[start, 0] = head[end, 0] = 2.8
-        head[other_end, 0] = 1.5
-        head[calls, 1] = 2.0
+        # After the last norm a 2.0 is about 0.9 and an 8.0 about 3: the factors below make that 2 to 9 nats.
+        head[start, 0] = head[end, 0] = 3.4
+        head[other_end, 0] = 2.4
+        head[calls, 1] = 2.5
         head[finish, 2] = head[end, 3] = 3.0
 
 

@@ -180,7 +180,7 @@ def assert_tokens_are_the_servers(sample: StandaloneSample, calls: list[Call], o
 def other_stop_id(checkpoint: Path) -> int:
     from transformers import AutoTokenizer
 
-    return int(AutoTokenizer.from_pretrained(checkpoint).convert_tokens_to_ids("<|endoftext|>"))
+    return int(AutoTokenizer.from_pretrained(checkpoint).get_vocab()["<|endoftext|>"])
 
 
 async def test_64_concurrent_episodes_are_token_exact(
@@ -208,7 +208,8 @@ async def test_64_concurrent_episodes_are_token_exact(
 
     # The run met what it is there to meet: stops of both kinds, tool results, broken calls, turns that ran out of length.
     finishes = Counter(call.reply["meta_info"]["finish_reason"]["type"] for c in recorder.calls.values() for call in c)
-    statuses, junctions = Counter(), Counter()
+    statuses: Counter[str] = Counter()
+    junctions: Counter[str] = Counter()
     for sample in samples:
         statuses.update(tau2_facts(sample)["stats"]["tool_calls"])
         junctions.update(tau2_facts(sample)["stats"]["junctions"])
