@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from tau2_slime.errors import ConfigError, UserSimulatorError
@@ -93,14 +94,18 @@ class UserSpec:
 
 def provider_of(model: str) -> str:
     """litellm's provider for ``model``; ``openai`` where it cannot tell (any OpenAI-compatible endpoint)."""
-    if "/" in model:
-        return model.split("/", 1)[0]
+    return _known_provider(model) or "openai"
+
+
+@lru_cache(maxsize=256)
+def _known_provider(model: str) -> str | None:
     import litellm
 
+    litellm.suppress_debug_info = True  # or it prints a list of providers whenever it does not know a name
     try:
-        return litellm.get_llm_provider(model)[1]
-    except Exception:  # litellm raises its BadRequestError for names that it does not know: treat as OpenAI-compatible
-        return "openai"
+        return str(litellm.get_llm_provider(model)[1])
+    except Exception:  # litellm raises its BadRequestError for names that it does not know
+        return None
 
 
 _limits: PerLoop[dict[str, asyncio.Semaphore]] = PerLoop(dict)
@@ -146,6 +151,9 @@ class LitellmUser:
                 self.stats.calls += 1
                 try:
                     response = await asyncio.wait_for(self._complete(prompt, connection), self.spec.timeout)
+                    if response is None:  # what litellm makes of a 422 while it may drop parameters, as τ² tells it to
+                        problem = "the endpoint cannot process the request (HTTP 422)"
+                        break
                     return self._message(response)
                 except TimeoutError:
                     problem = f"no answer within {self.spec.timeout:g} s"
@@ -160,6 +168,9 @@ class LitellmUser:
     async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> Any:
         import litellm
 
+        if _known_provider(self.spec.model) is None:
+            # A name of an endpoint of one's own, such as Qwen/Qwen3-4B: it speaks OpenAI's protocol.
+            connection = {**connection, "custom_llm_provider": "openai"}
         return await litellm.acompletion(
             model=self.spec.model,
             messages=prompt,

@@ -1,0 +1,380 @@
+"""The user simulator is τ²'s own, awaited: same prompt, same message, and its failures are its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tau2_slime.errors import ConfigError, UserSimulatorError
+from tau2_slime.world import domains, tau2_compat, users
+from tau2_slime.world.users import LitellmUser, UserSpec
+
+MODEL = "openai/test"
+
+
+class Server:
+    """An OpenAI-compatible endpoint that does what it is told, request by request."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.plan: list[dict[str, Any]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self._asked = asyncio.Event()
+        self.in_flight = self.peak = 0
+        self.url = ""
+
+    def will(self, *plan: dict[str, Any]) -> None:
+        """The next answers; the last one is repeated."""
+        self.plan = list(plan)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.requests.append(await request.json())
+        self.keys.append(request.headers["Authorization"])
+        self._asked.set()
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        try:
+            await self.open.wait()
+        finally:
+            self.in_flight -= 1
+        step = self.plan.pop(0) if len(self.plan) > 1 else self.plan[0]
+        if "status" in step:
+            return web.json_response({"error": {"message": "no", "type": "x", "code": "x"}}, status=step["status"])
+        if "raw" in step:
+            return web.Response(text=step["raw"], content_type="application/json")
+        message = {"role": "assistant", "content": step.get("content")}
+        if "calls" in step:
+            message["tool_calls"] = [
+                {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
+                for i, (name, arguments) in enumerate(step["calls"])
+            ]
+        return web.json_response(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "test",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
+            }
+        )
+
+    async def wait_for_requests(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.requests) < count:
+                self._asked.clear()
+                await self._asked.wait()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    tau2_compat.load()  # before the first request, so that no time-out pays for the import
+    endpoint = Server()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", endpoint.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    endpoint.url = f"http://127.0.0.1:{port}/v1"
+    yield endpoint
+    endpoint.open.set()
+    await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users, "BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr(users, "BACKOFF_MAX", 0.002)
+
+
+def user_for(server: Server, *, tools: list[Any] | None = None, **spec: Any) -> LitellmUser:
+    spec.setdefault("args", {"temperature": 0.0})
+    user = LitellmUser(UserSpec(MODEL, base_url=server.url, **spec), tools=tools, instructions="You want a refund.")
+    user.start([])
+    return user
+
+
+def greeting() -> Any:
+    return tau2_compat.load().FIRST_AGENT_MESSAGE.model_copy()
+
+
+# ---- the same prompt, the same message -----------------------------------------------------------------------------------
+
+Make = Callable[..., Any]
+
+
+def telecom() -> tuple[Any, list[Any]]:
+    task = domains.tasks("telecom", "small")[0]
+    tools = domains.World("telecom", "small", task).user_tools
+    assert tools
+    return task, tools
+
+
+async def test_the_simulator_asks_and_answers_as_tau2s_own(server: Server) -> None:
+    """A dual-control conversation, once with τ²'s simulator and once with ours, against the same endpoint."""
+    t = tau2_compat.load()
+    task, tools = telecom()
+    instructions = str(task.user_scenario)
+    plan = [
+        {"content": "My phone has no signal."},
+        {"content": None, "calls": [("check_status_bar", "{}"), ("check_network_status", "{}")]},
+        {"content": "One more.", "calls": [("toggle_airplane_mode", "{}")]},
+        {"content": "It works. ###STOP###"},
+    ]
+    said = [
+        greeting(),
+        t.AssistantMessage(role="assistant", content="What does it show?"),
+        t.MultiToolMessage(
+            role="tool",
+            tool_messages=[
+                t.ToolMessage(role="tool", id=f"call_{i}", content=f"result {i}", requestor="user") for i in range(2)
+            ],
+        ),
+        t.ToolMessage(role="tool", id="call_0", content="Error: no", requestor="user", error=True),
+    ]
+
+    def theirs() -> list[Any]:
+        simulator = t.UserSimulator(
+            tools=tools,
+            instructions=instructions,
+            llm=MODEL,
+            llm_args={"temperature": 0.0, "api_base": server.url, "api_key": "none"},
+        )
+        state, replies = simulator.get_init_state(), []
+        for message in said:
+            reply, state = simulator.generate_next_message(message.model_copy(deep=True), state)
+            replies.append(reply)
+        return replies
+
+    server.will(*plan)
+    expected = await asyncio.to_thread(theirs)
+    asked_by_tau2, server.requests = server.requests, []
+
+    server.will(*plan)
+    user = LitellmUser(
+        UserSpec(MODEL, base_url=server.url, args={"temperature": 0.0}), tools=tools, instructions=instructions
+    )
+    user.start([])
+    replies = [await user.reply(message.model_copy(deep=True)) for message in said]
+
+    assert len(asked_by_tau2) == 4 and server.requests == asked_by_tau2
+    assert [m["role"] for m in server.requests[-1]["messages"]][:4] == ["system", "user", "assistant", "user"]
+    assert server.requests[0]["tools"] and server.requests[0]["tool_choice"] == "auto"
+    assert replies == expected
+    assert [reply.usage for reply in replies] == [reply.usage for reply in expected]
+    assert [call.requestor for call in replies[1].tool_calls] == ["user", "user"]
+    assert t.UserSimulator.is_stop(replies[-1])
+    assert user.stats.calls == 4 and user.stats.retries == 0
+
+
+async def test_a_user_without_tools_is_asked_without_tools(server: Server) -> None:
+    server.will({"content": "hi"})
+    await user_for(server).reply(greeting())
+    assert "tools" not in server.requests[0] and "tool_choice" not in server.requests[0]
+    assert "You want a refund." in server.requests[0]["messages"][0]["content"]
+
+
+async def test_the_simulator_goes_on_after_a_history(server: Server) -> None:
+    t = tau2_compat.load()
+    server.will({"content": "and then?"})
+    user = user_for(server)
+    history = [greeting(), t.UserMessage(role="user", content="I said this before.")]
+    user.start(history)
+    await user.reply(t.AssistantMessage(role="assistant", content="Go on."))
+    assert [m["content"] for m in server.requests[0]["messages"][1:]] == [
+        greeting().content,
+        "I said this before.",
+        "Go on.",
+    ]
+    assert len(history) == 2, "the caller's list is not the simulator's"
+
+
+async def test_arguments_of_the_configuration_reach_the_endpoint(server: Server) -> None:
+    server.will({"content": "hi"})
+    await user_for(server, args={"temperature": 0.7, "max_tokens": 55, "seed": 3}).reply(greeting())
+    request = server.requests[0]
+    assert (request["temperature"], request["max_tokens"], request["seed"]) == (0.7, 55, 3)
+
+
+async def test_a_model_without_a_price_costs_nothing(server: Server) -> None:
+    server.will({"content": "hi"})
+    user = user_for(server)
+    reply = await user.reply(greeting())
+    assert user.stats.cost == 0.0 and not reply.cost
+    assert user.stats.seconds > 0
+
+
+# ---- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"status": 429},
+        {"status": 500},
+        {"status": 503},
+        {"content": ""},
+        {"content": " \n"},
+        {"content": None},
+        {"content": None, "calls": [("refund", "{}")]},
+        {"raw": "<html>busy</html>"},
+        {"raw": '{"choices": []}'},
+    ],
+    ids=lambda step: json.dumps(step),
+)
+async def test_one_bad_answer_is_followed_by_another_try(server: Server, first: dict[str, Any]) -> None:
+    server.will(first, {"content": "sorry, hi"})
+    user = user_for(server)
+    assert (await user.reply(greeting())).content == "sorry, hi"
+    assert (user.stats.calls, user.stats.retries) == (2, 1)
+    assert len(server.requests) == 2 and server.requests[0] == server.requests[1]
+
+
+@pytest.mark.parametrize("arguments", ["{not json", "[1]", "null", '"text"', '{"a": 1'])
+async def test_tool_arguments_that_are_no_object_are_asked_for_again(server: Server, arguments: str) -> None:
+    _, tools = telecom()
+    server.will({"content": None, "calls": [("check_status_bar", arguments)]}, {"content": "hi"})
+    assert (await user_for(server, tools=tools).reply(greeting())).content == "hi"
+
+
+async def test_a_user_that_never_says_anything_is_the_users_failure(server: Server) -> None:
+    server.will({"content": ""})
+    with pytest.raises(UserSimulatorError, match="empty message"):
+        await user_for(server, retries=2).reply(greeting())
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+async def test_what_another_try_cannot_cure_is_not_tried_again(server: Server, status: int) -> None:
+    server.will({"status": status})
+    user = user_for(server)
+    with pytest.raises(UserSimulatorError, match=MODEL):
+        await user.reply(greeting())
+    assert (user.stats.calls, user.stats.retries) == (1, 0)
+    # After a 422 litellm itself asks once more, without the parameters that it believes the endpoint rejects.
+    assert len(server.requests) == (2 if status == 422 else 1)
+
+
+async def test_an_endpoint_that_does_not_answer_times_out(server: Server) -> None:
+    server.open.clear()
+    server.will({"content": "too late"})
+    with pytest.raises(UserSimulatorError, match=r"(?i)no answer within 0.2 s|timeout|timed out"):
+        await user_for(server, timeout=0.2, retries=1).reply(greeting())
+    assert len(server.requests) == 2
+
+
+async def test_an_endpoint_that_is_not_there_is_the_users_failure() -> None:
+    user = LitellmUser(UserSpec(MODEL, base_url="http://127.0.0.1:9/v1", retries=1), tools=None, instructions="x")
+    user.start([])
+    with pytest.raises(UserSimulatorError, match="2 tries"):
+        await user.reply(greeting())
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+async def test_no_more_calls_are_in_flight_than_allowed(server: Server) -> None:
+    server.open.clear()
+    server.will({"content": "hi"})
+    replies = [asyncio.ensure_future(user_for(server, concurrency=3).reply(greeting())) for _ in range(12)]
+    await server.wait_for_requests(3)
+    await asyncio.sleep(0.05)
+    assert server.in_flight == 3
+    server.open.set()
+    assert [reply.content for reply in await asyncio.gather(*replies)] == ["hi"] * 12
+    assert server.peak == 3
+
+
+async def test_the_loop_runs_on_while_the_simulator_thinks(server: Server) -> None:
+    """The endpoint lives in this loop and answers only after a hundred turns of it: a blocked loop would never end."""
+    server.open.clear()
+    server.will({"content": "hi"})
+    reply = asyncio.ensure_future(user_for(server).reply(greeting()))
+    await server.wait_for_requests(1)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not reply.done()
+    server.open.set()
+    assert (await reply).content == "hi"
+
+
+async def test_a_cancelled_reply_gives_its_place_back(server: Server) -> None:
+    server.open.clear()
+    server.will({"content": "hi"})
+    first = asyncio.ensure_future(user_for(server, concurrency=1).reply(greeting()))
+    await server.wait_for_requests(1)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    server.open.set()
+    assert (await user_for(server, concurrency=1).reply(greeting())).content == "hi"
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_key_is_read_from_the_named_variable_at_every_call(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.will({"content": "hi"})
+    user = user_for(server, api_key_var="MY_USER_KEY")
+    with pytest.raises(ConfigError, match="MY_USER_KEY"):
+        await user.reply(greeting())
+    assert not server.requests
+    for key in ("first-key", "second-key"):
+        monkeypatch.setenv("MY_USER_KEY", key)
+        await user.reply(greeting())
+    assert server.keys == ["Bearer first-key", "Bearer second-key"]
+    assert "first-key" not in repr(vars(user)) and "first-key" not in repr(user.spec)
+
+
+async def test_a_refused_key_is_not_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_USER_KEY", "top-secret-key")
+    server.will({"status": 401})
+    with pytest.raises(UserSimulatorError) as caught:
+        await user_for(server, api_key_var="MY_USER_KEY").reply(greeting())
+    assert "top-secret-key" not in str(caught.value)
+
+
+async def test_an_endpoint_of_ones_own_needs_no_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "must-not-leave")
+    server.will({"content": "hi"})
+    await user_for(server).reply(greeting())
+    assert "must-not-leave" not in server.keys[0]
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "openai/gpt-4o-mini"])
+def test_openai_needs_its_key(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_BASE", raising=False)
+    with pytest.raises(ConfigError, match=r"OPENAI_API_KEY.*user_api_key_var"):
+        UserSpec(model).connection()
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert UserSpec(model).connection() == {"api_base": "https://api.openai.com/v1", "api_key": "k"}
+
+
+def test_other_providers_are_left_to_litellm() -> None:
+    assert UserSpec("anthropic/claude-x").connection() == {}
+    assert users.provider_of("claude-3-haiku-20240307") == "anthropic"
+    assert users.provider_of("a-model-that-nobody-knows") == "openai"
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-4B", "my-own-model", "openai/test", "hosted_vllm/Qwen/Qwen3-4B"])
+async def test_an_endpoint_of_ones_own_may_serve_any_name(
+    server: Server, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.will({"content": "hi"})
+    user = LitellmUser(UserSpec(model, base_url=server.url), tools=None, instructions="x")
+    user.start([])
+    assert (await user.reply(greeting())).content == "hi"
+    assert server.requests[0]["model"] == model.removeprefix("openai/").removeprefix("hosted_vllm/")
+    assert "Provider List" not in capsys.readouterr().out
