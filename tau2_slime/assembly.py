@@ -87,10 +87,14 @@ def build_language(checkpoint: str, config: Tau2Config, tokenizer: Any | None = 
         )
     except TemplateError as error:
         raise ConfigError(f"the chat template of {checkpoint} cannot be used: {error}") from error
-    name = config.tool_call_parser
-    if name == "auto":
-        name = detect_parser(delta.template.template_source, delta.template.control_tokens)
-    return Language(delta, get_parser(name), _context_length(checkpoint))
+    try:
+        name = config.tool_call_parser
+        if name == "auto":
+            name = detect_parser(delta.template.template_source, delta.template.control_tokens)
+        parser = get_parser(name)
+    except ValueError as error:  # ParserUnavailable, UnknownToolFormat
+        raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}") from error
+    return Language(delta, parser, _context_length(checkpoint))
 
 
 def load_tokenizer(checkpoint: str) -> Any:
@@ -103,8 +107,14 @@ def load_tokenizer(checkpoint: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"no tokenizer can be loaded from {checkpoint!r}: {str(error).splitlines()[0]}") from error
+    except (
+        Exception
+    ) as error:  # a broken folder raises whatever the code meets that trips over it (KeyError, TypeError)
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ConfigError(
+            f"no tokenizer can be loaded from {checkpoint!r}: {type(error).__name__}: {reason}; "
+            "hf_checkpoint must be a Hugging Face folder or hub name"
+        ) from error
 
 
 async def assemble(
@@ -129,13 +139,14 @@ async def assemble(
     )
     scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
     solo = config.agent_type == "solo"
+    policy = _policy(args, sample, sampling_params, config, language, evaluation)
     try:
         world = await offload(
             domains.World, config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs
         )
-        agent = agent_factory(
-            config.agent_type, world, _policy(args, sample, sampling_params, config, language, evaluation)
-        )
+        agent = agent_factory(config.agent_type, world, policy)
+    except ConfigError:
+        raise
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
         raise ConfigError(f"agent_type={config.agent_type!r} in {config.domain}: {error}") from error
     model = config.user_model_for(getattr(sample, "index", None), evaluation=evaluation)
@@ -243,6 +254,18 @@ def _context_length(checkpoint: str) -> int | None:
 
 
 def _read_json(checkpoint: str, name: str) -> dict[str, Any]:
-    """A JSON file of a checkpoint folder; empty if there is none (a hub name, a bare tokenizer)."""
+    """A JSON file of a checkpoint folder; empty if there is none (a hub name, a bare tokenizer).
+
+    Raises:
+        ConfigError: it holds no JSON object.
+    """
     path = Path(checkpoint) / name
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no JSON object")
+    return value

@@ -24,6 +24,7 @@ from tau2_slime.errors import (
     EpisodeAborted,
     Tau2SlimeError,
     UserSimulatorError,
+    first_time,
 )
 from tau2_slime.offload import offload, until_abort
 from tau2_slime.outcome import Termination
@@ -32,6 +33,8 @@ from tau2_slime.world.domains import World
 from tau2_slime.world.users import User
 
 logger = logging.getLogger(__name__)
+
+_EXPLAINED = (Termination.AGENT_ERROR, Termination.TOO_MANY_ERRORS)
 
 
 class PolicyStopped(Tau2SlimeError):
@@ -114,8 +117,7 @@ class Conversation:
                     raise EpisodeAborted("aborted between turns")
                 await self._step()
                 self._check_limits()
-            explained = self._termination in (Termination.AGENT_ERROR, Termination.TOO_MANY_ERRORS)
-            return self._termination, self._detail if explained else ""
+            return self._termination, self._detail if self._termination in _EXPLAINED else ""
         except PolicyStopped as error:
             return error.termination, str(error)
         except EpisodeAborted as error:
@@ -128,11 +130,11 @@ class Conversation:
             return Termination.INFRASTRUCTURE_ERROR, str(error)
         except ConfigError as error:
             return Termination.CONFIG_ERROR, str(error)
-        except (
-            Exception
-        ) as error:  # an episode must never take the trainer down: whatever it was gets logged and blamed
-            logger.exception("episode %s/%s failed", self.world.domain, self.world.task.id)
-            return Termination.INFRASTRUCTURE_ERROR, f"{type(error).__name__}: {error}"
+        except Exception as error:  # an episode must never take the trainer down: whatever it was is logged and blamed
+            cause = f"{type(error).__name__}: {error}"
+            if first_time(cause):
+                logger.exception("episode %s/%s failed: %s", self.world.domain, self.world.task.id, cause)
+            return Termination.INFRASTRUCTURE_ERROR, cause
 
     # ---- initial state -----------------------------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ None of them ever leaves ``generate``; they end as the cause of an `InteractionR
 
 from __future__ import annotations
 
+_told: set[str] = set()
+
 
 class Tau2SlimeError(Exception):
     """Base class: a failure with a one-line cause that a user can act on."""
@@ -40,3 +42,11 @@ class UserSimulatorError(Tau2SlimeError):
 
 class EpisodeAborted(Tau2SlimeError):
     """slime asked to stop; the episode ends where it stands."""
+
+
+def first_time(cause: str) -> bool:
+    """True if ``cause`` is new to this process and worth a line in the log: hundreds of samples meet the same one."""
+    if cause in _told or len(_told) >= 1000:
+        return False
+    _told.add(cause)
+    return True

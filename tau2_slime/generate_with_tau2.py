@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tau2_slime.errors import first_time
 from tau2_slime.offload import Once, settle
 
 logger = logging.getLogger(__name__)
 
-_told: set[str] = set()
 _imports: Once[Any] = Once()
 
 
@@ -35,9 +35,9 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     from tau2_slime.samples import failed_result, fill_sample, reset_sample
 
     started = time.perf_counter()
-    reset_sample(sample)
     pad_id, text = 0, ""
     try:
+        reset_sample(sample)
         assembly = await _imports.get("assembly", _import_everything)
         tokenizer, aborted = _slime_state(args)
         parts = await assembly.assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer)
@@ -57,11 +57,14 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     except ConfigError as error:
         result = failed_result(str(error), termination=Termination.CONFIG_ERROR)
     except Exception as error:  # whatever it is, the training job must go on; it is logged and blamed
-        logger.exception("tau2_slime: an episode could not begin")
-        result = failed_result(f"{type(error).__name__}: {error}")
+        result = failed_result(_bug(error))
     result.stats.total_time = result.stats.total_time or time.perf_counter() - started
     _tell(result)
-    fill_sample(sample, result, response_text=text, pad_id=pad_id)
+    try:
+        fill_sample(sample, result, response_text=text, pad_id=pad_id)
+    except Exception as error:  # the result has something that this sample cannot take: then without it
+        result = failed_result(_bug(error))
+        fill_sample(sample, result, pad_id=pad_id)
     _keep(args, sample, result)
     return sample
 
@@ -85,12 +88,19 @@ def _slime_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:
     return state.tokenizer, lambda: bool(state.aborted)
 
 
+def _bug(error: Exception) -> str:
+    """The cause of an exception that nobody foresaw; each one's traceback is logged once a process."""
+    cause = f"{type(error).__name__}: {error}"
+    if first_time(cause):
+        logger.error("tau2_slime: unforeseen, please report it: %s", cause, exc_info=error)
+    return cause
+
+
 def _tell(result: Any) -> None:
-    """Log why an episode failed, each cause once a process: hundreds of samples meet the same one."""
+    """Log why an episode failed, each cause once a process."""
     from tau2_slime.outcome import Status
 
-    if result.status is Status.FAILED and result.detail not in _told and len(_told) < 1000:
-        _told.add(result.detail)
+    if result.status is Status.FAILED and first_time(result.detail):
         logger.error("tau2_slime: episode failed (%s, %s): %s", result.termination, result.blame, result.detail)
 
 
@@ -98,4 +108,7 @@ def _keep(args: Any, sample: Any, result: Any) -> None:
     """Hand the trajectory to whoever asked for it (``args.tau2_on_result``, set by the stand-alone commands)."""
     callback = getattr(args, "tau2_on_result", None)
     if callback is not None:
-        callback(sample, result)
+        try:
+            callback(sample, result)
+        except Exception as error:  # the caller's code: what it does with a trajectory must not lose the sample
+            _bug(error)

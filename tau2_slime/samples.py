@@ -78,8 +78,8 @@ def fill_sample(sample: Any, result: InteractionResult, *, response_text: str = 
     for meta in result.generations:
         for name in ("prefix_cache_info", "spec_info"):
             info = getattr(sample, name, None)
-            if info is not None:
-                info.add(meta)
+            if info is not None:  # slime adds the counts up; a server may name one and leave it null
+                info.add({key: value for key, value in meta.items() if value is not None})
     metadata = dict(sample.metadata) if isinstance(getattr(sample, "metadata", None), dict) else {}
     metadata.update(
         raw_reward=reward,

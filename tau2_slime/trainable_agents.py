@@ -7,12 +7,13 @@ object), but the words are sampled token by token, and every token is kept in a 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from tau2_slime.episode import AgentTurn, Conversation, Limits, PolicyStopped
-from tau2_slime.errors import EpisodeAborted
+from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.offload import offload, until_abort
 from tau2_slime.outcome import Blame, InteractionResult, Termination, blame_for
 from tau2_slime.policy import Policy, Transcript
@@ -32,6 +33,8 @@ __all__ = [
     "TrainableSoloAgent",
     "agent_factory",
 ]
+
+logger = logging.getLogger(__name__)
 
 # Calls that cannot be handed to the environment at all; it answers every other mistake (unknown tool, wrong arguments).
 _UNPARSED = (CallStatus.INVALID_JSON, CallStatus.UNCLOSED)
@@ -146,7 +149,11 @@ class TrainableAgentMixin:
         if blame in (Blame.AGENT, Blame.LIMIT):
             await self._score(result, started, time.perf_counter() - clock, allow_judge)
         self._fill_stats(result, conversation, user)
-        result.stats.drift = await offload(self.transcript.drift)
+        try:
+            result.stats.drift = await offload(self.transcript.drift)
+        except Exception as error:  # a metric: whatever is wrong with it, the episode is whole
+            if first_time(f"drift: {error}"):
+                logger.exception("the drift meter failed on %s/%s", self.world.domain, self.world.task.id)
         result.stats.total_time = time.perf_counter() - clock
         return result
 
