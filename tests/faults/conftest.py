@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tau2_slime import generate_with_tau2
+from tau2_slime import errors, generate_with_tau2
 from tau2_slime.samples import StandaloneSample
 from tau2_slime.tokens import engine
 from tau2_slime.world import users
@@ -210,7 +210,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith("TAU2_") or name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(generate_with_tau2, "_told", set())
+    monkeypatch.setattr(errors, "_told", set())
 
 
 @pytest.fixture(autouse=True)
