@@ -21,9 +21,10 @@ from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.outcome import Blame, InteractionResult
 from tau2_slime.tokens.chat_delta import ChatDelta
 from tau2_slime.tokens.engine import SglangEngine, close_session
-from tau2_slime.tokens.tool_calls import get_parser
+from tau2_slime.tokens.tool_calls import detect_parser, get_parser
 from tau2_slime.trainable_agents import Policy, agent_factory
 from tau2_slime.world.domains import World, find_task
+from tests.tokens.rows import ROWS
 
 CREATE = CaseReference("mock", "base", "create_task_1")
 
@@ -68,6 +69,15 @@ async def get(server: PolicyServer, path: str) -> Any:
     async with aiohttp.ClientSession() as session, session.get(server.url + path) as response:
         assert response.status == 200
         return await response.json()
+
+
+async def running(server: PolicyServer) -> None:
+    """Wait until a call is in progress."""
+    for _ in range(2000):
+        if server.sampler.running:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("no call has begun")
 
 
 # --- what is said
@@ -193,14 +203,13 @@ async def test_an_aborted_call_answers_with_a_part_and_can_be_continued(
     checkpoint: Path, prompt: Callable[..., list[int]], everything: bool
 ) -> None:
     ids = prompt(f"Hello, {CREATE.sentence()}")
-    async with PolicyServer(checkpoint) as fast, PolicyServer(checkpoint, latency=0.02) as slow:
+    async with PolicyServer(checkpoint) as fast, PolicyServer(checkpoint, latency=0.1) as slow:
         whole = await ask(fast, ids)
         await ask(slow, prompt("warm up"), max_new_tokens=1)
         body = {"rid": "r1", "input_ids": ids, "sampling_params": {"max_new_tokens": 500}, "return_logprob": True}
         call = asyncio.create_task(post(slow, "/generate", body))
-        while slow.sampler.running == 0:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.3)
+        await running(slow)
+        await asyncio.sleep(0.35)
         assert (await post(slow, "/abort_request", {"rid": "somebody else"}))[0] == 200
         assert not call.done()
         assert (await post(slow, "/abort_request", {"abort_all": True} if everything else {"rid": "r1"}))[0] == 200
@@ -214,12 +223,12 @@ async def test_an_aborted_call_answers_with_a_part_and_can_be_continued(
 
 
 async def test_one_request_id_serves_one_call_at_a_time(checkpoint: Path, prompt: Callable[..., list[int]]) -> None:
-    async with PolicyServer(checkpoint, latency=0.02) as server:
+    async with PolicyServer(checkpoint, latency=0.1) as server:
         body = {"rid": "same", "input_ids": prompt("x"), "sampling_params": {}}
         first = asyncio.create_task(post(server, "/generate", body))
-        while server.sampler.running == 0:
-            await asyncio.sleep(0.005)
+        await running(server)
         assert (await post(server, "/generate", body))[0] == 400
+        await post(server, "/abort_request", {"rid": "same"})
         assert (await first)[0] == 200
 
 
@@ -254,16 +263,25 @@ def test_it_runs_on_its_own(checkpoint: Path) -> None:
 
 
 async def episode(
-    server: PolicyServer, tokenizer: Any, domain: str, split: str, task: Any, *, kind: str = "llm", key: str = "k"
+    server: PolicyServer,
+    tokenizer: Any,
+    domain: str,
+    split: str,
+    task: Any,
+    *,
+    kind: str = "llm",
+    key: str = "k",
+    template_kwargs: dict[str, Any] | None = None,
 ) -> InteractionResult:
     world = await asyncio.to_thread(World, domain, split, task, solo=kind == "solo")
+    delta = ChatDelta.calibrate(tokenizer, template_kwargs=template_kwargs)
     policy = Policy(
-        ChatDelta.calibrate(tokenizer),
-        get_parser("hermes"),
+        delta,
+        get_parser(detect_parser(delta.template.template_source, delta.template.control_tokens)),
         SglangEngine(server.url, retries=0),
         {"temperature": 1.0},
         max_new_tokens=2048,
-        context_limit=32768,
+        context_limit=server.context_length,
         routing_key=key,
     )
     user = None if kind == "solo" else ScriptedUser(task, domain, split)
@@ -305,6 +323,32 @@ async def test_mistakes_depend_on_the_routing_key(checkpoint: Path, tokenizer: A
         "unknown_tool",
         "invalid_json",
     }
+
+
+FAMILIES = (
+    "Qwen3 hybrid, thinking",
+    "Qwen3-Thinking-2507",
+    "Qwen3.5, thinking",
+    "GLM-4.5, thinking",
+    "GLM-4.5, enable_thinking=False",
+    "GLM-4.7, thinking kept",
+    "Nemotron-3-Nano",
+)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_it_plays_in_the_words_of_other_families(family: str, tmp_path: Path) -> None:
+    """Their headers, stop tokens, call formats and open thoughts; skipped where the templates are not fetched."""
+    row = ROWS[family]
+    tokenizer = row.tokenizer()
+    tokenizer.save_pretrained(str(tmp_path))
+    async with PolicyServer(tmp_path, context_length=100_000) as server:
+        for task_id in ("update_task_1", "update_task_with_message_history"):
+            task = find_task("mock", "base", task_id=task_id)
+            result = await episode(server, tokenizer, "mock", "base", task, template_kwargs=row.kwargs)
+            assert (result.blame, result.detail, result.reward) == (Blame.AGENT, "", 1.0)
+            assert result.stats.tool_calls == {"ok": 1}
+            assert set(result.stats.junctions) == {"closed"}
 
 
 async def test_a_script_outlives_no_episode(server: PolicyServer, tokenizer: Any) -> None:
