@@ -104,7 +104,7 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
         parsed = urlparse(url)
         if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
             raise ConfigError(f"--router {url!r}: give http://host:port")
-        await _preflight(plan, checkpoint, parsed.hostname, parsed.port)
+        await _answers(parsed.hostname, parsed.port)
         plan.output_dir.mkdir(parents=True, exist_ok=True)
         with (
             (plan.output_dir / "samples.jsonl").open("w", encoding="utf-8") as samples,
@@ -151,16 +151,17 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
     return [played[job.index] for job in plan.jobs if job.index in played]
 
 
-async def _preflight(plan: RolloutPlan, checkpoint: str, host: str, port: int) -> None:
-    """What would fail every episode fails once, before the first.
-
-    Raises:
-        ConfigError: the checkpoint cannot be used, or nothing listens at the router's address.
-    """
+async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
+    """``checkpoint``, once its tokenizer and chat template have proved themselves: not 100 failed episodes, one error."""
     from tau2_slime.assembly import language_for
     from tau2_slime.config import Tau2Config
 
     await language_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
+    return checkpoint
+
+
+async def _answers(host: str, port: int) -> None:
+    """Raises ConfigError if nothing listens at the router's address."""
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 10)
     except (OSError, TimeoutError) as error:
@@ -176,11 +177,11 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
     if plan.router is not None:
         if plan.hf_checkpoint is None:
             raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
-        yield plan.router, plan.hf_checkpoint
+        yield plan.router, await _usable(plan, plan.hf_checkpoint)
         return
     from tau2_slime.local.policy_server import PolicyServer
 
-    checkpoint = plan.hf_checkpoint or str(await offload(local_checkpoint))
+    checkpoint = await _usable(plan, plan.hf_checkpoint or str(await offload(local_checkpoint)))
     async with PolicyServer(checkpoint, mistakes=plan.mistakes) as server:
         yield server.url, checkpoint
 

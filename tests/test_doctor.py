@@ -1,0 +1,130 @@
+"""The doctor finds what is wrong before a training job does, and says how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tau2_slime.config import Tau2Config
+from tau2_slime.doctor import Finding, Verdict, examine
+from tau2_slime.local.policy_server import PolicyServer
+from tau2_slime.local.tokenizer import build_local_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(build_local_checkpoint(tmp_path_factory.mktemp("checkpoint") / "local"))
+
+
+async def findings(config: Tau2Config | None = None, **kwargs: Any) -> dict[str, Finding]:
+    settings: dict[str, Any] = {"hf_checkpoint": None, "router": None, "user_models": [], "domains": ["mock"], **kwargs}
+    config = config or Tau2Config(domain="mock", task_split="base")
+    return {finding.subject: finding async for finding in examine(config, **settings)}
+
+
+async def serve(routes: dict[str, Any]) -> tuple[web.AppRunner, str]:
+    app = web.Application()
+    for path, handler in routes.items():
+        app.router.add_route("*", path, handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+async def test_a_good_set_up_has_no_failures(checkpoint: str) -> None:
+    async with PolicyServer(checkpoint) as server:
+        found = await findings(hf_checkpoint=checkpoint, router=server.url, user_models=["scripted"])
+    assert {f.verdict for name, f in found.items() if name != "slime"} == {Verdict.OK}
+    assert "hermes" in found["tokenizer"].text
+    assert "1 of 1 workers healthy" in found["router"].text
+    assert "log-probability" in found["generate"].text
+
+
+async def test_a_dead_router_is_named(checkpoint: str) -> None:
+    found = await findings(hf_checkpoint=checkpoint, router="http://127.0.0.1:9")
+    assert found["router"].verdict is Verdict.FAIL
+    assert "http://127.0.0.1:9" in found["router"].text
+    assert found["generate"].verdict is Verdict.FAIL
+
+
+async def test_a_router_without_healthy_workers(checkpoint: str) -> None:
+    async def workers(_: web.Request) -> web.Response:
+        return web.json_response({"workers": [{"url": "http://w", "is_healthy": False}]})
+
+    runner, url = await serve({"/workers": workers})
+    try:
+        found = await findings(router=url)
+    finally:
+        await runner.cleanup()
+    assert found["router"].verdict is Verdict.FAIL
+    assert "none healthy" in found["router"].text
+
+
+async def test_a_server_that_drops_log_probs_is_found(checkpoint: str) -> None:
+    async def generate(request: web.Request) -> web.Response:
+        ids = (await request.json())["input_ids"]
+        meta = {"finish_reason": {"type": "length", "length": 1}, "prompt_tokens": len(ids), "completion_tokens": 1}
+        return web.json_response({"text": "x", "output_ids": [5], "meta_info": meta})
+
+    runner, url = await serve({"/generate": generate})
+    try:
+        found = await findings(hf_checkpoint=checkpoint, router=url)
+    finally:
+        await runner.cleanup()
+    assert found["generate"].verdict is Verdict.FAIL
+    assert "return_logprob" in found["generate"].text
+
+
+async def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
+    found = await findings(hf_checkpoint=str(tmp_path))
+    assert found["tokenizer"].verdict is Verdict.FAIL
+    assert str(tmp_path) in found["tokenizer"].text
+
+
+async def test_a_user_model_without_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    found = await findings(user_models=["gpt-4o-mini"])
+    assert found["user gpt-4o-mini"].verdict is Verdict.FAIL
+    assert "OPENAI_API_KEY" in found["user gpt-4o-mini"].text
+
+
+async def test_a_user_model_is_called_once() -> None:
+    calls = 0
+
+    async def chat(request: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        message = {"role": "assistant", "content": "I want to create a task."}
+        return web.json_response(
+            {
+                "id": "x",
+                "object": "chat.completion",
+                "created": 1,
+                "model": (await request.json())["model"],
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+        )
+
+    runner, url = await serve({"/v1/chat/completions": chat})
+    try:
+        config = Tau2Config(domain="mock", task_split="base", user_base_url=f"{url}/v1")
+        found = await findings(config, user_models=["openai/test"])
+    finally:
+        await runner.cleanup()
+    assert found["user openai/test"].verdict is Verdict.OK
+    assert "I want to create a task." in found["user openai/test"].text
+    assert calls == 1
+
+
+async def test_a_split_that_the_domain_lacks() -> None:
+    found = await findings(Tau2Config(domain="mock", task_split="train"))
+    assert found["tau2"].verdict is Verdict.FAIL
+    assert "task_split='train'" in found["tau2"].text
