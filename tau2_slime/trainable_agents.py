@@ -96,6 +96,10 @@ class TrainableAgentMixin:
         if not calls and not (parsed.content or "").strip():
             why = "its reasoning never closed" if parsed.reasoning_unclosed else "neither text nor a tool call"
             raise PolicyStopped(Termination.AGENT_ERROR, f"the policy sent an empty message: {why}")
+        if len(calls) > 1 and not self.policy.delta.report.parallel_ok:
+            raise PolicyStopped(
+                Termination.AGENT_ERROR, f"{len(calls)} tool calls in one turn; this chat template knows one"
+            )
         last = self.transcript.generations[-1] if self.transcript.generations else {}
         message = t.AssistantMessage(
             role="assistant",
