@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
 from tests.faults.conftest import GOLD, PAID, Stage, Status, detail, outcome, stats
-from tests.faults.servers import FAREWELL, Move, answer, call, cut, say, spell
+from tests.faults.servers import FAREWELL, Ask, Move, answer, call, cut, say, spell
 
 SILENT = (Status.COMPLETED, "agent_error", "agent")
 
@@ -257,3 +258,65 @@ async def test_one_wild_policy_leaves_the_others_alone(stage: Stage) -> None:
     stage.router.choose = lambda ask: wild if ask.key == "wild" else None
     samples = await asyncio.gather(*(stage.play(name=name, max_errors=2) for name in ("one", "wild", "two")))
     assert [outcome(sample) for sample in samples] == [PAID, (Status.COMPLETED, "too_many_errors", "agent"), PAID]
+
+
+FRAGMENTS = [
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_call>\n",
+    "\n</tool_call>",
+    GOLD_CALL,
+    '{"name": "get_users", "arguments": {}}',
+    '{"name": "create_task", "arguments": ',
+    '{"user_id": "user_1", "title": "\\ud800\\u0000"}',
+    '{"tool_name": 1, "self": [], "requestor": "user", "kwargs": {}}',
+    '{"name": "transfer_to_human_agents", "arguments": {"summary": "x"}}',
+    "}",
+    '"',
+    "\\",
+    "[" * 300,
+    "<think>",
+    "</think>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<tool_response>",
+    "###STOP###",
+    "###TRANSFER###",
+    "\x00",
+    "👩‍👩‍👧",
+    "é",
+    "{{ messages }}",
+    "1e999",
+    "-0",
+    "NaN",
+    "null",
+    " ",
+    "\n\n",
+    "word ",
+    "<function=create_task>",
+    "</function>",
+    "<parameter=title>",
+    "</parameter>",
+    "create_task\n",
+    "<arg_key>title</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+]
+
+
+@pytest.mark.parametrize("parser", ["hermes", "qwen_xml", "glm"])
+async def test_whatever_the_policy_writes_is_its_own_doing(stage: Stage, parser: str) -> None:
+    """Random pieces of everything special: no episode fails, none is anyone else's fault, every token is kept."""
+
+    def wild(ask: Ask) -> Move:
+        dice = random.Random(f"{ask.key}/{ask.ordinal}")
+        text = "".join(dice.choices(FRAGMENTS, k=dice.randint(0, 9)))
+        return answer(text, stop=dice.choice(["<|im_end|>", "<|im_end|>", "<|endoftext|>"]))
+
+    stage.router.choose = wild
+    names = [f"{parser} {i}" for i in range(120)]
+    samples = await asyncio.gather(*(stage.play(name=name, tool_call_parser=parser) for name in names))
+    for sample in samples:
+        assert sample.status in (Status.COMPLETED, Status.TRUNCATED), detail(sample)
+        assert sample.metadata["tau2"]["blame"] in ("agent", "limit"), detail(sample)
