@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tau2_slime.errors import first_time
-from tau2_slime.offload import Once, settle
+from tau2_slime.offload import Once, settle, until_abort
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     Status: COMPLETED (scored), TRUNCATED (a limit), ABORTED (slime stopped the rollout), FAILED (the user simulator, the
     infrastructure or the configuration; ``remove_sample`` is set and ``metadata["tau2"]["detail"]`` says what).
     """
-    from tau2_slime.errors import ConfigError
+    from tau2_slime.errors import ConfigError, EpisodeAborted
     from tau2_slime.outcome import Termination
     from tau2_slime.samples import failed_result, fill_sample, reset_sample
 
@@ -40,7 +40,10 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
         reset_sample(sample)
         assembly = await _imports.get("assembly", _import_everything)
         tokenizer, aborted = _slime_state(args)
-        parts = await assembly.assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer)
+        # Environments are built two at a time: with hundreds waiting, an abort must not wait for the queue.
+        parts = await until_abort(
+            assembly.assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer), aborted
+        )
         template = parts.agent.policy.delta.template
         pad_id = min(parts.agent.policy.delta.stop_ids)
         result = await parts.agent.asolve(
@@ -54,6 +57,8 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
             text = template.decode(result.ledger.tokens[result.ledger.prompt_length :])
     except asyncio.CancelledError:
         raise
+    except EpisodeAborted as error:
+        result = failed_result(str(error), termination=Termination.ABORTED)
     except ConfigError as error:
         result = failed_result(str(error), termination=Termination.CONFIG_ERROR)
     except Exception as error:  # whatever it is, the training job must go on; it is logged and blamed

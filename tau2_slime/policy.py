@@ -94,7 +94,8 @@ class Transcript:
         if self.ledger is None:
             self.chat += messages
             try:
-                first = await offload(delta.first_prompt_delta, list(self.chat), self._tools)
+                work = offload(delta.first_prompt_delta, list(self.chat), self._tools)
+                first = await until_abort(work, self.aborted)
             except TemplateError as error:
                 raise EngineError(f"chat template: {error}") from error
             self.neutralised += first.neutralised

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 
 from tau2_slime.errors import ConfigError, UserSimulatorError
@@ -15,6 +16,9 @@ from tau2_slime.world import domains, tau2_compat, users
 from tau2_slime.world.users import LitellmUser, UserSpec
 
 MODEL = "openai/test"
+
+# One event loop for all: litellm keeps clients by the id of their loop, and a new loop may get the id of a closed one.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Server:
@@ -73,9 +77,10 @@ class Server:
                 await self._asked.wait()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def server() -> AsyncIterator[Server]:
     tau2_compat.load()  # before the first request, so that no time-out pays for the import
+    users._limits.pop()
     endpoint = Server()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", endpoint.answer)
