@@ -358,7 +358,7 @@ async def test_an_endpoint_of_ones_own_needs_no_key(server: Server, monkeypatch:
 
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini", "openai/gpt-4o-mini"])
-def test_openai_needs_its_key(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_openai_needs_its_key(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_API_BASE", raising=False)
     with pytest.raises(ConfigError, match=r"OPENAI_API_KEY.*user_api_key_var"):
@@ -367,7 +367,7 @@ def test_openai_needs_its_key(model: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert UserSpec(model).connection() == {"api_base": "https://api.openai.com/v1", "api_key": "k"}
 
 
-def test_other_providers_are_left_to_litellm() -> None:
+async def test_other_providers_are_left_to_litellm() -> None:
     assert UserSpec("anthropic/claude-x").connection() == {}
     assert users.provider_of("claude-3-haiku-20240307") == "anthropic"
     assert users.provider_of("a-model-that-nobody-knows") == "openai"
