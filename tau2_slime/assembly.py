@@ -211,6 +211,8 @@ def _policy(
     params = copy.deepcopy(dict(sampling_params))
     max_new = params.get("max_new_tokens") or getattr(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
     key = getattr(sample, "session_id", None) or uuid.uuid4().hex
+    if getattr(sample, "session_id", key) is None:  # slime names a session in training only
+        sample.session_id = key
     extra: dict[str, Any] = {}
     if getattr(args, "use_rollout_routing_replay", False):
         extra["return_routed_experts"] = True

@@ -224,7 +224,7 @@ async def test_an_earlier_unfinished_episode_is_forgotten(stage: Stage) -> None:
         {"metadata": {}},
         {"metadata": "text"},
         {"metadata": [1]},
-        {"metadata": {"domain": 7, "task_id": object()}},
+        {"metadata": {"domain": 7, "task_id": b"bytes"}},
         {"metadata": {1: 2, None: 3}},
         {"prompt": None},
         {"prompt": [{"role": "user", "content": "3"}]},
@@ -238,6 +238,14 @@ async def test_any_sample_comes_back(stage: Stage, changes: dict[str, Any]) -> N
     sample = _fresh(**changes)
     assert await generate_with_tau2.generate(stage.args(), sample, {"max_new_tokens": 99}) is sample
     check_sample(sample)
+
+
+async def test_a_sample_without_a_session_gets_one_and_the_router_sees_it(stage: Stage) -> None:
+    stage.router.script = GOLD
+    sample = _fresh(session_id=None)
+    await generate_with_tau2.generate(stage.args(), sample, {"max_new_tokens": 99}, True)
+    assert sample.session_id
+    assert {ask.key for ask in stage.router.asks} == {sample.session_id}
 
 
 @pytest.mark.parametrize("params", [None, {}, {"max_new_tokens": None}, {"max_new_tokens": "many"}], ids=str)
