@@ -107,6 +107,7 @@ def test_gold_solo_play_earns_the_same_reward(domain: str) -> None:
 
 @full
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_full_gold_and_random_play_with_scores(domain: str) -> None:
     gold, solved, scripts, rewarded = 0, 0, 0, 0
@@ -128,6 +129,7 @@ def test_full_gold_and_random_play_with_scores(domain: str) -> None:
 
 @full
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("domain", SOLO_DOMAINS)
 def test_full_solo_play_with_scores(domain: str) -> None:
     scripts = 0
