@@ -1,0 +1,68 @@
+"""slime drives episodes from more than one event loop: its rollout thread, the fully-async worker, evaluation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from tau2_slime import generate_with_tau2
+from tau2_slime.tokens import engine
+from tests.faults.conftest import PAID, Stage, check_sample, outcome
+from tests.faults.servers import UserMove, after, hang, say
+
+HELLO = UserMove(content="Please create the task 'Important Meeting' for user_1.")
+
+
+def _in_a_loop_of_its_own(work: Coroutine[Any, Any, Any]) -> Any:
+    async def whole() -> Any:
+        try:
+            return await work
+        finally:
+            await engine.close_session()
+
+    return asyncio.run(whole())
+
+
+async def _episodes(stage: Stage, prefix: str, count: int) -> list[Any]:
+    args = stage.args(user_model="openai/test", user_base_url=stage.user.url, user_retries=0, request_retries=0)
+    samples = [stage.sample(f"{prefix} {i}") for i in range(count)]
+    await asyncio.gather(*(generate_with_tau2.generate(args, s, {"max_new_tokens": 99}) for s in samples))
+    return samples
+
+
+# litellm's own logging queue, which it builds anew for each loop and drops.
+@pytest.mark.filterwarnings("ignore:coroutine 'Logging.async_success_handler' was never awaited")
+async def test_three_loops_at_once_and_one_after_another(stage: Stage) -> None:
+    """No connection, lock or client of one loop is used by another: without a retry, nothing may fail."""
+    stage.router.choose = lambda ask: say("Is there anything else?")
+    stage.user.script = [HELLO] * 1000
+    for round_ in range(2):
+        groups = await asyncio.gather(
+            _episodes(stage, f"{round_} here", 8),
+            *(asyncio.to_thread(_in_a_loop_of_its_own, _episodes(stage, f"{round_} thread {i}", 8)) for i in range(2)),
+        )
+        for sample in (sample for group in groups for sample in group):
+            check_sample(sample)
+            assert outcome(sample)[1:] == ("max_turns", "limit"), sample.metadata["tau2"]["detail"]
+
+
+async def test_a_loop_that_dies_takes_no_other_with_it(stage: Stage) -> None:
+    """Evaluation ends, or its process is told to stop, while its episodes wait for the server."""
+    asked = threading.Event()
+    stage.router.choose = lambda ask: after(asked.set, hang()) if ask.key.startswith("dying") else None
+
+    async def die() -> None:
+        episodes = asyncio.ensure_future(_episodes(stage, "dying", 4))
+        assert await asyncio.to_thread(asked.wait, 30)
+        episodes.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await episodes
+
+    stage.user.script = [HELLO] * 4
+    await asyncio.to_thread(_in_a_loop_of_its_own, die())
+    sample = await stage.play()
+    assert outcome(sample) == PAID
