@@ -101,10 +101,8 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
     played: dict[int, Played] = {}
     gate = asyncio.Semaphore(plan.concurrency)
     async with _policy(plan) as (url, checkpoint):
-        parsed = urlparse(url)
-        if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
-            raise ConfigError(f"--router {url!r}: give http://host:port")
-        await _answers(parsed.hostname, parsed.port)
+        host, port = _address(url)
+        await _answers(host, port)
         plan.output_dir.mkdir(parents=True, exist_ok=True)
         with (
             (plan.output_dir / "samples.jsonl").open("w", encoding="utf-8") as samples,
@@ -115,8 +113,8 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
                 kept: list[InteractionResult] = []
                 args = SimpleNamespace(
                     hf_checkpoint=checkpoint,
-                    sglang_router_ip=parsed.hostname,
-                    sglang_router_port=parsed.port,
+                    sglang_router_ip=host,
+                    sglang_router_port=port,
                     rollout_max_context_len=plan.max_context_len,
                     tau2=plan.yaml_mapping,
                     tau2_on_result=lambda _, result: kept.append(result),
@@ -160,6 +158,14 @@ async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
     return checkpoint
 
 
+def _address(url: str) -> tuple[str, int]:
+    """Host and port of ``url``; raises ConfigError if it is not http://host:port."""
+    parsed = urlparse(url)
+    if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
+        raise ConfigError(f"--router {url!r}: give http://host:port")
+    return parsed.hostname, parsed.port
+
+
 async def _answers(host: str, port: int) -> None:
     """Raises ConfigError if nothing listens at the router's address."""
     try:
@@ -177,6 +183,7 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
     if plan.router is not None:
         if plan.hf_checkpoint is None:
             raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
+        _address(plan.router)
         yield plan.router, await _usable(plan, plan.hf_checkpoint)
         return
     from tau2_slime.local.policy_server import PolicyServer
