@@ -78,7 +78,7 @@ class PerLoop(Generic[T]):
         return self._values.pop(asyncio.get_running_loop(), None)
 
 
-async def until_abort(work: Any, aborted: Callable[[], bool], *, grace: float = 0.0, poll: float = 0.1) -> Any:
+async def until_abort(work: Any, aborted: Callable[[], bool], *, grace: float = 0.0, poll: float = 0.25) -> Any:
     """Await ``work`` but look at ``aborted()`` every ``poll`` seconds.
 
     Once it says yes, ``work`` gets ``grace`` more seconds, then is cancelled. Returns the result of ``work``.

@@ -55,17 +55,19 @@ _LIMITS = {Termination.MAX_STEPS, Termination.MAX_TURNS, Termination.RESPONSE_LE
 _INFRASTRUCTURE = {Termination.INFRASTRUCTURE_ERROR, Termination.CONFIG_ERROR, Termination.ABORTED}
 
 
-def blame_for(termination: Termination, *, agent_errors: int = 0, user_errors: int = 0) -> Blame:
+def blame_for(termination: Termination, *, agent_errors: int = 0, user_errors: int = 0, agent_turns: int = 1) -> Blame:
     """The cause behind ``termination``.
 
     τ² counts the tool errors of agent and user together: when they end the episode, the side with more of them did it
-    (a tie is the agent's).
+    (a tie is the agent's). A user who hangs up before the agent said anything leaves nothing that the agent did.
     """
     if termination in _LIMITS:
         return Blame.LIMIT
     if termination in _INFRASTRUCTURE:
         return Blame.INFRASTRUCTURE
     if termination is Termination.USER_ERROR:
+        return Blame.USER
+    if termination is Termination.USER_STOP and agent_turns == 0:
         return Blame.USER
     if termination is Termination.TOO_MANY_ERRORS and user_errors > agent_errors:
         return Blame.USER

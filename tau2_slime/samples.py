@@ -46,8 +46,9 @@ def fill_sample(sample: Any, result: InteractionResult, *, response_text: str = 
     """Write ``result`` into ``sample`` and return the same object.
 
     Failures (the user simulator's, the infrastructure's) get ``remove_sample``, an all-zero mask, zero log-probs and the
-    reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none. Aborted samples keep what was
-    sampled. ``response_text`` is the decoded response; ``pad_id`` stands in where nothing was tokenised.
+    reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none, and what τ² itself would have paid.
+    Aborted samples keep what was sampled. ``response_text`` is the decoded response; ``pad_id`` stands in where nothing
+    was tokenised.
     """
     ledger = result.ledger
     tokens = list(ledger.tokens) if ledger is not None else []
@@ -93,6 +94,7 @@ def fill_sample(sample: Any, result: InteractionResult, *, response_text: str = 
             "termination": str(result.termination),
             "blame": str(result.blame),
             "excluded": removed,
+            "official_reward": result.reward,
             "detail": result.detail,
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
             "stats": dataclasses.asdict(stats),

@@ -135,7 +135,14 @@ class TrainableAgentMixin:
         self.transcript.aborted = aborted
         conversation = Conversation(self.world, self, user, limits, aborted=aborted)
         termination, detail = await conversation.play()
-        blame = blame_for(termination, agent_errors=conversation.agent_errors, user_errors=conversation.user_errors)
+        blame = blame_for(
+            termination,
+            agent_errors=conversation.agent_errors,
+            user_errors=conversation.user_errors,
+            agent_turns=conversation.agent_turns,
+        )
+        if blame is Blame.USER and termination is Termination.USER_STOP:
+            detail = "the user ended the conversation before the agent had a turn"
         result = InteractionResult(
             domain=self.world.domain,
             task_split=self.world.split,
@@ -150,7 +157,7 @@ class TrainableAgentMixin:
             ledger=self.transcript.ledger,
             generations=self.transcript.generations,
         )
-        if blame in (Blame.AGENT, Blame.LIMIT):
+        if blame is not Blame.INFRASTRUCTURE and termination is not Termination.USER_ERROR:
             await self._score(result, started, time.perf_counter() - clock, allow_judge)
         self._fill_stats(result, conversation, user)
         try:

@@ -32,6 +32,11 @@ def test_too_many_errors_are_blamed_on_the_side_that_made_more(
     assert found is blame
 
 
+def test_a_user_stop_is_the_agents_end_only_if_the_agent_had_a_turn() -> None:
+    assert blame_for(Termination.USER_STOP, agent_turns=0) is Blame.USER
+    assert blame_for(Termination.USER_STOP, agent_turns=1) is Blame.AGENT
+
+
 @pytest.mark.parametrize("termination", list(Termination))
 def test_every_end_has_a_blame_and_only_the_agents_doing_is_trainable(termination: Termination) -> None:
     ended = result(termination, 0.0)

@@ -57,6 +57,14 @@ async def test_a_lasting_fault_is_the_users(stage: Stage, fault: str) -> None:
     assert sample.response_length > 1, "the conversation up to then stays visible"
 
 
+async def test_a_user_that_hangs_up_at_once_leaves_the_agent_nothing_to_answer_for(stage: Stage) -> None:
+    sample = await stage.play(users=[UserMove(content="Never mind. ###STOP###")])
+    assert outcome(sample) == (Status.FAILED, "user_stop", "user")
+    assert "before the agent had a turn" in detail(sample)
+    assert sample.metadata["tau2"]["official_reward"] == 0.0
+    assert not stage.router.asks
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 async def test_what_no_retry_cures_is_not_retried(stage: Stage, status: int) -> None:
     sample = await stage.play(users=[UserMove(status=status)] * 9)
