@@ -106,7 +106,6 @@ def test_gold_solo_play_earns_the_same_reward(domain: str) -> None:
 
 
 @full
-@pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_full_gold_and_random_play_with_scores(domain: str) -> None:
@@ -128,7 +127,6 @@ def test_full_gold_and_random_play_with_scores(domain: str) -> None:
 
 
 @full
-@pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("domain", SOLO_DOMAINS)
 def test_full_solo_play_with_scores(domain: str) -> None:
