@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-import urllib.request
 from typing import Any
 
 import pytest
@@ -16,17 +14,6 @@ from tests.engine.cluster import CONTEXT_LENGTH, Cluster, Forge
 
 PROMPT = [40, 41, 42, 43, 44, 45, 46, 47]
 ENDLESS = {"temperature": 1.0, "max_new_tokens": 12000, "ignore_eos": True}
-
-
-def abort_everything(cluster: Cluster) -> None:
-    """What slime does to every worker at the end of a rollout (the router does not pass it on)."""
-    for worker in cluster.workers:
-        request = urllib.request.Request(
-            f"{worker.url}/abort_request",
-            data=json.dumps({"abort_all": True}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        urllib.request.urlopen(request, timeout=10).close()
 
 
 async def test_a_turn_that_reaches_its_limit(cluster: Cluster) -> None:
@@ -53,7 +40,7 @@ async def test_a_turn_that_stops_keeps_its_stop_token(cluster: Cluster) -> None:
 async def test_the_servers_abort_returns_what_was_sampled_so_far(cluster: Cluster) -> None:
     call = asyncio.create_task(SglangEngine(cluster.url).generate(PROMPT, ENDLESS, routing_key="abort"))
     await asyncio.sleep(1.0)
-    await asyncio.to_thread(abort_everything, cluster)
+    await asyncio.to_thread(cluster.abort_all)
     done = await call
     assert done.finish == "abort"
     assert 0 < len(done.ids) == len(done.log_probs) < ENDLESS["max_new_tokens"]
