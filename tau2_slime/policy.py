@@ -181,6 +181,9 @@ class Transcript:
             )
         finally:
             self.generation_time += time.perf_counter() - started
+        if completion.finish == "abort" and completion.ids and completion.ids[-1] in params["stop_token_ids"]:
+            # sglang looks at a pending abort before it looks at the stop token: this turn was over all the same.
+            completion.finish, completion.matched = "stop", completion.ids[-1]
         self.engine_retries += completion.retries
         self.generations.append({k: v for k, v in completion.meta.items() if not isinstance(v, list)})
         return completion

@@ -185,6 +185,15 @@ async def test_a_weight_update_is_resumed_in_place(stage: Stage) -> None:
     assert stats(sample)["resumed_aborts"] == 1
 
 
+async def test_a_turn_that_was_over_when_the_abort_came_is_not_continued(stage: Stage) -> None:
+    """sglang reports the abort although the last sampled token is the stop token."""
+    aborted = {"type": "abort", "message": "Aborted", "status_code": None, "err_type": None}
+    sample = await stage.play([answer("One moment.", finish=aborted), *GOLD])
+    assert outcome(sample) == PAID
+    assert stats(sample)["resumed_aborts"] == 0
+    assert stage.results[0].messages[2].content == "One moment."
+
+
 async def test_aborts_from_the_queue_are_asked_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tau2_slime.policy._RESUME_PAUSE", 0.01)
     sample = await stage.play([GOLD[0], queued_abort(), queued_abort(), *GOLD[1:]])
