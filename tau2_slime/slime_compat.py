@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.metadata
 
 from tau2_slime.errors import ConfigError
 
@@ -38,4 +39,12 @@ def describe() -> str:
     ]
     if not has[0][1]:
         raise ConfigError("this slime is too old: Sample.Status has no FAILED; use v0.2.2 or later")
-    return "importable; " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in has)
+    return f"version {_version()}; " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in has)
+
+
+def _version() -> str:
+    """What the installed distribution says; a source tree on PYTHONPATH says nothing."""
+    try:
+        return importlib.metadata.version("slime")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown (a source tree)"
