@@ -77,7 +77,7 @@ async def _tau2(chosen: list[str], config: Tau2Config) -> Finding:
         parts = []
         for domain in chosen or domains.domains():
             splits = domains.splits(domain)
-            if chosen and config.task_split not in splits:
+            if domain == config.domain and config.task_split not in splits:
                 domains.tasks(domain, config.task_split)  # raises the error that names the splits
             domains.World(
                 domain, next(iter(splits)), domains.tasks(domain, next(iter(splits)))[0], env_kwargs=config.env_kwargs
