@@ -61,8 +61,7 @@ def config_for(args: Any, sample: Any) -> Tau2Config:
     Raises:
         ConfigError: naming the key, where it came from and what is allowed.
     """
-    metadata = sample.metadata if isinstance(getattr(sample, "metadata", None), Mapping) else {}
-    return Tau2Config.resolve(getattr(args, "tau2", None), metadata)
+    return Tau2Config.resolve(getattr(args, "tau2", None), _metadata(sample))
 
 
 async def language_for(checkpoint: str, config: Tau2Config, tokenizer: Any | None = None) -> Language:
@@ -107,9 +106,7 @@ def load_tokenizer(checkpoint: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
-    except (
-        Exception
-    ) as error:  # a broken folder raises whatever the code meets that trips over it (KeyError, TypeError)
+    except Exception as error:  # a broken folder raises whatever the code meets that trips over it
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise ConfigError(
             f"no tokenizer can be loaded from {checkpoint!r}: {type(error).__name__}: {reason}; "
@@ -213,9 +210,6 @@ def _policy(
     key = getattr(sample, "session_id", None) or uuid.uuid4().hex
     if getattr(sample, "session_id", key) is None:  # slime names a session in training only
         sample.session_id = key
-    extra: dict[str, Any] = {}
-    if getattr(args, "use_rollout_routing_replay", False):
-        extra["return_routed_experts"] = True
     return Policy(
         delta=language.delta,
         parser=language.parser,
@@ -226,7 +220,6 @@ def _policy(
         routing_key=key,
         stop_mismatch=config.stop_mismatch,
         measure_drift=random.Random(key).random() < config.drift_rate,
-        extra=extra,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tau2_slime.episode import PolicyStopped
@@ -40,7 +40,6 @@ class Engine(Protocol):
         *,
         routing_key: str,
         aborted: Callable[[], bool] = ...,
-        extra: dict[str, Any] | None = None,
     ) -> Completion: ...
 
 
@@ -60,8 +59,6 @@ class Policy:
     routing_key: str = ""
     stop_mismatch: Literal["replace", "end"] = "replace"
     measure_drift: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Further top-level fields of every generate request."""
 
 
 class Transcript:
@@ -177,7 +174,7 @@ class Transcript:
         started = time.perf_counter()
         try:
             completion = await policy.engine.generate(
-                list(input_ids), params, routing_key=policy.routing_key, aborted=self.aborted, extra=policy.extra
+                list(input_ids), params, routing_key=policy.routing_key, aborted=self.aborted
             )
         finally:
             self.generation_time += time.perf_counter() - started

@@ -9,9 +9,6 @@ from tau2_slime.local.gold import Call, CaseReference, GoldScript, asked_part, c
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users import UserStats
 
-MODEL_NAME = "scripted"
-"""What ``user_model`` says to get this user."""
-
 MAX_FRUITLESS = 3
 """Replies in a row that move nothing; then the user hangs up."""
 

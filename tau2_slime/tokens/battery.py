@@ -11,7 +11,6 @@ from tau2_slime.tokens.chat_template import Message
 PROBE = "Grüße, 世界! 🙂 don't 12345 \t\n\n  x <|im_end|> </think>"
 """Encoded to tell tokenizers apart."""
 
-ANSWER = "Wednesday works."
 
 TOOLS: tuple[dict[str, Any], ...] = tuple(
     {

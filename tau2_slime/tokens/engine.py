@@ -76,7 +76,6 @@ class SglangEngine:
         *,
         routing_key: str,
         aborted: Callable[[], bool] = lambda: False,
-        extra: dict[str, Any] | None = None,
     ) -> Completion:
         """Sample a continuation of ``input_ids``.
 
@@ -89,7 +88,7 @@ class SglangEngine:
             TokenTruthError: the reply contradicts the request or itself.
             EpisodeAborted: ``aborted()`` became true and the server did not answer in time.
         """
-        payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True, **(extra or {})}
+        payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True}
         failure: EngineError | None = None
         for attempt in range(self.retries + 1):
             if attempt:

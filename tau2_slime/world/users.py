@@ -11,7 +11,6 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -228,6 +227,3 @@ class _Unusable(Exception):
 def _hopeless(error: Exception) -> bool:
     """True if another try cannot help: a bad key, an unknown model, a malformed request."""
     return getattr(error, "status_code", None) in (400, 401, 403, 404, 422)
-
-
-UserFactory = Callable[[UserSpec, Any], User]
