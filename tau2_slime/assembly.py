@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.offload import Once, offload
+from tau2_slime.slime_compat import generation_trace, session_key
 from tau2_slime.tokens.chat_delta import ChatDelta
 from tau2_slime.tokens.chat_template import TemplateError
 from tau2_slime.tokens.engine import SglangEngine
@@ -207,9 +207,7 @@ def _policy(
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.
     params = copy.deepcopy(dict(sampling_params))
     max_new = params.get("max_new_tokens") or getattr(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
-    key = getattr(sample, "session_id", None) or uuid.uuid4().hex
-    if getattr(sample, "session_id", key) is None:  # slime names a session in training only
-        sample.session_id = key
+    key = session_key(sample)
     return Policy(
         delta=language.delta,
         parser=language.parser,
@@ -220,6 +218,7 @@ def _policy(
         routing_key=key,
         stop_mismatch=config.stop_mismatch,
         measure_drift=random.Random(key).random() < config.drift_rate,
+        trace=generation_trace(sample),
     )
 
 

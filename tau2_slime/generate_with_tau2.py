@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from tau2_slime.errors import first_time
 from tau2_slime.offload import Once, settle, until_abort
+from tau2_slime.slime_compat import refuse_too_old, rollout_state
 
 logger = logging.getLogger(__name__)
 
 _imports: Once[Any] = Once()
+
+refuse_too_old()  # slime imports this module at its first sample: better no training than one that cannot be right
 
 
 async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], evaluation: bool = False) -> Any:
@@ -39,7 +40,7 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     try:
         reset_sample(sample)
         assembly = await _imports.get("assembly", _import_everything)
-        tokenizer, aborted = _slime_state(args)
+        tokenizer, aborted = rollout_state(args)
         # Environments are built two at a time: with hundreds waiting, an abort must not wait for the queue.
         parts = await until_abort(
             assembly.assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer), aborted
@@ -82,15 +83,6 @@ def _import_everything() -> Any:
     tau2_compat.load()
     settle()
     return assembly
-
-
-def _slime_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:
-    """slime's tokenizer and abort flag; ``(None, never)`` when slime is not what calls."""
-    module = sys.modules.get("slime.rollout.sglang_rollout")
-    if module is None:
-        return None, getattr(args, "tau2_aborted", None) or (lambda: False)
-    state = module.GenerateState(args)
-    return state.tokenizer, lambda: bool(state.aborted)
 
 
 def _bug(error: Exception) -> str:

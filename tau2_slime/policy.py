@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -59,6 +60,8 @@ class Policy:
     routing_key: str = ""
     stop_mismatch: Literal["replace", "end"] = "replace"
     measure_drift: bool = False
+    trace: Callable[[int], AbstractContextManager[Callable[[Mapping[str, Any]], None]]] | None = None
+    """Opens the trace of one call that may sample that many tokens; what it yields is told the call's meta_info."""
 
 
 class Transcript:
@@ -173,9 +176,12 @@ class Transcript:
         params["stop_token_ids"] = sorted({*(params.get("stop_token_ids") or []), *policy.delta.stop_ids})
         started = time.perf_counter()
         try:
-            completion = await policy.engine.generate(
-                list(input_ids), params, routing_key=policy.routing_key, aborted=self.aborted
-            )
+            with policy.trace(max_new_tokens) if policy.trace else nullcontext() as tell:
+                completion = await policy.engine.generate(
+                    list(input_ids), params, routing_key=policy.routing_key, aborted=self.aborted
+                )
+                if tell is not None:
+                    tell(completion.meta)
         finally:
             self.generation_time += time.perf_counter() - started
         if completion.finish == "abort" and completion.ids and completion.ids[-1] in params["stop_token_ids"]:

@@ -12,6 +12,8 @@ from enum import Enum
 from typing import Any
 
 from tau2_slime.outcome import Blame, InteractionResult, Status, Termination
+from tau2_slime.slime_compat import count_calls, status_member
+from tau2_slime.slime_compat import set_field as _set
 
 
 @dataclass
@@ -73,14 +75,10 @@ def fill_sample(sample: Any, result: InteractionResult, *, response_text: str = 
     _set(sample, "remove_sample", removed)
     reward = result.reward if result.reward is not None and not removed else 0.0
     _set(sample, "reward", reward)
-    _set(sample, "status", _status(sample, result.status))
+    _set(sample, "status", status_member(sample, result.status.name))
     stats = result.stats
     _set(sample, "non_generation_time", max(0.0, stats.total_time - stats.generation_time))
-    for meta in result.generations:
-        for name in ("prefix_cache_info", "spec_info"):
-            info = getattr(sample, name, None)
-            if info is not None:  # slime adds the counts up; a server may name one and leave it null
-                info.add({key: value for key, value in meta.items() if value is not None})
+    count_calls(sample, result.generations)
     metadata = dict(sample.metadata) if isinstance(getattr(sample, "metadata", None), dict) else {}
     metadata.update(
         raw_reward=reward,
@@ -127,16 +125,3 @@ def failed_result(
     """The result of an episode that never began."""
     facts: dict[str, Any] = {"domain": "", "task_split": "", "task_id": "", "agent_type": "", "user_model": "", **known}
     return InteractionResult(termination=termination, blame=Blame.INFRASTRUCTURE, detail=error, **facts)
-
-
-def _status(sample: Any, status: Status) -> Any:
-    """The member of the sample's own enumeration; slime before v0.2.2 has no FAILED."""
-    members = type(sample).Status
-    return getattr(members, status.name, None) or members.TRUNCATED
-
-
-def _set(sample: Any, name: str, value: Any) -> None:
-    """Set a field that this slime's ``Sample`` has; older ones lack some."""
-    if dataclasses.is_dataclass(sample) and name not in {f.name for f in dataclasses.fields(sample)}:
-        return
-    setattr(sample, name, value)

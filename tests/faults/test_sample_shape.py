@@ -142,7 +142,7 @@ async def test_any_sampling_parameters(stage: Stage, params: Any, request: pytes
         "tau2_slime.local.scripted_user.ScriptedUser.reply",
         "tau2_slime.samples.fill_sample",
         "tau2_slime.samples.reset_sample",
-        "tau2_slime.generate_with_tau2._slime_state",
+        "tau2_slime.generate_with_tau2.rollout_state",
     ],
 )
 async def test_a_bug_anywhere_stops_no_training(stage: Stage, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
