@@ -18,7 +18,9 @@ from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.offload import Once, offload
+from tau2_slime.samples import replay_spec
 from tau2_slime.slime_compat import generation_trace, session_key
+from tau2_slime.tokens import replay_probe
 from tau2_slime.tokens.chat_delta import ChatDelta
 from tau2_slime.tokens.chat_template import TemplateError
 from tau2_slime.tokens.engine import SglangEngine
@@ -39,6 +41,11 @@ class Language:
     parser: ToolCallParser
     context_length: int | None
     """What the checkpoint's config.json says, if it says."""
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Token ids that the model surely knows."""
+        return sorted(self.delta.stop_ids)
 
 
 @dataclass
@@ -120,7 +127,7 @@ async def assemble(
     """Everything for one episode.
 
     Raises:
-        ConfigError: a setting, the task or the checkpoint is wrong.
+        ConfigError: a setting, the task or the checkpoint is wrong, or the server cannot give what shall be replayed.
     """
     config = config_for(args, sample)
     checkpoint = getattr(args, "hf_checkpoint", None)
@@ -137,6 +144,8 @@ async def assemble(
     scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
     solo = config.agent_type == "solo"
     policy = _policy(args, sample, sampling_params, config, language, evaluation)
+    if policy.replay.wanted:
+        await replay_probe.require(router_url(args), language.stop_ids, policy.sampling_params, policy.replay)
     try:
         world = await offload(
             domains.World, config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs
@@ -207,6 +216,9 @@ def _policy(
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.
     params = copy.deepcopy(dict(sampling_params))
     max_new = params.get("max_new_tokens") or getattr(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
+    replay = replay_spec(args, sample, evaluation=evaluation)
+    if replay.top_p:  # slime's own word for it; here in case another rollout function left it out
+        params["custom_params"] = {**(params.get("custom_params") or {}), "return_top_p_token_ids": True}
     key = session_key(sample)
     return Policy(
         delta=language.delta,
@@ -219,6 +231,7 @@ def _policy(
         stop_mismatch=config.stop_mismatch,
         measure_drift=random.Random(key).random() < config.drift_rate,
         trace=generation_trace(sample),
+        replay=replay,
     )
 
 

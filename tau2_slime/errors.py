@@ -16,6 +16,10 @@ class ConfigError(Tau2SlimeError, ValueError):
     """A setting is wrong. The message names the key, where it came from and what is allowed."""
 
 
+class ReplayUnavailable(ConfigError):
+    """The server does not send what the training run wants to replay: another router or another sglang is needed."""
+
+
 class EngineError(Tau2SlimeError):
     """The policy's server failed: infrastructure, never the agent's fault."""
 

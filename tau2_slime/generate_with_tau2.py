@@ -33,12 +33,14 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     """
     from tau2_slime.errors import ConfigError, EpisodeAborted
     from tau2_slime.outcome import Termination
-    from tau2_slime.samples import failed_result, fill_sample, reset_sample
+    from tau2_slime.samples import failed_result, fill_sample, replay_spec, reset_sample
+    from tau2_slime.tokens.replay import NOTHING
 
     started = time.perf_counter()
-    pad_id, text = 0, ""
+    pad_id, text, replay = 0, "", NOTHING
     try:
         reset_sample(sample)
+        replay = replay_spec(args, sample, evaluation=evaluation)
         assembly = await _imports.get("assembly", _import_everything)
         tokenizer, aborted = rollout_state(args)
         # Environments are built two at a time: with hundreds waiting, an abort must not wait for the queue.
@@ -67,10 +69,10 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     result.stats.total_time = result.stats.total_time or time.perf_counter() - started
     _tell(result)
     try:
-        fill_sample(sample, result, response_text=text, pad_id=pad_id)
+        fill_sample(sample, result, response_text=text, pad_id=pad_id, replay=replay)
     except Exception as error:  # the result has something that this sample cannot take: then without it
         result = failed_result(_bug(error))
-        fill_sample(sample, result, pad_id=pad_id)
+        fill_sample(sample, result, pad_id=pad_id, replay=replay)
     _keep(args, sample, result)
     return sample
 

@@ -20,6 +20,7 @@ from tau2_slime.outcome import Termination
 from tau2_slime.tokens import drift
 from tau2_slime.tokens.chat_template import TemplateError
 from tau2_slime.tokens.ledger import TokenLedger
+from tau2_slime.tokens.replay import NOTHING, ReplaySpec
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.chat_delta import ChatDelta
@@ -62,6 +63,8 @@ class Policy:
     measure_drift: bool = False
     trace: Callable[[int], AbstractContextManager[Callable[[Mapping[str, Any]], None]]] | None = None
     """Opens the trace of one call that may sample that many tokens; what it yields is told the call's meta_info."""
+    replay: ReplaySpec = NOTHING
+    """What the trainer will replay; then `engine` must take the keyword ``replay``, a `ReplayRequest`."""
 
 
 class Transcript:
@@ -100,7 +103,7 @@ class Transcript:
                 raise EngineError(f"chat template: {error}") from error
             self.neutralised += first.neutralised
             self.round_trip_failures += not first.round_trip_ok
-            self.ledger = TokenLedger(first.ids)
+            self.ledger = TokenLedger(first.ids, self.policy.replay)
         else:
             history, assistant = self.chat[:-1], self.chat[-1]
             try:
@@ -140,9 +143,11 @@ class Transcript:
         empty = 0
         while True:
             left = budget - (len(ledger.tokens) - begin)
-            completion = await self._generate(ledger.tokens, left)
+            completion = await self._generate(ledger, left)
             if completion.ids:
-                ledger.append_sampled(completion.ids, completion.log_probs, completion.weight_version)
+                ledger.append_sampled(
+                    completion.ids, completion.log_probs, completion.weight_version, completion.replay
+                )
             if completion.finish != "abort":
                 break
             if self.aborted():
@@ -169,8 +174,9 @@ class Transcript:
             ids = ids[:-1]
         return policy.delta.template.decode(ids), policy.delta.report.reasoning_preopened
 
-    async def _generate(self, input_ids: list[int], max_new_tokens: int) -> Completion:
+    async def _generate(self, ledger: TokenLedger, max_new_tokens: int) -> Completion:
         policy = self.policy
+        extras = {"replay": ledger.replay.request} if ledger.replay is not None else {}
         params = dict(policy.sampling_params)
         params["max_new_tokens"] = max_new_tokens
         params["stop_token_ids"] = sorted({*(params.get("stop_token_ids") or []), *policy.delta.stop_ids})
@@ -178,7 +184,7 @@ class Transcript:
         try:
             with policy.trace(max_new_tokens) if policy.trace else nullcontext() as tell:
                 completion = await policy.engine.generate(
-                    list(input_ids), params, routing_key=policy.routing_key, aborted=self.aborted
+                    list(ledger.tokens), params, routing_key=policy.routing_key, aborted=self.aborted, **extras
                 )
                 if tell is not None:
                     tell(completion.meta)

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame, InteractionResult, Status, Termination
-from tau2_slime.slime_compat import count_calls, status_member
+from tau2_slime.slime_compat import count_calls, has_field, status_member
 from tau2_slime.slime_compat import set_field as _set
+from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
 
 
 @dataclass
@@ -36,6 +38,9 @@ class StandaloneSample:
     reward: float | None = None
     loss_mask: list[int] | None = None
     rollout_log_probs: list[float] | None = None
+    rollout_top_p_token_ids: Any = None
+    rollout_top_p_token_offsets: Any = None
+    rollout_routed_experts: Any = None
     weight_versions: list[str] = field(default_factory=list)
     remove_sample: bool = False
     status: Status = Status.PENDING
@@ -44,13 +49,42 @@ class StandaloneSample:
     non_generation_time: float = 0.0
 
 
-def fill_sample(sample: Any, result: InteractionResult, *, response_text: str = "", pad_id: int = 0) -> Any:
+def replay_spec(args: Any, sample: Any, *, evaluation: bool) -> ReplaySpec:
+    """What slime's trainer will want to replay of this sample: ``--rollout-top-p``, ``--use-rollout-routing-replay``.
+
+    A slime without the fields for kept sets (before v0.3.1) trains without them, whatever its top-p.
+
+    Raises:
+        ConfigError: routed experts are wanted, but the model's sizes are not among slime's arguments.
+    """
+    if evaluation:
+        return NOTHING
+    top_p = getattr(args, "rollout_top_p", 1.0) not in (None, 1.0) and has_field(sample, "rollout_top_p_token_ids")
+    if not getattr(args, "use_rollout_routing_replay", False):
+        return ReplaySpec(top_p)
+    layers, topk = getattr(args, "num_layers", None), getattr(args, "moe_router_topk", None)
+    if not layers or not topk:
+        raise ConfigError(
+            f"--use-rollout-routing-replay needs --num-layers and --moe-router-topk of the model; they are {layers} and "
+            f"{topk}: does slime's scripts/models/ file for this model belong to the command line?"
+        )
+    return ReplaySpec(top_p, ExpertShape(int(layers), int(topk), getattr(args, "num_experts", None)))
+
+
+def fill_sample(
+    sample: Any,
+    result: InteractionResult,
+    *,
+    response_text: str = "",
+    pad_id: int = 0,
+    replay: ReplaySpec = NOTHING,
+) -> Any:
     """Write ``result`` into ``sample`` and return the same object.
 
     Failures (the user simulator's, the infrastructure's) get ``remove_sample``, an all-zero mask, zero log-probs and the
     reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none, and what τ² itself would have paid.
     Aborted samples keep what was sampled. ``response_text`` is the decoded response; ``pad_id`` stands in where nothing
-    was tokenised.
+    was tokenised. ``replay``: what every sample of the batch must carry, this one too, whatever became of it.
     """
     ledger = result.ledger
     tokens = list(ledger.tokens) if ledger is not None else []
@@ -71,6 +105,8 @@ def fill_sample(sample: Any, result: InteractionResult, *, response_text: str = 
     _set(sample, "response_length", len(mask))
     _set(sample, "loss_mask", mask)
     _set(sample, "rollout_log_probs", log_probs)
+    if replay.wanted:
+        _set_replay(sample, ledger.replay if ledger is not None else None, replay, len(tokens), len(mask))
     _set(sample, "weight_versions", list(ledger.weight_versions) if ledger is not None else [])
     _set(sample, "remove_sample", removed)
     reward = result.reward if result.reward is not None and not removed else 0.0
@@ -110,6 +146,9 @@ def reset_sample(sample: Any) -> None:
         ("response_length", 0),
         ("loss_mask", None),
         ("rollout_log_probs", None),
+        ("rollout_top_p_token_ids", None),
+        ("rollout_top_p_token_offsets", None),
+        ("rollout_routed_experts", None),
         ("weight_versions", []),
         ("remove_sample", False),
         ("reward", None),
@@ -125,3 +164,14 @@ def failed_result(
     """The result of an episode that never began."""
     facts: dict[str, Any] = {"domain": "", "task_split": "", "task_id": "", "agent_type": "", "user_model": "", **known}
     return InteractionResult(termination=termination, blame=Blame.INFRASTRUCTURE, detail=error, **facts)
+
+
+def _set_replay(sample: Any, replay: Replay | None, spec: ReplaySpec, total: int, response: int) -> None:
+    """slime takes these of all samples of a batch or dies: tokens that stand in for something get stand-ins here too."""
+    replay = replay if replay is not None and replay.spec == spec else Replay(spec)
+    if spec.top_p:
+        ids, offsets = replay.kept_sets(response)
+        _set(sample, "rollout_top_p_token_ids", ids)
+        _set(sample, "rollout_top_p_token_offsets", offsets)
+    if spec.experts is not None:
+        _set(sample, "rollout_routed_experts", replay.expert_rows(total))

@@ -119,9 +119,12 @@ def rollout_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:
 
 def set_field(sample: Any, name: str, value: Any) -> None:
     """Set a field that this slime's ``Sample`` has; older ones lack some (``session_id`` before v0.2.3)."""
-    if dataclasses.is_dataclass(sample) and name not in {f.name for f in dataclasses.fields(sample)}:
-        return
-    setattr(sample, name, value)
+    if has_field(sample, name):
+        setattr(sample, name, value)
+
+
+def has_field(sample: Any, name: str) -> bool:
+    return not dataclasses.is_dataclass(sample) or name in {f.name for f in dataclasses.fields(sample)}
 
 
 def status_member(sample: Any, name: str) -> Any:

@@ -14,8 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tau2_slime.errors import ContextOverflow, EngineError, EngineRejected, EngineUnavailable, TokenTruthError
+from tau2_slime.errors import (
+    ContextOverflow,
+    EngineError,
+    EngineRejected,
+    EngineUnavailable,
+    ReplayUnavailable,
+    TokenTruthError,
+)
 from tau2_slime.offload import PerLoop, until_abort
+from tau2_slime.tokens.replay import META_KEYS, CallReplay, ReplayRequest, read_call
 
 Finish = Literal["stop", "length", "abort"]
 
@@ -39,8 +47,10 @@ class Completion:
     """What the server stopped on, if it said."""
     weight_version: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
-    """The reply's ``meta_info``, complete."""
+    """The reply's ``meta_info``, without what `replay` holds."""
     retries: int = 0
+    replay: CallReplay | None = None
+    """What came back for the trainer to replay, if it was asked for."""
 
 
 def _new_session() -> Any:
@@ -76,19 +86,24 @@ class SglangEngine:
         *,
         routing_key: str,
         aborted: Callable[[], bool] = lambda: False,
+        replay: ReplayRequest | None = None,
     ) -> Completion:
         """Sample a continuation of ``input_ids``.
 
-        Returns a `Completion`, whose ``finish`` is ``abort`` if the server cut it short.
+        Returns a `Completion`, whose ``finish`` is ``abort`` if the server cut it short. With ``replay`` it carries what
+        that asks for; an aborted reply without it counts as one that sampled nothing.
 
         Raises:
             ContextOverflow: the server says that the conversation is too long.
             EngineRejected: another 4xx.
             EngineUnavailable: no usable reply after every retry.
             TokenTruthError: the reply contradicts the request or itself.
+            ReplayUnavailable: the reply lacks what ``replay`` asks for.
             EpisodeAborted: ``aborted()`` became true and the server did not answer in time.
         """
         payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True}
+        if replay is not None:
+            payload.update(replay.payload())
         failure: EngineError | None = None
         for attempt in range(self.retries + 1):
             if attempt:
@@ -96,7 +111,7 @@ class SglangEngine:
                 await until_abort(asyncio.sleep(delay), aborted)
             try:
                 reply = await until_abort(self._post(payload, routing_key), aborted, grace=ABORT_GRACE)
-                completion = read_reply(reply, input_ids)
+                completion = read_reply(reply, input_ids, replay)
             except EngineUnavailable as error:
                 failure = error
                 continue
@@ -134,12 +149,13 @@ class SglangEngine:
         raise EngineRejected(message)
 
 
-def read_reply(reply: Any, input_ids: list[int]) -> Completion:
+def read_reply(reply: Any, input_ids: list[int], replay: ReplayRequest | None = None) -> Completion:
     """Check a ``/generate`` reply against its request and take it apart.
 
     Raises:
         EngineUnavailable: the reply has not the form of one (garbage: a retry may cure it).
-        TokenTruthError: counts, ids or log-probs disagree, or the server reports NaN.
+        TokenTruthError: counts, ids, log-probs or replay data disagree, or the server reports NaN.
+        ReplayUnavailable: what ``replay`` asks for is not there, and the server did not abort.
     """
     if not isinstance(reply, dict) or not isinstance(reply.get("meta_info"), dict):
         raise EngineUnavailable(
@@ -176,7 +192,16 @@ def read_reply(reply: Any, input_ids: list[int]) -> Completion:
     if kind == "stop" and isinstance(matched, int) and matched != ids[-1]:
         raise TokenTruthError(f"the server says that it stopped on {matched} but the last sampled id is {ids[-1]}")
     version = meta.get("weight_version")
-    return Completion(ids, log_probs, kind, matched, None if version is None else str(version), meta)
+    light = {key: value for key, value in meta.items() if key not in META_KEYS}
+    completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), light)
+    if replay is not None:
+        try:
+            completion.replay = read_call(meta, replay, given=len(input_ids), sampled=len(ids))
+        except ReplayUnavailable:
+            if kind != "abort":
+                raise
+            completion.ids, completion.log_probs = [], []  # a request that waited to be resumed: it is sampled again
+    return completion
 
 
 def _same_count(meta: dict[str, Any], key: str, expected: int, kind: str) -> None:

@@ -3,6 +3,8 @@
 The ledger is append-only. The one exception is `pop_stop`, the junction's "replace" rule: the server stopped on a stop
 token that is not the one the chat template writes in history, so the last sampled token goes, with its mask and its
 log-probability, before the template's own closer is appended as context.
+
+What else a training run replays for each token (`replay`) is kept in step here and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from tau2_slime.errors import TokenTruthError
+from tau2_slime.tokens.replay import CallReplay, Replay, ReplaySpec
 
 
 class LedgerError(ValueError):
@@ -38,7 +43,8 @@ class TokenLedger:
     `len(tokens) - prompt_length`. Mask 1 stands exactly on sampled tokens; log-probability is 0.0 on context.
     """
 
-    def __init__(self, prompt_ids: Sequence[int]) -> None:
+    def __init__(self, prompt_ids: Sequence[int], replay: ReplaySpec | None = None) -> None:
+        """``replay``: what the training run wants beside the tokens; then every sampled run must bring it."""
         self.tokens: list[int] = [int(token) for token in prompt_ids]
         self.prompt_length: int = len(self.tokens)
         self.loss_mask: list[int] = []
@@ -47,13 +53,21 @@ class TokenLedger:
         """One entry for each generate call that named its weights, in order."""
         self.segments: list[Segment] = []
         """What was appended after the prompt, in order; together they cover the response without a gap."""
+        self.replay: Replay | None = Replay(replay) if replay is not None and replay.wanted else None
 
     # --- appending
 
-    def append_sampled(self, ids: Sequence[int], log_probs: Sequence[float], weight_version: str | None = None) -> None:
+    def append_sampled(
+        self,
+        ids: Sequence[int],
+        log_probs: Sequence[float],
+        weight_version: str | None = None,
+        replay: CallReplay | None = None,
+    ) -> None:
         """Append what one generate call sampled, the stop token included.
 
-        Raises LedgerError, and appends nothing, when ids and log-probs differ in length or a log-prob is not finite.
+        Raises LedgerError, and appends nothing, when ids and log-probs differ in length, a log-prob is not finite, or
+        ``replay`` is not what this trajectory needs for these tokens.
         """
         if len(ids) != len(log_probs):
             raise LedgerError(f"{len(ids)} sampled ids but {len(log_probs)} log-probabilities")
@@ -61,12 +75,19 @@ class TokenLedger:
         bad = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
         if bad is not None:
             raise LedgerError(f"log-probability {values[bad]} of sampled token {bad} is not a finite number")
+        if self.replay is not None:
+            try:
+                self.replay.sampled(replay, len(ids), len(self.tokens) + len(ids))
+            except (ValueError, TokenTruthError) as error:
+                raise LedgerError(str(error)) from error
         self._append("sampled", [int(token) for token in ids], 1, values, weight_version)
         if weight_version is not None:
             self.weight_versions.append(str(weight_version))
 
     def append_context(self, ids: Sequence[int]) -> None:
         """Append what the chat template wrote: mask 0, log-probability 0.0."""
+        if self.replay is not None:
+            self.replay.context(len(ids))
         self._append("context", [int(token) for token in ids], 0, [0.0] * len(ids), None)
 
     def pop_stop(self) -> int:
@@ -79,6 +100,8 @@ class TokenLedger:
             self.segments.pop()
         self.loss_mask.pop()
         self.log_probs.pop()
+        if self.replay is not None:
+            self.replay.pop(len(self.tokens) - 1)
         return self.tokens.pop()
 
     def _append(
@@ -140,6 +163,12 @@ class TokenLedger:
             position = segment.stop
         if position != len(self.tokens):
             raise LedgerError(f"segments end at {position}, tokens at {len(self.tokens)}")
+        if self.replay is not None:
+            sampled = [segment.stop - 1 for segment in self.segments if segment.kind == "sampled"]
+            try:
+                self.replay.check(length, len(self.tokens), sampled[-1] if sampled else None)
+            except (ValueError, TokenTruthError) as error:
+                raise LedgerError(str(error)) from error
 
     # --- carrying an unfinished trajectory over to the next rollout
 
@@ -152,6 +181,7 @@ class TokenLedger:
             "log_probs": list(self.log_probs),
             "weight_versions": list(self.weight_versions),
             "segments": [asdict(segment) for segment in self.segments],
+            **({"replay": self.replay.to_dict()} if self.replay is not None else {}),
         }
 
     @classmethod
@@ -165,6 +195,7 @@ class TokenLedger:
             ledger.weight_versions = [str(version) for version in data["weight_versions"]]
             ledger.segments = [Segment(**segment) for segment in data["segments"]]
             ledger.prompt_length = int(data["prompt_length"])
+            ledger.replay = Replay.from_dict(data["replay"]) if data.get("replay") is not None else None
         except (KeyError, TypeError, ValueError) as error:
             raise LedgerError(f"not a ledger snapshot: {error!r}") from error
         ledger.check()

@@ -1,0 +1,320 @@
+"""What a trainer replays beside the tokens: the kept set of every sampled token, and the experts that every token met.
+
+*Top-p replay*: a server that samples from a nucleus says, for each token, which ids the nucleus held; the trainer then
+normalises over the same ids. *Routed-expert replay* (R3): a mixture-of-experts server says which experts each token was
+sent to; the trainer sends it to the same ones. Both come with each generate call and must stay in step with the tokens,
+so a `TokenLedger` owns its `Replay` and nobody else changes it.
+
+The words are those of slime's patched sglang: base64 of little-endian int32 in ``meta_info``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from tau2_slime.errors import ReplayUnavailable, TokenTruthError
+
+_KEPT_IDS = ("top_p_token_ids", "top_p_kept_token_ids")
+_KEPT_OFFSETS = ("top_p_token_offsets", "top_p_kept_token_offsets")
+_EXPERTS = ("routed_experts",)
+META_KEYS = frozenset((*_KEPT_IDS, *_KEPT_OFFSETS, *_EXPERTS))
+"""What a reply's ``meta_info`` carries for the replay: megabytes that nobody else shall keep."""
+
+_DIRECT = (
+    "Use slime's own router and sglang (its Docker image has both), or give one sglang server itself as "
+    "--sglang-router-ip and --sglang-router-port"
+)
+_NO_KEPT_SETS = (
+    "the server's reply has no top_p_token_ids, without which --rollout-top-p other than 1 cannot be trained on: the stock "
+    "sglang-router drops sampling_params.custom_params, and an sglang without slime's top_p patch ignores it. "
+    + _DIRECT
+)
+_NO_EXPERTS = (
+    "the server's reply has no routed_experts, without which --use-rollout-routing-replay cannot be trained on: the stock "
+    "sglang-router drops return_routed_experts, and an sglang without --enable-return-routed-experts (or a model without "
+    "experts) ignores it. " + _DIRECT
+)
+
+
+@dataclass(frozen=True)
+class ExpertShape:
+    """How many numbers a token's routing has."""
+
+    layers: int
+    """All layers of the model, the dense ones included."""
+    topk: int
+    """Experts per token and layer."""
+    experts: int | None = None
+    """Experts to choose from, if known."""
+
+    @property
+    def row(self) -> int:
+        return self.layers * self.topk
+
+
+@dataclass(frozen=True)
+class ReplaySpec:
+    """What a training run replays; by default nothing."""
+
+    top_p: bool = False
+    experts: ExpertShape | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.top_p or self.experts is not None
+
+
+NOTHING = ReplaySpec()
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """What one generate call asks for."""
+
+    spec: ReplaySpec
+    start: int = 0
+    """Rows of experts that are known already; a server that can leave them out does."""
+
+    def payload(self) -> dict[str, Any]:
+        """Top-level fields of the request. (Kept sets are asked for in slime's own ``sampling_params.custom_params``.)"""
+        if self.spec.experts is None:
+            return {}
+        return {"return_routed_experts": True, "routed_experts_start_len": self.start}
+
+
+@dataclass(frozen=True)
+class CallReplay:
+    """What came back with one generate call."""
+
+    kept_ids: array[int] | None = None
+    """The nuclei of the sampled tokens, one after the other."""
+    kept_offsets: Sequence[int] | None = None
+    """Where each begins in `kept_ids`, and one past the last: one more than tokens were sampled."""
+    experts: array[int] | None = None
+    """Rows of ``layers * topk`` expert numbers, for the positions from `start` to the last but one."""
+    start: int = 0
+
+
+def read_call(meta: Mapping[str, Any], request: ReplayRequest, *, given: int, sampled: int) -> CallReplay:
+    """Take the replay data out of a reply to ``given`` input ids that brought ``sampled`` more.
+
+    Raises:
+        ReplayUnavailable: a field that was asked for is not there.
+        TokenTruthError: its size contradicts the tokens.
+    """
+    kept_ids = kept_offsets = experts = None
+    start = 0
+    if request.spec.top_p and sampled:
+        kept_ids, kept_offsets = _int32(meta, _KEPT_IDS), _int32(meta, _KEPT_OFFSETS)
+        if kept_ids is None or kept_offsets is None:
+            raise ReplayUnavailable(_NO_KEPT_SETS)
+        _check_offsets(kept_offsets, sampled, len(kept_ids))
+    if request.spec.experts is not None and sampled:
+        experts = _int32(meta, _EXPERTS)
+        if experts is None:
+            raise ReplayUnavailable(_NO_EXPERTS)
+        shape, rows = request.spec.experts, given + sampled - 1
+        if len(experts) == (rows - request.start) * shape.row:
+            start = request.start
+        elif len(experts) != rows * shape.row:  # a server that knows no start sends all rows
+            raise TokenTruthError(
+                f"routed_experts has {len(experts)} numbers; {rows} positions of {shape.layers} layers with {shape.topk} "
+                f"experts (from position {request.start} or 0) are expected: do --num-layers and --moe-router-topk fit "
+                "the served model?"
+            )
+    return CallReplay(kept_ids, kept_offsets, experts, start)
+
+
+class Replay:
+    """The replay data of one trajectory.
+
+    A token of the response that was not sampled has an empty kept set: the trainer leaves its row unrestricted. Row ``i``
+    of the experts says where token ``i`` was sent when it was *read*; the last sampled token has not been read yet.
+    """
+
+    def __init__(self, spec: ReplaySpec) -> None:
+        self.spec = spec
+        self.kept_ids: array[int] = array("i")
+        self.kept_offsets: list[int] = [0]
+        self.experts: array[int] = array("i")
+        self._ask_again = False
+
+    @property
+    def request(self) -> ReplayRequest:
+        """What the next generate call has to ask for."""
+        return ReplayRequest(self.spec, 0 if self._ask_again else self.rows)
+
+    @property
+    def rows(self) -> int:
+        """Positions whose experts are known."""
+        return len(self.experts) // self.spec.experts.row if self.spec.experts is not None else 0
+
+    # --- in step with the ledger, which calls these
+
+    def sampled(self, part: CallReplay | None, count: int, total: int) -> None:
+        """``count`` tokens were sampled and make the trajectory ``total`` long.
+
+        Raises ValueError, and changes nothing, when ``part`` does not belong to them.
+        """
+        if not count:
+            return
+        if part is None:
+            raise ValueError("sampled tokens without the replay data that the training run needs")
+        if self.spec.top_p:
+            if part.kept_ids is None or part.kept_offsets is None:
+                raise ValueError("sampled tokens without their kept sets")
+            _check_offsets(part.kept_offsets, count, len(part.kept_ids))
+        if self.spec.experts is not None:
+            row = self.spec.experts.row
+            if part.experts is None or len(part.experts) != (total - 1 - part.start) * row or part.start > self.rows:
+                raise ValueError(f"{total} tokens do not follow from {self.rows} rows of experts and what was appended")
+            del self.experts[part.start * row :]
+            self.experts.extend(part.experts)
+            self._ask_again = False
+        if part.kept_ids is not None and part.kept_offsets is not None:
+            base = len(self.kept_ids)
+            self.kept_ids.extend(part.kept_ids)
+            self.kept_offsets.extend(base + offset for offset in part.kept_offsets[1:])
+
+    def context(self, count: int) -> None:
+        """``count`` tokens were appended that nobody sampled."""
+        if self.spec.top_p:
+            self.kept_offsets.extend([self.kept_offsets[-1]] * count)
+
+    def pop(self, total: int) -> None:
+        """The last token was dropped, ``total`` are left."""
+        if self.spec.top_p:
+            self.kept_offsets.pop()
+            del self.kept_ids[self.kept_offsets[-1] :]
+        if self.spec.experts is not None:
+            del self.experts[total * self.spec.experts.row :]
+
+    def check(self, response: int, total: int, last_sampled: int | None) -> None:
+        """Raise ValueError unless this fits ``total`` tokens, ``response`` of them after the prompt.
+
+        ``last_sampled``: position of the last sampled token, if there is one.
+        """
+        if self.spec.top_p:
+            _check_offsets(self.kept_offsets, response, len(self.kept_ids))
+        if self.spec.experts is not None:
+            if len(self.experts) % self.spec.experts.row or self.rows > max(total, 0):
+                raise ValueError(f"{len(self.experts)} expert numbers do not fit {total} tokens")
+            if last_sampled is not None and self.rows < last_sampled:
+                raise ValueError(f"experts are known for {self.rows} positions, token {last_sampled} was sampled")
+
+    # --- out and in
+
+    def kept_sets(self, response: int) -> tuple[Any, Any]:
+        """Numpy int32 ``(ids, offsets)`` for ``response`` tokens; tokens beyond the known ones get empty sets."""
+        import numpy as np
+
+        offsets = self.kept_offsets + [self.kept_offsets[-1]] * (response + 1 - len(self.kept_offsets))
+        return np.array(self.kept_ids, dtype=np.int32), np.array(offsets, dtype=np.int32)
+
+    def expert_rows(self, total: int) -> Any:
+        """Numpy int32 of shape ``(total - 1, layers, topk)``.
+
+        Positions that no call has read (a tail of context, a placeholder) get experts in turn, all different within a
+        token, as slime pads its own batches: no token that counts can see them, and the trainer refuses all zeros.
+        """
+        import numpy as np
+
+        shape = self.spec.experts
+        assert shape is not None
+        rows = np.array(self.experts, dtype=np.int32).reshape(-1, shape.layers, shape.topk)[: total - 1]
+        missing = (total - 1 - len(rows), shape.layers, shape.topk)
+        filler = np.arange(missing[0] * shape.row, dtype=np.int32) % max(shape.experts or 0, shape.topk)
+        return np.concatenate([rows, filler.reshape(missing)])
+
+    @classmethod
+    def restored(
+        cls, spec: ReplaySpec, *, kept_ids: Any = None, kept_offsets: Any = None, experts: Any = None
+    ) -> Replay:
+        """The replay data of a trajectory that comes back from slime's buffer, from the fields that were filled then.
+
+        Experts are taken as they are and asked for once more, in full, by the next call: rows that were only filled in
+        cannot be told from real ones. Raises ValueError when a field that ``spec`` wants is missing or broken.
+        """
+        replay = cls(spec)
+        if spec.top_p:
+            if kept_ids is None or kept_offsets is None:
+                raise ValueError("the saved trajectory has no kept sets")
+            replay.kept_ids, replay.kept_offsets = _flat(kept_ids), list(_flat(kept_offsets))
+            _check_offsets(replay.kept_offsets, len(replay.kept_offsets) - 1, len(replay.kept_ids))
+        if spec.experts is not None:
+            if experts is None:
+                raise ValueError("the saved trajectory has no routed experts")
+            replay.experts, replay._ask_again = _flat(experts), True
+        return replay
+
+    def to_dict(self) -> dict[str, Any]:
+        """A snapshot as plain data."""
+        return {
+            "spec": asdict(self.spec),
+            "kept_ids": list(self.kept_ids),
+            "kept_offsets": list(self.kept_offsets),
+            "experts": base64.b64encode(_little(self.experts).tobytes()).decode(),
+            "ask_again": self._ask_again,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Replay:
+        """Restore a snapshot; raises ValueError, TypeError or KeyError when it is not one."""
+        shape = data["spec"]["experts"]
+        replay = cls(ReplaySpec(bool(data["spec"]["top_p"]), None if shape is None else ExpertShape(**shape)))
+        replay.kept_ids = array("i", data["kept_ids"])
+        replay.kept_offsets = [int(offset) for offset in data["kept_offsets"]]
+        replay.experts, replay._ask_again = _decode(data["experts"]), bool(data["ask_again"])
+        return replay
+
+
+def _check_offsets(offsets: Sequence[int], tokens: int, ids: int) -> None:
+    if len(offsets) != tokens + 1 or offsets[0] != 0 or offsets[-1] != ids or any(a > b for a, b in pairwise(offsets)):
+        raise TokenTruthError(f"{len(offsets)} offsets to {ids} kept ids do not belong to {tokens} tokens")
+
+
+def _int32(meta: Mapping[str, Any], keys: Sequence[str]) -> array[int] | None:
+    """The field as numbers, None if it is not there.
+
+    Raises:
+        TokenTruthError: it is there but holds no int32 numbers.
+    """
+    value = next((meta[key] for key in keys if meta.get(key) is not None), None)
+    if value is None:
+        return None
+    try:
+        return _decode(value) if isinstance(value, str) else array("i", value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TokenTruthError(f"{keys[0]} cannot be read: {error}") from error
+
+
+def _decode(text: str) -> array[int]:
+    numbers = array("i")
+    try:
+        numbers.frombytes(base64.b64decode(text, validate=True))
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    return _little(numbers)
+
+
+def _little(numbers: array[int]) -> array[int]:
+    """Between this machine's byte order and little endian."""
+    if sys.byteorder == "little":
+        return numbers
+    swapped = array("i", numbers)
+    swapped.byteswap()
+    return swapped
+
+
+def _flat(values: Any) -> array[int]:
+    """A list, numpy array or CPU tensor of any shape: slime keeps one or the other in a sample, by version."""
+    import numpy as np
+
+    return array("i", np.asarray(values, dtype=np.int32).tobytes())
