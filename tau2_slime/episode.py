@@ -10,14 +10,14 @@ One hop is one message of one role: agent -> user or environment, user -> agent 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, Protocol
 
 from tau2_slime.errors import (
+    CannotResume,
     ConfigError,
     ContextOverflow,
     EngineError,
@@ -26,6 +26,7 @@ from tau2_slime.errors import (
     UserSimulatorError,
     first_time,
 )
+from tau2_slime.history import Role, Standing, dump, load, replay, says_something, standing
 from tau2_slime.offload import offload, until_abort
 from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
@@ -34,6 +35,7 @@ from tau2_slime.world.users import User
 
 logger = logging.getLogger(__name__)
 
+_COUNTERS = ("steps", "agent_turns", "user_turns", "agent_errors", "user_errors")
 _EXPLAINED = (Termination.AGENT_ERROR, Termination.TOO_MANY_ERRORS)
 
 
@@ -77,12 +79,6 @@ class Limits:
     max_turns: int = 30
 
 
-class _Role(StrEnum):
-    AGENT = "agent"
-    USER = "user"
-    ENV = "env"
-
-
 class Conversation:
     """One episode in progress. After `play`, the attributes hold what happened."""
 
@@ -106,18 +102,28 @@ class Conversation:
         self._detail = ""
         self._message: Any = None
         self._turn: AgentTurn | None = None
-        self._from, self._to = _Role.AGENT, _Role.USER
+        self._from, self._to = Role.AGENT, Role.USER
 
-    async def play(self) -> tuple[Termination, str]:
-        """Play to the end: ``(termination, detail)``. Raises nothing but CancelledError."""
+    async def play(self, resume: Mapping[str, Any] | None = None) -> tuple[Termination, str]:
+        """Play to the end: ``(termination, detail)``. ``resume``: the `state` of an earlier part of the same episode.
+
+        Raises nothing but CancelledError and, with ``resume``, CannotResume: then start over with a new world.
+        """
         try:
-            await self._initialize()
+            if resume is None:
+                await self._initialize()
+            else:
+                await self._resume(resume)
+                if resume["ended"] is not None:
+                    return Termination(resume["ended"][0]), str(resume["ended"][1])
             while self._termination is None:
                 if self.aborted():
                     raise EpisodeAborted("aborted between turns")
                 await self._step()
                 self._check_limits()
             return self._termination, self._detail if self._termination in _EXPLAINED else ""
+        except CannotResume:
+            raise
         except PolicyStopped as error:
             return error.termination, str(error)
         except EpisodeAborted as error:
@@ -138,10 +144,14 @@ class Conversation:
 
     # ---- initial state -----------------------------------------------------------------------------------------------
 
+    def _history(self) -> list[Any]:
+        """The messages that the task begins with; most tasks have none."""
+        initial = self.world.task.initial_state
+        return deepcopy(initial.message_history) if initial is not None and initial.message_history else []
+
     async def _initialize(self) -> None:
         t = tau2_compat.load()
-        initial = self.world.task.initial_state
-        history = deepcopy(initial.message_history) if initial is not None and initial.message_history else []
+        history = self._history()
         begin = datetime.now() - timedelta(seconds=len(history))
         for i, message in enumerate(history):
             message.turn_idx = None
@@ -162,41 +172,74 @@ class Conversation:
             self.messages = [greeting]
             self.agent.start([greeting])
             self._user().start([])
-            self._message, self._from, self._to = greeting, _Role.AGENT, _Role.USER
+            self._message, self._from, self._to = greeting, Role.AGENT, Role.USER
         self.world.environment.sync_tools()
 
     def _start_from(self, history: list[Any]) -> None:
-        """Resume after a task's message history: its last message is delivered to whom it was meant for."""
+        """Take over after a task's message history: its last message is delivered to whom it was meant for."""
         t = tau2_compat.load()
         last = history[-1]
-        if isinstance(last, t.AssistantMessage):
-            self._from, self._to = _Role.AGENT, _Role.ENV if last.is_tool_call() else _Role.USER
-            if self.agent.is_stop(last):
-                self._termination = Termination.AGENT_STOP
-        elif isinstance(last, t.UserMessage):
-            self._from, self._to = _Role.USER, _Role.ENV if last.is_tool_call() else _Role.AGENT
-            if t.UserSimulator.is_stop(last):
-                self._termination = Termination.USER_STOP
-        elif isinstance(last, t.ToolMessage):
-            self._from = _Role.ENV
-            self._to = _Role.AGENT if last.requestor == "assistant" else _Role.USER
-        else:
-            raise ConfigError(f"task {self.world.task.id}: its history ends with a {type(last).__name__}")
-        # The receiver of the last message gets it delivered; for everyone else it is history already.
-        agent_history = history[:-1] if self._to is _Role.AGENT else history
-        user_history = history[:-1] if self._to is _Role.USER else history
-        self.agent.start([m for m in agent_history if _agent_sees(m)])
-        if self.user is not None:
-            self.user.start([m for m in user_history if _user_sees(m)])
+        try:
+            self._stand(standing(history, join_results=False))
+        except ValueError as error:
+            raise ConfigError(f"task {self.world.task.id}: {error}") from error
+        if isinstance(last, t.AssistantMessage) and self.agent.is_stop(last):
+            self._termination = Termination.AGENT_STOP
+        elif isinstance(last, t.UserMessage) and t.UserSimulator.is_stop(last):
+            self._termination = Termination.USER_STOP
         self.messages = list(history)
-        self._message = last
+
+    def _stand(self, at: Standing) -> None:
+        self.agent.start(at.agent_history)
+        if self.user is not None:
+            self.user.start(at.user_history)
+        self._message, self._from, self._to = at.message, at.sender, at.receiver
+
+    # ---- interrupted and resumed -------------------------------------------------------------------------------------
+
+    def state(self, ended: tuple[str, str] | None = None) -> dict[str, Any]:
+        """What `play` needs to go on, as plain data: the messages, the counters, and what waits for the environment.
+
+        ``ended``: (termination, detail), if the conversation is over and only the reward is missing.
+        """
+        waiting = self._turn.rejected if self._turn is not None and self._to is Role.ENV else {}
+        return {
+            "ended": list(ended) if ended is not None else None,
+            "messages": dump(self.messages),
+            "rejected": [[index, positions] for index, positions in self.rejected.items()],
+            "refused": [[position, text] for position, text in waiting.items() if self._from is Role.AGENT],
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    async def _resume(self, state: Mapping[str, Any]) -> None:
+        """Stand where `state` was taken: the words first, then the environment, by playing every tool call again.
+
+        Raises:
+            CannotResume: the state is damaged, or a tool answers otherwise than it did.
+        """
+        try:
+            for name in _COUNTERS:
+                setattr(self, name, int(state[name]))
+            self.rejected = {int(index): list(positions) for index, positions in state["rejected"]}
+            refused = {int(position): str(text) for position, text in state["refused"]}
+            self.messages = load(state["messages"])
+            if self.messages:
+                self._stand(standing(self.messages, join_results=True))
+                self._turn = AgentTurn(self._message, refused)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CannotResume(f"the saved conversation is damaged: {type(error).__name__}: {error}") from error
+        if not self.messages:
+            await self._initialize()
+            return
+        work = offload(replay, self.world, self._history(), self.messages, self.rejected)
+        await until_abort(work, self.aborted)
 
     # ---- one hop -----------------------------------------------------------------------------------------------------
 
     async def _step(self) -> None:
-        if self._to is _Role.USER:
+        if self._to is Role.USER:
             await self._user_speaks()
-        elif self._to is _Role.AGENT:
+        elif self._to is Role.AGENT:
             await self._agent_speaks(self._message)
         else:
             self._environment_answers()
@@ -205,30 +248,30 @@ class Conversation:
 
     async def _user_speaks(self) -> None:
         reply = await until_abort(self._user().reply(self._message), self.aborted)
-        if not _says_something(reply):
+        if not says_something(reply):
             raise UserSimulatorError("the user simulator sent an empty message")
         self.user_turns += 1
         if tau2_compat.load().UserSimulator.is_stop(reply):
             self._termination = Termination.USER_STOP
         self._record(reply)
-        self._message, self._from = reply, _Role.USER
-        self._to = _Role.ENV if reply.is_tool_call() else _Role.AGENT
+        self._message, self._from = reply, Role.USER
+        self._to = Role.ENV if reply.is_tool_call() else Role.AGENT
 
     async def _agent_speaks(self, incoming: Any | None) -> None:
         self._turn = await self.agent.respond(incoming)
         message = self._turn.message
-        if not _says_something(message):
+        if not says_something(message):
             raise PolicyStopped(Termination.AGENT_ERROR, "the policy sent an empty message")
         self.agent_turns += 1
         # As with the user, a stop token beside tool calls does not count: their results could not be delivered.
         if self.agent.is_stop(message) and not message.is_tool_call():
             self._termination = Termination.AGENT_STOP
         self._record(message)
-        self._message, self._from = message, _Role.AGENT
+        self._message, self._from = message, Role.AGENT
         if message.is_tool_call():
-            self._to = _Role.ENV
+            self._to = Role.ENV
             return
-        self._to = _Role.USER
+        self._to = Role.USER
         if self.world.solo and self._termination is None:
             # Not raised: a limit that is reached on the same hop beats it, as it beats a stop.
             self._termination = Termination.AGENT_ERROR
@@ -237,7 +280,7 @@ class Conversation:
     def _environment_answers(self) -> None:
         t = tau2_compat.load()
         index = len(self.messages) - 1
-        refused = self._turn.rejected if self._turn is not None and self._from is _Role.AGENT else {}
+        refused = self._turn.rejected if self._turn is not None and self._from is Role.AGENT else {}
         results = []
         for position, call in enumerate(self._message.tool_calls):
             if position in refused:
@@ -247,7 +290,7 @@ class Conversation:
             if not reached:
                 self.rejected.setdefault(index, []).append(position)
             if result.error:
-                if self._from is _Role.AGENT:
+                if self._from is Role.AGENT:
                     self.agent_errors += 1
                 else:
                     self.user_errors += 1
@@ -255,7 +298,7 @@ class Conversation:
         for result in results:
             self._record(result)
         self._message = results[0] if len(results) == 1 else t.MultiToolMessage(role="tool", tool_messages=results)
-        self._to, self._from = self._from, _Role.ENV
+        self._to, self._from = self._from, Role.ENV
 
     def _record(self, message: Any) -> None:
         # τ² sorts a trajectory by time stamps: stamp in the order of events, whenever the message was built.
@@ -264,7 +307,7 @@ class Conversation:
 
     def _check_limits(self) -> None:
         """τ²'s order: limits are looked at only when nothing waits for the environment, and beat a stop on that hop."""
-        if self._to is _Role.ENV:
+        if self._to is Role.ENV:
             return
         if self.steps >= self.limits.max_steps:
             self._termination = Termination.MAX_STEPS
@@ -278,26 +321,3 @@ class Conversation:
         if self.user is None:
             raise ConfigError("a solo episode has no user to talk to")
         return self.user
-
-
-def _says_something(message: Any) -> bool:
-    """False for what τ² itself would crash on: neither text nor a call, or an empty list of calls."""
-    return bool(message.tool_calls) if message.is_tool_call() else message.has_text_content()
-
-
-def _agent_sees(message: Any) -> bool:
-    t = tau2_compat.load()
-    if isinstance(message, t.ToolMessage):
-        return message.requestor == "assistant"
-    return isinstance(message, t.AssistantMessage) or (
-        isinstance(message, t.UserMessage) and not message.is_tool_call()
-    )
-
-
-def _user_sees(message: Any) -> bool:
-    t = tau2_compat.load()
-    if isinstance(message, t.ToolMessage):
-        return message.requestor == "user"
-    return isinstance(message, t.UserMessage) or (
-        isinstance(message, t.AssistantMessage) and not message.is_tool_call()
-    )

@@ -48,6 +48,10 @@ class EpisodeAborted(Tau2SlimeError):
     """slime asked to stop; the episode ends where it stands."""
 
 
+class CannotResume(Tau2SlimeError):
+    """The saved state of an interrupted episode cannot be taken up again; the episode starts over."""
+
+
 def first_time(cause: str) -> bool:
     """True if ``cause`` is new to this process and worth a line in the log: hundreds of samples meet the same one."""
     if cause in _told or len(_told) >= 1000:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tau2_slime.errors import first_time
@@ -31,36 +32,35 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     Status: COMPLETED (scored), TRUNCATED (a limit), ABORTED (slime stopped the rollout), FAILED (the user simulator, the
     infrastructure or the configuration; ``remove_sample`` is set and ``metadata["tau2"]["detail"]`` says what).
     """
+    from tau2_slime import resume
     from tau2_slime.errors import ConfigError, EpisodeAborted
     from tau2_slime.outcome import Termination
-    from tau2_slime.samples import failed_result, fill_sample, replay_spec, reset_sample
+    from tau2_slime.samples import failed_result, fill_sample, replay_spec
     from tau2_slime.tokens.replay import NOTHING
 
     started = time.perf_counter()
     pad_id, text, replay = 0, "", NOTHING
     try:
-        reset_sample(sample)
         replay = replay_spec(args, sample, evaluation=evaluation)
         assembly = await _imports.get("assembly", _import_everything)
         tokenizer, aborted = rollout_state(args)
-        # Environments are built two at a time: with hundreds waiting, an abort must not wait for the queue.
-        parts = await until_abort(
-            assembly.assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer), aborted
-        )
+
+        async def assembled() -> Any:
+            # Environments are built two at a time: with hundreds waiting, an abort must not wait for the queue.
+            work = assembly.assemble(args, sample, sampling_params, evaluation=evaluation, tokenizer=tokenizer)
+            return await until_abort(work, aborted)
+
+        parts = await assembled()
         template = parts.agent.policy.delta.template
         pad_id = min(parts.agent.policy.delta.stop_ids)
-        result = await parts.agent.asolve(
-            parts.user,
-            parts.limits,
-            user_model=parts.user_model,
-            allow_judge=parts.config.allow_llm_judge,
-            aborted=aborted,
-        )
+        result = await _play(parts, sample, assembled, aborted)
         if result.ledger is not None:
             text = template.decode(result.ledger.tokens[result.ledger.prompt_length :])
     except asyncio.CancelledError:
         raise
     except EpisodeAborted as error:
+        if resume.is_saved(sample):
+            return sample  # aborted again before it was taken up: it keeps what it has
         result = failed_result(str(error), termination=Termination.ABORTED)
     except ConfigError as error:
         result = failed_result(str(error), termination=Termination.CONFIG_ERROR)
@@ -75,6 +75,36 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
         fill_sample(sample, result, pad_id=pad_id, replay=replay)
     _keep(args, sample, result)
     return sample
+
+
+async def _play(parts: Any, sample: Any, assembled: Callable[[], Any], aborted: Callable[[], bool]) -> Any:
+    """The episode: taken up where an earlier rollout left it, or from its beginning."""
+    from tau2_slime import resume
+    from tau2_slime.errors import CannotResume
+    from tau2_slime.trainable_agents import identity
+
+    def solve(parts: Any, saved: Any) -> Any:
+        return parts.agent.asolve(
+            parts.user,
+            parts.limits,
+            user_model=parts.user_model,
+            allow_judge=parts.config.allow_llm_judge,
+            aborted=aborted,
+            saved=saved,
+        )
+
+    if not resume.is_saved(sample):
+        return await solve(parts, None)
+    try:
+        agent = parts.agent
+        saved = resume.read(sample, identity(agent, parts.user_model), agent.policy.replay)
+        return await solve(parts, saved)
+    except CannotResume as error:
+        if first_time(str(error)):
+            logger.warning("tau2_slime: an interrupted episode starts over: %s", error)
+        result = await solve(await assembled(), None)
+        result.restarted = str(error)
+        return result
 
 
 def _import_everything() -> Any:

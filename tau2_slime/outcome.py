@@ -107,6 +107,8 @@ class EpisodeStats:
     user_calls: int = 0
     user_retries: int = 0
     engine_retries: int = 0
+    resumes: int = 0
+    """How often this episode was interrupted by the end of a rollout and taken up by a later one."""
 
 
 @dataclass
@@ -134,6 +136,12 @@ class InteractionResult:
     """Every token; None if the policy was never asked."""
     generations: list[dict[str, Any]] = field(default_factory=list)
     """The server's meta_info of every call, without its per-token lists."""
+    earlier_generations: int = 0
+    """How many of `generations` an earlier rollout made."""
+    saved: dict[str, Any] | None = None
+    """Of an aborted episode: what `resume` needs to take it up again, beside the tokens."""
+    restarted: str = ""
+    """Why an interrupted episode was started over instead of being taken up again; empty if it was not."""
     stats: EpisodeStats = field(default_factory=EpisodeStats)
 
     @property

@@ -7,6 +7,7 @@ its ledger. It knows chat messages and tokens; what a reply means is `trainable_
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -14,22 +15,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tau2_slime.episode import PolicyStopped
-from tau2_slime.errors import EngineError, EngineUnavailable, EpisodeAborted
+from tau2_slime.errors import CannotResume, EngineError, EngineUnavailable, EpisodeAborted
 from tau2_slime.offload import offload, until_abort
 from tau2_slime.outcome import Termination
 from tau2_slime.tokens import drift
 from tau2_slime.tokens.chat_template import TemplateError
+from tau2_slime.tokens.engine import Completion
 from tau2_slime.tokens.ledger import TokenLedger
 from tau2_slime.tokens.replay import NOTHING, ReplaySpec
 
 if TYPE_CHECKING:
-    from tau2_slime.tokens.chat_delta import ChatDelta
-    from tau2_slime.tokens.engine import Completion
+    from tau2_slime.tokens.chat_delta import ChatDelta, Delta
     from tau2_slime.tokens.tool_calls import ToolCallParser
 
 # A worker that updates its weights answers "aborted" until it is done; asking it more often helps nobody.
 _RESUME_PAUSE = 0.2
 _MAX_EMPTY_ABORTS = 3000
+# Counters of a `Transcript` that an interrupted episode takes along.
+_CARRIED = (
+    *("turns", "junctions", "generations", "generation_time"),
+    *("resumed_aborts", "engine_retries", "neutralised", "round_trip_failures"),
+)
 
 
 class Engine(Protocol):
@@ -85,8 +91,13 @@ class Transcript:
         self.resumed_aborts = self.engine_retries = self.neutralised = self.round_trip_failures = 0
         self.generation_time = 0.0
         self.aborted: Callable[[], bool] = lambda: False
+        self.turn_start: int | None = None
+        """Where the turn that is being sampled begins in the ledger; None between turns."""
         self._tools = tools
         self._last_finish: Literal["stop", "length", "abort"] = "stop"
+        self._first_count = 0
+        """How many messages of `chat` the first prompt holds."""
+        self._unverified = False
 
     async def feed(self, messages: list[dict[str, Any]]) -> None:
         """Put ``messages`` into the ledger, in the chat template's own words.
@@ -94,13 +105,15 @@ class Transcript:
         The first call renders the first prompt; every later one appends what follows the sampled turn.
         """
         delta = self.policy.delta
+        if self.turn_start is not None:  # an interrupted turn: the ledger holds what these messages say
+            self.chat += messages
+            await self._verify()
+            return
+        await self._verify()
         if self.ledger is None:
             self.chat += messages
-            try:
-                work = offload(delta.first_prompt_delta, list(self.chat), self._tools)
-                first = await until_abort(work, self.aborted)
-            except TemplateError as error:
-                raise EngineError(f"chat template: {error}") from error
+            first = await self._first_prompt(self.chat)
+            self._first_count = len(self.chat)
             self.neutralised += first.neutralised
             self.round_trip_failures += not first.round_trip_ok
             self.ledger = TokenLedger(first.ids, self.policy.replay)
@@ -132,7 +145,7 @@ class Transcript:
         """Sample one assistant turn into the ledger: its text without the stop token, and whether reasoning was open."""
         assert self.ledger is not None
         policy, ledger = self.policy, self.ledger
-        begin = len(ledger.tokens)
+        begin = self.turn_start = len(ledger.tokens) if self.turn_start is None else self.turn_start
         budget, clamped = policy.max_new_tokens, False
         if policy.context_limit is not None and policy.context_limit - begin < budget:
             budget, clamped = policy.context_limit - begin, True
@@ -143,6 +156,9 @@ class Transcript:
         empty = 0
         while True:
             left = budget - (len(ledger.tokens) - begin)
+            if left < 1:  # an interrupted turn that had used up its tokens when the abort came
+                completion = Completion([], [], "length")
+                break
             completion = await self._generate(ledger, left)
             if completion.ids:
                 ledger.append_sampled(
@@ -154,14 +170,12 @@ class Transcript:
                 raise EpisodeAborted("aborted while the policy was generating")
             # Not our abort: the server cut every request short for a weight update. Go on with the same turn.
             self.resumed_aborts += 1
-            if budget - (len(ledger.tokens) - begin) < 1:
-                completion.finish = "length"
-                break
             empty = 0 if completion.ids else empty + 1
             if empty > _MAX_EMPTY_ABORTS:
                 raise EngineUnavailable("the server keeps aborting the request before it samples a token")
             await until_abort(asyncio.sleep(_RESUME_PAUSE if empty else 0), self.aborted)
         self._last_finish = completion.finish
+        self.turn_start = None
         self.turns += 1
         if completion.finish == "length":
             if clamped:
@@ -196,6 +210,58 @@ class Transcript:
         self.engine_retries += completion.retries
         self.generations.append({k: v for k, v in completion.meta.items() if not isinstance(v, list)})
         return completion
+
+    async def _first_prompt(self, chat: list[dict[str, Any]]) -> Delta:
+        try:
+            work = offload(self.policy.delta.first_prompt_delta, list(chat), self._tools)
+            first: Delta = await until_abort(work, self.aborted)
+        except TemplateError as error:
+            raise EngineError(f"chat template: {error}") from error
+        return first
+
+    # ---- interrupted and resumed -------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` needs beside the ledger and the messages, as plain data."""
+        return {
+            "turn_start": self.turn_start,
+            "first_count": self._first_count,
+            "joins": [list(span) for span in self.joins],
+            **{name: getattr(self, name) for name in _CARRIED},
+        }
+
+    def resume(self, state: Mapping[str, Any], ledger: TokenLedger | None) -> None:
+        """Take up the ``ledger`` of an earlier part of the same episode; `adopt` brings the messages.
+
+        Raises:
+            CannotResume: the state is damaged.
+        """
+        try:
+            for name in _CARRIED:
+                setattr(self, name, copy.copy(state[name]))
+            self.turn_start = None if state["turn_start"] is None else int(state["turn_start"])
+            self._first_count = int(state["first_count"])
+            self.joins = [(int(start), int(stop)) for start, stop in state["joins"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CannotResume(f"the saved transcript is damaged: {type(error).__name__}: {error}") from error
+        self.ledger, self._unverified = ledger, ledger is not None
+
+    def adopt(self, chat: list[dict[str, Any]]) -> None:
+        """``chat``: the messages that the resumed ledger stands for, but for those that `feed` brings again."""
+        self.chat = list(chat)
+
+    async def _verify(self) -> None:
+        """Resumed tokens must begin with what the same conversation begins with now.
+
+        Raises:
+            CannotResume: another tokenizer, chat template, policy text or tool list than then.
+        """
+        if not self._unverified or self.ledger is None:
+            return
+        first = await self._first_prompt(self.chat[: self._first_count])
+        if first.ids != self.ledger.tokens[: self.ledger.prompt_length]:
+            raise CannotResume("the first prompt is not the one that the saved tokens begin with")
+        self._unverified = False
 
     def drift(self) -> dict[str, int] | None:
         """The drift meter's counts, if this episode was chosen for it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from tau2_slime import resume
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame, InteractionResult, Status, Termination
 from tau2_slime.slime_compat import count_calls, has_field, status_member
@@ -83,8 +84,9 @@ def fill_sample(
 
     Failures (the user simulator's, the infrastructure's) get ``remove_sample``, an all-zero mask, zero log-probs and the
     reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none, and what τ² itself would have paid.
-    Aborted samples keep what was sampled. ``response_text`` is the decoded response; ``pad_id`` stands in where nothing
-    was tokenised. ``replay``: what every sample of the batch must carry, this one too, whatever became of it.
+    Aborted samples keep what was sampled, and ``metadata["tau2_resume"]`` what the next rollout needs to go on.
+    ``response_text`` is the decoded response; ``pad_id`` stands in where nothing was tokenised. ``replay``: what every
+    sample of the batch must carry, this one too, whatever became of it.
     """
     ledger = result.ledger
     tokens = list(ledger.tokens) if ledger is not None else []
@@ -114,7 +116,7 @@ def fill_sample(
     _set(sample, "status", status_member(sample, result.status.name))
     stats = result.stats
     _set(sample, "non_generation_time", max(0.0, stats.total_time - stats.generation_time))
-    count_calls(sample, result.generations)
+    count_calls(sample, result.generations[result.earlier_generations :])  # the sample counts on over its rollouts
     metadata = dict(sample.metadata) if isinstance(getattr(sample, "metadata", None), dict) else {}
     metadata.update(
         raw_reward=reward,
@@ -130,32 +132,17 @@ def fill_sample(
             "excluded": removed,
             "official_reward": result.reward,
             "detail": result.detail,
+            "restarted": result.restarted,
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
             "stats": dataclasses.asdict(stats),
         },
     )
+    if result.saved is not None:
+        metadata[resume.KEY] = result.saved
+    else:
+        metadata.pop(resume.KEY, None)
     sample.metadata = metadata
     return sample
-
-
-def reset_sample(sample: Any) -> None:
-    """Forget an earlier, unfinished episode: slime hands an aborted sample back with its old tokens."""
-    for name, value in (
-        ("tokens", []),
-        ("response", ""),
-        ("response_length", 0),
-        ("loss_mask", None),
-        ("rollout_log_probs", None),
-        ("rollout_top_p_token_ids", None),
-        ("rollout_top_p_token_offsets", None),
-        ("rollout_routed_experts", None),
-        ("weight_versions", []),
-        ("remove_sample", False),
-        ("reward", None),
-    ):
-        _set(sample, name, value)
-    if isinstance(getattr(sample, "metadata", None), dict):
-        sample.metadata = {k: v for k, v in sample.metadata.items() if k not in ("tau2", "raw_reward", "round_number")}
 
 
 def failed_result(

@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tau2_slime import resume
 from tau2_slime.episode import AgentTurn, Conversation, Limits, PolicyStopped
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.offload import offload, until_abort
-from tau2_slime.outcome import Blame, InteractionResult, Termination, blame_for
+from tau2_slime.outcome import Blame, EpisodeStats, InteractionResult, Termination, blame_for
 from tau2_slime.policy import Policy, Transcript
+from tau2_slime.resume import Saved
 from tau2_slime.text import well_formed, well_formed_value
 from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
 from tau2_slime.world import scoring, tau2_compat
 from tau2_slime.world.domains import World, tool_schema
-from tau2_slime.world.users import User
+from tau2_slime.world.users import User, UserStats
 
 __all__ = [
     "AGENT_TYPES",
@@ -60,7 +62,11 @@ class TrainableAgentMixin:
 
     def start(self, history: list[Any]) -> None:
         system = {"role": "system", "content": self.tau2_agent.system_prompt}
-        self._pending = [system, *(chat_message(message) for message in history)]
+        chat = [system, *(chat_message(message) for message in history)]
+        if self.transcript.ledger is None:
+            self._pending = chat
+        else:
+            self.transcript.adopt(chat)
 
     def is_stop(self, message: Any) -> bool:
         return bool(self.tau2_agent.is_stop(message))
@@ -128,13 +134,26 @@ class TrainableAgentMixin:
         user_model: str = "",
         allow_judge: bool = False,
         aborted: Callable[[], bool] = lambda: False,
+        saved: Saved | None = None,
     ) -> InteractionResult:
-        """Play the task to its end and score it. Raises nothing but CancelledError: every failure is in the result."""
+        """Play the task to its end and score it; ``saved``: from where an earlier rollout left it.
+
+        Raises nothing but CancelledError, and CannotResume if ``saved`` cannot be taken up: every failure of the episode
+        is in the result.
+        """
         t = tau2_compat.load()
         started, clock = t.get_now(), time.perf_counter()
         self.transcript.aborted = aborted
         conversation = Conversation(self.world, self, user, limits, aborted=aborted)
-        termination, detail = await conversation.play()
+        before = saved.stats if saved is not None else EpisodeStats()
+        if saved is None:
+            termination, detail = await conversation.play()
+        else:
+            self.transcript.resume(saved.transcript, saved.ledger)
+            self.tool_call_statuses = dict(before.tool_calls)
+            if user is not None:
+                user.stats = UserStats(before.user_calls, before.user_retries, before.user_time, before.user_cost)
+            termination, detail = await conversation.play(saved.conversation)
         blame = blame_for(
             termination,
             agent_errors=conversation.agent_errors,
@@ -156,8 +175,11 @@ class TrainableAgentMixin:
             rejected_calls=conversation.rejected,
             ledger=self.transcript.ledger,
             generations=self.transcript.generations,
+            earlier_generations=len(saved.transcript["generations"]) if saved is not None else 0,
         )
+        ended = None
         if blame is not Blame.INFRASTRUCTURE and termination is not Termination.USER_ERROR:
+            ended = (str(termination), detail)
             await self._score(result, started, time.perf_counter() - clock, allow_judge)
         self._fill_stats(result, conversation, user)
         try:
@@ -165,7 +187,16 @@ class TrainableAgentMixin:
         except Exception as error:  # a metric: whatever is wrong with it, the episode is whole
             if first_time(f"drift: {error}"):
                 logger.exception("the drift meter failed on %s/%s", self.world.domain, self.world.task.id)
-        result.stats.total_time = time.perf_counter() - clock
+        result.stats.total_time = before.total_time + time.perf_counter() - clock
+        result.stats.resumes = before.resumes + (saved is not None)
+        if result.termination is Termination.ABORTED:
+            result.saved = resume.save(
+                identity(self, user_model),
+                conversation.state(ended),
+                self.transcript.state(),
+                result.stats,
+                result.ledger,
+            )
         return result
 
     async def _score(self, result: InteractionResult, started: str, duration: float, allow_judge: bool) -> None:
@@ -243,6 +274,18 @@ def agent_factory(agent_type: str, world: World, policy: Policy) -> TrainableAge
     if agent_type not in AGENT_TYPES:
         raise ValueError(f"agent_type={agent_type!r} is unknown; there are: {', '.join(AGENT_TYPES)}")
     return AGENT_TYPES[agent_type](world, policy)
+
+
+def identity(agent: TrainableAgentMixin, user_model: str) -> dict[str, str]:
+    """What must be the same for an interrupted episode to be taken up again."""
+    world = agent.world
+    return {
+        "domain": world.domain,
+        "task_split": world.split,
+        "task_id": str(world.task.id),
+        "agent_type": agent.agent_type,
+        "user_model": user_model,
+    }
 
 
 def chat_message(message: Any) -> dict[str, Any]:

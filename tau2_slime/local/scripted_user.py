@@ -35,8 +35,16 @@ class ScriptedUser:
         self._calls = 0
 
     def start(self, history: list[Any]) -> None:
-        """Take over after ``history``; one in which the user has spoken needs no introduction."""
-        self._introduced = any(message.role == "user" for message in history)
+        """Take over after ``history``: what was said and done in it is not said and done again."""
+        for message in history:
+            if message.role == "assistant":
+                self._take_up(message.content or "")
+            elif message.role == "user":
+                self._introduced = True
+                for _ in message.tool_calls or []:
+                    self._calls += 1
+                    if self._queue:
+                        self._queue.popleft()
 
     async def reply(self, message: Any) -> Any:
         self.stats.calls += 1
@@ -50,10 +58,7 @@ class ScriptedUser:
             return self._say(STOP)
         if "TRANSFERRED TO A HUMAN AGENT" in text.upper():
             return self._say(TRANSFER)
-        part = asked_part(text)
-        if part is not None and part < len(self._parts) and part not in self._done_parts:
-            self._done_parts.add(part)
-            self._queue.extend(self._parts[part])
+        if self._take_up(text):
             return self._act()
         if not self._introduced:
             self._introduced = True
@@ -62,6 +67,15 @@ class ScriptedUser:
         if self._fruitless > MAX_FRUITLESS:
             return self._say(STOP)
         return self._say(f"Yes, please go ahead; {self.reference.sentence()}\n{self._story}")
+
+    def _take_up(self, text: str) -> bool:
+        """True if an agent's ``text`` asks for a part of the actions that is still to be done."""
+        part = asked_part(text)
+        if part is None or part >= len(self._parts) or part in self._done_parts:
+            return False
+        self._done_parts.add(part)
+        self._queue.extend(self._parts[part])
+        return True
 
     def _act(self) -> Any:
         """The next action of the part in hand, as a tool call of the user's own."""

@@ -34,13 +34,16 @@ class Segment:
     """One past the last position."""
     weight_version: str | None = None
     """The weights that sampled it, as the server named them; None for context or when the server did not say."""
+    masked: bool = False
+    """Sampled, but taken out of the loss by slime (``--mask-offpolicy-in-partial-rollout``)."""
 
 
 class TokenLedger:
     """Tokens, loss mask and log-probabilities of one trajectory.
 
     `tokens` is prompt + response; `loss_mask` and `log_probs` cover the response only, so both have length
-    `len(tokens) - prompt_length`. Mask 1 stands exactly on sampled tokens; log-probability is 0.0 on context.
+    `len(tokens) - prompt_length`. Mask 1 stands exactly on sampled tokens, but for those of segments that were masked as
+    off-policy between two rollouts; log-probability is 0.0 on context.
     """
 
     def __init__(self, prompt_ids: Sequence[int], replay: ReplaySpec | None = None) -> None:
@@ -128,7 +131,7 @@ class TokenLedger:
 
     @property
     def sampled_count(self) -> int:
-        return sum(self.loss_mask)
+        return sum(segment.stop - segment.start for segment in self.segments if segment.kind == "sampled")
 
     @property
     def context_count(self) -> int:
@@ -155,10 +158,10 @@ class TokenLedger:
             if segment.start != position or segment.stop <= segment.start:
                 raise LedgerError(f"segment {segment} does not continue at position {position}")
             first, last = segment.start - self.prompt_length, segment.stop - self.prompt_length
-            wanted = 1 if segment.kind == "sampled" else 0
+            wanted = 1 if segment.kind == "sampled" and not segment.masked else 0
             if any(mask != wanted for mask in self.loss_mask[first:last]):
                 raise LedgerError(f"loss mask is not {wanted} all over {segment}")
-            if wanted == 0 and any(value != 0.0 for value in self.log_probs[first:last]):
+            if segment.kind == "context" and any(value != 0.0 for value in self.log_probs[first:last]):
                 raise LedgerError(f"a context token has a log-probability in {segment}")
             position = segment.stop
         if position != len(self.tokens):
@@ -183,6 +186,40 @@ class TokenLedger:
             "segments": [asdict(segment) for segment in self.segments],
             **({"replay": self.replay.to_dict()} if self.replay is not None else {}),
         }
+
+    @classmethod
+    def resume(
+        cls,
+        tokens: Sequence[int],
+        loss_mask: Sequence[int],
+        log_probs: Sequence[float],
+        weight_versions: Sequence[str],
+        segments: Sequence[Mapping[str, Any]],
+        replay: Replay | None = None,
+    ) -> TokenLedger:
+        """The ledger of a trajectory that comes back from slime's buffer, ready to be continued.
+
+        ``loss_mask`` is taken as given: a sampled segment whose mask slime set to zero stays out of the loss. Raises
+        LedgerError when the parts do not belong together.
+        """
+        prompt_length = len(tokens) - len(loss_mask)
+        given = []
+        for segment in segments:
+            mask = loss_mask[segment["start"] - prompt_length : segment["stop"] - prompt_length]
+            given.append({**segment, "masked": segment["kind"] == "sampled" and not any(mask)})
+        ledger = cls.from_dict(
+            {
+                "prompt_length": prompt_length,
+                "tokens": tokens,
+                "loss_mask": loss_mask,
+                "log_probs": log_probs,
+                "weight_versions": weight_versions,
+                "segments": given,
+            }
+        )
+        ledger.replay = replay
+        ledger.check()
+        return ledger
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TokenLedger:

@@ -140,6 +140,8 @@ class Stage:
         """`generate`, and everything that must hold of every sample."""
         params = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": max_new_tokens, "skip_special_tokens": False}
         before, given = copy.deepcopy(params), copy.deepcopy(sample.metadata)
+        for ours in ("tau2", "tau2_resume", "raw_reward", "round_number"):  # of an interrupted episode
+            given.pop(ours, None)
         was = (sample.index, sample.group_index, sample.session_id, sample.prompt)
         returned = await asyncio.wait_for(generate_with_tau2.generate(args, sample, params), PATIENCE)
         assert returned is sample
