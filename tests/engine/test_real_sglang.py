@@ -125,10 +125,23 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
 
 
+def fresh(episodes: int) -> list[StandaloneSample]:
+    data = {"domain": "mock", "task_split": "base"}
+    return [StandaloneSample(index=i, prompt=TASKS[i % len(TASKS)], metadata=dict(data)) for i in range(episodes)]
+
+
 async def play(
-    recorder: Recorder, cluster: Cluster, checkpoint: Path, episodes: int, *, temperature: float, **tau2: Any
+    recorder: Recorder,
+    cluster: Cluster,
+    checkpoint: Path,
+    episodes: int | list[StandaloneSample],
+    *,
+    temperature: float,
+    aborted: Callable[[], bool] | None = None,
+    **tau2: Any,
 ) -> list[StandaloneSample]:
-    """Play ``episodes`` at once, as slime does: one asyncio task per sample, its sampling parameters, its namespace."""
+    """Play ``episodes`` (new ones, or samples that came back) at once, as slime does: one asyncio task per sample, its
+    sampling parameters, its namespace."""
     args = SimpleNamespace(
         hf_checkpoint=str(checkpoint),
         sglang_router_ip="127.0.0.1",
@@ -137,6 +150,7 @@ async def play(
         rollout_max_context_len=CONTEXT_LENGTH,
         rollout_max_response_len=MAX_NEW_TOKENS,
         tau2={"user_model": "scripted", "max_turns": 10, "drift_rate": 1.0, **tau2},
+        tau2_aborted=aborted,
     )
     sampling_params = {
         "temperature": temperature,
@@ -150,16 +164,14 @@ async def play(
         "spaces_between_special_tokens": False,
     }
 
-    async def one(index: int) -> StandaloneSample:
-        recorder.episode.set(index)
-        sample = StandaloneSample(
-            index=index, prompt=TASKS[index % len(TASKS)], metadata={"domain": "mock", "task_split": "base"}
-        )
+    async def one(sample: StandaloneSample) -> StandaloneSample:
+        recorder.episode.set(sample.index or 0)
         filled = await generate(args, sample, sampling_params)
         assert filled is sample
         return sample
 
-    return await asyncio.gather(*(asyncio.create_task(one(index)) for index in range(episodes)))
+    samples = fresh(episodes) if isinstance(episodes, int) else episodes
+    return await asyncio.gather(*(asyncio.create_task(one(sample)) for sample in samples))
 
 
 def tau2_facts(sample: StandaloneSample) -> dict[str, Any]:
@@ -280,6 +292,43 @@ async def test_turns_that_a_weight_update_cuts_short_are_continued_in_place(
     worst, _ = logprobs_check(samples, 1.0)
     assert max(worst) < TOLERANCE
     print(f"\n{len(samples)} episodes, {resumed} turns cut short, largest |log-prob difference| {max(worst):.1e}")
+
+
+async def test_episodes_that_a_rollout_leaves_unfinished_are_taken_up_by_the_next(
+    recorder: Recorder, cluster: Cluster, checkpoint: Path, logprobs_check: LogprobsCheck
+) -> None:
+    """Partial rollout: slime raises its flag, aborts the servers, and hands the same samples to the next rollout."""
+    samples = fresh(24)
+    rollouts = 0
+    while left := [s for s in samples if s.status in (Status.PENDING, Status.ABORTED)]:
+        stop = False
+
+        async def abort(after: float) -> None:
+            nonlocal stop
+            await asyncio.sleep(after)
+            stop = True
+            for _ in range(3):
+                await asyncio.to_thread(cluster.abort_all)
+                await asyncio.sleep(0.05)
+
+        # Short rollouts at first, then one that ends everything.
+        ending = asyncio.create_task(abort(0.6 if rollouts < 6 else 3600))
+        await play(recorder, cluster, checkpoint, left, temperature=1.0, aborted=lambda: stop)  # noqa: B023
+        ending.cancel()
+        rollouts += 1
+    stops = stops_of(checkpoint)
+    assert {s.status for s in samples} <= {Status.COMPLETED, Status.TRUNCATED}
+    for sample in samples:
+        assert_tokens_are_the_servers(sample, recorder.calls[sample.index or 0], stops)
+        assert tau2_facts(sample)["restarted"] == ""
+        assert tau2_facts(sample)["stats"]["drift"]["environment_mismatches"] == 0
+    resumes = [tau2_facts(s)["stats"]["resumes"] for s in samples]
+    cut = [c for calls in recorder.calls.values() for c in calls if c.finish == "abort" and c.ids]
+    assert rollouts > 1 and any(resumes) and cut, "no turn was interrupted"
+    worst, _ = logprobs_check(samples, 1.0)
+    assert max(worst) < TOLERANCE
+    print(f"\n{len(samples)} episodes in {rollouts} rollouts, taken up {sum(resumes)} times, {len(cut)} turns cut,")
+    print(f"largest |log-prob difference| {max(worst):.1e}")
 
 
 async def test_a_worker_killed_in_mid_run_costs_no_episode_its_truth(
