@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.shaping import RewardShaping
 
 AgentType = Literal["llm", "solo", "gt"]
 
@@ -73,6 +74,13 @@ class Tau2Config(BaseModel):
     """Play tasks whose reward τ² asks an LLM judge for."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor (banking_knowledge: retrieval_variant)."""
+
+    reward_shaping: RewardShaping | None = None
+    """Training only: partial credit and penalties, see `reward_shaping.md`. Unset: τ²'s reward as it is."""
+    simulator_baseline: Literal["none", "batch"] = "none"
+    """`post_process_rewards`: batch also takes out how easy each user simulator is, as estimated over the batch."""
+    min_valid_samples: int = Field(default=2, ge=2)
+    """`keep_informative_groups`: a group with fewer samples that count is dropped."""
 
     @field_validator("user_model_rotation", mode="before")
     @classmethod
@@ -133,7 +141,9 @@ class Tau2Config(BaseModel):
             key = str(first["loc"][0]) if first["loc"] else "?"
             # What may hold a key by mistake is not repeated, neither here nor by the traceback of the first error.
             shown = "" if key in _MAY_HOLD_SECRETS else f" = {values.get(key)!r}"
-            raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {first['msg']}") from None
+            inside = ".".join(str(part) for part in first["loc"][1:])
+            reason = f"{inside}: {first['msg']}" if inside else first["msg"]
+            raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 
     def user_model_for(self, index: int | None, *, evaluation: bool) -> str:
         """The simulator's model for a sample: rotation by ``index`` in training, `user_model` otherwise."""
@@ -184,7 +194,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
                 raise _unknown(key, f"environment variable {name}")
             continue
         annotation = str(Tau2Config.model_fields[key].annotation)
-        if annotation.startswith("dict"):
+        if annotation.startswith("dict") or "RewardShaping" in annotation:
             try:
                 found[key] = (name, json.loads(value))
             except json.JSONDecodeError as error:

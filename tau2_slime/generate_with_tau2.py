@@ -39,7 +39,7 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     from tau2_slime.tokens.replay import NOTHING
 
     started = time.perf_counter()
-    pad_id, text, replay = 0, "", NOTHING
+    pad_id, text, replay, shaping = 0, "", NOTHING, None
     try:
         replay = replay_spec(args, sample, evaluation=evaluation)
         assembly = await _imports.get("assembly", _import_everything)
@@ -53,6 +53,7 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
         parts = await assembled()
         template = parts.agent.policy.delta.template
         pad_id = min(parts.agent.policy.delta.stop_ids)
+        shaping = None if evaluation else parts.config.reward_shaping
         result = await _play(parts, sample, assembled, aborted)
         if result.ledger is not None:
             text = template.decode(result.ledger.tokens[result.ledger.prompt_length :])
@@ -69,7 +70,7 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     result.stats.total_time = result.stats.total_time or time.perf_counter() - started
     _tell(result)
     try:
-        fill_sample(sample, result, response_text=text, pad_id=pad_id, replay=replay)
+        fill_sample(sample, result, response_text=text, pad_id=pad_id, replay=replay, shaping=shaping)
     except Exception as error:  # the result has something that this sample cannot take: then without it
         result = failed_result(_bug(error))
         fill_sample(sample, result, pad_id=pad_id, replay=replay)

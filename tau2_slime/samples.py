@@ -9,14 +9,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime import resume
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame, InteractionResult, Status, Termination
+from tau2_slime.shaping import RewardShaping, shaped_reward
 from tau2_slime.slime_compat import count_calls, has_field, status_member
 from tau2_slime.slime_compat import set_field as _set
 from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.ledger import TokenLedger
 
 
 @dataclass
@@ -79,6 +83,7 @@ def fill_sample(
     response_text: str = "",
     pad_id: int = 0,
     replay: ReplaySpec = NOTHING,
+    shaping: RewardShaping | None = None,
 ) -> Any:
     """Write ``result`` into ``sample`` and return the same object.
 
@@ -86,7 +91,7 @@ def fill_sample(
     reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none, and what τ² itself would have paid.
     Aborted samples keep what was sampled, and ``metadata["tau2_resume"]`` what the next rollout needs to go on.
     ``response_text`` is the decoded response; ``pad_id`` stands in where nothing was tokenised. ``replay``: what every
-    sample of the batch must carry, this one too, whatever became of it.
+    sample of the batch must carry, this one too, whatever became of it. ``shaping`` changes ``reward``, never ``raw_reward``.
     """
     ledger = result.ledger
     tokens = list(ledger.tokens) if ledger is not None else []
@@ -112,7 +117,8 @@ def fill_sample(
     _set(sample, "weight_versions", list(ledger.weight_versions) if ledger is not None else [])
     _set(sample, "remove_sample", removed)
     reward = result.reward if result.reward is not None and not removed else 0.0
-    _set(sample, "reward", reward)
+    shaped = reward if shaping is None or removed or result.reward is None else shaped_reward(result, shaping)
+    _set(sample, "reward", shaped)
     _set(sample, "status", status_member(sample, result.status.name))
     stats = result.stats
     _set(sample, "non_generation_time", max(0.0, stats.total_time - stats.generation_time))
@@ -134,6 +140,7 @@ def fill_sample(
             "detail": result.detail,
             "restarted": result.restarted,
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
+            "tokens": _token_counts(ledger),
             "stats": dataclasses.asdict(stats),
         },
     )
@@ -143,6 +150,13 @@ def fill_sample(
         metadata.pop(resume.KEY, None)
     sample.metadata = metadata
     return sample
+
+
+def _token_counts(ledger: TokenLedger | None) -> dict[str, int]:
+    """Where the tokens came from: a removed sample's mask no longer says it."""
+    if ledger is None:
+        return {"prompt": 0, "sampled": 0, "context": 0}
+    return {"prompt": ledger.prompt_length, "sampled": ledger.sampled_count, "context": ledger.context_count}
 
 
 def failed_result(

@@ -187,3 +187,31 @@ def _guarded(tell: Tell) -> Tell:
                 logger.warning("slime's tracing refused a call: %r", error)
 
     return told
+
+
+# ---- what hooks answer and where metrics go ----------------------------------------------------------------------------
+
+
+def filter_output(keep: bool, reason: str) -> Any:
+    """What a dynamic filter answers: slime's own type, which counts ``reason``; a bare bool when slime is not loaded."""
+    module = sys.modules.get("slime.rollout.filter_hub.base_types")
+    return keep if module is None else module.DynamicFilterOutput(keep=keep, reason=None if keep else reason)
+
+
+def log_scalars(args: Any, metrics: Mapping[str, float], rollout_id: int, axis: str) -> bool:
+    """Hand ``metrics`` to slime's trackers at the step where slime itself logs ``axis`` (rollout or eval).
+
+    False if slime's logging is not loaded.
+    """
+    steps, logging_utils = _loaded("metric_utils"), _loaded("logging_utils")
+    if steps is None or logging_utils is None:
+        return False
+    step = f"{axis}/step"
+    logging_utils.log(args, {**metrics, step: steps.compute_rollout_step(args, rollout_id)}, step_key=step)
+    return True
+
+
+def _loaded(name: str) -> Any | None:
+    """slime's module of that name, in the package where this slime has it (``utils`` up to v0.3.1)."""
+    found = (sys.modules.get(f"slime.{package}.{name}") for package in ("observability", "utils"))
+    return next((module for module in found if module is not None), None)

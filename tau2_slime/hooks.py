@@ -1,0 +1,196 @@
+"""What slime can be told to call besides `generate`. Each docstring names the flag that loads the function.
+
+The logging hooks add to slime's metrics and replace none; they never raise, because a metric is not worth a training job.
+`docs/hooks.md` lists every metric.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from tau2_slime import slime_compat
+from tau2_slime.advantages import counts, normalise, reward_value
+from tau2_slime.config import Tau2Config
+from tau2_slime.errors import ConfigError, first_time
+from tau2_slime.observe.episodes import episode_of, episodes_of, flatten, metadata_of
+from tau2_slime.observe.evaluation import dataset_metrics
+from tau2_slime.observe.metrics import episode_metrics
+
+logger = logging.getLogger(__name__)
+
+Hook = TypeVar("Hook", bound=Callable[..., bool])
+
+
+def _never_raises(hook: Hook) -> Hook:
+    """slime's own logging goes on (False) whatever goes wrong in ours; each cause is logged once."""
+
+    @functools.wraps(hook)
+    def guarded(*args: Any, **kwargs: Any) -> bool:
+        try:
+            return hook(*args, **kwargs)
+        except Exception as error:
+            if first_time(f"{hook.__name__}: {error!r}"):
+                logger.exception("tau2_slime.hooks.%s: no metrics of ours", hook.__name__)
+            return False
+
+    return guarded  # type: ignore[return-value]
+
+
+@_never_raises
+def log_train_rollout(
+    rollout_id: int, args: Any, samples: Sequence[Any], extra_metrics: dict[str, Any] | None, rollout_time: float
+) -> bool:
+    """``--custom-rollout-log-function-path tau2_slime.hooks.log_train_rollout``
+
+    Adds ``rollout/tau2/...`` to what slime logs of a rollout. Always False: slime's own logging follows. ``samples`` may be
+    flat or in groups; those of other data sources are counted as ``foreign_samples``.
+    """
+    if getattr(args, "load_debug_rollout_data", None):  # a replay: slime logs nothing of it either
+        return False
+    episodes, foreign = episodes_of(samples)
+    metrics = {**episode_metrics(episodes), "foreign_samples": float(foreign), **_group_metrics(args, samples)}
+    _publish(rollout_id, args, {f"rollout/tau2/{name}": v for name, v in metrics.items()}, extra_metrics, "rollout")
+    return False
+
+
+@_never_raises
+def log_eval_rollout(
+    rollout_id: int, args: Any, data: Mapping[str, Mapping[str, Any]], extra_metrics: dict[str, Any] | None
+) -> bool:
+    """``--custom-eval-rollout-log-function-path tau2_slime.hooks.log_eval_rollout``
+
+    Adds ``eval/<dataset>/tau2/...``: pass@k and pass^k (``pass_hat_k``) for every k up to the dataset's own samples per
+    prompt, excluded samples left out and counted. Always False: slime's own logging follows.
+
+    slime's pass@k (``--log-passrate``) takes the samples per prompt from its command line. Where that contradicts a
+    dataset, it would end the job or count the samples of two tasks as one's: then, and only then, it is switched off here.
+    """
+    sizes = {
+        _field(d, "name"): _field(d, "n_samples_per_eval_prompt") for d in getattr(args, "eval_datasets", None) or ()
+    }
+    default = getattr(args, "n_samples_per_eval_prompt", None)
+    _avert_wrong_pass_rate(
+        args, {name: (sizes.get(name) or default, len(part.get("rewards") or ())) for name, part in data.items()}
+    )
+    metrics: dict[str, float] = {}
+    for name, part in data.items():
+        found = dataset_metrics(part.get("samples") or (), sizes.get(name))
+        metrics |= {f"eval/{name}/tau2/{key}": value for key, value in found.items()}
+    _publish(rollout_id, args, metrics, extra_metrics, "eval")
+    return False
+
+
+def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float], list[float]]:
+    """``--custom-reward-post-process-path tau2_slime.hooks.post_process_rewards``
+
+    ``(raw rewards, normalised rewards)``: slime's GRPO normalisation with removed samples left out of their group's
+    statistics, and groups found by ``group_index``. ``tau2: {simulator_baseline: batch}`` adds a baseline for each user
+    simulator.
+    """
+    return normalise(args, list(flatten(samples)), simulator_baseline=_config(args).simulator_baseline == "batch")
+
+
+def keep_informative_groups(args: Any, group: Sequence[Any], **_: Any) -> Any:
+    """``--dynamic-sampling-filter-path tau2_slime.hooks.keep_informative_groups``
+
+    Keeps a group whose samples that count (neither removed nor aborted, with a reward) are at least
+    ``tau2: {min_valid_samples: 2}`` and differ in reward. slime counts the others as
+    ``rollout/dynamic_filter/drop_too_few_valid`` and ``drop_no_spread``.
+    """
+    samples = list(flatten(group))
+    rewards = [reward_value(args, sample) for sample in samples if counts(sample)]
+    too_few = len(rewards) < _config(args).min_valid_samples
+    _warn_of_failures(samples, too_few)
+    if too_few:
+        return slime_compat.filter_output(False, "too_few_valid")
+    return slime_compat.filter_output(max(rewards) > min(rewards), "no_spread")
+
+
+# ---- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _publish(
+    rollout_id: int, args: Any, metrics: dict[str, float], extra_metrics: dict[str, Any] | None, axis: str
+) -> None:
+    """Into slime's own record where it hands one over (default rollouts), else beside it (fully-async, evaluation)."""
+    if not metrics:
+        return
+    if extra_metrics is not None:
+        extra_metrics.update(metrics)
+        return
+    logger.info("%s %s: %s", axis, rollout_id, metrics)
+    if not slime_compat.log_scalars(args, metrics, rollout_id, axis) and first_time("hooks: no logging"):
+        logger.warning("slime's logging is not loaded: metrics are only in this log")
+
+
+def _group_metrics(args: Any, samples: Sequence[Any]) -> dict[str, float]:
+    """How many groups can teach something, by the rule of `keep_informative_groups`."""
+    groups: dict[Any, list[Any]] = {}
+    for sample in flatten(samples):
+        if getattr(sample, "group_index", None) is not None and episode_of(sample) is not None:
+            groups.setdefault(sample.group_index, []).append(sample)
+    if not groups:
+        return {}
+    valid = [[reward_value(args, s) for s in group if counts(s)] for group in groups.values()]
+    return {
+        "groups": float(len(valid)),
+        "groups_informative": sum(len(set(rewards)) > 1 for rewards in valid) / len(valid),
+        "groups_with_excluded": sum(
+            len(rewards) < len(group) for rewards, group in zip(valid, groups.values(), strict=True)
+        )
+        / len(valid),
+    }
+
+
+def _avert_wrong_pass_rate(args: Any, datasets: Mapping[str, tuple[int | None, int]]) -> None:
+    """``datasets``: name -> (its samples per prompt, its samples)."""
+    size = getattr(args, "n_samples_per_eval_prompt", None) or 1
+    if not getattr(args, "log_passrate", False) or size == 1:  # 1: slime logs no pass@k, right or wrong
+        return
+    wrong = [name for name, (own, total) in datasets.items() if own != size or total % size]
+    if wrong:
+        args.log_passrate = False  # of this process: trainers have their own arguments
+        if first_time("hooks: pass rate"):
+            logger.warning(
+                "slime's own pass@k of evaluations is switched off: --n-samples-per-eval-prompt is %d, which is not so "
+                "for %s; pass@k is logged as eval/<dataset>/tau2/pass@k",
+                size,
+                ", ".join(wrong),
+            )
+
+
+_dropped_in_a_row = 0
+
+
+def _warn_of_failures(group: Sequence[Any], dropped: bool) -> None:
+    """slime asks for new groups until enough are kept: say so when, with a dead simulator or server, none ever is."""
+    global _dropped_in_a_row
+    _dropped_in_a_row = _dropped_in_a_row + 1 if dropped else 0
+    if _dropped_in_a_row < 32 or _dropped_in_a_row & (_dropped_in_a_row - 1):  # at 32, 64, 128, ...
+        return
+    causes = {str((metadata_of(sample).get("tau2") or {}).get("detail") or "") for sample in group} - {""}
+    logger.error(
+        "%d groups in a row were dropped because their episodes failed, and slime keeps asking for more. Last cause: %s",
+        _dropped_in_a_row,
+        "; ".join(sorted(causes)) or "unknown",
+    )
+
+
+def _config(args: Any) -> Tau2Config:
+    """The job's configuration, without what single data rows override; the defaults if it is not valid.
+
+    With an invalid one no episode is ever played, and each says why: nothing is gained by ending the job here.
+    """
+    try:
+        return Tau2Config.resolve(getattr(args, "tau2", None))
+    except ConfigError as error:
+        if first_time(f"hooks: {error}"):
+            logger.error("tau2_slime.hooks: %s", error)
+        return Tau2Config()
+
+
+def _field(dataset: Any, name: str) -> Any:
+    return dataset.get(name) if isinstance(dataset, Mapping) else getattr(dataset, name, None)

@@ -1,0 +1,71 @@
+"""The samples of one evaluation dataset -> pass@k, pass^k and what its episodes were like."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from tau2_slime.observe.episodes import Episode, episode_of, flatten, metadata_of
+from tau2_slime.observe.metrics import episode_metrics, tag
+from tau2_slime.observe.passk import Tally, pass_metrics
+
+
+def dataset_metrics(samples: Iterable[Any], samples_per_prompt: int | None = None) -> dict[str, float]:
+    """Scalars of one dataset; empty if none of its samples is ours.
+
+    ``samples_per_prompt`` is the dataset's own setting and the largest k; unknown: what every task has at least.
+    """
+    flat = list(flatten(samples))
+    episodes = [episode_of(sample) for sample in flat]
+    pairs = [(sample, episode) for sample, episode in zip(flat, episodes, strict=True) if episode is not None]
+    if not pairs:
+        return {}
+    tallies = tally(pairs)
+    largest = samples_per_prompt or min(task.planned for task in tallies)
+    out = episode_metrics([episode for _, episode in pairs])
+    out["foreign_samples"] = float(len(flat) - len(pairs))
+    out |= pass_metrics(tallies, largest)
+    for kind, names in (
+        ("domain", {task.domain for task in tallies}),
+        ("user", {task.user_model for task in tallies if task.user_model}),
+    ):
+        for name in sorted(names):
+            chosen = [t for t in tallies if (t.domain if kind == "domain" else t.user_model) == name]
+            out |= {f"{kind}/{tag(name)}/{key}": value for key, value in pass_metrics(chosen, largest).items()}
+    return out
+
+
+def tally(pairs: Iterable[tuple[Any, Episode]]) -> list[Tally]:
+    """Count by task, in order of appearance.
+
+    A task is its domain, split, id, kind of agent and simulator: rows that agree in these are the same draw, and their
+    samples are counted together, wherever in the dataset they stand. An episode that failed before its task was known
+    belongs to the task of the samples that came from the same data row.
+    """
+    pairs = list(pairs)
+    known: dict[Hashable, Hashable] = {}
+    for sample, episode in pairs:
+        if episode.task_id:
+            known.setdefault(_row(sample), _task(episode))
+    found: dict[Hashable, Tally] = {}
+    for sample, episode in pairs:
+        key = _task(episode) if episode.task_id else known.get(_row(sample), ("row", _row(sample)))
+        task = found.setdefault(key, Tally(episode.domain, episode.user_model))
+        if episode.task_id:
+            task.domain, task.user_model = episode.domain, episode.user_model
+        task.planned += 1
+        if episode.reward is not None:
+            task.usable += 1
+            task.successes += episode.success
+    return list(found.values())
+
+
+def _task(episode: Episode) -> Hashable:
+    return (episode.domain, episode.task_split, episode.task_id, episode.agent_type, episode.user_model)
+
+
+def _row(sample: Any) -> Hashable:
+    """What all samples of one data row share, whatever became of them."""
+    row = metadata_of(sample)
+    names = ("domain", "task_split", "split", "task_id", "index", "agent_type", "user_model")
+    return repr(([row.get(name) for name in names], getattr(sample, "prompt", None)))

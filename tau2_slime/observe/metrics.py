@@ -1,0 +1,162 @@
+"""Episodes -> one flat mapping of scalars, named without a prefix. `docs/hooks.md` lists the names and how to read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tau2_slime.observe.episodes import Episode
+from tau2_slime.outcome import Blame, Termination
+from tau2_slime.tokens.tool_calls import CallStatus
+
+
+def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Everything about ``episodes`` that is worth a curve. Empty for no episodes; a mean without cases is left out."""
+    if not episodes:
+        return {}
+    valid = [episode for episode in episodes if not episode.excluded]
+    out: dict[str, float] = {
+        "samples": float(len(episodes)),
+        "excluded": _share(e.excluded for e in episodes),
+        **{f"excluded_{b}": float(sum(e.excluded and e.blame == b for e in episodes)) for b in _EXCLUDING},
+        **{f"termination/{t}": _share(e.termination == t for e in episodes) for t in Termination},
+        **{f"blame/{b}": _share(e.blame == b for e in episodes) for b in Blame},
+    }
+    out |= _mean("success", (e.success for e in valid if e.reward is not None))
+    out |= _mean("reward", (e.reward for e in valid))
+    out |= _mean("trained_reward", (e.trained_reward for e in valid))
+    out |= _by("domain", episodes, lambda e: e.domain)
+    out |= _by("user", [e for e in episodes if e.user_model], lambda e: e.user_model)
+    out |= _conversation(episodes)
+    out |= _tool_calls(episodes)
+    out |= _drift(episodes)
+    out |= _users(episodes)
+    out |= _times(episodes)
+    out |= _weights(episodes)
+    return out
+
+
+def tag(name: str) -> str:
+    """``name`` as one part of a metric's name: a model's slashes and colons would open folders, or be refused."""
+    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("_") or "unknown"
+
+
+_EXCLUDING = (Blame.USER, Blame.INFRASTRUCTURE)
+
+
+def _conversation(episodes: Sequence[Episode]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, key in (("turns/agent", "agent_turns"), ("turns/user", "user_turns"), ("turns/steps", "steps")):
+        out |= _spread(name, [e.number(key) for e in episodes])
+    out |= _spread("tokens/prompt", [e.prompt_tokens for e in episodes])
+    out |= _spread("tokens/sampled", [e.sampled_tokens for e in episodes])
+    out |= _spread("tokens/context", [e.context_tokens for e in episodes])
+    out |= _mean("errors/agent", (e.number("agent_errors") for e in episodes))
+    out |= _mean("errors/user", (e.number("user_errors") for e in episodes))
+    out["neutralised"] = sum(e.number("neutralised") for e in episodes)
+    out["round_trip_failures"] = sum(e.number("round_trip_failures") for e in episodes)
+    joined = _summed(episodes, "junctions")
+    out |= {f"junction/{tag(kind)}": n / sum(joined.values()) for kind, n in joined.items() if sum(joined.values())}
+    return out
+
+
+def _tool_calls(episodes: Sequence[Episode]) -> dict[str, float]:
+    calls = _summed(episodes, "tool_calls")
+    total = sum(calls.values())
+    out = _mean("tool_calls/per_episode", (sum(e.counts("tool_calls").values()) for e in episodes))
+    if total:
+        names = {str(status) for status in CallStatus} | set(calls)
+        out |= {f"tool_calls/{tag(name)}": calls.get(name, 0.0) / total for name in sorted(names)}
+    return out
+
+
+def _drift(episodes: Sequence[Episode]) -> dict[str, float]:
+    measured = [e for e in episodes if e.counts("drift")]
+    out = {"drift/episodes": float(len(measured))}
+    total = _summed(measured, "drift")
+    if total.get("turns"):
+        out["drift/retokenised_turns"] = total.get("retokenised_turns", 0.0) / total["turns"]
+    sampled = sum(e.sampled_tokens for e in measured)
+    if sampled:
+        out["drift/retokenised_tokens"] = total.get("retokenised_tokens", 0.0) / sampled
+    if measured:
+        out["drift/environment_mismatches"] = total.get("environment_mismatches", 0.0)
+    return out
+
+
+def _users(episodes: Sequence[Episode]) -> dict[str, float]:
+    """The simulator: seconds and retries a call, dollars in all, together and model by model."""
+    out: dict[str, float] = {}
+    talking = [e for e in episodes if e.user_model]
+    for prefix, chosen in [("user_model", talking), *_groups("user", talking, lambda e: e.user_model)]:
+        calls = sum(e.number("user_calls") for e in chosen)
+        if not chosen:
+            continue
+        out[f"{prefix}/cost"] = sum(e.number("user_cost") for e in chosen)
+        if calls:
+            out[f"{prefix}/latency"] = sum(e.number("user_time") for e in chosen) / calls
+            out[f"{prefix}/retries_per_call"] = sum(e.number("user_retries") for e in chosen) / calls
+    if "user_model/cost" in out:
+        out["user_model/cost_per_episode"] = out["user_model/cost"] / len(talking)
+    return out
+
+
+def _times(episodes: Sequence[Episode]) -> dict[str, float]:
+    out = _spread("time/non_generation", [e.non_generation_time for e in episodes])
+    out |= _spread("time/generation", [e.number("generation_time") for e in episodes])
+    out |= _spread("time/total", [e.number("total_time") for e in episodes])
+    return out
+
+
+def _weights(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Aborts and what they left: an episode sampled by several versions of the weights is partly off-policy."""
+    distinct = [len(set(e.weight_versions)) for e in episodes if e.weight_versions]
+    out = {
+        "resumed_episodes": _share(e.number("resumes") > 0 for e in episodes),
+        "restarted_episodes": _share(e.restarted for e in episodes),
+        **_mean("resumed_turns", (e.number("resumed_aborts") for e in episodes)),
+        **_mean("engine_retries", (e.number("engine_retries") for e in episodes)),
+    }
+    if distinct:
+        out |= _spread("weight_versions", distinct)
+        out["mixed_weights"] = _share(n > 1 for n in distinct)
+    return out
+
+
+def _by(kind: str, episodes: Sequence[Episode], key: Callable[[Episode], str]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for prefix, chosen in _groups(kind, episodes, key):
+        out[f"{prefix}/samples"] = float(len(chosen))
+        out[f"{prefix}/excluded"] = _share(e.excluded for e in chosen)
+        out |= _mean(f"{prefix}/reward", (e.reward for e in chosen))
+    return out
+
+
+def _groups(kind: str, episodes: Iterable[Episode], key: Callable[[Episode], str]) -> list[tuple[str, list[Episode]]]:
+    found: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        found.setdefault(f"{kind}/{tag(key(episode))}", []).append(episode)
+    return sorted(found.items())
+
+
+def _summed(episodes: Iterable[Episode], name: str) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for episode in episodes:
+        for key, value in episode.counts(name).items():
+            out[key] = out.get(key, 0.0) + value
+    return out
+
+
+def _share(flags: Iterable[bool]) -> float:
+    values = list(flags)
+    return sum(values) / len(values)
+
+
+def _mean(name: str, values: Iterable[Any]) -> dict[str, float]:
+    known = [float(value) for value in values if value is not None]
+    return {name: sum(known) / len(known)} if known else {}
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {f"{name}/mean": sum(values) / len(values), f"{name}/max": float(max(values))} if values else {}
