@@ -28,7 +28,7 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     out |= _mean("trained_reward", (e.trained_reward for e in valid))
     out |= _by("domain", episodes, lambda e: e.domain)
     out |= _by("user", [e for e in episodes if e.user_model], lambda e: e.user_model)
-    out |= _conversation(episodes)
+    out |= _conversation(valid)
     out |= _tool_calls(episodes)
     out |= _drift(episodes)
     out |= _users(episodes)
@@ -46,6 +46,7 @@ _EXCLUDING = (Blame.USER, Blame.INFRASTRUCTURE)
 
 
 def _conversation(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Of episodes that ran their course: one that a failure cut short has as many turns as it happened to have."""
     out: dict[str, float] = {}
     for name, key in (("turns/agent", "agent_turns"), ("turns/user", "user_turns"), ("turns/steps", "steps")):
         out |= _spread(name, [e.number(key) for e in episodes])
@@ -54,8 +55,6 @@ def _conversation(episodes: Sequence[Episode]) -> dict[str, float]:
     out |= _spread("tokens/context", [e.context_tokens for e in episodes])
     out |= _mean("errors/agent", (e.number("agent_errors") for e in episodes))
     out |= _mean("errors/user", (e.number("user_errors") for e in episodes))
-    out["neutralised"] = sum(e.number("neutralised") for e in episodes)
-    out["round_trip_failures"] = sum(e.number("round_trip_failures") for e in episodes)
     joined = _summed(episodes, "junctions")
     out |= {f"junction/{tag(kind)}": n / sum(joined.values()) for kind, n in joined.items() if sum(joined.values())}
     return out
@@ -73,7 +72,11 @@ def _tool_calls(episodes: Sequence[Episode]) -> dict[str, float]:
 
 def _drift(episodes: Sequence[Episode]) -> dict[str, float]:
     measured = [e for e in episodes if e.counts("drift")]
-    out = {"drift/episodes": float(len(measured))}
+    out = {
+        "drift/episodes": float(len(measured)),
+        "neutralised": sum(e.number("neutralised") for e in episodes),
+        "round_trip_failures": sum(e.number("round_trip_failures") for e in episodes),
+    }
     total = _summed(measured, "drift")
     if total.get("turns"):
         out["drift/retokenised_turns"] = total.get("retokenised_turns", 0.0) / total["turns"]
