@@ -91,7 +91,8 @@ def fill_sample(
     reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none, and what τ² itself would have paid.
     Aborted samples keep what was sampled, and ``metadata["tau2_resume"]`` what the next rollout needs to go on.
     ``response_text`` is the decoded response; ``pad_id`` stands in where nothing was tokenised. ``replay``: what every
-    sample of the batch must carry, this one too, whatever became of it. ``shaping`` changes ``reward``, never ``raw_reward``.
+    sample of the batch must carry, this one too, whatever became of it. ``shaping`` changes ``reward``, never
+    ``raw_reward``.
     """
     ledger = result.ledger
     tokens = list(ledger.tokens) if ledger is not None else []

@@ -108,7 +108,7 @@ def test_metrics_and_rewards_of_the_default_rollout(mode: list[str], tmp_path: P
     tau2 = {name.removeprefix("eval/mock/tau2/"): value for name, value in evaluation.items()}
     for k in range(1, 5):
         if tau2[f"tasks_below_{k}"] < 2:
-            assert 0 <= tau2[f"pass_hat_{k}"] <= tau2[f"pass@{k}"] <= 1
+            assert 0 <= tau2[f"pass_hat_{k}"] <= tau2[f"pass@{k}"] + 1e-9 <= 1 + 1e-8
     assert tau2["pass@1"] == pytest.approx(tau2["pass_hat_1"])
     assert "eval/mock-pass@4" in evaluation, "and so is its pass@k, where the command line has it right"
     if tau2["excluded"] == 0:
