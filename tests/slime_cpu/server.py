@@ -1,0 +1,268 @@
+"""The embedded policy as router and worker of a training job: weight updates, faults, and a journal of every call.
+
+    python -m tests.slime_cpu.server OPTIONS.json     # prints its URL
+
+On top of `PolicyServer`: /pause_generation and /continue_generation as sglang's abort mode has them (running calls come
+back cut short, new ones wait, then the weights have a new version), and GET /journal, which hands over what was asked and
+answered since the last time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from tau2_slime.local.context import Place
+from tau2_slime.local.gold import ScriptTurn
+from tau2_slime.local.policy import GoldPolicy
+from tau2_slime.local.policy_server import PolicyServer
+from tau2_slime.local.sampler import BadRequest, Sampler
+from tau2_slime.local.spelling import draw, log_prob
+from tests.slime_cpu import customer
+from tests.slime_cpu.check import digest
+
+FAULTS = ("500", "503", "reset", "lost", "garbage", "cut")
+"""reset: the connection ends before an answer; lost: after it was sampled; cut: half of the JSON."""
+
+
+@dataclass
+class Options:
+    checkpoint: str
+    latency: float = 0.001
+    """Seconds per token."""
+    spread: float = 0.0
+    """0.5: a session's tokens take between half and one and a half times as long."""
+    user_delay: float = 0.0
+    """Seconds of a user-model call."""
+    spelling: float = 0.15
+    mistakes: float = 0.0
+    faults: float = 0.0
+    """Share of calls that fail."""
+    chatty: bool = False
+    """One more turn at the beginning: episodes of the mock domain have three then."""
+    seed: int = 0
+
+
+class ChattyPolicy(GoldPolicy):
+    """Gold after one turn of small talk."""
+
+    def _due(self, place: Place, routing_key: str) -> tuple[ScriptTurn, str]:
+        turn, case = super()._due(place, routing_key)
+        if place.reference is None:
+            return turn, case
+        if place.turn == 0:
+            return ScriptTurn("ask", text="Thank you. One moment please, I am looking into your case right now."), case
+        script = self._script(place.reference)
+        return (turn if script is None else script.turn(place.turn - 1)), case
+
+
+_pace: ContextVar[float] = ContextVar("pace", default=1.0)
+
+
+class JournalSampler(Sampler):
+    """Remembers every call; between pause and continue nothing is sampled."""
+
+    def __init__(self, policy: GoldPolicy, *, spread: float = 0.0, **options: Any) -> None:
+        super().__init__(policy, **options)
+        self.spread = spread
+        self.version = 1
+        self.weight_version = "1"
+        self.journal: list[dict[str, Any]] = []
+        self._open = asyncio.Event()
+        self._open.set()
+
+    async def pause(self) -> None:
+        self._open.clear()
+        while self.running:
+            self.abort(None)
+            await asyncio.sleep(0.005)
+
+    def resume(self) -> None:
+        self.version += 1
+        self.weight_version = str(self.version)
+        self._open.set()
+
+    async def generate(self, payload: dict[str, Any], routing_key: str = "") -> dict[str, Any]:
+        await self._open.wait()
+        version = self.version
+        _pace.set(1 + self.spread * (2 * draw("pace", routing_key) - 1))
+        reply = await super().generate(payload, routing_key)
+        meta, ids, asked = reply["meta_info"], reply["output_ids"], payload["input_ids"]
+        # Other weights, other probabilities: what was sampled before an update cannot pass for what came after it.
+        log_probs = [log_prob(len(asked) + i + 100_003 * version, token) for i, token in enumerate(ids)]
+        if "output_token_logprobs" in meta:
+            entries = zip(log_probs, ids, strict=True)
+            meta["output_token_logprobs"] = [[value, token, None] for value, token in entries]
+        params = payload.get("sampling_params") or {}
+        self.journal.append(
+            {
+                "context": digest(asked),
+                "length": len(asked),
+                "ids": ids,
+                "log_probs": log_probs,
+                "version": str(version),
+                "key": routing_key,
+                "finish": meta["finish_reason"]["type"],
+                "sampling": [params.get(name) for name in ("temperature", "top_p", "top_k")],
+                "answered": True,
+            }
+        )
+        return reply
+
+    async def _wait(self, tokens: int, aborted: asyncio.Event) -> int:
+        begin, latency = time.perf_counter(), self.latency * _pace.get()
+        try:
+            await asyncio.wait_for(aborted.wait(), tokens * latency)
+        except TimeoutError:
+            return tokens
+        return min(tokens, int((time.perf_counter() - begin) / latency))
+
+
+class RouterServer(PolicyServer):
+    """Router and worker in one, as `slime` sees them."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(
+            options.checkpoint,
+            latency=options.latency,
+            spelling=options.spelling,
+            mistakes=options.mistakes,
+            seed=options.seed,
+        )
+        self.options = options
+        self.requests = self.failed = self.updates = self.said = 0
+
+    def _load(self) -> GoldPolicy:
+        if not self.options.chatty:
+            return super()._load()
+        from transformers import AutoTokenizer
+
+        from tau2_slime.world import tau2_compat
+
+        tau2_compat.load()
+        tokenizer = AutoTokenizer.from_pretrained(str(self.checkpoint))
+        return ChattyPolicy(tokenizer, spelling=self.spelling, mistakes=self.mistakes, seed=self.seed)
+
+    async def start(self) -> None:
+        await super().start()
+        policy = self.sampler.policy
+        self._sampler = JournalSampler(
+            policy, context_length=self.context_length, latency=self.latency, spread=self.options.spread
+        )
+
+    @property
+    def sampler(self) -> JournalSampler:
+        return cast(JournalSampler, self._sampler)
+
+    def _routes(self, web: Any) -> list[Any]:
+        return [
+            web.post("/pause_generation", self._handle_pause),
+            web.post("/continue_generation", self._handle_continue),
+            web.get("/journal", self._handle_journal),
+            web.post("/v1/chat/completions", self._handle_chat),
+            *super()._routes(web),
+        ]
+
+    async def _handle_pause(self, _: Any) -> Any:
+        from aiohttp import web
+
+        await self.sampler.pause()
+        return web.json_response({})
+
+    async def _handle_continue(self, _: Any) -> Any:
+        from aiohttp import web
+
+        self.sampler.resume()
+        self.updates += 1
+        return web.json_response({})
+
+    async def _handle_journal(self, _: Any) -> Any:
+        from aiohttp import web
+
+        calls, self.sampler.journal = self.sampler.journal, []
+        counts = {"requests": self.requests, "failed": self.failed, "updates": self.updates, "user_calls": self.said}
+        return web.json_response({"calls": calls, **counts})
+
+    async def _handle_chat(self, request: Any) -> Any:
+        from aiohttp import web
+
+        self.said += 1
+        await asyncio.sleep(self.options.user_delay)
+        return web.json_response(await customer.reply(await request.json()))
+
+    async def _handle_generate(self, request: Any) -> Any:
+        from aiohttp import web
+
+        self.requests += 1
+        number, fault = self.requests, ""
+        if draw(self.options.seed, "fault", number) < self.options.faults:
+            self.failed += 1
+            fault = FAULTS[int(draw(self.options.seed, "kind", number) * len(FAULTS))]
+        if fault in ("500", "503"):
+            return web.json_response({"error": {"message": "injected"}}, status=int(fault))
+        if fault == "reset":
+            return _hang_up(request)
+        if fault == "garbage":
+            return web.Response(text="<html>502 bad gateway</html>")
+        if not fault:
+            return await super()._handle_generate(request)
+        payload = json.loads(await request.read())
+        try:
+            reply = await self.sampler.generate(payload, request.headers.get("X-SMG-Routing-Key", ""))
+        except BadRequest as error:
+            return web.json_response({"error": {"message": str(error)}}, status=400)
+        self.sampler.journal[-1]["answered"] = False  # nothing was awaited since it was written
+        if fault == "lost":
+            return _hang_up(request)
+        text = json.dumps(reply)
+        return web.Response(text=text[: len(text) // 2], content_type="application/json")
+
+
+def _hang_up(request: Any) -> Any:
+    from aiohttp import web
+
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def serve(options: Options) -> None:
+    async with RouterServer(options) as server:
+        print(server.url, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # whoever started it has gone
+
+
+@contextlib.contextmanager
+def serving(options: Options) -> Iterator[str]:
+    """The URL of a server in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.slime_cpu.server", json.dumps(asdict(options))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip()
+        if not url.startswith("http"):
+            raise RuntimeError("the policy server did not start")
+        yield url
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Options(**json.loads(sys.argv[1]))))
