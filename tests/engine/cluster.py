@@ -74,10 +74,14 @@ class Server:
 class Forge:
     """A process that has imported sglang and forks servers; `launch_sglang` is its code."""
 
-    def __init__(self, python: Path, checkpoint: Path, logs: Path) -> None:
-        self.checkpoint, self.logs = checkpoint, logs
-        self._made = 0
-        with (logs / "forge.log").open("w") as log:
+    def __init__(
+        self, python: Path, checkpoint: Path, logs: Path, *, name: str = "forge", sglang: Path | None = None
+    ) -> None:
+        """``sglang``: a folder that holds another sglang than the installed one."""
+        self.checkpoint, self.logs, self.log = checkpoint, logs, logs / f"{name}.log"
+        self._name, self._made = name, 0
+        environ = {**os.environ, **({"PYTHONPATH": str(sglang)} if sglang is not None else {})}
+        with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 [str(python), str(HERE / "launch_sglang.py")],
                 stdin=subprocess.PIPE,
@@ -85,13 +89,18 @@ class Forge:
                 stderr=log,
                 text=True,
                 start_new_session=True,
+                env=environ,
             )
         self._expect()  # "ready": sglang is imported
 
-    def worker(self) -> Server:
-        """A new sglang server, not yet healthy. Its weight version is its name, so that every reply says who gave it."""
+    def worker(self, *flags: str) -> Server:
+        """A new sglang server, not yet healthy. Its weight version is its name, so that every reply says who gave it.
+
+        ``flags``: further arguments of sglang; the last one of a kind counts.
+        """
         name, port = self._next("worker"), free_port()
-        args = ["--model-path", str(self.checkpoint), "--port", str(port), "--weight-version", name, *WORKER_FLAGS]
+        args = ["--model-path", str(self.checkpoint), "--port", str(port), "--weight-version", name]
+        args += [*WORKER_FLAGS, *flags]
         return self._start(name, port, {"worker": args})
 
     def router(self, settings: dict[str, Any]) -> Server:
@@ -101,7 +110,7 @@ class Forge:
 
     def _next(self, kind: str) -> str:
         self._made += 1
-        return f"{kind}-{self._made}"
+        return f"{kind}-{self._made}" if self._name == "forge" else f"{self._name}-{kind}-{self._made}"
 
     def _start(self, name: str, port: int, request: dict[str, Any]) -> Server:
         assert self._process.stdin is not None
@@ -114,7 +123,7 @@ class Forge:
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         if not line:
-            raise ServerFailed(f"the forge of servers ended:\n{tail(self.logs / 'forge.log')}")
+            raise ServerFailed(f"the forge of servers ended:\n{tail(self.log)}")
         return line
 
     def close(self) -> None:

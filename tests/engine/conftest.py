@@ -31,24 +31,35 @@ def python() -> Path:
         pytest.skip(str(reason))
 
 
-@pytest.fixture(scope="session")
-def checkpoint(python: Path) -> Path:
-    """Folder of the tiny Qwen3, made once per recipe."""
+def make_checkpoint(python: Path, *kind: str) -> Path:
+    """Folder of a tiny model, made once per recipe."""
     recipe = HERE / "make_tiny_model.py"
     ingredients = recipe.read_bytes() + REQUIREMENTS.read_bytes() + CHAT_TEMPLATE.encode()
     digest = hashlib.sha256(ingredients).hexdigest()[:16]
-    folder = CACHE / f"model-{digest}"
+    folder = CACHE / "-".join(("model", *kind, digest))
     if not folder.is_dir():
         draft = folder.with_suffix(".draft")
         shutil.rmtree(draft, ignore_errors=True)
         CACHE.mkdir(parents=True, exist_ok=True)
         template = CACHE / "chat_template.jinja"
         template.write_text(CHAT_TEMPLATE, encoding="utf-8")
-        command = [str(python), str(recipe), str(draft), str(template)]
+        command = [str(python), str(recipe), str(draft), str(template), *kind]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         draft.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(python: Path) -> Path:
+    """Folder of the tiny Qwen3."""
+    return make_checkpoint(python)
+
+
+@pytest.fixture(scope="session")
+def moe_checkpoint(python: Path) -> Path:
+    """Folder of the tiny Qwen3 with experts."""
+    return make_checkpoint(python, "moe")
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def declare_torchvision_ops() -> None:
 def only_load_qwen3() -> None:
     """sglang imports all its 200 model files to look one up (10 CPU-seconds); it has a variable for those to leave out."""
     models = _package_folder("sglang") / "srt" / "models"
-    others = {path.stem for path in models.glob("*.py")} - {"qwen3"}
+    others = {path.stem for path in models.glob("*.py")} - {"qwen3", "qwen3_moe"}
     os.environ["SGLANG_DISABLED_MODEL_ARCHS"] = ",".join(sorted(others))
 
 
@@ -80,9 +80,20 @@ def stand_in_for_triton() -> None:
     stub.install()
 
 
+def without_pinned_memory() -> None:
+    """The host buffer of routed experts asks for pinned memory, which is the GPU's."""
+    import torch
+
+    def unpinned(make: Any) -> Any:
+        return lambda *args, pin_memory=False, **kwargs: make(*args, **kwargs)
+
+    torch.zeros = unpinned(torch.zeros)
+
+
 def main() -> None:
     only_load_qwen3()
     declare_torchvision_ops()
+    without_pinned_memory()
     stand_in_for_triton()
     multiprocessing.set_start_method("fork", force=True)
     # sglang asks for "spawn" later; a spawned scheduler would import everything once more

@@ -1,6 +1,6 @@
 """Make a Qwen3 of 100 thousand weights that rambles, stops, and calls a tool (runs inside ``.venv-engine``).
 
-    python make_tiny_model.py OUT_DIR CHAT_TEMPLATE_FILE
+    python make_tiny_model.py OUT_DIR CHAT_TEMPLATE_FILE [moe]
 
 Random weights and a byte-level tokenizer of about 500 ids: nothing is downloaded, and sampling costs little (a vocabulary
 of 151,936 would be 5 to 10 times slower on a CPU). Pure noise would never call a tool, so a few of the 64 hidden
@@ -19,7 +19,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 declare_torchvision_ops()
 
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM  # noqa: E402
+from transformers import (  # noqa: E402
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
 
 # One token per call, so that a chain of single steps writes it: a call that succeeds, one with a wrong enumeration value,
 # one of a tool that does not exist, and one that is no JSON.
@@ -30,6 +37,8 @@ CALLS = (
     '\n{"name": "get_users", "arguments": {\n',
 )
 HIDDEN = 64
+# `moe`: a mixture of experts in every layer.
+MIXTURE = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True}
 # What prompts are made of, so that one is about a thousand tokens and not as many as it has bytes.
 WORDS = """
 {"type": "function", "function": {"name": "update_task_status", "description": "Update the status of a task.",
@@ -62,13 +71,14 @@ def make_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
     return fast
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, moe: bool) -> Qwen3ForCausalLM | Qwen3MoeForCausalLM:
     """fp32, two layers, the vocabulary padded to a multiple of 64 as served models do."""
     torch.manual_seed(20)
+    model_class, config_class = (Qwen3MoeForCausalLM, Qwen3MoeConfig) if moe else (Qwen3ForCausalLM, Qwen3Config)
     ids = tokenizer.get_vocab()
     end, other_end = ids["<|im_end|>"], ids["<|endoftext|>"]
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
+    model = model_class(
+        config_class(
             vocab_size=(len(tokenizer) + 63) // 64 * 64,
             hidden_size=HIDDEN,
             intermediate_size=128,
@@ -82,6 +92,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
             bos_token_id=None,
             pad_token_id=other_end,
             initializer_range=0.15,
+            **(MIXTURE if moe else {}),
         )
     ).to(torch.float32)
     model.generation_config = GenerationConfig(eos_token_id=[end, other_end], pad_token_id=other_end, do_sample=True)
@@ -89,7 +100,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
     return model
 
 
-def _add_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+def _add_chain(model: Qwen3ForCausalLM | Qwen3MoeForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     """Reserved dimensions: 0 is on for every token, 1.. are on for one kind of token and raise what shall follow it."""
     ids = tokenizer.get_vocab()
     calls = [ids[call] for call in CALLS]
@@ -98,7 +109,10 @@ def _add_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> N
     with torch.no_grad():
         for layer in model.model.layers:  # the layers read the reserved dimensions but do not write them
             layer.self_attn.o_proj.weight[:4] = 0
-            layer.mlp.down_proj.weight[:4] = 0
+            if isinstance(model, Qwen3MoeForCausalLM):
+                layer.mlp.experts.down_proj[:, :4] = 0
+            else:
+                layer.mlp.down_proj.weight[:4] = 0
         embed[:, :4] = 0
         head[:, :4] = 0
         head[[start, finish, end, other_end, *calls], 4:] = 0  # whatever was said before
@@ -114,7 +128,7 @@ def _add_chain(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> N
 if __name__ == "__main__":
     out = Path(sys.argv[1])
     made = make_tokenizer(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    network = make_model(made)
+    network = make_model(made, moe=sys.argv[3:] == ["moe"])
     network.save_pretrained(out)
     made.save_pretrained(out)
     weights = sum(p.numel() for p in network.parameters())
