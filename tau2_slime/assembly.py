@@ -24,6 +24,7 @@ from tau2_slime.tokens import replay_probe
 from tau2_slime.tokens.chat_delta import ChatDelta
 from tau2_slime.tokens.chat_template import TemplateError
 from tau2_slime.tokens.engine import SglangEngine
+from tau2_slime.tokens.replay import ExpertShape
 from tau2_slime.tokens.tool_calls import ToolCallParser, detect_parser, get_parser
 from tau2_slime.trainable_agents import Policy, TrainableAgentMixin, agent_factory
 from tau2_slime.world import domains, scoring
@@ -258,6 +259,14 @@ def _context_length(checkpoint: str) -> int | None:
     config = _read_json(checkpoint, "config.json")
     value = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
     return value if isinstance(value, int) else None
+
+
+def expert_shape(checkpoint: str) -> ExpertShape | None:
+    """How a mixture of experts routes, as its config.json says; None for any other model."""
+    config = _read_json(checkpoint, "config.json")
+    config = config.get("text_config") or config
+    layers, topk = config.get("num_hidden_layers"), config.get("num_experts_per_tok")
+    return ExpertShape(layers, topk) if isinstance(layers, int) and isinstance(topk, int) else None
 
 
 def _read_json(checkpoint: str, name: str) -> dict[str, Any]:

@@ -56,6 +56,7 @@ async def examine(
         yield await _guarded("router", _workers(router))
         if language is not None:
             yield await _guarded("generate", _generate(router, language, config))
+            yield await _guarded("replay", _replay(router, str(hf_checkpoint), language))
     for model in user_models:
         yield await _guarded(f"user {model}", _user(model, config))
     yield await _guarded("slime", _slime())
@@ -165,6 +166,34 @@ async def _generate(router: str, language: Any, config: Tau2Config) -> Finding:
         "generate",
         f"1 token with its log-probability in {took:.0f} ms, weight version {completion.weight_version}",
     )
+
+
+async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
+    """Does what slime can replay come back through this router? Two of slime's flags need it, so it is never a failure."""
+    from tau2_slime.assembly import expert_shape
+    from tau2_slime.errors import EngineError, ReplayUnavailable
+    from tau2_slime.tokens.engine import close_session
+    from tau2_slime.tokens.replay import ReplaySpec
+    from tau2_slime.tokens.replay_probe import probe
+
+    nucleus = {"temperature": 1.0, "top_p": 0.9, "custom_params": {"return_top_p_token_ids": True}}
+    asked = {"kept sets (--rollout-top-p)": (ReplaySpec(top_p=True), nucleus)}
+    shape = expert_shape(checkpoint)
+    if shape is not None:
+        asked["routed experts (--use-rollout-routing-replay)"] = (ReplaySpec(experts=shape), {"temperature": 1.0})
+    there, reasons = [], []
+    try:
+        for name, (spec, params) in asked.items():
+            try:
+                await probe(router, language.stop_ids, params, spec)
+                there.append(name)
+            except (ReplayUnavailable, EngineError) as error:
+                reasons.append(f"no {name}: {error}")
+    finally:
+        await close_session()
+    if not reasons:
+        return Finding(Verdict.OK, "replay", f"{router} returns {' and '.join(there)}")
+    return Finding(Verdict.NOTE, "replay", "leave the flag off, or change the server: " + "; ".join(reasons))
 
 
 async def _user(model: str, config: Tau2Config) -> Finding:

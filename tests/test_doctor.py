@@ -40,10 +40,17 @@ async def serve(routes: dict[str, Any]) -> tuple[web.AppRunner, str]:
 async def test_a_good_set_up_has_no_failures(checkpoint: str) -> None:
     async with PolicyServer(checkpoint) as server:
         found = await findings(hf_checkpoint=checkpoint, router=server.url, user_models=["scripted"])
-    assert {f.verdict for name, f in found.items() if name != "slime"} == {Verdict.OK}
+    assert {f.verdict for name, f in found.items() if name not in ("slime", "replay")} == {Verdict.OK}
     assert "hermes" in found["tokenizer"].text
     assert "1 of 1 workers healthy" in found["router"].text
     assert "log-probability" in found["generate"].text
+
+
+async def test_what_cannot_be_replayed_is_told_before_anyone_asks_for_it(checkpoint: str) -> None:
+    async with PolicyServer(checkpoint) as server:
+        found = await findings(hf_checkpoint=checkpoint, router=server.url)
+    assert found["replay"].verdict is Verdict.NOTE
+    assert "--rollout-top-p" in found["replay"].text and "stock sglang-router drops" in found["replay"].text
 
 
 async def test_a_dead_router_is_named(checkpoint: str) -> None:

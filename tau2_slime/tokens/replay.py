@@ -247,7 +247,10 @@ class Replay:
             if kept_ids is None or kept_offsets is None:
                 raise ValueError("the saved trajectory has no kept sets")
             replay.kept_ids, replay.kept_offsets = _flat(kept_ids), list(_flat(kept_offsets))
-            _check_offsets(replay.kept_offsets, len(replay.kept_offsets) - 1, len(replay.kept_ids))
+            try:
+                _check_offsets(replay.kept_offsets, len(replay.kept_offsets) - 1, len(replay.kept_ids))
+            except TokenTruthError as error:
+                raise ValueError(str(error)) from error
         if spec.experts is not None:
             if experts is None:
                 raise ValueError("the saved trajectory has no routed experts")
