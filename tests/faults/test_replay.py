@@ -13,8 +13,8 @@ import pytest
 
 from tau2_slime.generate_with_tau2 import generate
 from tau2_slime.tokens import replay_probe
-from tests.faults.conftest import GOLD, PAID, Stage, Status, detail, outcome
-from tests.faults.servers import Ask, Router, UserMove, partial, queued_abort, say
+from tests.faults.conftest import GOLD, PAID, Flag, Stage, Status, detail, outcome, stats
+from tests.faults.servers import Ask, Router, UserMove, after, partial, queued_abort, say
 
 SIZES = {"num_layers": 3, "moe_router_topk": 2, "num_experts": 8}
 BOTH = {"rollout_top_p": 0.9, "use_rollout_routing_replay": True, **SIZES}
@@ -115,3 +115,28 @@ async def test_a_seed_reaches_every_call(stage: Stage) -> None:
     sample = await generate(stage.args(), stage.sample(), {"max_new_tokens": 64, "sampling_seed": 11})
     assert outcome(sample) == PAID
     assert [ask.params["sampling_seed"] for ask in stage.router.asks] == [11, 11]
+
+
+async def test_an_episode_that_slime_interrupted_brings_its_fields_back(stage: Stage) -> None:
+    generous(stage.router)
+    flag = Flag()
+    args = stage.args()
+    for name, value in {**BOTH, "tau2_aborted": flag}.items():
+        setattr(args, name, value)
+    stage.router.script = (say("One moment, please."), after(flag.set, partial("Let me see")), *GOLD)
+    sample = await stage.run(args, stage.sample())
+    assert sample.status is Status.ABORTED
+    before = sample.response_length
+    check_fields(sample)
+    check_kept(sample)
+
+    flag.on = False
+    asked = len(stage.router.asks)
+    await stage.run(args, sample)
+    assert sample.status is Status.COMPLETED and stats(sample)["resumes"] == 1
+    assert sample.response_length > before
+    assert sum(sample.loss_mask) == len(sample.rollout_top_p_token_ids) / 2
+    check_fields(sample)
+    check_kept(sample)
+    starts = [ask.payload["routed_experts_start_len"] for ask in stage.router.asks[asked:]]
+    assert starts[0] == 0 and all(starts[1:]), "what came back is asked for once more, in full; then only what is new"
