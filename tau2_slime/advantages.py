@@ -57,7 +57,7 @@ def normalise(
     --advantage-estimator of the GRPO kind, or with --disable-rewards-normalization, rewards pass unchanged, as in slime.
     """
     rewards = [reward_value(args, sample) for sample in samples]
-    estimator = args.advantage_estimator
+    estimator = getattr(args, "advantage_estimator", None)
     if estimator not in CENTRED or not args.rewards_normalization:
         return rewards, list(rewards)
     scaled = estimator in SCALED and args.grpo_std_normalization

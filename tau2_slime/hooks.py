@@ -41,7 +41,11 @@ def _never_raises(hook: Hook) -> Hook:
 
 @_never_raises
 def log_train_rollout(
-    rollout_id: int, args: Any, samples: Sequence[Any], extra_metrics: dict[str, Any] | None, rollout_time: float
+    rollout_id: int,
+    args: Any,
+    samples: Sequence[Any],
+    rollout_extra_metrics: dict[str, Any] | None,
+    rollout_time: float,
 ) -> bool:
     """``--custom-rollout-log-function-path tau2_slime.hooks.log_train_rollout``
 
@@ -52,7 +56,8 @@ def log_train_rollout(
         return False
     episodes, foreign = episodes_of(samples)
     metrics = {**episode_metrics(episodes), "foreign_samples": float(foreign), **_group_metrics(args, samples)}
-    _publish(rollout_id, args, {f"rollout/tau2/{name}": v for name, v in metrics.items()}, extra_metrics, "rollout")
+    named = {f"rollout/tau2/{name}": value for name, value in metrics.items()}
+    _publish(rollout_id, args, named, rollout_extra_metrics, "rollout")
     return False
 
 
@@ -93,17 +98,17 @@ def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float]
     return normalise(args, list(flatten(samples)), simulator_baseline=_config(args).simulator_baseline == "batch")
 
 
-def keep_informative_groups(args: Any, group: Sequence[Any], **_: Any) -> Any:
+def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
     """``--dynamic-sampling-filter-path tau2_slime.hooks.keep_informative_groups``
 
     Keeps a group whose samples that count (neither removed nor aborted, with a reward) are at least
     ``tau2: {min_valid_samples: 2}`` and differ in reward. slime counts the others as
     ``rollout/dynamic_filter/drop_too_few_valid`` and ``drop_no_spread``.
     """
-    samples = list(flatten(group))
-    rewards = [reward_value(args, sample) for sample in samples if counts(sample)]
+    group = list(flatten(samples))
+    rewards = [reward_value(args, sample) for sample in group if counts(sample)]
     too_few = len(rewards) < _config(args).min_valid_samples
-    _warn_of_failures(samples, too_few)
+    _warn_of_failures(group, too_few)
     if too_few:
         return slime_compat.filter_output(False, "too_few_valid")
     return slime_compat.filter_output(max(rewards) > min(rewards), "no_spread")

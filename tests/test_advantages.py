@@ -15,7 +15,6 @@ from tau2_slime.hooks import post_process_rewards
 from tau2_slime.outcome import Termination
 from tests.hook_samples import failed, played, slime_args
 from tests.slime_checkout import run_in_slime
-from tests.test_slime import interpreter, setting
 
 rewards = st.sampled_from([0.0, 1.0, 0.25, -0.5, 0.1])
 # A batch: groups of (reward, removed).
@@ -59,9 +58,7 @@ for batch in given:
 """
 
 
-def test_whole_groups_get_exactly_what_slime_gives_them() -> None:
-    setting("SLIME_DIR", "a slime checkout")
-    interpreter()
+def test_whole_groups_get_exactly_what_slime_gives_them(slime: str, python: str) -> None:
     rng = random.Random(0)
     given_batches = []
     for estimator in ("grpo", "gspo", "reinforce_plus_plus_baseline", "ppo", "reinforce_plus_plus"):

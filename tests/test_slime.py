@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,6 @@ from tests.slime_cpu.modes import MODES, has_fully_async, play, soak
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATE = "tau2_slime.generate_with_tau2.generate"
-NEEDED = "torch, tau2, litellm, httpx, omegaconf, pylatexenc, PIL, pybase64, tqdm"
-
-
-@pytest.fixture(scope="module")
-def slime() -> str:
-    folder = os.environ.get("SLIME_DIR")
-    if not folder:
-        pytest.skip("no slime checkout: SLIME_DIR does not name one (git clone https://github.com/THUDM/slime)")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def python() -> str:
-    name = os.environ.get("SLIME_PYTHON") or sys.executable
-    probe = subprocess.run([name, "-c", f"import {NEEDED}"], capture_output=True, text=True)
-    if probe.returncode:
-        pytest.skip(f"{name} lacks one of {NEEDED}: name an interpreter that has them in SLIME_PYTHON")
-    return name
 
 
 def test_the_generate_contract_of_slime(slime: str, python: str) -> None:

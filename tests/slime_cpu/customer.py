@@ -10,14 +10,18 @@ from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, tau2_compat
 
 DOMAIN, SPLIT = "mock", "base"
+GONE = "gone"
+"""A model that never answers."""
 
 
 async def reply(body: dict[str, Any]) -> dict[str, Any]:
     """The answer to a /v1/chat/completions body of τ²'s user simulator, whose prompt holds the task's scenario.
 
     Raises:
-        LookupError: no task of the mock domain has that scenario.
+        LookupError: no task of the mock domain has that scenario, or the model is the one called `GONE`.
     """
+    if body.get("model") == GONE:
+        raise LookupError("this simulator is gone")
     t = tau2_compat.load()
     system, *said = body["messages"]
     tasks = [task for task in domains.tasks(DOMAIN, SPLIT) if str(task.user_scenario) in system["content"]]

@@ -90,7 +90,13 @@ class Run:
         if len(groups) != self.plan.groups:
             self._tell(f"rollout {rollout_id}", [f"{len(groups)} groups instead of {self.plan.groups}"])
         told = [self._check(f"rollout {rollout_id}", sample, evaluation=False) for group in groups for sample in group]
-        entry = {"seconds": round(seconds, 2), "groups": len(groups), **_sum(told), "metrics": self._metric_names()}
+        entry = {
+            "seconds": round(seconds, 2),
+            "groups": len(groups),
+            **_sum(told),
+            "metrics": self._metric_names(),
+            "logged": self._logged(),
+        }
         self._load_dump(rollout_id, [sample for group in groups for sample in group])
         entry["buffered"] = self._look_at_buffer(f"buffer after {rollout_id}")
         if self.plan.watched:
@@ -109,7 +115,13 @@ class Run:
             if [sample.index for sample in samples] != list(range(2 * len(self.plan.tasks))):
                 self._tell(f"eval {name}", [f"indices {[sample.index for sample in samples]}"])
             told = [self._check(f"eval {name}", sample, evaluation=True) for sample in samples]
-            entry = {"seconds": round(seconds, 2), "dataset": name, **_sum(told), "metrics": self._metric_names()}
+            entry = {
+                "seconds": round(seconds, 2),
+                "dataset": name,
+                **_sum(told),
+                "metrics": self._metric_names(),
+                "logged": self._logged(),
+            }
             self.report["evaluations"].append(entry)
 
     def finish(self) -> None:
@@ -180,6 +192,10 @@ class Run:
             told = json.load(reply)
         self.journal.add(told.pop("calls"))
         self.counts = told
+
+    def _logged(self) -> list[dict[str, float]]:
+        """What slime's tracker was handed, call by call."""
+        return [{name: float(value) for name, value in metrics.items()} for metrics in self.metrics]
 
     def _metric_names(self) -> list[str]:
         return sorted({name for metrics in self.metrics for name in metrics})

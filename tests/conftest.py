@@ -1,0 +1,28 @@
+"""Fixtures for tests against a real slime."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+NEEDED = "torch, tau2, litellm, httpx, omegaconf, pylatexenc, PIL, pybase64, tqdm"
+
+
+@pytest.fixture(scope="session")
+def slime() -> str:
+    folder = os.environ.get("SLIME_DIR")
+    if not folder:
+        pytest.skip("no slime checkout: SLIME_DIR does not name one (git clone https://github.com/THUDM/slime)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    name = os.environ.get("SLIME_PYTHON") or sys.executable
+    probe = subprocess.run([name, "-c", f"import {NEEDED}"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"{name} lacks one of {NEEDED}: name an interpreter that has them in SLIME_PYTHON")
+    return name
