@@ -60,6 +60,7 @@ def endure(python: str, slime: str, episodes: int) -> None:
             status[name] = status.get(name, 0) + count
     print(f"groups wanted {wanted}, returned {total['groups']}, each once; {total['episodes']} episodes: {status}")
     print(f"{report['requests']} requests, {report['failed']} of them failed; {report['updates']} weight updates")
+    print(f"{report['user_calls']} calls of the user model, {report['user_failed']} of them failed")
     print(
         f"{total['cut']} turns aborted and resumed in place, {total['unused']} outputs not used (episodes played again)"
     )

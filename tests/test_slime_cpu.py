@@ -216,6 +216,16 @@ def test_the_masked_older_part_is_proven_too(played: tuple[Any, Any]) -> None:
     assert again.sampled == verdict.proven, "a sample that waits twice is remembered as it was sampled"
 
 
+def test_an_episode_that_had_not_begun_may_begin_otherwise(played: tuple[Any, Any]) -> None:
+    sample, calls = copy.deepcopy(played)
+    stand_in = new_sample(
+        tokens=[0, 0], response_length=1, loss_mask=[0], rollout_log_probs=[0.0], status=Status.ABORTED
+    )
+    before = check.Snapshot.of(cut_off(sample), check.Snapshot.of(stand_in))
+    assert before == check.Snapshot.of(cut_off(sample))
+    assert judge(sample, calls, before=check.Snapshot.of(stand_in)).problems == []
+
+
 def test_a_batch_is_looked_at_as_slime_does() -> None:
     def group(number: int, indices: list[int]) -> list[StandaloneSample]:
         return [

@@ -35,7 +35,8 @@ class Snapshot:
     @classmethod
     def of(cls, sample: Any, earlier: Snapshot | None = None) -> Snapshot:
         """``earlier``: how it was when slime took it back before."""
-        known = earlier.loss_mask if earlier is not None else []
+        goes_on = earlier is not None and earlier.sampled and sample.tokens[: len(earlier.tokens)] == earlier.tokens
+        known = earlier.loss_mask if earlier is not None and goes_on else []
         return cls(
             list(sample.tokens),
             [*known, *list(sample.loss_mask or [])[len(known) :]],
@@ -62,18 +63,24 @@ class Journal:
             self._by_context.setdefault(call["context"], []).append(call)
             self._by_key.setdefault(call["key"], []).append(call)
 
-    def find(self, tokens: Sequence[int], at: int, stop: int, key: str | None) -> tuple[dict[str, Any], int] | None:
-        """The call that sampled ``tokens[at:stop]`` or its beginning, and how many tokens of it stand there."""
-        best: tuple[dict[str, Any], int] | None = None
+    def find(
+        self, tokens: Sequence[int], log_probs: Sequence[float], at: int, stop: int, key: str | None
+    ) -> tuple[dict[str, Any], int] | None:
+        """The call that sampled ``tokens[at:stop]`` or its beginning, and how many tokens of it stand there.
+
+        ``log_probs``: of ``tokens[at:stop]``. Two sessions may have been told the same: they decide whose it is.
+        """
+        best: tuple[tuple[bool, int], dict[str, Any]] | None = None
         for call in self._by_context.get(digest(tokens[:at]), []):
             ids = call["ids"]
             count = min(len(ids), stop - at)
             # A stop token that is not the template's closer is replaced by it: the last sampled id may be missing.
             fits = bool(ids) and count >= len(ids) - 1 and ids[:count] == list(tokens[at : at + count])
-            ours = call["answered"] and (key is None or call["key"] == key)
-            if fits and count and ours and (best is None or count > best[1]):
-                best = call, count
-        return best
+            if fits and count and call["answered"] and (key is None or call["key"] == key):
+                rank = (call["log_probs"][:count] == list(log_probs[:count]), count)
+                if best is None or rank > best[0]:
+                    best = rank, call
+        return None if best is None else (best[1], best[0][1])
 
     def settle(self, key: str) -> list[dict[str, Any]]:
         """Take the session's calls out: its episode is over."""
@@ -138,7 +145,7 @@ def check_sample(
             at += 1
             continue
         end = next((i for i in range(at, length) if not mask[i]), length)
-        found = journal.find(tokens, prompt + at, prompt + end, key)
+        found = journal.find(tokens, sample.rollout_log_probs[at:end], prompt + at, prompt + end, key)
         if found is None:
             verdict.problems.append(
                 f"tokens {at}..{end} of the response were not sampled after exactly those before them"

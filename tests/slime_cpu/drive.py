@@ -138,7 +138,7 @@ class Run:
         self.report["slime"] = self._features()
         if self.plan.watched:
             self.report["watched"] = {
-                "left_behind": watch.left_behind,
+                "left_behind": {k: n for k, n in watch.left_behind.items() if not k.startswith(watch.LITELLM)},
                 "loops": len(watch.loops),
                 "played": watch.played,
                 "at_once": watch.peak,

@@ -42,6 +42,7 @@ def soak(episodes: int) -> dict[str, Any]:
     """About that many fully-async episodes in 20 rollouts; 5 % of the calls fail, two weight updates a second."""
     return {
         **{"rollouts": 20, "groups": max(1, episodes // 40), "group_size": 2, "update_every": 0.5, "watched": True},
+        "user_over_http": True,
         "flags": [*FULLY_ASYNC_FLAGS, "--sglang-server-concurrency", "32"],
         "server": {"latency": 0.004, "spread": 0.8, "chatty": True, "faults": 0.05},
     }

@@ -45,7 +45,7 @@ class Options:
     spelling: float = 0.15
     mistakes: float = 0.0
     faults: float = 0.0
-    """Share of calls that fail."""
+    """Share of calls that fail, of the policy and of the user model."""
     chatty: bool = False
     """One more turn at the beginning: episodes of the mock domain have three then."""
     seed: int = 0
@@ -96,8 +96,9 @@ class JournalSampler(Sampler):
         _pace.set(1 + self.spread * (2 * draw("pace", routing_key) - 1))
         reply = await super().generate(payload, routing_key)
         meta, ids, asked = reply["meta_info"], reply["output_ids"], payload["input_ids"]
-        # Other weights, other probabilities: what was sampled before an update cannot pass for what came after it.
-        log_probs = [log_prob(len(asked) + i + 100_003 * version, token) for i, token in enumerate(ids)]
+        # Other weights, another session: other probabilities, so that no output can pass for another one.
+        shift = len(asked) + 100_003 * version + int(1e6 * draw("session", routing_key))
+        log_probs = [log_prob(shift + i, token) for i, token in enumerate(ids)]
         if "output_token_logprobs" in meta:
             entries = zip(log_probs, ids, strict=True)
             meta["output_token_logprobs"] = [[value, token, None] for value, token in entries]
@@ -138,7 +139,7 @@ class RouterServer(PolicyServer):
             seed=options.seed,
         )
         self.options = options
-        self.requests = self.failed = self.updates = self.said = 0
+        self.requests = self.failed = self.updates = self.said = self.unsaid = 0
 
     def _load(self) -> GoldPolicy:
         if not self.options.chatty:
@@ -188,14 +189,17 @@ class RouterServer(PolicyServer):
         from aiohttp import web
 
         calls, self.sampler.journal = self.sampler.journal, []
-        counts = {"requests": self.requests, "failed": self.failed, "updates": self.updates, "user_calls": self.said}
-        return web.json_response({"calls": calls, **counts})
+        counts = {"requests": self.requests, "failed": self.failed, "updates": self.updates}
+        return web.json_response({"calls": calls, **counts, "user_calls": self.said, "user_failed": self.unsaid})
 
     async def _handle_chat(self, request: Any) -> Any:
         from aiohttp import web
 
         self.said += 1
         await asyncio.sleep(self.options.user_delay)
+        if draw(self.options.seed, "user", self.said) < self.options.faults:
+            self.unsaid += 1
+            return web.json_response({"error": {"message": "injected"}}, status=503)
         return web.json_response(await customer.reply(await request.json()))
 
     async def _handle_generate(self, request: Any) -> Any:

@@ -13,6 +13,8 @@ _episode: contextvars.ContextVar[weakref.WeakSet[Any] | None] = contextvars.Cont
 
 left_behind: dict[str, int] = {}
 """Tasks that an episode started and that were not done when it returned, by name of their coroutine."""
+LITELLM = "LoggingWorker."
+"""litellm's own log worker, one per event loop, is started by whoever calls it first."""
 loops: set[int] = set()
 """Event loops that played episodes."""
 now = peak = played = 0
