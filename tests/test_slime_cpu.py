@@ -326,3 +326,17 @@ async def test_a_task_that_an_episode_leaves_behind_is_named(monkeypatch: pytest
     (name,) = watch.left_behind
     assert name.endswith("forgotten")
     assert watch.left_behind[name] == 1
+
+
+def test_a_placeholder_is_forgotten_when_the_episode_begins() -> None:
+    status = SimpleNamespace(name="ABORTED")
+    fields = {"weight_versions": ["1"], "status": status}
+    begun = SimpleNamespace(tokens=[5, 9], loss_mask=[0], rollout_log_probs=[0.0], **fields)
+    sampled = SimpleNamespace(tokens=[5, 7, 8], loss_mask=[1, 1], rollout_log_probs=[-1.0, -1.0], **fields)
+    masked = SimpleNamespace(tokens=[5, 7, 8, 6], loss_mask=[0, 0, 1], rollout_log_probs=[-1.0] * 3, **fields)
+    first = check.Snapshot.of(begun)
+    second = check.Snapshot.of(sampled, first)
+    assert (first.loss_mask, second.loss_mask) == ([0], [1, 1])
+    assert check.Snapshot.of(masked, second).loss_mask == [1, 1, 1], (
+        "slime masked the older part: it was sampled all the same"
+    )

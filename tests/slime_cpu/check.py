@@ -20,6 +20,16 @@ def digest(tokens: Sequence[int]) -> str:
     return hashlib.blake2b(array("q", tokens).tobytes(), digest_size=12).hexdigest()
 
 
+def kept_set(token: int) -> list[int]:
+    """The nucleus that the server says it sampled ``token`` from."""
+    return [token, token + 1]
+
+
+def experts(token: int) -> list[int]:
+    """Where the server says it sent ``token``: two experts in each of two layers."""
+    return [1 + token % 5, 7, 2 + token % 3, 6]
+
+
 @dataclass
 class Snapshot:
     """A sample that slime took back unfinished."""
@@ -217,6 +227,29 @@ def shape_problems(sample: Any) -> list[str]:
         again = type(sample).from_dict(sample.to_dict())
         if again.to_dict() != sample.to_dict():
             found.append("to_dict and from_dict do not give the same sample")
+    return found
+
+
+def replay_problems(sample: Any, *, top_p: bool, routed: bool) -> list[str]:
+    """What slime's trainer would replay wrongly: kept sets and experts must be those of just these tokens."""
+    found = []
+    response = sample.tokens[-sample.response_length :]
+    if top_p:
+        ids, offsets = sample.rollout_top_p_token_ids, sample.rollout_top_p_token_offsets
+        if ids is None or offsets is None or len(offsets) != len(response) + 1 or offsets[-1] != len(ids):
+            return ["the kept sets do not cover the response"]
+        for i, (token, mask) in enumerate(zip(response, sample.loss_mask, strict=True)):
+            kept = [int(value) for value in ids[offsets[i] : offsets[i + 1]]]
+            if kept != kept_set(token) and (mask or kept):
+                found.append(f"the kept set of response token {i} is {kept}")
+    if routed:
+        rows = sample.rollout_routed_experts
+        if rows is None or tuple(rows.shape) != (len(sample.tokens) - 1, 2, 2):
+            return [*found, "the routed experts do not cover the tokens"]
+        last = max((i for i, mask in enumerate(sample.loss_mask) if mask), default=-len(sample.tokens))
+        for i in range(len(sample.tokens) - sample.response_length + last):
+            if rows[i].reshape(-1).tolist() != experts(sample.tokens[i]):
+                found.append(f"the routed experts of token {i} are another token's")
     return found
 
 

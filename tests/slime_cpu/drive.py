@@ -154,6 +154,12 @@ class Run:
         )
         masked = bool(getattr(self.args, "mask_offpolicy_in_partial_rollout", False))
         verdict = check.check_sample(sample, self.journal, before=before, mask_offpolicy=masked, params=params)
+        if not evaluation:
+            verdict.problems += check.replay_problems(
+                sample,
+                top_p=self.args.rollout_top_p != 1.0 and hasattr(sample, "rollout_top_p_token_ids"),
+                routed=self.args.use_rollout_routing_replay,
+            )
         self._tell(f"{where}, sample {sample.index}", verdict.problems)
         told = {
             **{"calls": verdict.calls, "cut": verdict.cut, "unused": verdict.unused, "proven": verdict.proven},

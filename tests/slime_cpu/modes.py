@@ -28,6 +28,10 @@ MODES: dict[str, dict[str, Any]] = {
     "eval": {"rollouts": 0, "evaluate": True, "server": _QUICK},
     "partial rollout": {**_PARTIAL_PLAN, "reload_buffer": True, "flags": _PARTIAL},
     "partial, off-policy masked": {**_PARTIAL_PLAN, "flags": (*_PARTIAL, "--mask-offpolicy-in-partial-rollout")},
+    "partial, top-p and expert replay": {
+        **_PARTIAL_PLAN,
+        "flags": (*_PARTIAL, "--rollout-top-p", "0.9", "--use-rollout-routing-replay"),
+    },
     "fully-async": {**_ASYNC_PLAN, "rollouts": 4},
     "fully-async, eval beside it": {**_ASYNC_PLAN, "rollouts": 2, "eval_beside": True},
 }

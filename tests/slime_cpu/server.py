@@ -10,12 +10,14 @@ answered since the last time.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -27,7 +29,7 @@ from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.local.sampler import BadRequest, Sampler
 from tau2_slime.local.spelling import draw, log_prob
 from tests.slime_cpu import customer
-from tests.slime_cpu.check import digest
+from tests.slime_cpu.check import digest, experts, kept_set
 
 FAULTS = ("500", "503", "reset", "lost", "garbage", "cut")
 """reset: the connection ends before an answer; lost: after it was sampled; cut: half of the JSON."""
@@ -103,6 +105,7 @@ class JournalSampler(Sampler):
             entries = zip(log_probs, ids, strict=True)
             meta["output_token_logprobs"] = [[value, token, None] for value, token in entries]
         params = payload.get("sampling_params") or {}
+        meta.update(_replay(payload, ids))
         self.journal.append(
             {
                 "context": digest(asked),
@@ -125,6 +128,22 @@ class JournalSampler(Sampler):
         except TimeoutError:
             return tokens
         return min(tokens, int((time.perf_counter() - begin) / latency))
+
+
+def _replay(payload: dict[str, Any], ids: list[int]) -> dict[str, str]:
+    """What slime's patched engine adds on request: of each token a nucleus of two, and its two experts in two layers."""
+    out, asked = {}, payload["input_ids"]
+    if (payload["sampling_params"].get("custom_params") or {}).get("return_top_p_token_ids") and ids:
+        out["top_p_token_ids"] = _int32(value for token in ids for value in kept_set(token))
+        out["top_p_token_offsets"] = _int32(range(0, 2 * len(ids) + 1, 2))
+    if payload.get("return_routed_experts"):
+        read = [*asked, *ids][payload["routed_experts_start_len"] : -1]
+        out["routed_experts"] = _int32(value for token in read for value in experts(token))
+    return out
+
+
+def _int32(values: Iterable[int]) -> str:
+    return base64.b64encode(array("i", values).tobytes()).decode()
 
 
 class RouterServer(PolicyServer):
