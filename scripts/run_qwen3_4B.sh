@@ -1,115 +1,387 @@
 #!/usr/bin/env bash
-# GRPO on Qwen3-4B-Instruct-2507 with τ²-bench, one node, inside a slime container. Not yet run on GPUs.
+# GRPO on Qwen3-4B with τ²-bench, inside a slime container. docs/training.md explains every step. Not yet run on GPUs.
 #
-#   SLIME_DIR=/root/slime OPENROUTER_API_KEY=... bash scripts/run_qwen3_4B.sh [further slime arguments]
-#   DRY_RUN=1 ... prints the command and starts nothing
+#   bash scripts/run_qwen3_4B.sh [--dry-run] [further slime arguments]    check everything, start Ray, train
+#   bash scripts/run_qwen3_4B.sh join                                     on every other node of a run with NUM_NODES > 1
 #
-# Variables (default): SLIME_DIR (/root/slime), MEGATRON_DIR (/root/Megatron-LM), HF_CHECKPOINT
-# (/root/Qwen3-4B-Instruct-2507), NUM_GPUS (8), RUN_DIR (./runs/qwen3-4B), DATA_DIR ($RUN_DIR/data), TAU2_CONFIG
-# ($RUN_DIR/tau2.yaml, written at the first start), CONTEXT (16384 tokens per episode). The user models' keys are read from
-# the environment by name; Ray's workers inherit them from this shell.
+# --dry-run (or DRY_RUN=1) prints what would run, and starts nothing. Everything below can be set in the environment;
+# slime arguments at the end of the command line win over the script's own. The keys of the user models
+# (OPENROUTER_API_KEY, ...) and WANDB_API_KEY are read from the environment of each node and written nowhere.
 set -euo pipefail
+REPO="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+# ---- what to set -------------------------------------------------------------------------------------------------------
+# Model: any Qwen3-4B. Qwen3-4B-Thinking-2507 and Jarrodbarnes/Qwen3-4B-tau2-sft1 are just another HF_CHECKPOINT.
+HF_CHECKPOINT="${HF_CHECKPOINT:-/root/Qwen3-4B-Instruct-2507}"
+TORCH_DIST="${TORCH_DIST:-${HF_CHECKPOINT%/}_torch_dist}" # the same weights, converted once by slime's tool
+MODEL_FILE="${MODEL_FILE:-}"                              # of slime's scripts/models; empty: by the checkpoint's rope_theta
+
+# Places. On several nodes all of them are the same paths on shared storage.
 SLIME_DIR="${SLIME_DIR:-/root/slime}"
 MEGATRON_DIR="${MEGATRON_DIR:-/root/Megatron-LM}"
-HF_CHECKPOINT="${HF_CHECKPOINT:-/root/Qwen3-4B-Instruct-2507}"
-NUM_GPUS="${NUM_GPUS:-8}"
-RUN_DIR="${RUN_DIR:-$PWD/runs/qwen3-4B}"
-export DATA_DIR="${DATA_DIR:-$RUN_DIR/data}" # eval_config.yaml reads it
-TAU2_CONFIG="${TAU2_CONFIG:-$RUN_DIR/tau2.yaml}"
-CONTEXT="${CONTEXT:-16384}"
-TORCH_DIST="${HF_CHECKPOINT%/}_torch_dist"
+RUN_DIR="${RUN_DIR:-$PWD/runs/qwen3-4B}"    # checkpoints, TensorBoard; a second start continues from here
+DATA_DIR="${DATA_DIR:-$REPO/data}"          # eval_config.yaml reads this variable too
+PROMPT_DATA="${PROMPT_DATA:-$DATA_DIR/retail_telecom_train_tasks.jsonl}"
+EVAL_CONFIG="${EVAL_CONFIG:-$REPO/eval_config.yaml}"
+TAU2_CONFIG="${TAU2_CONFIG:-}"              # YAML with a tau2: mapping; empty: the TAU2_* variables say it all
 
-MODEL_FILE="$SLIME_DIR/scripts/models/qwen3-4B-Instruct-2507.sh"
-if [[ ! -f "$MODEL_FILE" ]]; then
-    echo "no slime at SLIME_DIR=$SLIME_DIR ($MODEL_FILE is missing)" >&2
-    exit 2
+# Machines.
+MODE="${MODE:-sync}"                # sync, partial (unfinished episodes go on in the next rollout) or fully-async
+NUM_GPUS="${NUM_GPUS:-8}"           # of each node
+NUM_NODES="${NUM_NODES:-1}"
+HEAD_ADDRESS="${HEAD_ADDRESS:-}"    # NUM_NODES > 1: the address of the first node that the others reach
+RAY_PORT="${RAY_PORT:-6379}"
+DASHBOARD_PORT="${DASHBOARD_PORT:-8265}"
+JOIN_TIMEOUT="${JOIN_TIMEOUT:-900}" # seconds that the first node waits for the others
+RAY_ADDRESS="${RAY_ADDRESS:-}"      # http://host:8265 of a Ray cluster that is already there: start and stop none
+TRAIN_GPUS="${TRAIN_GPUS:-}"        # fully-async: GPUs that train, of all nodes together; the others sample. Empty: half
+TP="${TP:-}"                        # tensor parallelism of the trainer; empty: 2, or 1 on one training GPU
+CP="${CP:-1}"                       # context parallelism: halves the longest episode's memory per doubling
+
+# Rollouts. One rollout = ROLLOUT_BATCH_SIZE tasks x SAMPLES_PER_PROMPT episodes = one optimizer step.
+NUM_ROLLOUT="${NUM_ROLLOUT:-500}"
+ROLLOUT_BATCH_SIZE="${ROLLOUT_BATCH_SIZE:-32}"
+SAMPLES_PER_PROMPT="${SAMPLES_PER_PROMPT:-8}"
+OVER_SAMPLING="${OVER_SAMPLING:-$((ROLLOUT_BATCH_SIZE * 3 / 2))}" # tasks started at a time; sync and partial
+CONTEXT="${CONTEXT:-32768}"               # tokens of a whole episode
+MAX_RESPONSE_LEN="${MAX_RESPONSE_LEN:-8192}" # tokens of one turn
+MAX_TOKENS_PER_GPU="${MAX_TOKENS_PER_GPU:-16384}" # a micro-batch; one longer episode makes a micro-batch of its own
+SERVER_CONCURRENCY="${SERVER_CONCURRENCY:-}" # sync, partial: episodes at a time per engine; fully-async: groups too
+MASK_OFFPOLICY="${MASK_OFFPOLICY:-0}"     # partial: 1 = do not train on tokens of earlier weights
+LEARNING_RATE="${LEARNING_RATE:-1e-6}"
+
+# Evaluation, checkpoints, curves.
+EVAL_INTERVAL="${EVAL_INTERVAL:-20}"      # rollouts; 0: never
+SAVE_INTERVAL="${SAVE_INTERVAL:-20}"
+KEEP_CHECKPOINTS="${KEEP_CHECKPOINTS:-all}" # all, or last (about 56 GB each)
+WANDB_PROJECT="${WANDB_PROJECT:-}"        # empty: TensorBoard in $RUN_DIR/tensorboard
+WANDB_GROUP="${WANDB_GROUP:-qwen3-4B-tau2-$MODE}"
+CALL_USER_MODELS="${CALL_USER_MODELS:-1}" # 1: one real call of every user model before the start; 0: only its key
+
+# The user simulator of training, unless TAU2_USER_MODEL or TAU2_CONFIG names another.
+if [[ -z "$TAU2_CONFIG" && -z "${TAU2_USER_MODEL:-}" ]]; then
+    export TAU2_USER_MODEL=openrouter/deepseek/deepseek-v3.2
+    export TAU2_USER_API_KEY_VAR="${TAU2_USER_API_KEY_VAR:-OPENROUTER_API_KEY}"
 fi
-# shellcheck source=/dev/null
-source "$MODEL_FILE" # sets MODEL_ARGS
+# ------------------------------------------------------------------------------------------------------------------------
 
+die() {
+    printf 'run_qwen3_4B.sh: %s\n' "$*" >&2
+    exit 2
+}
+note() { printf '# %s\n' "$*" >&2; }
+
+ROLE="head"
+DRY_RUN="${DRY_RUN:-}"
+[[ "$DRY_RUN" != 0 ]] || DRY_RUN=""
+EXTRA=()
+for word in "$@"; do
+    case "$word" in
+        --dry-run) DRY_RUN=1 ;;
+        -h | --help)
+            sed -n '2,/^# ---- what/{/^# ----/!p}' "${BASH_SOURCE[0]}" | sed -n 's/^# \{0,1\}//p'
+            echo "Its variables, with their defaults, are the first lines of $REPO/scripts/run_qwen3_4B.sh."
+            exit 0
+            ;;
+        join) [[ ${#EXTRA[@]} -eq 0 ]] && ROLE="join" || EXTRA+=("$word") ;;
+        *) EXTRA+=("$word") ;;
+    esac
+done
+[[ "$ROLE" == head || ${#EXTRA[@]} -eq 0 ]] || die "join takes no further arguments: ${EXTRA[*]}"
+# Not an option, and before the first option: a mode or a command that there is not.
+[[ ${#EXTRA[@]} -eq 0 || "${EXTRA[0]}" == --* ]] || die "unknown word '${EXTRA[0]}': join, --dry-run, or slime's --arguments"
+
+# ---- settings that cannot be -------------------------------------------------------------------------------------------
+for name in NUM_GPUS NUM_NODES CP NUM_ROLLOUT ROLLOUT_BATCH_SIZE SAMPLES_PER_PROMPT CONTEXT MAX_RESPONSE_LEN \
+    MAX_TOKENS_PER_GPU SAVE_INTERVAL EVAL_INTERVAL OVER_SAMPLING RAY_PORT DASHBOARD_PORT JOIN_TIMEOUT; do
+    [[ "${!name}" =~ ^[0-9]+$ ]] || die "$name=${!name} is not a number"
+    [[ "$name" == EVAL_INTERVAL || "${!name}" -gt 0 ]] || die "$name=${!name}: at least 1"
+done
+for name in TRAIN_GPUS TP SERVER_CONCURRENCY; do
+    [[ -z "${!name}" || "${!name}" =~ ^[1-9][0-9]*$ ]] || die "$name=${!name} is not a number above 0"
+done
+case "$MODE" in sync | partial | fully-async) ;; *) die "MODE=$MODE: sync, partial or fully-async" ;; esac
+case "$KEEP_CHECKPOINTS" in all | last) ;; *) die "KEEP_CHECKPOINTS=$KEEP_CHECKPOINTS: all or last" ;; esac
+[[ "$SAMPLES_PER_PROMPT" -ge 2 ]] || die "SAMPLES_PER_PROMPT=1: GRPO compares the episodes of one task, 2 at least"
+[[ "$OVER_SAMPLING" -ge "$ROLLOUT_BATCH_SIZE" ]] || die "OVER_SAMPLING=$OVER_SAMPLING is less than ROLLOUT_BATCH_SIZE=$ROLLOUT_BATCH_SIZE"
+[[ "$MAX_RESPONSE_LEN" -lt "$CONTEXT" ]] || die "MAX_RESPONSE_LEN=$MAX_RESPONSE_LEN (a turn) must be less than CONTEXT=$CONTEXT (an episode)"
+if [[ "$NUM_NODES" -gt 1 || "$ROLE" == join ]]; then
+    [[ -n "$HEAD_ADDRESS" || -n "$RAY_ADDRESS" ]] ||
+        die "several nodes need HEAD_ADDRESS, the first node's address as the others reach it (there: hostname -I)"
+fi
+[[ "$ROLE" == head || -z "$RAY_ADDRESS" ]] || die "join starts Ray on this node, and RAY_ADDRESS=$RAY_ADDRESS says that it runs already"
+HEAD_ADDRESS="${HEAD_ADDRESS:-127.0.0.1}"
+
+absolute() { case "$1" in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac }
+for name in HF_CHECKPOINT TORCH_DIST SLIME_DIR MEGATRON_DIR RUN_DIR DATA_DIR PROMPT_DATA EVAL_CONFIG; do
+    printf -v "$name" '%s' "$(absolute "${!name}")" # Ray's job runs in another folder
+done
+[[ -z "$TAU2_CONFIG" ]] || TAU2_CONFIG="$(absolute "$TAU2_CONFIG")"
+export DATA_DIR
+
+ALL_GPUS=$((NUM_NODES * NUM_GPUS))
+TRAIN_SCRIPT=train.py
+if [[ "$MODE" == fully-async ]]; then
+    TRAIN_SCRIPT=train_async.py
+    [[ "$ALL_GPUS" -ge 2 ]] || die "MODE=fully-async trains and samples on different GPUs: 2 at least"
+    TRAIN_GPUS="${TRAIN_GPUS:-$((ALL_GPUS / 2))}"
+    [[ "$TRAIN_GPUS" -lt "$ALL_GPUS" ]] || die "TRAIN_GPUS=$TRAIN_GPUS leaves none of $ALL_GPUS GPUs for sampling"
+    if [[ "$TRAIN_GPUS" -le "$NUM_GPUS" ]]; then
+        ACTOR_NODES=1 ACTOR_GPUS=$TRAIN_GPUS
+    else
+        [[ $((TRAIN_GPUS % NUM_GPUS)) -eq 0 ]] || die "TRAIN_GPUS=$TRAIN_GPUS must be whole nodes of NUM_GPUS=$NUM_GPUS"
+        ACTOR_NODES=$((TRAIN_GPUS / NUM_GPUS)) ACTOR_GPUS=$NUM_GPUS
+    fi
+else
+    [[ -z "$TRAIN_GPUS" ]] || die "TRAIN_GPUS=$TRAIN_GPUS is for MODE=fully-async: in MODE=$MODE every GPU trains and samples"
+    TRAIN_GPUS=$ALL_GPUS ACTOR_NODES=$NUM_NODES ACTOR_GPUS=$NUM_GPUS
+fi
+TP="${TP:-$((TRAIN_GPUS > 1 ? 2 : 1))}"
+[[ $((TRAIN_GPUS % (TP * CP))) -eq 0 ]] || die "$TRAIN_GPUS training GPUs cannot be divided by TP x CP = $TP x $CP"
+DP=$((TRAIN_GPUS / (TP * CP)))
+BATCH=$((ROLLOUT_BATCH_SIZE * SAMPLES_PER_PROMPT))
+[[ $((BATCH % DP)) -eq 0 ]] ||
+    die "$BATCH episodes of a rollout ($ROLLOUT_BATCH_SIZE x $SAMPLES_PER_PROMPT) cannot be divided among $DP data-parallel ranks ($TRAIN_GPUS GPUs / TP $TP / CP $CP)"
+
+# ---- slime and its description of the model ----------------------------------------------------------------------------
+[[ -f "$SLIME_DIR/$TRAIN_SCRIPT" ]] || die "no slime at SLIME_DIR=$SLIME_DIR: $TRAIN_SCRIPT is missing there"
+if [[ "$MODE" == fully-async && ! -f "$SLIME_DIR/slime/rollout/fully_async_rollout.py" ]]; then
+    die "MODE=fully-async needs slime v0.3.0 or later: $SLIME_DIR has no slime/rollout/fully_async_rollout.py"
+fi
+if [[ -z "$MODEL_FILE" ]]; then
+    if [[ -f "$HF_CHECKPOINT/config.json" ]]; then
+        # Two kinds of Qwen3-4B differ in one number only, and slime has a file for each.
+        shape="$(python3 - "$HF_CHECKPOINT/config.json" <<'PY'
+import json, sys
+config = json.load(open(sys.argv[1]))
+theta = (config.get("rope_parameters") or {}).get("rope_theta", config.get("rope_theta", 0))
+print(config.get("model_type"), config.get("hidden_size"), config.get("num_hidden_layers"), int(theta))
+PY
+)"
+        case "$shape" in
+            "qwen3 2560 36 5000000") MODEL_FILE=qwen3-4B-Instruct-2507.sh ;;
+            "qwen3 2560 36 1000000") MODEL_FILE=qwen3-4B.sh ;;
+            *) die "$HF_CHECKPOINT is no Qwen3-4B (model type, width, layers, rope_theta: $shape); name its file of $SLIME_DIR/scripts/models in MODEL_FILE" ;;
+        esac
+    else
+        MODEL_FILE=qwen3-4B-Instruct-2507.sh
+        [[ -n "$DRY_RUN" ]] || die "no checkpoint at HF_CHECKPOINT=$HF_CHECKPOINT; fetch it first: hf download Qwen/Qwen3-4B-Instruct-2507 --local-dir $HF_CHECKPOINT"
+        note "no $HF_CHECKPOINT/config.json here: taken for a Qwen3-4B of 2507"
+    fi
+fi
+[[ "$MODEL_FILE" == /* ]] || MODEL_FILE="$SLIME_DIR/scripts/models/$MODEL_FILE"
+[[ -f "$MODEL_FILE" ]] || die "slime has no $MODEL_FILE (SLIME_DIR=$SLIME_DIR, MODEL_FILE)"
+MODEL_ARGS=()
+set +u # slime's files are not written for it
+# shellcheck source=/dev/null
+source "$MODEL_FILE"
+set -u
+[[ ${#MODEL_ARGS[@]} -gt 0 ]] || die "$MODEL_FILE sets no MODEL_ARGS"
+
+# ---- the command -------------------------------------------------------------------------------------------------------
+CLUSTER_ARGS=(--actor-num-nodes "$ACTOR_NODES" --actor-num-gpus-per-node "$ACTOR_GPUS" --num-gpus-per-node "$NUM_GPUS")
 CKPT_ARGS=(
     --hf-checkpoint "$HF_CHECKPOINT"
-    --ref-load "$TORCH_DIST"
-    --load "$RUN_DIR/checkpoints" # resumes from here if there is something
+    --ref-load "$TORCH_DIST"         # where the weights come from at the first start
+    --load "$RUN_DIR/checkpoints"    # and at every later one
     --save "$RUN_DIR/checkpoints"
-    --save-interval 20
+    --save-interval "$SAVE_INTERVAL"
 )
+# slime numbers checkpoints from 0, so none is a multiple of the interval, and Megatron keeps only the newest.
+[[ "$KEEP_CHECKPOINTS" == all ]] || CKPT_ARGS+=(--save-retain-interval "$SAVE_INTERVAL")
 ROLLOUT_ARGS=(
     --custom-generate-function-path tau2_slime.generate_with_tau2.generate
-    --custom-config-path "$TAU2_CONFIG"
-    --prompt-data "$DATA_DIR/retail_telecom_train_tasks.jsonl"
+    --prompt-data "$PROMPT_DATA"
     --input-key prompt
     --metadata-key metadata
     --rollout-shuffle
-    --num-rollout 500
-    --rollout-batch-size 32
-    --n-samples-per-prompt 8
-    --global-batch-size 256
+    --num-rollout "$NUM_ROLLOUT"
+    --rollout-batch-size "$ROLLOUT_BATCH_SIZE"
+    --n-samples-per-prompt "$SAMPLES_PER_PROMPT"
+    --global-batch-size "$BATCH"
     --rollout-temperature 1
-    --rollout-max-response-len 8192
+    --rollout-max-response-len "$MAX_RESPONSE_LEN"
     --rollout-max-context-len "$CONTEXT"
-    --dynamic-sampling-filter-path slime.rollout.filter_hub.dynamic_sampling_filters.check_reward_nonzero_std
-    --over-sampling-batch-size 48
     --balance-data
 )
-EVAL_ARGS=(
-    --eval-config "$HERE/eval_config.yaml"
-    --eval-interval 20
-    --n-samples-per-eval-prompt 4 # slime's pass@k takes the group size from here, not from the file
-    --log-passrate
-)
+[[ -z "$TAU2_CONFIG" ]] || ROLLOUT_ARGS+=(--custom-config-path "$TAU2_CONFIG")
+SERVER_ARGS=(--rollout-num-gpus-per-engine 1 --sglang-mem-fraction-static 0.7)
+case "$MODE" in
+    sync | partial)
+        CLUSTER_ARGS+=(--colocate)
+        ROLLOUT_ARGS+=(
+            --over-sampling-batch-size "$OVER_SAMPLING"
+            --dynamic-sampling-filter-path tau2_slime.hooks.keep_informative_groups
+        )
+        if [[ "$MODE" == partial ]]; then
+            ROLLOUT_ARGS+=(--partial-rollout)
+            [[ "$MASK_OFFPOLICY" != 1 ]] || ROLLOUT_ARGS+=(--mask-offpolicy-in-partial-rollout)
+        fi
+        ;;
+    fully-async)
+        CLUSTER_ARGS+=(--rollout-num-gpus $((ALL_GPUS - TRAIN_GPUS)))
+        ROLLOUT_ARGS+=(--rollout-function-path slime.rollout.fully_async_rollout.generate_rollout_fully_async)
+        SERVER_CONCURRENCY="${SERVER_CONCURRENCY:-16}" # slime's 512 would let it run hundreds of groups ahead
+        ;;
+esac
+[[ -z "$SERVER_CONCURRENCY" ]] || SERVER_ARGS+=(--sglang-server-concurrency "$SERVER_CONCURRENCY")
+EVAL_ARGS=()
+if [[ "$EVAL_INTERVAL" -gt 0 ]]; then
+    EVAL_ARGS=(--eval-config "$EVAL_CONFIG" --eval-interval "$EVAL_INTERVAL")
+    # slime's own evaluation and the fully-async worker would wait for one semaphore in two event loops.
+    [[ "$MODE" != fully-async ]] || EVAL_ARGS+=(--eval-function-path tau2_slime.eval_rollout.generate_rollout)
+fi
 GRPO_ARGS=(
     --advantage-estimator grpo
+    --custom-reward-post-process-path tau2_slime.hooks.post_process_rewards
     --eps-clip 0.2
     --eps-clip-high 0.28
     --entropy-coef 0.0
-    --use-tis # the sampler's log-probs are exact: correct for the difference to the trainer's
+    --use-tis # the sampler's log-probs are exact: correct for their difference to the trainer's
 )
-OPTIMIZER_ARGS=(--optimizer adam --lr 1e-6 --lr-decay-style constant --weight-decay 0.1 --adam-beta1 0.9 --adam-beta2 0.98)
+OPTIMIZER_ARGS=(--optimizer adam --lr "$LEARNING_RATE" --lr-decay-style constant --weight-decay 0.1 --adam-beta1 0.9 --adam-beta2 0.98)
+# One training GPU cannot hold 18 bytes per parameter: the optimizer's 12 go to the host's memory.
+[[ "$TRAIN_GPUS" -gt 1 ]] || OPTIMIZER_ARGS+=(--optimizer-cpu-offload --overlap-cpu-optimizer-d2h-h2d --use-precision-aware-optimizer)
 PARALLEL_ARGS=(
-    --tensor-model-parallel-size 2
-    --sequence-parallel
+    --tensor-model-parallel-size "$TP"
+    --pipeline-model-parallel-size 1
+    --context-parallel-size "$CP"
     --recompute-granularity full
     --recompute-method uniform
     --recompute-num-layers 1
     --use-dynamic-batch-size
-    --max-tokens-per-gpu "$CONTEXT"
+    --max-tokens-per-gpu "$MAX_TOKENS_PER_GPU"
     --attention-dropout 0.0
     --hidden-dropout 0.0
     --accumulate-allreduce-grads-in-fp32
     --attention-softmax-in-fp32
     --attention-backend flash
 )
-SERVER_ARGS=(--rollout-num-gpus-per-engine 1 --sglang-mem-fraction-static 0.7)
-
-RUNTIME_ENV="{\"env_vars\": {\"PYTHONPATH\": \"$MEGATRON_DIR:$SLIME_DIR\", \"CUDA_DEVICE_MAX_CONNECTIONS\": \"1\", \"DATA_DIR\": \"$DATA_DIR\"}}"
-COMMAND=(
-    ray job submit --address http://127.0.0.1:8265 --runtime-env-json "$RUNTIME_ENV" --
-    python3 "$SLIME_DIR/train.py"
-    --actor-num-nodes 1 --actor-num-gpus-per-node "$NUM_GPUS" --colocate
-    "${MODEL_ARGS[@]}" "${CKPT_ARGS[@]}" "${ROLLOUT_ARGS[@]}" "${EVAL_ARGS[@]}" "${GRPO_ARGS[@]}"
-    "${OPTIMIZER_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${SERVER_ARGS[@]}" "$@"
+[[ "$TP" -eq 1 ]] || PARALLEL_ARGS+=(--sequence-parallel)
+LOG_ARGS=(
+    --custom-rollout-log-function-path tau2_slime.hooks.log_train_rollout
+    --custom-eval-rollout-log-function-path tau2_slime.hooks.log_eval_rollout
 )
-if [[ -n "${DRY_RUN:-}" ]]; then
-    printf '%q ' "${COMMAND[@]}"
-    echo
+if [[ -n "$WANDB_PROJECT" ]]; then
+    LOG_ARGS+=(--use-wandb --wandb-project "$WANDB_PROJECT" --wandb-group "$WANDB_GROUP")
+else
+    LOG_ARGS+=(--use-tensorboard)
+    export TENSORBOARD_DIR="${TENSORBOARD_DIR:-$RUN_DIR/tensorboard}"
+fi
+
+export PYTHONPATH="$MEGATRON_DIR:$SLIME_DIR:$REPO${PYTHONPATH:+:$PYTHONPATH}"
+export CUDA_DEVICE_MAX_CONNECTIONS=1 # Megatron insists on it
+if [[ -z "${NCCL_NVLS_ENABLE:-}" ]]; then
+    NCCL_NVLS_ENABLE=0
+    if command -v nvidia-smi >/dev/null && [[ "$(nvidia-smi topo -m 2>/dev/null || true)" =~ NV[0-9] ]]; then NCCL_NVLS_ENABLE=1; fi
+    export NCCL_NVLS_ENABLE
+fi
+# What every worker on every node is to see. No keys: a runtime environment is shown on Ray's dashboard.
+RUNTIME_ENV="$(python3 - <<'PY'
+import json, os
+names = ["PYTHONPATH", "CUDA_DEVICE_MAX_CONNECTIONS", "NCCL_NVLS_ENABLE", "DATA_DIR", "TENSORBOARD_DIR"]
+names += sorted(name for name in os.environ if name.startswith("TAU2_"))
+print(json.dumps({"env_vars": {name: os.environ[name] for name in names if name in os.environ}}))
+PY
+)"
+
+DOCTOR=(
+    python3 -m tau2_slime.cli doctor --hf-checkpoint "$HF_CHECKPOINT" --torch-dist "$TORCH_DIST" --slime-dir "$SLIME_DIR"
+    --prompt-data "$PROMPT_DATA"
+)
+[[ -n "$RAY_ADDRESS" ]] || DOCTOR+=(--gpus "$NUM_GPUS")
+[[ "$EVAL_INTERVAL" -eq 0 ]] || DOCTOR+=(--eval-config "$EVAL_CONFIG")
+[[ -z "$TAU2_CONFIG" ]] || DOCTOR+=(--config "$TAU2_CONFIG")
+[[ "$CALL_USER_MODELS" == 1 && "$ROLE" == head ]] || DOCTOR+=(--no-user-calls)
+if [[ "$ROLE" == join ]]; then
+    RAY_START=(ray start --address "$HEAD_ADDRESS:$RAY_PORT" --num-gpus "$NUM_GPUS" --disable-usage-stats --block)
+else
+    RAY_START=(ray start --head --node-ip-address "$HEAD_ADDRESS" --port "$RAY_PORT" --num-gpus "$NUM_GPUS"
+        --disable-usage-stats --dashboard-port "$DASHBOARD_PORT")
+fi
+SUBMIT=(
+    ray job submit --address "${RAY_ADDRESS:-http://127.0.0.1:$DASHBOARD_PORT}" --runtime-env-json "$RUNTIME_ENV" --
+    python3 "$SLIME_DIR/$TRAIN_SCRIPT"
+    "${CLUSTER_ARGS[@]}" "${MODEL_ARGS[@]}" "${CKPT_ARGS[@]}" "${ROLLOUT_ARGS[@]}" ${EVAL_ARGS[@]+"${EVAL_ARGS[@]}"}
+    "${GRPO_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${SERVER_ARGS[@]}" "${LOG_ARGS[@]}"
+    ${EXTRA[@]+"${EXTRA[@]}"}
+)
+
+# One option a line, ready to be pasted into a shell.
+show() {
+    local word line=""
+    for word in "$@"; do
+        [[ "$word" != --* || -z "$line" ]] || line+=$' \\\n   '
+        if [[ "$word" == *[\ \"]* && "$word" != *\'* ]]; then word="'$word'"; else printf -v word '%q' "$word"; fi
+        line+="${line:+ }$word"
+    done
+    printf '%s\n' "$line"
+}
+describe() {
+    note "$MODE on $NUM_NODES x $NUM_GPUS GPUs: $TRAIN_GPUS train (TP $TP, CP $CP, DP $DP), $([[ "$MODE" == fully-async ]] && echo $((ALL_GPUS - TRAIN_GPUS)) || echo "the same") sample"
+    note "a rollout: $ROLLOUT_BATCH_SIZE tasks x $SAMPLES_PER_PROMPT episodes of at most $CONTEXT tokens; user simulator: ${TAU2_USER_MODEL_ROTATION:-${TAU2_USER_MODEL:-see $TAU2_CONFIG}}"
+    note "model: $HF_CHECKPOINT with $(basename "$MODEL_FILE"); results: $RUN_DIR"
+}
+
+if [[ -n "$DRY_RUN" ]]; then
+    describe
+    note "a dry run: nothing is started. The checks:"
+    show "${DOCTOR[@]}" >&2
+    if [[ -z "$RAY_ADDRESS" ]]; then
+        note "then Ray:"
+        show "${RAY_START[@]}" >&2
+    fi
+    if [[ "$ROLE" == head ]]; then
+        note "then the training job:"
+        show "${SUBMIT[@]}"
+    fi
     exit 0
 fi
 
-mkdir -p "$RUN_DIR"
-if [[ ! -d "$TORCH_DIST" ]]; then
-    echo "$TORCH_DIST is missing; make it once with slime's converter:" >&2
-    echo "  cd $SLIME_DIR && source $MODEL_FILE && PYTHONPATH=$MEGATRON_DIR python tools/convert_hf_to_torch_dist.py \\" >&2
-    echo "      \${MODEL_ARGS[@]} --hf-checkpoint $HF_CHECKPOINT --save $TORCH_DIST" >&2
+# ---- checks ------------------------------------------------------------------------------------------------------------
+command -v ray >/dev/null || die "there is no 'ray' here: run this inside slime's container"
+if [[ -z "$RAY_ADDRESS" ]] && ray status >/dev/null 2>&1; then
+    die "Ray is already running on this machine. If it is a job of yours that ended, 'ray stop' ends it; to train on that cluster, set RAY_ADDRESS=http://HOST:8265"
+fi
+if ! "${DOCTOR[@]}"; then
+    cat >&2 <<HELP
+run_qwen3_4B.sh: nothing was started. What may be missing is made once, by
+  the checkpoint     hf download Qwen/Qwen3-4B-Instruct-2507 --local-dir $HF_CHECKPOINT
+  its conversion     cd $SLIME_DIR && source $MODEL_FILE && PYTHONPATH=$MEGATRON_DIR python3 tools/convert_hf_to_torch_dist.py \\
+                         "\${MODEL_ARGS[@]}" --hf-checkpoint $HF_CHECKPOINT --save $TORCH_DIST
+  the data           python3 $REPO/data_prep/prepare_tau2_data.py --output_dir $DATA_DIR --multi-domain-train retail telecom
+HELP
     exit 2
 fi
-[[ -f "$TAU2_CONFIG" ]] || printf 'tau2:\n  user_model: openrouter/deepseek/deepseek-v3.2\n  user_api_key_var: OPENROUTER_API_KEY\n' >"$TAU2_CONFIG"
-[[ -f "$DATA_DIR/retail_telecom_train_tasks.jsonl" ]] ||
-    python "$HERE/data_prep/prepare_tau2_data.py" --output_dir "$DATA_DIR" --multi-domain-train retail telecom
-tau2-slime doctor --hf-checkpoint "$HF_CHECKPOINT" --config "$TAU2_CONFIG"
+if [[ "$ROLE" == join ]]; then
+    note "joining $HEAD_ADDRESS:$RAY_PORT; this command ends with the run"
+    exec "${RAY_START[@]}"
+fi
 
-ray start --head --node-ip-address 127.0.0.1 --num-gpus "$NUM_GPUS" --disable-usage-stats --dashboard-port 8265
-trap 'ray stop' EXIT # only what this script started
-"${COMMAND[@]}"
+# ---- start -------------------------------------------------------------------------------------------------------------
+mkdir -p "$RUN_DIR/checkpoints"
+show "${SUBMIT[@]}" >"$RUN_DIR/command-$(date +%Y%m%d-%H%M%S).sh"
+describe
+if [[ -f "$RUN_DIR/checkpoints/latest_checkpointed_iteration.txt" ]]; then
+    note "continues after rollout $(<"$RUN_DIR/checkpoints/latest_checkpointed_iteration.txt") of $RUN_DIR/checkpoints"
+fi
+if [[ -z "$RAY_ADDRESS" ]]; then
+    export PYTHONUNBUFFERED=1
+    trap 'ray stop >/dev/null' EXIT # the checks above made sure that only this script's Ray runs here
+    "${RAY_START[@]}"
+    if [[ "$NUM_NODES" -gt 1 ]]; then
+        note "waiting for $((NUM_NODES - 1)) more nodes; on each: HEAD_ADDRESS=$HEAD_ADDRESS NUM_NODES=$NUM_NODES bash $REPO/scripts/run_qwen3_4B.sh join"
+        python3 - "$ALL_GPUS" "$JOIN_TIMEOUT" "$HEAD_ADDRESS:$RAY_PORT" <<'PY' || die "not all nodes came within JOIN_TIMEOUT=$JOIN_TIMEOUT seconds"
+import sys, time
+import ray
+wanted, patience, address = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+started = time.monotonic()
+while (there := int(ray.cluster_resources().get("GPU", 0))) < wanted and time.monotonic() - started < patience:
+    time.sleep(2)
+print(f"# {there} of {wanted} GPUs in the cluster", file=sys.stderr)
+sys.exit(there < wanted)
+PY
+    fi
+fi
+"${SUBMIT[@]}"

@@ -137,23 +137,48 @@ def doctor(
     user_base_url: Annotated[str | None, typer.Option(help="Endpoint of the user models.")] = None,
     user_api_key_var: Annotated[str | None, typer.Option(help="NAME of the variable that holds their key.")] = None,
     config: ConfigFile = None,
+    prompt_data: Annotated[str | None, typer.Option(help="Training rows: file.jsonl, or file.jsonl@[0:10].")] = None,
+    eval_config: Annotated[Path | None, typer.Option(help="slime's --eval-config YAML.")] = None,
+    torch_dist: Annotated[Path | None, typer.Option(help="The checkpoint as slime's converter wrote it.")] = None,
+    slime_dir: Annotated[Path | None, typer.Option(help="A slime checkout.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs that the job uses on this machine.")] = None,
+    user_calls: Annotated[
+        bool, typer.Option(help="Call every user model once; otherwise only look for its key.")
+    ] = True,
 ) -> None:
     """Check a set-up before a training job burns GPUs. Exit status 1 if something is wrong."""
     from rich.console import Console
 
     from tau2_slime.config import Tau2Config
-    from tau2_slime.doctor import Finding, Verdict, examine
+    from tau2_slime.doctor import Finding, Launch, Verdict, examine
 
     console = Console()
     marks = {Verdict.OK: "[green]ok  [/]", Verdict.NOTE: "[yellow]note[/]", Verdict.FAIL: "[red]FAIL[/]"}
     overrides = {"user_base_url": user_base_url, "user_api_key_var": user_api_key_var}
-    settings = Tau2Config.resolve(_yaml(config), {k: v for k, v in overrides.items() if v is not None})
-    models = user_model or list(settings.user_model_rotation) or [settings.user_model]
+    given = {k: v for k, v in overrides.items() if v is not None}
+    mapping = _yaml(config)
+    settings = Tau2Config.resolve(mapping, given)
+    # The rows of a training job say which models it talks to, and each is called once.
+    own = [] if prompt_data else list(settings.user_model_rotation) or [settings.user_model]
+    launch = Launch(
+        torch_dist=torch_dist,
+        slime_dir=slime_dir,
+        gpus=gpus,
+        prompt_data=prompt_data,
+        eval_config=eval_config,
+        mapping={**mapping, **given},
+        call_users=user_calls,
+    )
 
     async def check() -> list[Finding]:
         found = []
         async for finding in examine(
-            settings, hf_checkpoint=hf_checkpoint, router=router, user_models=models, domains=domain or []
+            settings,
+            hf_checkpoint=hf_checkpoint,
+            router=router,
+            user_models=user_model or own,
+            domains=domain or [],
+            launch=launch,
         ):
             console.print(f"{marks[finding.verdict]} {finding.subject:10}", end=" ")
             console.print(finding.text, markup=False, highlight=False, soft_wrap=True)

@@ -7,11 +7,13 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+from tau2_slime import preflight
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.offload import offload
@@ -34,6 +36,22 @@ class Finding:
     """What is, or what is wrong together with the fix."""
 
 
+@dataclass(frozen=True)
+class Launch:
+    """What only a training job needs; None: not checked."""
+
+    torch_dist: Path | None = None
+    slime_dir: Path | None = None
+    gpus: int | None = None
+    prompt_data: str | None = None
+    """A file of rows, slices included: ``tasks.jsonl@[0:10]``."""
+    eval_config: Path | None = None
+    mapping: Mapping[str, Any] = field(default_factory=dict)
+    """The ``tau2:`` mapping of the job: rows are resolved over it."""
+    call_users: bool = True
+    """False: the keys of the user models are looked for, no call is made."""
+
+
 async def examine(
     config: Tau2Config,
     *,
@@ -41,8 +59,14 @@ async def examine(
     router: str | None,
     user_models: Sequence[str],
     domains: Sequence[str],
+    launch: Launch | None = None,
 ) -> AsyncIterator[Finding]:
-    """Check one thing after another; never raises."""
+    """Check one thing after another; never raises.
+
+    ``user_models``: those to call under ``config``; the models that the data of ``launch`` brings along come on top.
+    """
+    launch = launch or Launch()
+    users: list[tuple[str, Tau2Config]] = [(model, config) for model in user_models]
     yield await _guarded("tau2", _tau2(list(domains), config))
     language = None
     if hf_checkpoint is None:
@@ -57,14 +81,48 @@ async def examine(
         if language is not None:
             yield await _guarded("generate", _generate(router, language, config))
             yield await _guarded("replay", _replay(router, str(hf_checkpoint), language))
-    for model in user_models:
-        yield await _guarded(f"user {model}", _user(model, config))
+    if launch.torch_dist is not None:
+        yield await _guarded("torch_dist", _of(preflight.torch_dist, launch.torch_dist))
+    if launch.gpus is not None:
+        yield await _guarded("gpus", _of(preflight.gpus, launch.gpus))
+    for subject, check, path in (
+        ("data", preflight.prompt_data, launch.prompt_data),
+        ("evaluation", preflight.eval_config, launch.eval_config),
+    ):
+        if path is not None:
+            yield await _guarded(subject, _of_data(check, path, launch.mapping, users, training=subject == "data"))
+    told: set[tuple[Any, ...]] = set()
+    for model, settings in users:
+        identity = (model, settings.user_base_url, settings.user_api_key_var)
+        if identity not in told:
+            told.add(identity)
+            check_user = _user(model, settings) if launch.call_users else _of(preflight.key_of, settings, model)
+            yield await _guarded(f"user {model}", check_user)
+    if launch.slime_dir is not None:
+        yield await _guarded("slime source", _of(preflight.slime_source, launch.slime_dir))
     yield await _guarded("slime", _slime())
+
+
+async def _of(check: Callable[..., str], *args: Any) -> Finding:
+    return Finding(Verdict.OK, check.__name__, await offload(check, *args))
+
+
+async def _of_data(
+    check: Callable[..., preflight.Data],
+    path: Any,
+    mapping: Mapping[str, Any],
+    users: list[tuple[str, Tau2Config]],
+    *,
+    training: bool,
+) -> Finding:
+    data = await offload(check, path, mapping)
+    users += [(model, found) for found in data.users for model in preflight.models_of(found, training=training)]
+    return Finding(Verdict.OK, check.__name__, data.text)
 
 
 async def _guarded(subject: str, check: Any) -> Finding:
     try:
-        return await check
+        return dataclasses.replace(await check, subject=subject)
     except Tau2SlimeError as error:
         return Finding(Verdict.FAIL, subject, str(error))
     except Exception as error:  # a check that breaks is a finding, not a crash of the doctor
