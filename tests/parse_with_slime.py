@@ -91,12 +91,14 @@ class Empty(metaclass=Anything):
 
 
 class Stub(types.ModuleType):
-    __path__: list[str] = []
+    __path__ = ()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Anything(name, (Empty,), {}) if name[0].isupper() else lambda *args, **kwargs: args[0] if args else Empty()
+        return (
+            Anything(name, (Empty,), {}) if name[0].isupper() else lambda *args, **kwargs: args[0] if args else Empty()
+        )
 
 
 class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
