@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is 
 from tau2_slime.config import AgentType
 from tau2_slime.data import plan
 from tau2_slime.data_files import MANIFEST, write
-from tau2_slime.data_request import Request, parse_fractions
+from tau2_slime.data_request import Request, parse_fractions, parse_weights
 from tau2_slime.errors import ConfigError
 
 EPILOG = """\
@@ -24,6 +24,7 @@ examples:
   prepare_tau2_data.py --domains retail --fractions train=0.9,dev=0.1
   prepare_tau2_data.py --domains telecom --splits full test      telecom_full_train_tasks.jsonl: full without test
   prepare_tau2_data.py --multi-domain-train retail telecom:full  the same 2,245 telecom tasks beside retail's train
+  prepare_tau2_data.py --multi-domain-train retail telecom --weights retail=3 telecom=2   3 : 2, by repeating rows
 """
 
 
@@ -45,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--multi-domain-train", "--multi_domain_train", nargs="+", default=[], metavar="DOMAIN[:SPLIT]",
         help="also write one file with the training tasks of these domains, shuffled",
+    )  # fmt: skip
+    p.add_argument(
+        "--weights", nargs="+", default=[], metavar="DOMAIN=TIMES",
+        help="how often the tasks of a domain stand in that file (default: once)",
     )  # fmt: skip
     p.add_argument("--seed", type=int, default=42, help="of the shuffle and the fractions (default: 42)")
     p.add_argument("--limit", type=int, metavar="N", help="at most the first N tasks of each domain and split")
@@ -71,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             domains=tuple(args.domains),
             splits=tuple(args.splits),
             multi_domain_train=tuple(args.multi_domain_train),
+            weights=parse_weights(args.weights),
             seed=args.seed,
             limit=args.limit,
             fractions=parse_fractions(args.fractions) if args.fractions else (),
@@ -91,9 +97,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"note: {note}")
     width = max(len(file.name) for file in planned.files)
     for file in planned.files:
-        made_of = " + ".join(f"{s.domain}/{s.split} {len(s.positions)}" for s in file.selections)
+        made_of = " + ".join(
+            f"{s.domain}/{s.split} {len(s.positions)}{f' x {s.weight}' if s.weight > 1 else ''}"
+            for s in file.selections
+        )
         state = "written" if changed[file.name] else "unchanged"
-        print(f"{file.name:{width}}  {len(file.rows):5} tasks  {file.role:8}  {made_of}  ({state})")
+        print(f"{file.name:{width}}  {len(file.rows):5} rows  {file.role:8}  {made_of}  ({state})")
     print(f"{len(planned.files)} files and {MANIFEST} in {args.output_dir}")
     return 0
 

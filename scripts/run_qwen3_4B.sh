@@ -43,7 +43,7 @@ NUM_ROLLOUT="${NUM_ROLLOUT:-500}"
 ROLLOUT_BATCH_SIZE="${ROLLOUT_BATCH_SIZE:-32}"
 SAMPLES_PER_PROMPT="${SAMPLES_PER_PROMPT:-8}"
 OVER_SAMPLING="${OVER_SAMPLING:-$((ROLLOUT_BATCH_SIZE * 3 / 2))}" # tasks started at a time; sync and partial
-CONTEXT="${CONTEXT:-32768}"               # tokens of a whole episode
+CONTEXT="${CONTEXT:-}"                    # tokens of a whole episode; empty: 32768, or 16384 where fewer than 4 GPUs train
 MAX_RESPONSE_LEN="${MAX_RESPONSE_LEN:-8192}" # tokens of one turn
 MAX_TOKENS_PER_GPU="${MAX_TOKENS_PER_GPU:-16384}" # a micro-batch; one longer episode makes a micro-batch of its own
 SERVER_CONCURRENCY="${SERVER_CONCURRENCY:-}" # sync, partial: episodes at a time per engine; fully-async: groups too
@@ -92,19 +92,18 @@ done
 [[ ${#EXTRA[@]} -eq 0 || "${EXTRA[0]}" == --* ]] || die "unknown word '${EXTRA[0]}': join, --dry-run, or slime's --arguments"
 
 # ---- settings that cannot be -------------------------------------------------------------------------------------------
-for name in NUM_GPUS NUM_NODES CP NUM_ROLLOUT ROLLOUT_BATCH_SIZE SAMPLES_PER_PROMPT CONTEXT MAX_RESPONSE_LEN \
+for name in NUM_GPUS NUM_NODES CP NUM_ROLLOUT ROLLOUT_BATCH_SIZE SAMPLES_PER_PROMPT MAX_RESPONSE_LEN \
     MAX_TOKENS_PER_GPU SAVE_INTERVAL EVAL_INTERVAL OVER_SAMPLING RAY_PORT DASHBOARD_PORT JOIN_TIMEOUT; do
     [[ "${!name}" =~ ^[0-9]+$ ]] || die "$name=${!name} is not a number"
     [[ "$name" == EVAL_INTERVAL || "${!name}" -gt 0 ]] || die "$name=${!name}: at least 1"
 done
-for name in TRAIN_GPUS TP SERVER_CONCURRENCY; do
+for name in TRAIN_GPUS TP SERVER_CONCURRENCY CONTEXT; do
     [[ -z "${!name}" || "${!name}" =~ ^[1-9][0-9]*$ ]] || die "$name=${!name} is not a number above 0"
 done
 case "$MODE" in sync | partial | fully-async) ;; *) die "MODE=$MODE: sync, partial or fully-async" ;; esac
 case "$KEEP_CHECKPOINTS" in all | last) ;; *) die "KEEP_CHECKPOINTS=$KEEP_CHECKPOINTS: all or last" ;; esac
 [[ "$SAMPLES_PER_PROMPT" -ge 2 ]] || die "SAMPLES_PER_PROMPT=1: GRPO compares the episodes of one task, 2 at least"
 [[ "$OVER_SAMPLING" -ge "$ROLLOUT_BATCH_SIZE" ]] || die "OVER_SAMPLING=$OVER_SAMPLING is less than ROLLOUT_BATCH_SIZE=$ROLLOUT_BATCH_SIZE"
-[[ "$MAX_RESPONSE_LEN" -lt "$CONTEXT" ]] || die "MAX_RESPONSE_LEN=$MAX_RESPONSE_LEN (a turn) must be less than CONTEXT=$CONTEXT (an episode)"
 if [[ "$NUM_NODES" -gt 1 || "$ROLE" == join ]]; then
     [[ -n "$HEAD_ADDRESS" || -n "$RAY_ADDRESS" ]] ||
         die "several nodes need HEAD_ADDRESS, the first node's address as the others reach it (there: hostname -I)"
@@ -136,6 +135,8 @@ else
     [[ -z "$TRAIN_GPUS" ]] || die "TRAIN_GPUS=$TRAIN_GPUS is for MODE=fully-async: in MODE=$MODE every GPU trains and samples"
     TRAIN_GPUS=$ALL_GPUS ACTOR_NODES=$NUM_NODES ACTOR_GPUS=$NUM_GPUS
 fi
+CONTEXT="${CONTEXT:-$((TRAIN_GPUS >= 4 ? 32768 : 16384))}" # benchmarks/memory_4b.py: what fits into 80 GB
+[[ "$MAX_RESPONSE_LEN" -lt "$CONTEXT" ]] || die "MAX_RESPONSE_LEN=$MAX_RESPONSE_LEN (a turn) must be less than CONTEXT=$CONTEXT (an episode)"
 TP="${TP:-$((TRAIN_GPUS > 1 ? 2 : 1))}"
 [[ $((TRAIN_GPUS % (TP * CP))) -eq 0 ]] || die "$TRAIN_GPUS training GPUs cannot be divided by TP x CP = $TP x $CP"
 DP=$((TRAIN_GPUS / (TP * CP)))

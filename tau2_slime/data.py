@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ class Selection:
     left_out: Mapping[str, int] = field(default_factory=dict)
     part: str | None = None
     """The fraction that this is, if the split was divided."""
+    weight: int = 1
+    """How often each task stands in a combined file."""
 
     def rows(self) -> list[dict[str, Any]]:
         pool = domains.tasks(self.domain, self.split)
@@ -106,6 +108,7 @@ def plan(request: Request) -> Plan:
     notes: list[str] = []
     wanted = [(domain, split) for domain in chosen for split in _splits_of(domain, request, notes)]
     combined = [_domain_and_split(spec) for spec in dict.fromkeys(request.multi_domain_train)]
+    weights = _weights(request, combined)
     known = {split for domain in [*chosen, *(d for d, _ in combined)] for split in domains.splits(domain)}
     for option, names in (("--splits", request.splits), ("--exclude-split", request.exclude_splits or ())):
         for name in names:
@@ -126,7 +129,7 @@ def plan(request: Request) -> Plan:
             else:
                 notes.append(f"{domain}/{split}: no file, nothing stays in ({_reasons(selection)})")
     if combined:
-        files.append(_combined_file(request, combined))
+        files.append(_combined_file(request, combined, weights))
     if not files:
         raise ConfigError("nothing to write: " + "; ".join(notes))
     for file in files:
@@ -245,7 +248,26 @@ def _parts(selection: Selection, request: Request) -> list[Selection]:
     return parts
 
 
-def _combined_file(request: Request, combined: Iterable[tuple[str, str]]) -> DataFile:
+def _weights(request: Request, combined: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The weight of each part of the combined file, 1 unless the request says otherwise.
+
+    Raises:
+        ConfigError: a name that is no part of it, or that two parts share.
+    """
+    weights = dict.fromkeys(combined, 1)
+    for name, times in request.weights:
+        meant = [part for part in combined if name in (part[0], f"{part[0]}:{part[1]}")]
+        if len(meant) != 1:
+            parts = ", ".join(f"{domain}:{split}" for domain, split in combined) or "nothing"
+            why = "names more than one part" if meant else "is no part"
+            raise ConfigError(f"--weights {name}={times}: {name!r} {why} of --multi-domain-train ({parts})")
+        weights[meant[0]] = times
+    return weights
+
+
+def _combined_file(
+    request: Request, combined: Sequence[tuple[str, str]], weights: Mapping[tuple[str, str], int]
+) -> DataFile:
     selections = []
     for domain, split in combined:
         parts = _parts(_select(request, domain, split, training=True), request)
@@ -254,8 +276,8 @@ def _combined_file(request: Request, combined: Iterable[tuple[str, str]]) -> Dat
             raise ConfigError("--multi-domain-train needs a part called train in --fractions")
         if not selection.positions:
             raise ConfigError(f"--multi-domain-train: nothing of {domain}/{split} stays in ({_reasons(selection)})")
-        selections.append(selection)
-    rows = [row for selection in selections for row in selection.rows()]
+        selections.append(replace(selection, weight=weights[domain, split]))
+    rows = [row for selection in selections for row in selection.rows() * selection.weight]
     random.Random(request.seed).shuffle(rows)
     stem = "_".join(s.domain if s.split == TRAIN else f"{s.domain}-{s.split}" for s in selections)
     return DataFile(f"{stem}_{TRAIN}_tasks.jsonl", "train", tuple(selections), tuple(rows))

@@ -43,7 +43,8 @@ def write(planned: Plan, folder: Path) -> dict[str, bool]:
 def _entry(file: DataFile, request: Request) -> dict[str, Any]:
     return {
         "sha256": hashlib.sha256(file.text().encode()).hexdigest(),
-        "tasks": len(file.rows),
+        "tasks": sum(len(s.positions) for s in file.selections),
+        "rows": len(file.rows),
         "role": file.role,
         "selections": [
             {
@@ -51,6 +52,7 @@ def _entry(file: DataFile, request: Request) -> dict[str, Any]:
                 "task_split": s.split,
                 "part": s.part,
                 "tasks": len(s.positions),
+                "weight": s.weight,
                 "left_out": dict(s.left_out),
             }
             for s in file.selections

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ class Request:
     """τ²'s split names. Empty: train and test, or everything that a domain without them has."""
     multi_domain_train: tuple[str, ...] = ()
     """One more file: the training tasks of these domains, shuffled. ``domain`` (its train split) or ``domain:split``."""
+    weights: tuple[tuple[str, int], ...] = ()
+    """How often each task of a domain stands in that file, such as (("retail", 2),). Names as in multi_domain_train."""
     seed: int = 42
     """For the shuffle and the fractions; a private generator, never the global one."""
     limit: int | None = None
@@ -38,6 +41,7 @@ class Request:
         """Everything but the seed, as the manifest records it."""
         return {
             "splits": list(self.splits),
+            "weights": dict(self.weights),
             "limit": self.limit,
             "fractions": dict(self.fractions),
             "exclude_splits": None if self.exclude_splits is None else list(self.exclude_splits),
@@ -69,4 +73,24 @@ def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
     total = sum(share for _, share in pairs)
     if abs(total - 1) > 1e-6:
         raise ConfigError(f"--fractions {text!r} adds up to {total:g}, not to 1")
+    return tuple(pairs)
+
+
+def parse_weights(items: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """``["retail=2", "telecom=1"]`` as pairs.
+
+    Raises:
+        ConfigError: not of that form, a weight that is no whole number above 0, or a name twice.
+    """
+    pairs: list[tuple[str, int]] = []
+    for item in items:
+        name, _, weight = item.rpartition("=")
+        if not name or not weight.isdecimal() or int(weight) < 1:
+            raise ConfigError(
+                f"--weights {item}: write NAME=TIMES with a whole number from 1 (a task is in the file so many times); "
+                "for 1.5 to 1 write 3 and 2"
+            )
+        pairs.append((name, int(weight)))
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ConfigError(f"--weights {' '.join(items)} names a domain twice")
     return tuple(pairs)

@@ -74,7 +74,9 @@ async def examine(
     else:
         finding, language = await _tokenizer(hf_checkpoint, config)
         yield finding
-    if router is None:
+    if router is None and launch.torch_dist is not None:
+        pass  # the job that is to be launched starts its own
+    elif router is None:
         yield Finding(Verdict.NOTE, "router", "not checked: give --router http://host:port")
     else:
         yield await _guarded("router", _workers(router))
@@ -282,4 +284,9 @@ async def _slime() -> Finding:
         return Finding(Verdict.NOTE, "slime", "not installed here (needed only inside a training job)")
     from tau2_slime.slime_compat import describe
 
-    return Finding(Verdict.OK, "slime", await asyncio.to_thread(describe))
+    try:
+        return Finding(Verdict.OK, "slime", await asyncio.to_thread(describe))
+    except ImportError as error:
+        return Finding(
+            Verdict.FAIL, "slime", f"cannot be imported ({error}): use the Python of slime's container, or install that"
+        )

@@ -8,6 +8,7 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -287,6 +288,49 @@ def test_only_tasks_that_the_agent_can_play_stay(prepare: Prepare, tmp_path: Pat
             except ValueError:
                 playable = False
             assert ((domain, task.id) in kept) == playable
+
+
+# --- weights ---
+
+
+def test_weights_repeat_the_rows_of_a_domain(prepare: Prepare, tmp_path: Path) -> None:
+    arguments = ["--domains", "retail", "--multi-domain-train", "retail", "mock:base", "--weights"]
+    assert prepare(*arguments, "retail=2", "mock=3") == 0
+    rows = rows_of(tmp_path / "out" / "retail_mock-base_train_tasks.jsonl")
+    counts = Counter((row["metadata"]["domain"], row["metadata"]["task_id"]) for row in rows)
+    assert {domain: {n for (d, _), n in counts.items() if d == domain} for domain in ("retail", "mock")} == {
+        "retail": {2},
+        "mock": {3},
+    }
+    assert {task for domain, task in counts if domain == "retail"} == set(domains.splits("retail")["train"])
+    # Not block after block: slime trains on the rows in their order unless it is told to shuffle.
+    assert [row["metadata"]["domain"] for row in rows[:20]] not in (["retail"] * 20, ["mock"] * 20)
+    entry = json.loads((tmp_path / "out" / MANIFEST).read_text())["files"]["retail_mock-base_train_tasks.jsonl"]
+    assert entry["rows"] == len(rows) and entry["tasks"] == len(counts)
+    assert [part["weight"] for part in entry["selections"]] == [2, 3]
+    plain = rows_of(tmp_path / "out" / "retail_train_tasks.jsonl")
+    assert len(plain) == len(domains.splits("retail")["train"])  # single files are as they were
+
+
+@pytest.mark.parametrize(
+    ("weights", "named"),
+    [
+        (["airline=2"], ["airline", "is no part", "retail:train"]),
+        (["retail=0"], ["retail=0", "whole number"]),
+        (["retail=1.5"], ["retail=1.5", "3 and 2"]),
+        (["retail"], ["retail", "NAME=TIMES"]),
+        (["retail=1", "retail=2"], ["twice"]),
+        (["telecom=2"], ["more than one part"]),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(
+    prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: list[str], named: list[str]
+) -> None:
+    parts = ["retail", "telecom:small", "telecom:train"]
+    assert prepare("--domains", "retail", "--multi-domain-train", *parts, "--weights", *weights) == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in named), said
+    assert not (tmp_path / "out").exists()
 
 
 # --- manifest and files ---
