@@ -58,8 +58,8 @@ WANDB_PROJECT="${WANDB_PROJECT:-}"        # empty: TensorBoard in $RUN_DIR/tenso
 WANDB_GROUP="${WANDB_GROUP:-qwen3-4B-tau2-$MODE}"
 CALL_USER_MODELS="${CALL_USER_MODELS:-1}" # 1: one real call of every user model before the start; 0: only its key
 
-# The user simulator of training, unless TAU2_USER_MODEL or TAU2_CONFIG names another.
-if [[ -z "$TAU2_CONFIG" && -z "${TAU2_USER_MODEL:-}" ]]; then
+# The user simulator of training, unless TAU2_USER_MODEL, TAU2_USER_MODEL_ROTATION or TAU2_CONFIG names others.
+if [[ -z "$TAU2_CONFIG" && -z "${TAU2_USER_MODEL:-}" && -z "${TAU2_USER_MODEL_ROTATION:-}" ]]; then
     export TAU2_USER_MODEL=openrouter/deepseek/deepseek-v3.2
     export TAU2_USER_API_KEY_VAR="${TAU2_USER_API_KEY_VAR:-OPENROUTER_API_KEY}"
 fi

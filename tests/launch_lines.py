@@ -104,7 +104,11 @@ def parsed_by_slime(lines: Sequence[JobLine]) -> dict[str, Any]:
     probe = subprocess.run([python, "-c", "import torch, transformers, yaml"], capture_output=True)
     if probe.returncode:
         pytest.skip(f"{python} lacks torch or transformers: name an interpreter that has both in SLIME_PYTHON")
-    path = [os.environ.get("MEGATRON_DIR", ""), folder]  # MEGATRON_DIR: Megatron's own parser and validation as well
+    path = [
+        str(ROOT),
+        os.environ.get("MEGATRON_DIR", ""),
+        folder,
+    ]  # MEGATRON_DIR: Megatron's own parser and validation as well
     done = subprocess.run(
         [python, str(PARSER)],
         input=json.dumps([{"argv": line.argv, "environ": {**line.environ, "PYTHONPATH": ""}} for line in lines]),

@@ -1,6 +1,7 @@
 """Run slime's whole ``parse_args`` on command lines, without GPUs: ``python parse_with_slime.py < cases.json``.
 
-A program, not a module: tests start it in an interpreter with torch and transformers, slime on PYTHONPATH. Real are slime's
+A program, not a module: tests start it in an interpreter with torch and transformers, slime on PYTHONPATH. Other than
+`tests.slime_cpu`, which parses what a rollout reads, this is the command line of a whole training job: real are slime's
 parser and validation and, where they can be imported, Megatron's (arguments and their validation) and sglang's. Where they
 cannot, stand-ins below know the flags that a launch may use. ray and what else takes no part in arguments is an empty stub.
 
@@ -12,8 +13,6 @@ names of the stand-ins that were used.
 from __future__ import annotations
 
 import argparse
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import json
 import os
@@ -22,10 +21,12 @@ import sys
 import types
 from typing import Any
 
-STUBS = (
+from tests.slime_cpu.stubs import _Finder
+
+STUBS = {
     *("ray", "wandb", "tensorboard", "numba", "memray", "mbridge", "six", "blake3", "zstandard", "httpx", "pylatexenc"),
     *("xxhash", "pybase64", "datasets", "absl", "sglang_router", "pandas", "aiohttp"),
-)
+}
 
 # Megatron's and sglang's flags that this package's launches use, for machines that have neither.
 VALUE: dict[str, Any] = {"type": str, "default": None}
@@ -70,53 +71,9 @@ SGLANG = {
 standins: list[str] = []
 
 
-class Anything(type):
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Anything(name, (Empty,), {})
-
-
-class Empty(metaclass=Anything):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if args else self
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Empty()
-
-
-class Stub(types.ModuleType):
-    __path__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return (
-            Anything(name, (Empty,), {}) if name[0].isupper() else lambda *args, **kwargs: args[0] if args else Empty()
-        )
-
-
-class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+def _stub(roots: set[str]) -> None:
     """Last in the path: asked only for what is not installed."""
-
-    def __init__(self, roots: tuple[str, ...]) -> None:
-        self.roots = roots
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name.split(".")[0] not in self.roots:
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec: Any) -> Any:
-        return Stub(spec.name)
-
-    def exec_module(self, module: Any) -> None:
-        pass
+    sys.meta_path.append(_Finder(roots))  # type: ignore[arg-type]
 
 
 def prepare_torch() -> None:
@@ -164,7 +121,7 @@ def fake_sglang() -> None:
             for flag, options in SGLANG.items():
                 parser.add_argument(flag, **options)
 
-    sys.meta_path.append(Stubs(("sglang",)))
+    _stub({"sglang"})
     sys.modules["sglang.srt.server_args"] = types.SimpleNamespace(ServerArgs=ServerArgs)  # type: ignore[assignment]
 
 
@@ -183,7 +140,7 @@ def fake_megatron() -> None:
     def validate_args(args: argparse.Namespace) -> None:
         pass
 
-    sys.meta_path.append(Stubs(("megatron",)))
+    _stub({"megatron"})
     sys.modules["megatron.training.arguments"] = types.SimpleNamespace(  # type: ignore[assignment]
         parse_args=parse_args, validate_args=validate_args
     )
@@ -211,7 +168,7 @@ def fake_omegaconf() -> None:
 
 def main() -> None:
     cases = json.load(sys.stdin)
-    sys.meta_path.append(Stubs(STUBS))
+    _stub(STUBS)
     prepare_torch()
     if not real_sglang():
         fake_sglang()

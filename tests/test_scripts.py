@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,27 @@ def test_the_printed_command_can_be_pasted(setting: dict[str, str], tmp_path: Pa
     assert argv[argv.index("--save") + 1] == f"{odd}/checkpoints"
     environ = json.loads(argv[argv.index("--runtime-env-json") + 1])["env_vars"]
     assert json.loads(environ["TAU2_USER_ARGS"]) == {"temperature": 0.5}
+
+
+def test_every_function_that_it_names_is_there(setting: dict[str, str]) -> None:
+    words = {word for mode in ("partial", "fully-async") for word in dry(setting, MODE=mode).argv}
+    paths = [word.rsplit(".", 1) for word in words if word.startswith("tau2_slime.")]
+    assert len(paths) >= 6
+    assert all(callable(getattr(importlib.import_module(module), name)) for module, name in paths)
+
+
+def test_one_variable_names_several_simulators(setting: dict[str, str]) -> None:
+    line = dry(setting, TAU2_USER_MODEL_ROTATION="openai/a,anthropic/b")
+    assert line.environ["TAU2_USER_MODEL_ROTATION"] == "openai/a,anthropic/b"
+    assert "TAU2_USER_API_KEY_VAR" not in line.environ  # it would hold for both providers
+
+
+def test_the_memory_table_of_the_docs_is_the_scripts() -> None:
+    told = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "memory_4b.py")], capture_output=True, text=True)
+    docs = (ROOT / "docs" / "training.md").read_text()
+    rows = [line for line in told.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) > 4
+    assert not [row for row in rows if row not in docs]
 
 
 def test_relative_paths_do_not_depend_on_the_jobs_folder(setting: dict[str, str], tmp_path: Path) -> None:
