@@ -156,15 +156,21 @@ def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) ->
     return constructor(solo_mode=True, **env_kwargs) if solo else constructor(**env_kwargs)
 
 
-def evaluate(run: Any, task: Any, *, domain: str, solo: bool, env_kwargs: dict[str, Any], judge: bool) -> Any:
-    """τ²'s `evaluate_simulation` over all of the task's reward basis; ``judge`` where it holds an LLM judge."""
+def evaluation_arguments(
+    run: Any, task: Any, *, domain: str, solo: bool, env_kwargs: dict[str, Any], judge: bool
+) -> dict[str, Any]:
+    """What τ²'s `evaluate_simulation` takes to look at all of the task's reward basis; ``judge`` where it holds an LLM's."""
     t = load()
     parameters = inspect.signature(t.evaluate_simulation).parameters
     kind = t.EvaluationType.ALL
     # Where `env_kwargs` exists, ALL already judges what the basis asks for; 26.3 needs the other member.
     if judge and "env_kwargs" not in parameters:
         kind = t.EvaluationType.ALL_WITH_NL_ASSERTIONS
-    kwargs: dict[str, Any] = {"env_kwargs": env_kwargs} if "env_kwargs" in parameters else {}
-    return t.evaluate_simulation(
-        simulation=run, task=task, evaluation_type=kind, solo_mode=solo, domain=domain, **kwargs
-    )
+    return {
+        "simulation": run,
+        "task": task,
+        "evaluation_type": kind,
+        "solo_mode": solo,
+        "domain": domain,
+        **({"env_kwargs": env_kwargs} if "env_kwargs" in parameters else {}),
+    }
