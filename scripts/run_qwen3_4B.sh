@@ -355,7 +355,7 @@ HELP
     exit 2
 fi
 if [[ "$ROLE" == join ]]; then
-    note "joining $HEAD_ADDRESS:$RAY_PORT; this command ends with the run"
+    note "joining $HEAD_ADDRESS:$RAY_PORT; this command stays in the foreground, Ctrl-C leaves the cluster"
     exec "${RAY_START[@]}"
 fi
 
