@@ -168,13 +168,20 @@ def make_user(config: Tau2Config, model: str, world: domains.World) -> User:
     Raises:
         ConfigError: its key variable is not set.
     """
-    if model == SCRIPTED:
-        from tau2_slime.local.scripted_user import ScriptedUser
+    if is_scripted(model):
+        from tau2_slime.local.scripted_user import STYLES, ScriptedUser
 
-        return ScriptedUser(world.task, world.domain, world.split)
+        if model not in STYLES:
+            raise ConfigError(f"user_model={model!r} is unknown; users without a model are: {', '.join(STYLES)}")
+        return ScriptedUser(world.task, world.domain, world.split, STYLES[model])
     spec = user_spec(config, model)
     spec.connection()  # a missing key is told before the policy is asked anything
     return LitellmUser(spec, tools=world.user_tools, instructions=str(world.task.user_scenario))
+
+
+def is_scripted(model: str) -> bool:
+    """True for the users that need no model, no key and no network."""
+    return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
 
 
 def user_spec(config: Tau2Config, model: str) -> UserSpec:

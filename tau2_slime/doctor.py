@@ -258,11 +258,11 @@ async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
 
 async def _user(model: str, config: Tau2Config) -> Finding:
     """One real opening message, with τ²'s own prompt."""
-    from tau2_slime.assembly import SCRIPTED, user_spec
+    from tau2_slime.assembly import is_scripted, user_spec
     from tau2_slime.world import domains, tau2_compat
     from tau2_slime.world.users import LitellmUser
 
-    if model == SCRIPTED:
+    if is_scripted(model):
         return Finding(Verdict.OK, f"user {model}", "plays the gold script; for tests, not for training")
     domain = config.domain
     splits = domains.splits(domain)

@@ -101,8 +101,8 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
     played: dict[int, Played] = {}
     gate = asyncio.Semaphore(plan.concurrency)
     async with _policy(plan) as (url, checkpoint):
-        host, port = _address(url)
-        await _answers(host, port)
+        host, port = address(url)
+        await answers(host, port)
         plan.output_dir.mkdir(parents=True, exist_ok=True)
         with (
             (plan.output_dir / "samples.jsonl").open("w", encoding="utf-8") as samples,
@@ -158,7 +158,7 @@ async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
     return checkpoint
 
 
-def _address(url: str) -> tuple[str, int]:
+def address(url: str) -> tuple[str, int]:
     """Host and port of ``url``; raises ConfigError if it is not http://host:port."""
     parsed = urlparse(url)
     if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
@@ -166,7 +166,7 @@ def _address(url: str) -> tuple[str, int]:
     return parsed.hostname, parsed.port
 
 
-async def _answers(host: str, port: int) -> None:
+async def answers(host: str, port: int) -> None:
     """Raises ConfigError if nothing listens at the router's address."""
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 10)
@@ -183,7 +183,7 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
     if plan.router is not None:
         if plan.hf_checkpoint is None:
             raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
-        _address(plan.router)
+        address(plan.router)
         yield plan.router, await _usable(plan, plan.hf_checkpoint)
         return
     from tau2_slime.local.policy_server import PolicyServer

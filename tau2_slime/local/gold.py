@@ -54,7 +54,7 @@ def find_reference(text: str) -> CaseReference | None:
 class ScriptTurn:
     """One message of the scripted agent: a call, or a text."""
 
-    kind: Literal["call", "ask", "final", "broken"]
+    kind: Literal["call", "ask", "final", "broken", "silence"]
     """``ask``: a request for a part of the user's actions. ``broken``: a call whose spelling is cut."""
     call: Call | None = None
     text: str | None = None

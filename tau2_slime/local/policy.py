@@ -28,11 +28,13 @@ class GoldPolicy:
         *,
         spelling: float = 0.1,
         mistakes: float = 0.0,
+        gives_up: float = 0.0,
         seed: int = 0,
         parser: str = "auto",
         template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """``spelling``: share of tokens spelled otherwise; ``mistakes``: share of episodes with one wrong move.
+        ``gives_up``: share of episodes in which it falls silent at some point, which earns nothing whatever the task.
 
         Raises:
             ValueError: the chat template cannot be used (TemplateError), or its tool-call format is unknown.
@@ -45,7 +47,7 @@ class GoldPolicy:
             detect_parser(self.template.template_source, self.template.control_tokens) if parser == "auto" else parser
         )
         self.parser = get_parser(name)
-        self.spelling, self.mistakes, self.seed = spelling, mistakes, seed
+        self.spelling, self.mistakes, self.gives_up, self.seed = spelling, mistakes, gives_up, seed
         self._reader = ContextReader(self.template)
         self._speller = Speller(tokenizer)
         self._turn_ids = lru_cache(maxsize=8192)(self._spell)
@@ -92,6 +94,9 @@ class GoldPolicy:
             return ScriptTurn("ask", text=ASK_REFERENCE), ""
         if draw(self.seed, "mistake", routing_key, case) < self.mistakes:
             script = script.with_mistake(int(1000 * draw(self.seed, "which", routing_key, case)))
+        silent_from = int(len(script.turns) * draw(self.seed, "when", routing_key, case))
+        if draw(self.seed, "gives up", routing_key, case) < self.gives_up and at >= silent_from:
+            return ScriptTurn("silence", text=""), case
         return script.turn(at), case
 
     def _text(self, turn: ScriptTurn) -> str:

@@ -42,6 +42,7 @@ class PolicyServer:
         latency: float = 0.0,
         spelling: float = 0.1,
         mistakes: float = 0.0,
+        gives_up: float = 0.0,
         seed: int = 0,
         context_length: int | None = None,
         tool_call_parser: str = "auto",
@@ -51,11 +52,13 @@ class PolicyServer:
 
         ``port``: 0 takes a free one. ``latency``: seconds per token. ``spelling``: share of tokens that are spelled in
         another way than the tokenizer would. ``mistakes``: share of episodes with one wrong move; which ones depends on
-        the routing key, so the samples of a group differ. ``context_length``: None takes the checkpoint's own.
+        the routing key, so the samples of a group differ. ``gives_up``: share of episodes that it lets go silent, which
+        earn nothing. ``context_length``: None takes the checkpoint's own.
         """
         self.checkpoint = Path(checkpoint)
         self.host, self.port = host, port
-        self.latency, self.spelling, self.mistakes, self.seed = latency, spelling, mistakes, seed
+        self.latency, self.spelling, self.seed = latency, spelling, seed
+        self.mistakes, self.gives_up = mistakes, gives_up
         self.context_length = context_length or _context_length(self.checkpoint)
         self._tool_call_parser, self._template_kwargs = tool_call_parser, template_kwargs
         self._sampler: Sampler | None = None
@@ -83,6 +86,7 @@ class PolicyServer:
             AutoTokenizer.from_pretrained(str(self.checkpoint)),
             spelling=self.spelling,
             mistakes=self.mistakes,
+            gives_up=self.gives_up,
             seed=self.seed,
             parser=self._tool_call_parser,
             template_kwargs=self._template_kwargs,

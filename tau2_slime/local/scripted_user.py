@@ -15,6 +15,9 @@ MAX_FRUITLESS = 3
 STOP, TRANSFER = "###STOP###", "###TRANSFER###"
 _MAX_STORY = 600
 
+STYLES = {"scripted": "plain", "scripted-terse": "terse", "scripted-chatty": "chatty"}
+"""User models that need no model, and how they speak: with their story; the reference only; some small talk first."""
+
 
 class ScriptedUser:
     """Plays the user's side of a task's `GoldScript`; a `world.users.User`.
@@ -23,10 +26,12 @@ class ScriptedUser:
     it does not understand, and hangs up after `MAX_FRUITLESS` such replies. It never raises and never loops for ever.
     """
 
-    def __init__(self, task: Any, domain: str, split: str) -> None:
+    def __init__(self, task: Any, domain: str, split: str, style: str = "plain") -> None:
+        """``style``: a value of `STYLES`."""
         self.stats = UserStats()
         self.reference = CaseReference(domain, split, task.id)
-        self._story = _story(task)
+        self._story = "" if style == "terse" else f"\n{_story(task)}"
+        self._small_talk = style == "chatty"
         self._parts = list(GoldScript.from_task(task).user_parts)
         self._done_parts: set[int] = set()
         self._queue: deque[Call] = deque()
@@ -60,13 +65,16 @@ class ScriptedUser:
             return self._say(TRANSFER)
         if self._take_up(text):
             return self._act()
+        if self._small_talk and not self._introduced:
+            self._small_talk = False
+            return self._say("Good day! I hope that you are well. I would like your help with something.")
         if not self._introduced:
             self._introduced = True
-            return self._say(f"Hello, {self.reference.sentence()}\n{self._story}")
+            return self._say(f"Hello, {self.reference.sentence()}{self._story}")
         self._fruitless += 1
         if self._fruitless > MAX_FRUITLESS:
             return self._say(STOP)
-        return self._say(f"Yes, please go ahead; {self.reference.sentence()}\n{self._story}")
+        return self._say(f"Yes, please go ahead; {self.reference.sentence()}{self._story}")
 
     def _take_up(self, text: str) -> bool:
         """True if an agent's ``text`` asks for a part of the actions that is still to be done."""

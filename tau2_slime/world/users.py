@@ -20,6 +20,7 @@ from tau2_slime.offload import PerLoop
 from tau2_slime.text import well_formed_value
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import tool_schema
+from tau2_slime.world.paid import PAYER
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 
@@ -141,13 +142,19 @@ class LitellmUser:
         connection = self.spec.connection()
         endpoint = f"{connection.get('api_base')}|{self.spec.model}"
         limit = _limits.get().setdefault(endpoint, asyncio.Semaphore(self.spec.concurrency))
+        payer = PAYER.get()
         problem = ""
         for attempt in range(self.spec.retries + 1):
             if attempt:
                 self.stats.retries += 1
                 await asyncio.sleep(min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random()))
             async with limit:
+                ticket = None
+                if payer is not None:
+                    own = "api_base" in connection and self.spec.base_url is not None
+                    ticket = payer.before("user", self.spec.model, prompt, self.spec.args, own=own)
                 self.stats.calls += 1
+                response, unknown = None, False
                 try:
                     response = await asyncio.wait_for(self._complete(prompt, connection), self.spec.timeout)
                     if response is None:  # what litellm makes of a 422 while it may drop parameters, as τ² tells it to
@@ -155,13 +162,16 @@ class LitellmUser:
                         break
                     return self._message(response)
                 except TimeoutError:
-                    problem = f"no answer within {self.spec.timeout:g} s"
+                    unknown, problem = True, f"no answer within {self.spec.timeout:g} s"
                 except _Unusable as error:
                     problem = str(error)
                 except Exception as error:  # litellm's errors have no common base; all of them are the simulator's
                     problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                     if _hopeless(error):
                         break
+                finally:
+                    if payer is not None:
+                        payer.after(ticket, response, unknown=unknown)
         raise UserSimulatorError(f"user model {self.spec.model}: {problem} ({attempt + 1} tries)")
 
     async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> Any:

@@ -1,0 +1,198 @@
+"""What an evaluation costs: every paid call in a ledger file, and no call that could pass the limit.
+
+A call is let through if what was spent, what calls in flight may cost, and what this one may cost stay within the limit
+together. What a call may cost is estimated from above: three characters a token, and as many reply tokens as ``max_tokens``
+allows (without it: twice the longest reply so far, at least 1,024).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tau2_slime.errors import ConfigError, EpisodeAborted
+
+Price = tuple[float, float]
+"""US dollars per prompt token and per reply token."""
+
+_CHARACTERS_PER_TOKEN = 3
+_LEAST_REPLY = 1024
+
+
+@dataclass
+class Bill:
+    """What one model, in one role, cost."""
+
+    calls: int = 0
+    failed: int = 0
+    """Calls without an answer."""
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    """Calls whose price nobody knows; they count as 0."""
+    assumed: float = 0.0
+    """Part of `cost` that is the estimate of calls whose answer never came: the provider may have billed them."""
+
+
+class Budget:
+    """The ledger of a run, over all of its sessions."""
+
+    def __init__(
+        self, path: Path | None, limit: float | None = None, prices: Mapping[str, Price] | None = None
+    ) -> None:
+        """``path``: the ledger file, read if it is there; None keeps nothing on disk. ``limit``: US dollars."""
+        self.limit, self.prices = limit, dict(prices or {})
+        self.bills: dict[tuple[str, str], Bill] = {}
+        self.reached = False
+        """A call was refused: the next one could have passed the limit."""
+        self._reserved = 0.0
+        self._longest: dict[str, int] = {}
+        self._path = path
+        if path is not None and path.exists():
+            self._read(path)
+
+    @property
+    def spent(self) -> float:
+        return sum(bill.cost for bill in self.bills.values())
+
+    def affords(self, estimate: float) -> bool:
+        return self.limit is None or self.spent + self._reserved + estimate <= self.limit
+
+    def reserve(self, model: str, prompt: Any, args: Mapping[str, Any], *, own: bool) -> float:
+        """Set the most that this call may cost aside.
+
+        Raises:
+            EpisodeAborted: the limit could be passed.
+        """
+        if self.limit is None:
+            return 0.0
+        price = self.price(model, own=own) or (0.0, 0.0)
+        tokens = len(json.dumps(prompt, default=str)) / _CHARACTERS_PER_TOKEN
+        cap = args.get("max_tokens") or args.get("max_completion_tokens")
+        reply = cap or max(_LEAST_REPLY, 2 * self._longest.get(model, 0))
+        estimate = tokens * price[0] + reply * price[1]
+        if not self.affords(estimate):
+            self.reached = True
+            raise EpisodeAborted("the budget is used up")
+        self._reserved += estimate
+        return estimate
+
+    def settle(
+        self, role: str, model: str, reserved: float, response: Any | None, *, own: bool, unknown: bool = False
+    ) -> float:
+        """Replace a reservation by the bill; what the call cost."""
+        self._reserved -= reserved
+        line: dict[str, Any] = {"role": role, "model": model, "cost": 0.0}
+        if response is None:
+            line |= {"failed": True, **({"cost": reserved, "assumed": True} if unknown and reserved else {})}
+        else:
+            usage = getattr(response, "usage", None)
+            line["prompt_tokens"] = int(getattr(usage, "prompt_tokens", 0) or 0)
+            line["reply_tokens"] = int(getattr(usage, "completion_tokens", 0) or 0)
+            price = self.price(model, own=own)
+            if price is None:
+                line["unpriced"] = True
+            else:
+                line["cost"] = line["prompt_tokens"] * price[0] + line["reply_tokens"] * price[1]
+        self._count(line)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        return float(line["cost"])
+
+    def price(self, model: str, *, own: bool) -> Price | None:
+        """Dollars per token: the given price, else litellm's; (0, 0) for an endpoint of one's own; None if unknown."""
+        if model in self.prices:
+            return self.prices[model]
+        known = litellm_price(model)
+        return known if known is not None else (0.0, 0.0) if own else None
+
+    def require_prices(self, models: Iterable[tuple[str, bool]]) -> None:
+        """With a limit every model (name, own endpoint) must have a price.
+
+        Raises:
+            ConfigError: naming the model and the option.
+        """
+        if self.limit is None:
+            return
+        for model, own in models:
+            if self.price(model, own=own) is None:
+                raise ConfigError(
+                    f"--max-cost needs a price for {model}, which litellm does not know: give --price "
+                    f"{model}=IN,OUT in US dollars per million prompt and reply tokens"
+                )
+
+    def _count(self, line: Mapping[str, Any]) -> None:
+        bill = self.bills.setdefault((str(line["role"]), str(line["model"])), Bill())
+        bill.calls += 1
+        bill.failed += bool(line.get("failed"))
+        bill.prompt_tokens += int(line.get("prompt_tokens", 0))
+        bill.reply_tokens += int(line.get("reply_tokens", 0))
+        bill.cost += float(line["cost"])
+        bill.unpriced += bool(line.get("unpriced"))
+        bill.assumed += float(line["cost"]) if line.get("assumed") else 0.0
+        model = str(line["model"])
+        self._longest[model] = max(self._longest.get(model, 0), int(line.get("reply_tokens", 0)))
+
+    def _read(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        for raw in text.splitlines():
+            try:
+                line = json.loads(raw)
+                line["role"], line["model"], line["cost"]
+            except (ValueError, KeyError, TypeError):  # cut by a kill
+                continue
+            self._count(line)
+        if text and not text.endswith("\n"):
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
+
+class EpisodePayer:
+    """One episode's `world.paid.Payer`: asks and tells the run's budget, and keeps the episode's own cost."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.cost: dict[str, float] = {"policy": 0.0, "user": 0.0}
+
+    def before(self, role: str, model: str, prompt: list[dict[str, Any]], args: dict[str, Any], *, own: bool) -> Any:
+        return role, model, self._budget.reserve(model, prompt, args, own=own), own
+
+    def after(self, ticket: Any, response: Any | None, *, unknown: bool = False) -> None:
+        role, model, reserved, own = ticket
+        self.cost[role] += self._budget.settle(role, model, reserved, response, own=own, unknown=unknown)
+
+
+def litellm_price(model: str) -> Price | None:
+    import litellm
+
+    try:
+        known = litellm.cost_per_token(model=model, prompt_tokens=1_000_000, completion_tokens=1_000_000)
+    except Exception:  # litellm raises a bare Exception for models that it has no price of
+        return None
+    return known[0] / 1e6, known[1] / 1e6
+
+
+def parse_prices(given: Iterable[str]) -> dict[str, Price]:
+    """``MODEL=IN,OUT`` in dollars per million tokens.
+
+    Raises:
+        ConfigError: another form.
+    """
+    out = {}
+    for text in given:
+        model, _, numbers = text.rpartition("=")
+        try:
+            prompt, reply = (float(number) / 1e6 for number in numbers.split(","))
+            if not model or prompt < 0 or reply < 0:
+                raise ValueError
+        except ValueError:
+            raise ConfigError(
+                f"--price {text!r}: write MODEL=IN,OUT in US dollars per million tokens, such as openai/gpt-x=0.25,2"
+            ) from None
+        out[model] = (prompt, reply)
+    return out

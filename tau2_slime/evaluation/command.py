@@ -1,0 +1,344 @@
+"""`tau2-slime eval`: set up, play, show, report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tau2_slime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tau2_slime.evaluation.plan import Plan
+    from tau2_slime.evaluation.policies import PolicyBackend
+    from tau2_slime.evaluation.run import End, Progress
+    from tau2_slime.evaluation.summary import Summary
+
+PASSED, BELOW, BAD_SETTING, UNFINISHED = 0, 1, 2, 3
+"""Exit statuses: all well; below --fail-under; a setting is wrong; not everything was played."""
+
+
+@dataclass
+class Request:
+    """What the command line asks for."""
+
+    output_dir: Path
+    config: Path | None = None
+    data_dir: Path | None = None
+    domains: list[str] = field(default_factory=list)
+    split: str | None = None
+    tasks: int | None = None
+    attempts: int | None = None
+    users: list[str] = field(default_factory=list)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    router: str | None = None
+    hf_checkpoint: str | None = None
+    policy_model: str | None = None
+    policy_base_url: str | None = None
+    policy_api_key_var: str | None = None
+    policy_args: dict[str, Any] = field(default_factory=dict)
+    policy_name: str = ""
+    max_context_len: int | None = None
+    gold_rate: float = 1.0
+    concurrency: int = 16
+    retries: int = 2
+    max_cost: float | None = None
+    prices: list[str] = field(default_factory=list)
+    retry_excluded: bool = False
+    keep_tokens: bool = False
+    with_baselines: bool = True
+    wandb_project: str | None = None
+    fail_under: list[str] = field(default_factory=list)
+
+    @property
+    def embedded(self) -> bool:
+        return self.router is None and self.policy_model is None
+
+
+def evaluate(request: Request, console: Console) -> int:
+    """Run what is asked for; the exit status.
+
+    Raises:
+        ConfigError: before anything is played.
+    """
+    limits = [parse_threshold(text) for text in request.fail_under]
+    plan = make_plan(request)
+    policy = make_policy(request, plan)
+    summary, end = asyncio.run(_session(request, plan, policy, console))
+    show(summary, request.output_dir, console)
+    if request.wandb_project is not None:
+        from tau2_slime.evaluation.wandb_log import log
+
+        log(summary, request.output_dir, request.wandb_project)
+    from tau2_slime.evaluation.run import End
+
+    if end is not End.COMPLETE or summary.overall.played < summary.overall.planned:
+        console.print(f"not complete ({end}); the same command goes on where this one stopped:", style="yellow")
+        console.print(f"  {again(request.output_dir)}", markup=False, soft_wrap=True, highlight=False)
+        return UNFINISHED
+    return check_thresholds(summary, limits, console)
+
+
+def make_plan(request: Request) -> Plan:
+    from tau2_slime.evaluation.plan import default_plan, load_plan
+
+    if request.config is not None:
+        if request.domains or request.users or request.tasks or request.split:
+            raise ConfigError(
+                "--domain, --split, --tasks and --user-model are the config file's business: change it there"
+            )
+        environ = dict(os.environ)
+        if request.data_dir is not None:
+            environ["DATA_DIR"] = str(request.data_dir)
+        return load_plan(request.config, overrides=request.overrides, attempts=request.attempts, environ=environ)
+    overrides = dict(request.overrides)
+    if request.embedded:
+        # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
+        overrides.setdefault("max_turns", 200)
+    return default_plan(
+        request.domains or ["airline", "retail", "telecom"],
+        request.users or ["scripted", "scripted-terse", "scripted-chatty"],
+        split=request.split,
+        tasks=request.tasks or 10,
+        attempts=request.attempts or 4,
+        overrides=overrides,
+    )
+
+
+def make_policy(request: Request, plan: Plan) -> PolicyBackend:
+    from tau2_slime.assembly import is_scripted
+    from tau2_slime.evaluation.api_agent import ApiSpec
+    from tau2_slime.evaluation.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
+
+    config = plan.datasets[0].config
+    if request.router is not None and request.policy_model is not None:
+        raise ConfigError("--router and --policy-model name two policies: give one")
+    if request.policy_model is not None:
+        spec = ApiSpec(
+            model=request.policy_model,
+            base_url=request.policy_base_url,
+            api_key_var=request.policy_api_key_var,
+            args=request.policy_args,
+            concurrency=request.concurrency,
+        )
+        return ApiPolicy(spec, name=request.policy_name)
+    if request.router is not None:
+        if request.hf_checkpoint is None:
+            raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
+        return RouterPolicy(
+            request.router,
+            request.hf_checkpoint,
+            config,
+            max_context_len=request.max_context_len,
+            name=request.policy_name,
+        )
+    real = [d for d in plan.datasets if d.config.agent_type != "solo" and not is_scripted(d.config.user_model)]
+    if real:
+        raise ConfigError(
+            f"dataset {real[0].name} has the user model {real[0].config.user_model}, and the embedded policy only talks to "
+            "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out with "
+            "--set user_model=scripted"
+        )
+    return EmbeddedPolicy(config, gold_rate=request.gold_rate)
+
+
+async def _session(request: Request, plan: Plan, policy: PolicyBackend, console: Console) -> tuple[Summary, End]:
+    from tau2_slime.evaluation import manifest as manifests
+    from tau2_slime.evaluation.budget import Budget, parse_prices
+    from tau2_slime.evaluation.policies import check_users
+    from tau2_slime.evaluation.records import Store, jobs
+    from tau2_slime.evaluation.run import Options, Runner, excluded
+    from tau2_slime.offload import offload
+
+    folder = request.output_dir
+    budget = Budget(None, request.max_cost, parse_prices(request.prices))
+    check_users([item for dataset in plan.datasets for item in dataset.items], budget)
+    budget.require_prices(policy.paid_models())
+    async with policy:
+        built = await offload(manifests.build, plan, policy.describe())
+        manifest = manifests.open_folder(folder, built)
+        store = Store(folder)
+        budget = Budget(folder / "costs.jsonl", request.max_cost, parse_prices(request.prices))
+        again = excluded(store.read()) if request.retry_excluded else []
+        options = Options(concurrency=request.concurrency, retries=request.retries, tokens=request.keep_tokens)
+        with store.writing(again=again):
+            if store.records:
+                console.print(
+                    f"{folder}: {len(store.records)} episodes are there already", soft_wrap=True, markup=False
+                )
+            if store.damaged:
+                console.print(f"{store.damaged} damaged lines dropped; their episodes are played again", style="yellow")
+            with _progress(plan.episodes, console) as on_change:
+                runner = Runner(jobs(plan), policy, store, budget, options, total=plan.episodes, on_change=on_change)
+                on_change(runner.progress)
+                end = await _interruptible(runner.run())
+        known = await _baselines(request, plan, console, quiet=end == "interrupted")
+    return await offload(_write, folder, manifest, store.records, known, budget, end, runner.progress), end
+
+
+def _write(folder: Path, manifest: Any, records: Any, known: Any, budget: Any, end: Any, progress: Progress) -> Summary:
+    from tau2_slime.evaluation.output import write_reports
+    from tau2_slime.evaluation.summary import summarise
+
+    notes = list(progress.notes)
+    summary = summarise(manifest, records, known=known, bills=budget.bills, end=str(end), notes=notes)
+    write_reports(summary, folder)
+    return summary
+
+
+async def _baselines(request: Request, plan: Plan, console: Console, *, quiet: bool) -> Any:
+    from tau2_slime.evaluation.baselines import baselines
+
+    if not request.with_baselines or quiet:
+        return None
+    with console.status("scoring the do-nothing and transfer-at-once policies on the same tasks"):
+        return await baselines([item for dataset in plan.datasets for item in dataset.items])
+
+
+async def _interruptible(work: Any) -> End:
+    """Ctrl-C and SIGTERM end ``work`` in good order; a second Ctrl-C ends the process."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        loop.remove_signal_handler(number)
+        task.cancel()
+
+    handled = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, stop, number)
+            handled.append(number)
+    try:
+        end: End = await task
+        return end
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _progress(total: int, console: Console) -> Any:
+    """A bar with what is done, running, passed, spent and left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("episodes", total=total, facts="")
+
+        def on_change(progress: Progress) -> None:
+            rate = f"{progress.successes / progress.scored:.0%} passed" if progress.scored else "none scored"
+            facts = [f"{progress.running} running", rate]
+            facts += [f"{progress.excluded} excluded"] if progress.excluded else []
+            facts += [f"${progress.spent:.2f}"] if progress.spent else []
+            bar.update(task, completed=progress.done, total=max(total, progress.done), facts=", ".join(facts))
+
+        yield on_change
+
+
+def show(summary: Summary, folder: Path, console: Console) -> None:
+    """The tables that fit a terminal."""
+    from tau2_slime.evaluation.report_md import heading
+    from tau2_slime.evaluation.tables import cost_table, ending_table, reason_table, score_table
+
+    for line in heading(summary):
+        console.print(line, markup=False, highlight=False)
+    scores = score_table(summary, brief=console.width < 130)
+    for table in (scores, ending_table(summary), reason_table(summary), cost_table(summary)):
+        if table is not None and table.rows:
+            console.print()
+            console.print(table.rich())
+            if table.note:
+                console.print(table.note, markup=False, highlight=False, style="dim")
+    console.print()
+    console.print(f"everything, with every conversation: {folder / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def again(folder: Path) -> str:
+    """The command that goes on in ``folder``."""
+    arguments = list(sys.argv[1:])
+    if not any(a == "--output-dir" or a.startswith("--output-dir=") for a in arguments):
+        arguments += ["--output-dir", str(folder)]
+    return shlex.join(["tau2-slime", *arguments])
+
+
+def parse_threshold(text: str) -> tuple[str, int, float]:
+    """``0.5`` or ``pass^2=0.3`` or ``pass@4=0.8``: what must not be below what.
+
+    Raises:
+        ConfigError: another form.
+    """
+    match = re.fullmatch(r"(?:(pass[\^@])(\d+)=)?([01](?:\.\d*)?|\.\d+)", text.strip())
+    if match is None or not 0 <= float(match[3]) <= 1 or match[2] == "0":
+        raise ConfigError(
+            f"--fail-under {text!r}: give a number from 0 to 1 (for pass^1), pass^K=NUMBER or pass@K=NUMBER"
+        )
+    return match[1] or "pass^", int(match[2] or 1), float(match[3])
+
+
+def check_thresholds(summary: Summary, limits: list[tuple[str, int, float]], console: Console) -> int:
+    status = PASSED
+    for kind, k, limit in limits:
+        scores = summary.overall.scores
+        estimate = (scores.pass_hat if kind == "pass^" else scores.pass_at).get(k)
+        if estimate is None or estimate.value < limit:
+            value = "unknown" if estimate is None else f"{estimate.value:.3f}"
+            console.print(f"{kind}{k} is {value}, below {limit:g}", style="red", markup=False)
+            status = BELOW
+    return status
+
+
+def parse_settings(given: list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` (the value as YAML) for every dataset's configuration.
+
+    Raises:
+        ConfigError: another form.
+    """
+    import yaml
+
+    out: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {text!r}: write KEY=VALUE, such as max_turns=50")
+        try:
+            out[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: {' '.join(str(error).split())}") from None
+    return out
+
+
+def parse_json(text: str | None, option: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ConfigError: it is none, or holds a key that belongs into a variable.
+    """
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} is no JSON: {error}") from None
+    if not isinstance(value, Mapping) or "api_key" in value:
+        raise ConfigError(f"{option} must be a JSON object, without api_key (name its variable instead)")
+    return dict(value)

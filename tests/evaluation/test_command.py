@@ -1,0 +1,201 @@
+"""`tau2-slime eval` as its user runs it: kill it, run it again, read what it wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MATRIX = ("--domain", "mock", "--domain", "telecom", "--tasks", "3", "--attempts", "2", "--gold-rate", "0.6")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tau2_slime.cli", "eval", *arguments]
+
+
+def environment(cache: str, **more: str) -> dict[str, str]:
+    keep = {k: v for k, v in os.environ.items() if not k.startswith("TAU2_") and not k.endswith("_API_KEY")}
+    return {**keep, "XDG_CACHE_HOME": cache, "COLUMNS": "140", **more}
+
+
+def evaluate(cache: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), env=environment(cache, **more), capture_output=True, text=True, timeout=300
+    )
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """Every record but for when it was played, in an order of its own."""
+    rows = [json.loads(line) for line in (folder / "simulations.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("clock")
+    return sorted(rows, key=lambda r: (r["dataset"], r["item"], r["attempt"]))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Path:
+    """An uninterrupted run: 3 users x 2 domains x 3 tasks x 2 attempts."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = evaluate(cache, *MATRIX, "--output-dir", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "stdout").write_text(done.stdout)
+    return folder
+
+
+def test_the_tables_are_printed_and_written(whole: Path) -> None:
+    said = (whole / "stdout").read_text()
+    for words in (
+        "pass^1",
+        "pass@2",
+        "nothing",
+        "transfer",
+        "mock-base-scripted-chatty",
+        "overall: all tasks",
+        "Noise:",
+    ):
+        assert words in said
+        assert words in (whole / "report.md").read_text()
+    summary = json.loads((whole / "summary.json").read_text())
+    overall = summary["groups"][-1]
+    assert (overall["tasks"], overall["planned"], overall["played"]) == (18, 36, 36)
+    rows = lines(whole)
+    rewards = [row["reward"] for row in rows]
+    assert len(rewards) == 36
+    assert overall["pass_hat"]["1"]["value"] == pytest.approx(sum(rewards) / 36)
+    assert 0 < sum(rewards) < 36
+    for row in rows:
+        assert row["termination"] == ("user_stop" if row["reward"] else "agent_error")
+
+
+def test_the_manifest_names_everything_that_the_numbers_depend_on(whole: Path) -> None:
+    manifest = json.loads((whole / "manifest.json").read_text())
+    part = manifest["protocol"]["telecom-test-scripted"]
+    assert part["tau2"]["version"]
+    assert any(name.endswith("tasks.json") for name in part["task_files"])
+    assert len(part["reward_basis"]) == len(part["policy_prompt"]) == len(part["user_prompt"]) == 64
+    assert part["user_model"] == "scripted"
+    assert part["sampling"]["temperature"] == 1.0
+    assert part["limits"]["max_turns"] == 200
+    assert manifest["subject"]["kind"] == "embedded"
+    assert manifest["software"]["tau2_slime"]
+
+
+def test_a_run_killed_five_times_equals_an_uninterrupted_one(whole: Path, tmp_path: Path, cache: str) -> None:
+    folder = tmp_path / "killed"
+    rng = random.Random(11)
+    kills = 0
+    while kills < 5:
+        process = subprocess.Popen(
+            command(*MATRIX, "--output-dir", str(folder), "--concurrency", "2"),
+            env=environment(cache),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        path, wanted = folder / "simulations.jsonl", 36 * (kills + 1) // 7
+        while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < wanted):
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.05)
+        process.kill()
+        process.wait()
+        kills += 1
+    with path.open("ab") as file:  # and a line that a full disk cut in half
+        file.write(b'{"dataset": "mock-base-scripted", "item": "mock/ba')
+    done = evaluate(cache, *MATRIX, "--output-dir", str(folder))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "episodes are there already" in done.stdout
+    assert lines(folder) == lines(whole)
+
+
+def test_ctrl_c_is_clean_and_says_how_to_go_on(whole: Path, tmp_path: Path, cache: str) -> None:
+    folder = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(*MATRIX, "--output-dir", str(folder), "--concurrency", "1"),
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    path = folder / "simulations.jsonl"
+    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, out + err
+    assert "Traceback" not in err
+    assert "NOT COMPLETE" in out
+    assert f"--output-dir {folder}" in out
+    assert (folder / "report.md").exists()
+    assert evaluate(cache, *MATRIX, "--output-dir", str(folder)).returncode == 0
+    assert lines(folder) == lines(whole)
+
+
+def test_more_attempts_are_added_and_another_run_is_refused(whole: Path, tmp_path: Path, cache: str) -> None:
+    small = ("--domain", "mock", "--tasks", "2", "--user-model", "scripted", "--no-baselines")
+    folder = str(tmp_path / "x")
+    assert evaluate(cache, *small, "--attempts", "1", "--output-dir", folder).returncode == 0
+    done = evaluate(cache, *small, "--attempts", "3", "--output-dir", folder)
+    assert done.returncode == 0
+    assert len(lines(Path(folder))) == 6
+    done = evaluate(cache, *small, "--set", "max_steps=7", "--output-dir", folder)
+    assert done.returncode == 2
+    assert "mock-base-scripted.limits.max_steps: 200 there, 7 now" in done.stderr.replace("\n", " ")
+
+
+def test_exit_status_for_ci(tmp_path: Path, cache: str) -> None:
+    small = ("--domain", "mock", "--tasks", "2", "--attempts", "2", "--user-model", "scripted")
+    folder = str(tmp_path / "x")
+    assert evaluate(cache, *small, "--output-dir", folder, "--fail-under", "1.0").returncode == 0
+    low = ("--gold-rate", "0", "--output-dir", str(tmp_path / "y"))
+    done = evaluate(cache, *small, *low, "--fail-under", "pass@2=0.1")
+    assert done.returncode == 1
+    assert "pass@2 is 0.000, below 0.1" in done.stdout
+    assert evaluate(cache, "--fail-under", "much").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--domain", "airlin"), "domain='airlin' is unknown"),
+        (("--router", "http://127.0.0.1:9", "--hf-checkpoint", "/nowhere", "--domain", "mock"), "/nowhere"),
+        (("--router", "http://127.0.0.1:9", "--domain", "mock"), "--hf-checkpoint"),
+        (("--domain", "mock", "--user-model", "scripted-loud"), "scripted-terse"),
+        (("--domain", "mock", "--user-model", "gpt-4o-mini"), "--set user_model=scripted"),
+        (("--policy-model", "gpt-4o-mini", "--domain", "mock"), "policy model 'gpt-4o-mini' needs its key"),
+        (("--domain", "mock", "--set", "max_turn=3"), "did you mean 'max_turns'"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("--config", "x.yaml", "--domain", "mock"), "the config file's business"),
+        (("--policy-model", "m", "--policy-args", "{x"), "--policy-args is no JSON"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, cache: str, arguments: tuple[str, ...], said: str) -> None:
+    done = evaluate(cache, *arguments, "--output-dir", str(tmp_path / "x"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_dead_router_is_told_before_anything_is_played(tmp_path: Path, cache: str) -> None:
+    from tau2_slime.rollout import local_checkpoint
+
+    checkpoint = str(local_checkpoint())
+    done = evaluate(
+        cache,
+        *("--router", "http://127.0.0.1:9", "--hf-checkpoint", checkpoint, "--domain", "mock"),
+        *("--output-dir", str(tmp_path / "x")),
+    )
+    assert done.returncode == 2
+    assert "nothing answers at http://127.0.0.1:9" in done.stderr.replace("\n", " ")

@@ -1,0 +1,194 @@
+"""The evaluation file through the stand-alone door: the shipped one works; a wrong one says which line, what is allowed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tau2_slime.data import plan as data_plan
+from tau2_slime.data_files import write
+from tau2_slime.data_request import Request
+from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.plan import GENERATE, default_plan, load_plan
+from tau2_slime.evaluation.yaml_source import load
+
+SHIPPED = Path(__file__).parents[2] / "eval_config.yaml"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write(data_plan(Request(domains=("retail", "airline", "telecom"), splits=("test",))), folder)
+    return folder
+
+
+def test_the_shipped_file_is_three_domains_by_three_users(data_dir: Path) -> None:
+    plan = load_plan(SHIPPED, environ={"DATA_DIR": str(data_dir)})
+    assert plan.episodes == 3 * 3 * 10 * 4
+    assert {(d.config.domain, d.config.task_split) for d in plan.datasets} == {
+        (domain, "test") for domain in ("retail", "airline", "telecom")
+    }
+    assert len({d.config.user_model for d in plan.datasets}) == 3
+    for dataset in plan.datasets:
+        assert (dataset.attempts, len(dataset.items)) == (4, 10)
+        assert (dataset.sampling["temperature"], dataset.sampling["top_p"]) == (1.0, 0.95)
+        assert dataset.sampling["max_new_tokens"] == 8192
+
+
+def test_overrides_win_and_attempts_can_be_changed(data_dir: Path) -> None:
+    environ = {"DATA_DIR": str(data_dir)}
+    plan = load_plan(SHIPPED, overrides={"user_model": "scripted"}, attempts=1, environ=environ)
+    assert {d.config.user_model for d in plan.datasets} == {"scripted"}
+    assert plan.episodes == 90
+
+
+SMALL = """
+eval:
+  defaults:
+    n_samples_per_eval_prompt: 2
+    temperature: 0.7
+  datasets:
+    - name: a
+      path: {path}
+      input_key: prompt
+      metadata_key: metadata
+      custom_generate_function_path: tau2_slime.generate_with_tau2.generate
+      metadata_overrides:
+        user_model: scripted
+"""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    write(data_plan(Request(domains=("mock",), splits=("base",))), folder)
+    return next(folder.glob("*.jsonl"))
+
+
+def small(tmp_path: Path, rows: Path, old: str = "", new: str = "") -> Path:
+    text = SMALL.format(path=rows)
+    assert old in text
+    path = tmp_path / "eval.yaml"
+    path.write_text(text.replace(old, new, 1) if old else text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("temperature: 0.7", "temperature: -1", 5, ["eval.defaults.temperature", "a number >= 0"]),
+        ("temperature: 0.7", "temperature: true", 5, ["eval.defaults.temperature", "a number >= 0"]),
+        ("temperature: 0.7", "temprature: 1", 5, ["temprature", "did you mean 'temperature'", "allowed:", "top_k"]),
+        ("temperature: 0.7", "top_p: 1.5", 5, ["eval.defaults.top_p", "<= 1"]),
+        ("temperature: 0.7", "top_k: 0", 5, ["eval.defaults.top_k", "-1 or a whole number >= 1"]),
+        ("prompt: 2", "prompt: four", 4, ["n_samples_per_eval_prompt", "'four'", "a whole number >= 1"]),
+        ("user_model: scripted", "user_modle: x", 13, ["metadata_overrides.user_modle", "did you mean 'user_model'"]),
+        ("user_model: scripted", "domain: mok", 13, ["metadata_overrides.domain", "'mok'", "mock", "retail"]),
+        ("user_model: scripted", "task_split: tst", 13, ["metadata_overrides.task_split", "'tst'", "it has: base"]),
+        ("user_model: scripted", "max_turns: 0", 13, ["metadata_overrides.max_turns", "greater than or equal to 1"]),
+        ("tau2_slime.generate_with_tau2.generate", "my.generate", 11, ["custom_generate_function_path", GENERATE]),
+        (".jsonl", ".jsonl@[0-3]", 8, ["datasets[0].path", "@[start:stop]"]),
+        (".jsonl", ".jsonl@[50:]", 8, ["datasets[0].path", "leaves no row"]),
+        (".jsonl", ".json", 8, ["datasets[0].path", "no file", "prepare_tau2_data.py"]),
+        ("path: /", "path: ${oc.env:NOWHERE}/", 8, ["datasets[0].path", "NOWHERE is not set"]),
+        ("path: /", "path: ${oc.create:x}/", 8, ["datasets[0].path", "${oc.env:NAME}"]),
+        ("0.7", "${eval.nothing}", 5, ["eval.defaults.temperature", "there is no 'nothing'"]),
+        ("0.7", "${eval.defaults.temperature}", 5, ["refers to itself"]),
+        ("0.7", "0.7\n    temperature: 1", 6, ["eval.defaults.temperature", "twice", "line 5"]),
+        ("- name: a\n      path", "- path", 7, ["datasets[0]", "no 'name'"]),
+        ("metadata_overrides:\n        user_model: scripted", "metadata_overrides: x", 12, ["a mapping"]),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(
+    tmp_path: Path, rows: Path, old: str, new: str, line: int, said: list[str]
+) -> None:
+    path = small(tmp_path, rows, old, new)
+    with pytest.raises(ConfigError) as error:
+        load_plan(path, environ={})
+    assert str(error.value).startswith(f"{path}, line {line}: ")
+    for words in said:
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["eval:\n  datasets: []\n", "", "- 1\n", "eval: 3\n", "a: [1\n", "datasets: {}\n"])
+def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
+        load_plan(path, environ={})
+    with pytest.raises(ConfigError, match="No such file"):
+        load_plan(tmp_path / "none.yaml", environ={})
+
+
+def test_datasets_may_be_a_mapping_and_stand_at_the_root(tmp_path: Path, rows: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        f"defaults: {{n_samples_per_eval_prompt: 3, input_key: prompt}}\n"
+        f"datasets:\n  first: {{path: '{rows}@[0:2]'}}\n  second: {{path: '{rows}@[-3:]', temperature: 0.5}}\n"
+    )
+    plan = load_plan(path, environ={})
+    assert [(d.name, len(d.items), d.attempts) for d in plan.datasets] == [("first", 2, 3), ("second", 3, 3)]
+    assert [d.sampling["temperature"] for d in plan.datasets] == [1.0, 0.5]
+
+
+def test_two_rows_of_one_task_are_two_items(tmp_path: Path, rows: Path) -> None:
+    twice = tmp_path / "twice.jsonl"
+    first = rows.read_text().splitlines()[0]
+    twice.write_text(f"{first}\n{first}\n")
+    names = [item.name for item in load_plan(small(tmp_path, twice), environ={}).datasets[0].items]
+    assert len(set(names)) == 2
+
+
+def test_a_line_that_is_no_json_is_refused_where_slime_would_shift_the_slice(tmp_path: Path, rows: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text(rows.read_text().replace("\n", "\n{half\n", 1))
+    with pytest.raises(ConfigError, match=r"broken\.jsonl, line 2 is no JSON"):
+        load_plan(small(tmp_path, broken), environ={})
+
+
+VALUES: list[tuple[str, dict[str, str], Any]] = [
+    ("${oc.env:A}", {"A": "x"}, "x"),
+    ("pre-${oc.env:A}-post", {"A": "x"}, "pre-x-post"),
+    ("${oc.env:A,5}", {}, 5),
+    ("${oc.env:A,a b}", {}, "a b"),
+    ("${other}", {}, 0.25),
+    ("${nested.list[1]}", {}, "two"),
+    ("${.sibling}", {}, 7),
+    ("${oc.env:${which}}", {"B": "found"}, "found"),
+]
+
+
+@pytest.mark.parametrize(("text", "environ", "expected"), VALUES)
+def test_interpolation(
+    tmp_path: Path, text: str, environ: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"value: '{text}'\nsibling: 7\nother: 0.25\nwhich: B\nnested: {{list: [one, two]}}\n")
+    assert load(path, environ).data["value"] == expected
+
+
+@pytest.mark.parametrize(("text", "environ", "expected"), VALUES)
+def test_interpolation_is_omegaconfs(
+    tmp_path: Path, text: str, environ: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    omegaconf = pytest.importorskip("omegaconf", reason="omegaconf, slime's loader, is not installed")
+    for name in ("A", "B"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "x.yaml"
+    path.write_text(f"value: '{text}'\nsibling: 7\nother: 0.25\nwhich: B\nnested: {{list: [one, two]}}\n")
+    theirs = omegaconf.OmegaConf.to_container(omegaconf.OmegaConf.load(path), resolve=True)
+    assert theirs == load(path).data
+
+
+def test_without_a_file() -> None:
+    plan = default_plan(["mock", "telecom"], ["scripted", "scripted-terse"], tasks=3, attempts=2)
+    assert plan.episodes == 2 * 2 * 3 * 2
+    assert [d.name for d in plan.datasets][:2] == ["mock-base-scripted", "mock-base-scripted-terse"]
+    assert {d.config.task_split for d in plan.datasets} == {"base", "test"}
+    with pytest.raises(ConfigError, match="mok"):
+        default_plan(["mok"], ["scripted"])

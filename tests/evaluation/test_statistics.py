@@ -1,0 +1,190 @@
+"""pass@k, pass^k and their error bars against closed forms, other people's numbers and simulation."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tau2_slime.evaluation.statistics import (
+    Unit,
+    domain_weighted,
+    estimate,
+    noise,
+    pass_first,
+    pass_hat,
+    scores,
+    student_quantile,
+)
+
+
+def unit(outcomes: list[float | None], task: object = 0, dataset: str = "d", domain: str = "x", **more: int) -> Unit:
+    return Unit(dataset, domain, str(task), "user", tuple(outcomes), **more)
+
+
+outcome_lists = st.lists(st.lists(st.sampled_from([0.0, 1.0, None]), min_size=1, max_size=5), min_size=1, max_size=6)
+
+
+@given(outcome_lists)
+def test_both_families_are_averages_over_all_subsets(rows: list[list[float | None]]) -> None:
+    units = [unit(row, i) for i, row in enumerate(rows)]
+    got = scores(units)
+    for k in range(1, max(map(len, rows)) + 1):
+        any_of, all_of = [], []
+        for row in rows:
+            usable = [r for r in row if r is not None]
+            if len(usable) >= k:
+                subsets = list(itertools.combinations(usable, k))
+                any_of.append(sum(max(s) for s in subsets) / len(subsets))
+                all_of.append(sum(min(s) for s in subsets) / len(subsets))
+        if not any_of:
+            assert k not in got.pass_at
+            continue
+        assert got.pass_at[k].value == pytest.approx(sum(any_of) / len(any_of))
+        assert got.pass_hat[k].value == pytest.approx(sum(all_of) / len(all_of))
+        assert got.pass_at[k].tasks + got.pass_at[k].left_out == len(rows)
+
+
+@given(outcome_lists)
+def test_what_must_always_hold(rows: list[list[float | None]]) -> None:
+    got = scores([unit(row, i) for i, row in enumerate(rows)])
+    for estimates in (got.pass_at, got.pass_hat):
+        for one in estimates.values():
+            assert 0 <= one.low <= one.value + 1e-12
+            assert one.value - 1e-12 <= one.high <= 1
+    assert got.attempts + got.excluded == sum(map(len, rows))
+    if got.pass_hat:
+        assert got.failures_as_zero is not None
+        assert got.pass_hat[1].value == pytest.approx(got.pass_at[1].value)
+
+
+def test_excluded_attempts_never_count_and_both_numbers_are_there() -> None:
+    got = scores([unit([1.0, None, None, 1.0], 1), unit([0.0, 0.0, None, 1.0], 2)])
+    assert got.pass_hat[1].value == pytest.approx((1 + 1 / 3) / 2)
+    assert got.failures_as_zero == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert got.excluded == 3
+    assert (got.pass_hat[3].tasks, got.pass_hat[3].left_out) == (1, 1)
+
+
+def test_attempts_that_were_not_played_are_no_exclusions() -> None:
+    got = scores([unit([1.0, None, None, None], played=1)])
+    assert (got.excluded, got.failures_as_zero) == (0, 1.0)
+
+
+def test_the_two_meanings_of_pass_at_k() -> None:
+    """One success, in the last of four attempts: 'any of the first 2' does not see it, the unbiased estimate does."""
+    got = scores([unit([0.0, 0.0, 0.0, 1.0])])
+    assert got.pass_first[2] == 0.0
+    assert got.pass_at[2].value == pytest.approx(1 - math.comb(3, 2) / math.comb(4, 2))
+    assert got.pass_first[4] == got.pass_at[4].value == 1.0
+    assert pass_first([None, True], 1) == 1.0
+    assert pass_first([None, True], 2) is None
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 9, 10, 49])
+def test_students_quantiles(degrees: int) -> None:
+    table = {1: 12.7062, 2: 4.30265, 3: 3.18245, 9: 2.26216, 10: 2.22814, 49: 2.00958}
+    assert student_quantile(0.975, degrees) == pytest.approx(table[degrees], abs=1e-4)
+
+
+def test_standard_error_is_the_textbooks() -> None:
+    values = [0.0, 0.25, 0.5, 1.0, 1.0, 0.75]
+    got = estimate([unit([1.0], i) for i in range(6)], values)
+    mean = sum(values) / 6
+    sd = math.sqrt(sum((v - mean) ** 2 for v in values) / 5)
+    assert got.stderr == pytest.approx(sd / math.sqrt(6))
+
+
+def test_a_task_met_by_three_users_is_one_task() -> None:
+    """Three copies of the same results know no more than one: the interval must not shrink."""
+    rng = random.Random(5)
+    rows = [[float(rng.random() < 0.5) for _ in range(4)] for _ in range(12)]
+    once = scores([unit(row, i) for i, row in enumerate(rows)])
+    thrice = scores([unit(row, i, dataset) for dataset in "abc" for i, row in enumerate(rows)])
+    assert thrice.pass_hat[1].value == pytest.approx(once.pass_hat[1].value)
+    assert thrice.pass_hat[1].stderr == pytest.approx(once.pass_hat[1].stderr)
+    assert thrice.pass_hat[1].low == pytest.approx(once.pass_hat[1].low)
+    assert thrice.pass_hat[1].high == pytest.approx(once.pass_hat[1].high)
+
+
+def test_domains_are_fixed() -> None:
+    """Two domains that differ only from each other, not within: another draw of tasks would score the same."""
+    units = [unit([1.0, 1.0], i, domain="good") for i in range(5)] + [
+        unit([0.0, 0.0], i, domain="bad") for i in range(15)
+    ]
+    got = scores(units)
+    assert got.pass_hat[1].value == 0.25
+    assert got.pass_hat[1].stderr == pytest.approx(0, abs=1e-12)
+    assert domain_weighted(units) == 0.5
+
+
+def test_where_nothing_or_everything_succeeds_the_interval_is_the_exact_binomial() -> None:
+    none = scores([unit([0.0] * 4, i) for i in range(10)]).pass_hat[1]
+    every = scores([unit([1.0] * 4, i) for i in range(10)]).pass_hat[1]
+    assert none.low == 0
+    assert (1 - none.high) ** 10 == pytest.approx(0.025)
+    assert every.high == 1
+    assert every.low**10 == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "k", "beta"),
+    [(50, 1, (1, 1)), (50, 2, (1, 1)), (50, 4, (1, 1)), (10, 1, (1, 1)), (100, 1, (1, 2)), (20, 1, (2, 2))],
+)
+def test_the_interval_covers_in_93_to_97_percent_of_synthetic_runs(
+    tasks: int, k: int, beta: tuple[float, float]
+) -> None:
+    """2,000 runs of tasks whose chances are drawn from a beta distribution, four attempts each.
+
+    pass^4 of four attempts is 0 or 1 for each task: on so coarse a lattice no interval covers evenly, and 98% is allowed.
+    """
+    rng = np.random.default_rng(20)
+    a, b = beta
+    truth = math.prod((a + i) / (a + b + i) for i in range(k))  # E[p^k]
+    covered = 0
+    for _ in range(2000):
+        successes = rng.binomial(4, rng.beta(a, b, tasks))
+        units = [unit([1.0] * int(c) + [0.0] * int(4 - c), i) for i, c in enumerate(successes)]
+        got = estimate(units, [pass_hat(4, int(c), k) for c in successes])
+        covered += got.low <= truth <= got.high
+    assert 0.93 <= covered / 2000 <= (0.98 if k == 4 else 0.97)
+
+
+def test_the_noise_floor_is_what_repetitions_differ_by() -> None:
+    """Two runs on the same tasks differ by less than the floor in about 95% of 1,000 pairs."""
+    rng = np.random.default_rng(3)
+    chances = rng.beta(1, 1, 40)
+
+    def run() -> list[Unit]:
+        return [unit([float(x) for x in rng.random(4) < p], i) for i, p in enumerate(chances)]
+
+    within = 0
+    for _ in range(1000):
+        first, second = run(), run()
+        means = [sum(u.c for u in units) / 160 for units in (first, second)]
+        floor = noise(first)
+        assert floor is not None
+        within += abs(means[0] - means[1]) <= floor.floor
+    assert 0.92 <= within / 1000 <= 0.98
+    assert noise([unit([1.0])]) is None
+
+
+def test_the_published_row_of_gpt_4o_on_airline() -> None:
+    """tau-bench v1's leaderboard says pass^1..4 = .420 .273 .220 .200 for the trajectories in its repository."""
+    folder = os.environ.get("TAU_BENCH_V1_DIR")
+    if not folder:
+        pytest.skip("no checkout of tau-bench v1: TAU_BENCH_V1_DIR does not name one")
+    runs = json.loads((Path(folder) / "historical_trajectories" / "gpt-4o-airline.json").read_text())
+    by_task: dict[int, list[float | None]] = {}
+    for run in runs:
+        by_task.setdefault(run["task_id"], []).append(float(run["reward"]))
+    got = scores([unit(rewards, task) for task, rewards in by_task.items()])
+    assert [round(got.pass_hat[k].value, 3) for k in (1, 2, 3, 4)] == [0.420, 0.273, 0.220, 0.200]
