@@ -223,7 +223,8 @@ def test_an_episode_that_had_not_begun_may_begin_otherwise(played: tuple[Any, An
     )
     before = check.Snapshot.of(cut_off(sample), check.Snapshot.of(stand_in))
     assert before == check.Snapshot.of(cut_off(sample))
-    assert judge(sample, calls, before=check.Snapshot.of(stand_in)).problems == []
+    for masked in (False, True):
+        assert judge(sample, calls, before=check.Snapshot.of(stand_in), mask_offpolicy=masked).problems == []
 
 
 def test_a_batch_is_looked_at_as_slime_does() -> None:

@@ -143,7 +143,7 @@ def check_sample(
     failed = sample.status.name == "FAILED"
     if before is not None and not failed:
         verdict.problems += resume_problems(sample, before, mask_offpolicy=mask_offpolicy)
-        if mask_offpolicy:  # slime masked the older part: it was sampled all the same
+        if mask_offpolicy and before.sampled:  # slime masked the older part: it was sampled all the same
             mask[: len(before.loss_mask)] = before.loss_mask
     if not any(mask) and not sample.remove_sample:
         verdict.problems.append("nothing in it can be trained on")
