@@ -45,13 +45,16 @@ def checkout(repository: str, ref: str) -> Iterator[str]:
 def cell(report: dict[str, Any]) -> str:
     """One field of the table."""
     told = [*report["rollouts"], *report["evaluations"]]
-    total = {key: sum(entry[key] for entry in told) for key in ("episodes", "proven", "resumed", "cut", "unused")}
+    total = {key: sum(entry[key] for entry in told) for key in ("episodes", "proven", "resumed", "cut")}
     extra = [
         *([f"{total['resumed']} resumed"] if total["resumed"] else []),
         *([f"{total['cut']} turns cut and continued"] if total["cut"] else []),
     ]
     text = f"{total['episodes']} episodes, {total['proven']} tokens" + "".join(f", {part}" for part in extra)
-    return f"**fails**: {report['problems'][0]}" if report["problems"] else text
+    if not report["problems"]:
+        return text
+    problem = report["problems"][0]
+    return f"refused: {problem.split(': ', 1)[1]}" if "is too old" in problem else f"**fails**: {problem}"
 
 
 def main() -> None:
@@ -83,8 +86,8 @@ def main() -> None:
                 except RuntimeError as error:
                     last = str(error).strip().splitlines()[-1:]
                     report = {"problems": [f"the driver failed: {last}"], "rollouts": [], "evaluations": []}
-                if sum(entry["unused"] for entry in report["rollouts"]):
-                    report["problems"].append("sampled tokens were thrown away: an episode was played again")
+                if sum(entry["restarted"] for entry in report["rollouts"]):
+                    report["problems"].append("an interrupted episode was played again")
                 cells.append(cell(report))
                 failed |= bool(report["problems"]) and ref not in TOO_OLD
                 print(f"{ref} {mode}: {cells[-1]} ({time.perf_counter() - begin:.0f} s)", file=sys.stderr, flush=True)

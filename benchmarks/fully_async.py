@@ -65,7 +65,8 @@ def endure(python: str, slime: str, episodes: int) -> None:
         f"{total['cut']} turns aborted and resumed in place, {total['unused']} outputs not used (episodes played again)"
     )
     print(f"{sum(entry['seconds'] for entry in told):.0f} s; at most {watched['at_once']} episodes at once")
-    print(f"tasks left behind: {watched['left_behind'] or 'none'}; threads at the end: {', '.join(watched['threads'])}")
+    left = watched["left_behind"] or "none but litellm's log worker"
+    print(f"tasks left behind: {left}; threads at the end: {', '.join(watched['threads'])}")
     memory = [entry["memory"] for entry in told]
     half = len(memory) // 2
     print(f"MiB of memory after each rollout: {', '.join(f'{value:.0f}' for value in memory)}")

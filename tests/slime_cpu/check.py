@@ -118,7 +118,8 @@ class Verdict:
     cut: int = 0
     """Of these, how many the server had cut short."""
     unused: int = 0
-    """Calls of its session that were answered with tokens which are not in it: an episode that was played again."""
+    """Calls of its session that were answered with tokens which are not in it: of an episode that was played again, or
+    an aborted call's, on which a busy machine did not wait any longer."""
     traced: int = 0
     """Finished ``sglang_generate`` spans in slime's trace of the sample."""
     proven: int = 0

@@ -166,6 +166,7 @@ class Run:
             "traced": verdict.traced,
             "resumed": int(before is not None and before.unfinished and before.sampled > 0),
             "weights": max(0, len(set(sample.weight_versions)) - 1),
+            "restarted": int(bool(sample.metadata["tau2"].get("restarted"))),
             "status": sample.status.name,
             "reward": sample.reward,
         }
@@ -219,7 +220,7 @@ class Run:
 
 
 def _sum(told: list[dict[str, Any]]) -> dict[str, Any]:
-    names = ("calls", "cut", "unused", "proven", "traced", "resumed", "weights")
+    names = ("calls", "cut", "unused", "proven", "traced", "resumed", "restarted", "weights")
     return {
         "episodes": len(told),
         "status": dict(collections.Counter(one["status"] for one in told)),
@@ -264,12 +265,6 @@ def carry_out(plan: Plan) -> dict[str, Any]:
                 run.train(rollout_id)
                 if updates is None and plan.update_between:
                     update(router)
-            if plan.eval_beside:
-                module = sys.modules["slime.rollout.sglang_rollout"]
-                # slime's own limit, shared by both loops, fails as soon as one has to wait for it.
-                import asyncio
-
-                module.GenerateState(run.args).semaphore = asyncio.Semaphore(10_000)
             if plan.evaluate or plan.eval_beside:
                 run.evaluate()
         except Exception as error:

@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FULLY_ASYNC_FLAGS = (
     *("--rollout-function-path", "slime.rollout.fully_async_rollout.generate_rollout_fully_async"),
-    *("--eval-function-path", "slime.rollout.sglang_rollout.generate_rollout"),
+    *("--eval-function-path", "tau2_slime.eval_rollout.generate_rollout"),
 )
 _PARTIAL = ("--partial-rollout", "--over-sampling-batch-size", "8")
 _QUICK = {"latency": 0.001, "mistakes": 0.4}
