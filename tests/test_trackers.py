@@ -12,8 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 PROGRAM = """
-import importlib, json, sys
-from types import SimpleNamespace
+import importlib, importlib.util, json, sys
+from types import ModuleType, SimpleNamespace
+
+if importlib.util.find_spec("ray") is None:  # older versions import it beside what is used here
+    sys.modules["ray"] = ModuleType("ray")
 
 import wandb  # the real one: it is imported before anything could stand in for it
 
@@ -36,7 +39,7 @@ args = SimpleNamespace(
     n_samples_per_eval_prompt=2, log_passrate=False, rollout_batch_size=1, n_samples_per_prompt=2, global_batch_size=2,
     use_critic=False,
 )
-logging_utils.init_tracking(args)
+(logging_utils if hasattr(logging_utils, "init_tracking") else slimes("tracking_utils")).init_tracking(args)
 
 def sample(reward):
     return StandaloneSample(
