@@ -276,6 +276,24 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of the run that is compared with.")],
+    second: Annotated[Path, typer.Argument(help="Folder of the other run.")],
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Field of the protocol that may differ, or 'all'. Repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the comparison there as Markdown, too.")] = None,
+    fail_if_worse: Annotated[bool, typer.Option(help="Exit status 1 if the second is worse beyond noise.")] = False,
+) -> None:
+    """Compare two evaluations, paired by task: is the difference more than noise?"""
+    from rich.console import Console
+
+    from tau2_slime.evaluation import compare_command
+
+    raise typer.Exit(compare_command.run(first, second, allow or [], output, fail_if_worse, Console()))
+
+
+@app.command()
 def version() -> None:
     """Print the versions of this package and of τ²."""
     from tau2_slime.world import tau2_compat

@@ -188,10 +188,12 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
 
 
 def _write(folder: Path, manifest: Any, records: Any, known: Any, budget: Any, end: Any, progress: Progress) -> Summary:
-    from tau2_slime.evaluation.output import write_reports
-    from tau2_slime.evaluation.summary import summarise
+    from tau2_slime.evaluation.output import write, write_reports
+    from tau2_slime.evaluation.summary import BASELINES, summarise
 
     notes = list(progress.notes)
+    if known is not None:
+        write(folder / BASELINES, json.dumps(known, indent=1) + "\n")
     summary = summarise(manifest, records, known=known, bills=budget.bills, end=str(end), notes=notes)
     write_reports(summary, folder)
     return summary

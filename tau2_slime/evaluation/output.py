@@ -7,18 +7,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tau2_slime.evaluation import report_md
+from tau2_slime.evaluation import report_html, report_md
+from tau2_slime.evaluation.results import write_results
 from tau2_slime.evaluation.summary import Group, Summary
 
 
 def write_reports(summary: Summary, folder: Path) -> None:
-    """report.md and summary.json, each in one step."""
+    """report.html, report.md, summary.json and τ²'s results, each in one step."""
     files = {
+        "report.html": report_html.render(summary),
         "report.md": report_md.render(summary),
         "summary.json": json.dumps(plain(summary), indent=2, ensure_ascii=False) + "\n",
     }
     for name, text in files.items():
         write(folder / name, text)
+    write_results(summary, folder)
 
 
 def write(path: Path, text: str) -> None:

@@ -62,6 +62,7 @@ def record_of(
         "domain": job.item.config.domain,
         "task_split": job.item.config.task_split,
         "task_id": job.item.task_id,
+        "repeat": job.item.repeat,
         "agent_type": job.item.config.agent_type,
         "user_model": job.item.config.user_model if job.item.config.agent_type != "solo" else "",
         "status": plain["status"],

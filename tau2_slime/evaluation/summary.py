@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from tau2_slime.evaluation.budget import Bill, Budget
 from tau2_slime.evaluation.records import Name, Record, Store, units
 from tau2_slime.evaluation.statistics import Scores, Unit, domain_weighted, grouped, scores
 
+BASELINES = "baselines.json"
 Baselines = Mapping[str, Mapping[str, float | None]]
 
 
@@ -144,13 +146,17 @@ def _group(kind: str, name: str, members: Sequence[Unit], known: Baselines | Non
     return Group(kind, name, scores(members), planned, played, values)
 
 
-def read_folder(folder: Path, known: Baselines | None = None) -> Summary:
-    """The summary of a finished or interrupted run's folder.
+def read_folder(folder: Path) -> Summary:
+    """The summary of a finished or interrupted run's folder, with the baselines that were scored for it.
 
     Raises:
         ConfigError: it is none.
     """
     manifest = manifests.read(folder)
     store = Store(folder).read()
+    try:
+        known = json.loads((folder / BASELINES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = None
     notes = [f"{store.damaged} damaged lines left out"] if store.damaged else []
     return summarise(manifest, store.records, known=known, bills=Budget(folder / "costs.jsonl").bills, notes=notes)

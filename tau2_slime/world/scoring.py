@@ -59,7 +59,7 @@ def score(
         start_time=started,
         end_time=t.get_now(),
         duration=duration,
-        termination_reason=_tau2_reason(termination),
+        termination_reason=tau2_reason(termination),
         messages=replayable(messages, rejected),
     )
     judge = allow_judge and needs_judge(world.task)
@@ -110,7 +110,7 @@ def replayable(messages: list[Any], rejected: dict[int, list[int]]) -> list[Any]
     return kept
 
 
-def _tau2_reason(termination: Termination) -> Any:
+def tau2_reason(termination: Termination) -> Any:
     """τ²'s member for ``termination``; limits that τ² does not know are its ``max_steps`` (reward 0, no breakdown)."""
     reasons = tau2_compat.load().TerminationReason
     try:

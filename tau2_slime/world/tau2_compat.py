@@ -56,6 +56,7 @@ def load() -> SimpleNamespace:
         SystemMessage=message.SystemMessage,
         ToolCall=message.ToolCall,
         SimulationRun=simulation.SimulationRun,
+        Results=simulation.Results,
         TerminationReason=simulation.TerminationReason,
         RewardType=tasks.RewardType,
         Task=tasks.Task,

@@ -1,0 +1,229 @@
+"""Two runs, task by task: how they differ, and whether that is more than noise.
+
+Only what was asked under equal conditions is compared: runs whose protocols differ are refused unless the difference is
+allowed by name, and then the output says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.manifest import GROWING, differences
+from tau2_slime.evaluation.statistics import CONFIDENCE, Stratum, Unit, grouped, percentiles, resample, standard_error
+from tau2_slime.evaluation.summary import Summary
+
+FLIPS = 10_000
+"""Random sign flips of the permutation test; up to 13 tasks all of them are tried."""
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One task of one dataset in both runs."""
+
+    first: Unit
+    second: Unit
+
+    @property
+    def difference(self) -> float:
+        return self.second.c / self.second.n - self.first.c / self.first.n
+
+    @property
+    def flip(self) -> str:
+        """``gained`` or ``lost`` if what most attempts do has changed."""
+        before, after = self.first.c / self.first.n, self.second.c / self.second.n
+        if before < 0.5 < after:
+            return "gained"
+        return "lost" if after < 0.5 < before else ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second run minus first, over some tasks."""
+
+    kind: str
+    name: str
+    tasks: int
+    first: float
+    second: float
+    value: float
+    low: float
+    high: float
+    stderr: float
+    p: float
+    """Of the permutation test: how often chance alone differs by at least as much."""
+
+    @property
+    def significant(self) -> bool:
+        return self.p < SIGNIFICANT and not self.low <= 0 <= self.high
+
+    @property
+    def words(self) -> str:
+        if not self.significant:
+            return "within noise"
+        return "better" if self.value > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found."""
+
+    first: Mapping[str, Any]
+    second: Mapping[str, Any]
+    """Manifests."""
+    differences: list[Difference]
+    pairs: list[Pair]
+    allowed: list[str]
+    """Differences of the protocol that were allowed, in words."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def overall(self) -> Difference:
+        return self.differences[-1]
+
+
+def compare(first: Summary, second: Summary, allow: Sequence[str] = ()) -> Comparison:
+    """``second`` minus ``first``. ``allow``: fields of the protocol that may differ (``user_model``, ``sampling``, ``all``).
+
+    Raises:
+        ConfigError: the runs share nothing, or differ in what matters; the fields are named.
+    """
+    notes = []
+    names = [name for name in first.manifest["protocol"] if name in second.manifest["protocol"]]
+    if not names:
+        raise ConfigError(
+            f"the runs have no dataset in common: {', '.join(first.manifest['protocol'])}; "
+            f"and {', '.join(second.manifest['protocol'])}"
+        )
+    for mine, other, which in ((first, second, "first"), (second, first, "second")):
+        alone = [name for name in mine.manifest["protocol"] if name not in other.manifest["protocol"]]
+        if alone:
+            notes.append(f"only in the {which} run, left out: {', '.join(alone)}")
+        if mine.overall.played < mine.overall.planned:
+            notes.append(
+                f"the {which} run is not complete: {mine.overall.played} of {mine.overall.planned} episodes were played"
+            )
+    allowed = _check(first.manifest, second.manifest, names, allow)
+    pairs, unpaired = _pairs(first.units, second.units, names)
+    if not pairs:
+        raise ConfigError("the runs have no task in common that both have a usable attempt of")
+    if unpaired:
+        notes.append(f"{unpaired} tasks have no usable attempt in one of the runs and are left out")
+    attempts = {(p.first.n, p.second.n) for p in pairs}
+    if any(a != b for a, b in attempts):
+        notes.append("the runs have different numbers of usable attempts for some tasks: their rates are compared")
+    found = [difference("dataset", n, g) for n, g in _by(pairs, lambda u: u.dataset).items()]
+    for kind, key in (("domain", lambda u: u.domain), ("user", lambda u: u.user_model or "-")):
+        groups = _by(pairs, key)
+        if len(groups) > 1:
+            found += [difference(kind, name, members) for name, members in groups.items()]
+    found.append(difference("overall", "all tasks", pairs))
+    return Comparison(first.manifest, second.manifest, found, pairs, allowed, notes)
+
+
+def _by(pairs: Sequence[Pair], key: Any) -> dict[str, list[Pair]]:
+    by_unit = {id(pair.first): pair for pair in pairs}
+    groups = grouped([pair.first for pair in pairs], key)
+    return {name: [by_unit[id(unit)] for unit in members] for name, members in groups.items()}
+
+
+def _check(
+    first: Mapping[str, Any], second: Mapping[str, Any], names: Sequence[str], allow: Sequence[str]
+) -> list[str]:
+    refused: dict[str, str] = {}
+    permitted: dict[str, str] = {}
+    for name in names:
+        one, other = first["protocol"][name], second["protocol"][name]
+        skip = {*GROWING, *(("reward_basis",) if one["tasks"] != other["tasks"] else ())}
+        for key in dict.fromkeys([*one, *other]):
+            if key in skip:
+                continue
+            for at, was, now in differences(one.get(key), other.get(key), key):
+                words = f"{at} ({_short(was)} and {_short(now)})"
+                fine = any(a == "all" or at == a or at.startswith(f"{a}.") for a in allow)
+                (permitted if fine else refused).setdefault(at, words)
+    if refused:
+        raise ConfigError(
+            f"these runs cannot be compared, they differ in: {'; '.join(refused.values())}. If that is what you want to "
+            f"compare: {' '.join(f'--allow {at}' for at in refused)}"
+        )
+    return list(permitted.values())
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _pairs(first: Sequence[Unit], second: Sequence[Unit], names: Sequence[str]) -> tuple[list[Pair], int]:
+    theirs = {(unit.dataset, unit.task): unit for unit in second}
+    both = [
+        (unit, theirs[unit.dataset, unit.task])
+        for unit in first
+        if unit.dataset in names and (unit.dataset, unit.task) in theirs
+    ]
+    usable = [Pair(a, b) for a, b in both if a.n and b.n]
+    return usable, len(both) - len(usable)
+
+
+def difference(kind: str, name: str, pairs: Sequence[Pair]) -> Difference:
+    """The paired difference of pass^1 with its interval and p-value; a task met by several users is one task."""
+    strata = _strata(pairs)
+    tasks = sum(len(sums) for sums, _ in strata)
+    count = len(pairs)
+    value = math.fsum(pair.difference for pair in pairs) / count
+    low, high = _interval(strata, value, tasks)
+    return Difference(
+        kind,
+        name,
+        count,
+        first=math.fsum(p.first.c / p.first.n for p in pairs) / count,
+        second=math.fsum(p.second.c / p.second.n for p in pairs) / count,
+        value=value,
+        low=low,
+        high=high,
+        stderr=standard_error(strata),
+        p=sign_flip_p(np.concatenate([sums for sums, _ in strata])),
+    )
+
+
+def _strata(pairs: Sequence[Pair]) -> list[Stratum]:
+    by_domain: dict[str, dict[Hashable, list[float]]] = {}
+    for pair in pairs:
+        by_domain.setdefault(pair.first.domain, {}).setdefault(pair.first.task, []).append(pair.difference)
+    return [
+        (np.array([math.fsum(v) for v in tasks.values()]), np.array([float(len(v)) for v in tasks.values()]))
+        for tasks in by_domain.values()
+    ]
+
+
+def _interval(strata: Sequence[Stratum], value: float, tasks: int) -> tuple[float, float]:
+    if tasks < 2:
+        return -1.0, 1.0
+    if all(np.ptp(sums / counts) < 1e-12 for sums, counts in strata):
+        # Every task differs by the same, so resampling sees no spread: what that many tasks can exclude at best.
+        width = 1 - ((1 - CONFIDENCE) / 2) ** (1 / tasks)
+        return max(-1.0, value - width), min(1.0, value + width)
+    return percentiles(resample(strata, lambda sums, counts: sums / counts), tasks)
+
+
+def sign_flip_p(sums: Any) -> float:
+    """Two-sided p of the mean being 0 if each task's difference were as likely the other way round."""
+    sums = np.asarray(sums, dtype=float)
+    moving = sums[np.abs(sums) > 1e-12]
+    if len(moving) == 0:
+        return 1.0
+    observed = abs(float(moving.sum())) - 1e-9
+    if len(moving) <= 13:
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(moving))))
+        return float((np.abs(signs @ moving) >= observed).mean())
+    rng = np.random.default_rng(len(moving))
+    signs = rng.choice((-1.0, 1.0), size=(FLIPS, len(moving)))
+    return float(((np.abs(signs @ moving) >= observed).sum() + 1) / (FLIPS + 1))

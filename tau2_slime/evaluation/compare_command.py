@@ -1,0 +1,104 @@
+"""`tau2-slime compare`: the comparison as tables, on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tau2_slime.evaluation.compare import Comparison, Difference, Pair, compare
+from tau2_slime.evaluation.manifest import fingerprint
+from tau2_slime.evaluation.output import write
+from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.evaluation.tables import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def run(first: Path, second: Path, allow: list[str], output: Path | None, fail_if_worse: bool, console: Console) -> int:
+    """Compare two folders; exit status 1 if ``fail_if_worse`` and the second is worse beyond noise.
+
+    Raises:
+        ConfigError: a folder is none, or the runs are not comparable.
+    """
+    found = compare(read_folder(first), read_folder(second), allow)
+    for line in heading(found):
+        console.print(line, markup=False, highlight=False)
+    for table in tables(found):
+        console.print()
+        console.print(table.rich())
+        if table.note:
+            console.print(table.note, markup=False, highlight=False, style="dim")
+    if output is not None:
+        write(output, render(found))
+        console.print(f"written to {output}", markup=False, soft_wrap=True)
+    return 1 if fail_if_worse and found.overall.words == "worse" else 0
+
+
+def heading(found: Comparison) -> list[str]:
+    """The answer first."""
+    said = [
+        f"first: {found.first['subject']['name']} (run {fingerprint(found.first)}); "
+        f"second: {found.second['subject']['name']} (run {fingerprint(found.second)}).",
+        sentence(found.overall),
+    ]
+    said += [f"ALLOWED TO DIFFER: {words}" for words in found.allowed]
+    return [*said, *found.notes]
+
+
+def sentence(overall: Difference) -> str:
+    """One difference in words."""
+    change = f"pass^1 {overall.first:.3f} -> {overall.second:.3f}, {overall.value:+.3f}"
+    chance = "< 0.001" if overall.p < 0.001 else f"= {overall.p:.3f}"
+    spread = f"95% interval {overall.low:+.3f} to {overall.high:+.3f}, permutation p {chance}"
+    if overall.significant:
+        return f"The second run is {overall.words}: {change} ({spread})."
+    return f"The difference is within noise: {change} ({spread})."
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def tables(found: Comparison) -> list[Table]:
+    rows = [
+        [
+            d.name if d.kind == "dataset" else f"{d.kind}: {d.name}",
+            d.words,
+            str(d.tasks),
+            f"{d.first:.3f}",
+            f"{d.second:.3f}",
+            f"{d.value:+.3f}",
+            f"{d.low:+.2f} to {d.high:+.2f}",
+            _p(d.p),
+        ]
+        for d in found.differences
+    ]
+    columns = ["", "", "tasks", "first", "second", "change", "95% interval", "p"]
+    note = "Paired by task; intervals: bootstrap over tasks; p: sign-flip permutation over tasks. No correction is made for "
+    out = [
+        Table(
+            "Difference in pass^1",
+            columns,
+            rows,
+            note + f"reading {len(rows)} lines: one in twenty is below 0.05 by chance.",
+            text_columns=2,
+            emphasised=frozenset({len(rows) - 1}),
+        )
+    ]
+    changed = sorted((p for p in found.pairs if p.difference), key=lambda p: (-abs(p.difference), p.first.dataset))
+    if changed:
+        flips = sum(bool(p.flip) for p in changed)
+        title = f"Tasks that changed: {flips} flips, {len(changed) - flips} smaller changes"
+        out.append(Table(title, ["dataset", "task", "flip", "first", "second"], [_row(p) for p in changed], "", 3))
+    return out
+
+
+def _row(pair: Pair) -> list[str]:
+    a, b = pair.first, pair.second
+    return [a.dataset, str(a.task).partition("/")[2].partition("/")[2], pair.flip, f"{a.c}/{a.n}", f"{b.c}/{b.n}"]
+
+
+def render(found: Comparison) -> str:
+    head = "# Comparison\n\n" + "\n".join(f"- {line}" for line in heading(found)) + "\n"
+    return "\n".join([head, *(table.markdown() for table in tables(found))])
