@@ -128,7 +128,7 @@ class ApiAgent:
                     raise
                 except Exception as error:  # litellm's errors have no common base
                     problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                    if type(error).__name__ == "ContextWindowExceededError":
+                    if type(error).__name__ == "ContextWindowExceededError" or _too_long(error):
                         raise ContextOverflow(f"policy model {spec.model}: {problem}") from error
                     if getattr(error, "status_code", None) in (400, 401, 403, 404, 422):
                         raise EngineRejected(f"policy model {spec.model}: {problem}") from error
@@ -180,6 +180,12 @@ class ApiAgent:
             usage=t.get_response_usage(response),
         )
         return AgentTurn(message, rejected)
+
+
+def _too_long(error: Exception) -> bool:
+    """True for a 400 that speaks of the context; litellm knows the words of few servers."""
+    said = str(error).lower()
+    return getattr(error, "status_code", None) == 400 and bool(re.search(r"context (length|window|limit|size)", said))
 
 
 def _arguments(text: str | None) -> tuple[dict[str, Any], str | None]:

@@ -1,0 +1,190 @@
+"""Any litellm model as the policy: τ²'s own agent through the same conversation, with the same blame and the same budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tau2_slime.evaluation import api_agent
+from tau2_slime.evaluation.api_agent import ApiSpec
+from tau2_slime.evaluation.budget import Budget, parse_prices
+from tau2_slime.evaluation.plan import Plan, default_plan
+from tau2_slime.evaluation.policies import ApiPolicy
+from tau2_slime.evaluation.records import Store, jobs
+from tau2_slime.evaluation.run import End, Options, Progress, Runner
+from tau2_slime.world import tau2_compat, users
+from tests.evaluation.api_server import ApiServer, gold
+
+# One event loop for all: litellm keeps clients by the id of their loop, and a new loop may get the id of a closed one.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MODEL = "openai/gpt-4o-mini"  # litellm knows its price: 0.15 and 0.60 dollars per million tokens
+CALL = 1000 * 0.15e-6 + 100 * 0.60e-6
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (users, api_agent):
+        monkeypatch.setattr(module, "BACKOFF_FIRST", 0.001)
+        monkeypatch.setattr(module, "BACKOFF_MAX", 0.002)
+
+
+def one(domain: str = "mock", tasks: int = 1, attempts: int = 1, **overrides: Any) -> Plan:
+    user = overrides.pop("user_model", "scripted")
+    return default_plan([domain], [user], tasks=tasks, attempts=attempts, overrides={"max_turns": 200, **overrides})
+
+
+async def run(
+    folder: Path, plan: Plan, server: ApiServer, budget: Budget | None = None, **spec: Any
+) -> tuple[End, Progress, list[dict[str, Any]]]:
+    policy = ApiPolicy(ApiSpec(MODEL, base_url=server.url, retries=2, **spec))
+    options = Options(concurrency=4, retries=0, pause=0.0)
+    with Store(folder).writing() as store:
+        runner = Runner(jobs(plan), policy, store, budget or Budget(folder / "costs.jsonl"), options)
+        end = await runner.run()
+    return end, runner.progress, list(store.records.values())
+
+
+async def test_gold_play_through_an_api_earns_everything(tmp_path: Path) -> None:
+    async with ApiServer(gold) as server:
+        for domain in ("mock", "telecom", "retail"):
+            end, progress, records = await run(tmp_path / domain, one(domain, tasks=3), server)
+            assert end is End.COMPLETE
+            assert [(r["reward"], r["termination"], r["blame"]) for r in records] == [(1.0, "user_stop", "agent")] * 3
+            assert progress.successes == 3
+
+
+async def test_the_model_is_asked_as_tau2s_own_agent_asks(tmp_path: Path) -> None:
+    async with ApiServer(gold) as server:
+        await run(tmp_path, one(), server, args={"seed": 7})
+    t = tau2_compat.load()
+    environment = tau2_compat.build_environment("mock", solo=False, env_kwargs={})
+    agent = t.LLMAgent(tools=environment.get_tools(), domain_policy=environment.get_policy(), llm="x", llm_args={})
+    first = server.requests[0]
+    assert first["messages"][0] == {"role": "system", "content": agent.system_prompt}
+    assert first["messages"][1] == {
+        "role": "assistant",
+        "content": t.FIRST_AGENT_MESSAGE.content,
+        "tool_calls": None,
+    } or (first["messages"][1]["content"] == t.FIRST_AGENT_MESSAGE.content)
+    assert first["tools"] == [tool.openai_schema for tool in environment.get_tools()]
+    assert (first["tool_choice"], first["temperature"], first["max_tokens"], first["seed"]) == ("auto", 1.0, 8192, 7)
+
+
+async def test_a_malformed_call_is_answered_and_can_be_repaired(tmp_path: Path) -> None:
+    def clumsy(body: dict[str, Any]) -> dict[str, Any]:
+        step = gold(body)
+        errors = sum(m["role"] == "tool" and "Error" in m["content"] for m in body["messages"])
+        if "calls" in step and not errors:
+            return {"calls": [(step["calls"][0][0], '{"user_id": ')]}
+        return step
+
+    async with ApiServer(clumsy) as server:
+        _, _, (record,) = await run(tmp_path, one(), server)
+    assert record["stats"]["tool_calls"]["invalid_json"] == 1
+    assert record["stats"]["agent_errors"] == 1
+    assert record["rejected_calls"]
+    assert not record["excluded"]
+
+
+async def test_thoughts_in_the_text_are_for_nobody(tmp_path: Path) -> None:
+    def thinking(body: dict[str, Any]) -> dict[str, Any]:
+        step = gold(body)
+        return {**step, "content": f"<think>a secret\n</think>\n\n{step.get('content') or ''}"}
+
+    async with ApiServer(thinking) as server:
+        _, _, (record,) = await run(tmp_path, one(), server)
+    assert record["reward"] == 1.0
+    assert "secret" not in str(record["messages"])
+
+
+async def test_silence_is_the_agents_and_an_error_is_not(tmp_path: Path) -> None:
+    async with ApiServer(lambda body: {"content": " "}) as server:
+        _, _, (record,) = await run(tmp_path / "a", one(), server)
+        assert (record["termination"], record["blame"], record["excluded"], record["reward"]) == (
+            *("agent_error", "agent", False, 0.0),
+        )
+        assert len(server.requests) == 3
+    for status, calls in ((500, 3), (401, 1)):
+        async with ApiServer(lambda body, status=status: {"status": status}) as server:
+            _, _, (record,) = await run(tmp_path / str(status), one(), server)
+            assert (record["blame"], record["excluded"], record["reward"]) == ("infrastructure", True, None)
+            assert "gpt-4o-mini" in record["detail"]
+            assert len(server.requests) == calls
+
+
+async def test_a_context_that_is_full_is_a_limit(tmp_path: Path) -> None:
+    full = {"status": 400, "code": "context_length_exceeded", "message": "maximum context length is 128000 tokens"}
+    async with ApiServer(lambda body: full) as server:
+        _, _, (record,) = await run(tmp_path, one(), server)
+    assert (record["termination"], record["excluded"], record["reward"]) == ("context_length", False, 0.0)
+
+
+async def test_a_user_model_that_times_out_is_the_users_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ApiServer(lambda body: {"sleep": 5}) as slow, ApiServer(gold) as server:
+        user = {"user_model": "openai/slow", "user_base_url": slow.url, "user_timeout": 0.05, "user_retries": 1}
+        _, progress, (record,) = await run(tmp_path, one(**user), server)
+    assert (record["termination"], record["blame"], record["excluded"]) == ("user_error", "user", True)
+    assert "no answer within" in record["detail"]
+    assert (progress.excluded, progress.scored) == (1, 0)
+
+
+async def test_every_call_is_in_the_ledger_of_both_roles(tmp_path: Path) -> None:
+    def customer(body: dict[str, Any]) -> dict[str, Any]:
+        said = sum(m["role"] == "assistant" for m in body["messages"])
+        return {"content": "###STOP###" if said else "I need help."}
+
+    async with ApiServer(customer) as user, ApiServer(lambda body: {"content": "Hello."}) as server:
+        budget = Budget(tmp_path / "costs.jsonl")
+        plan = one(tasks=2, user_model=MODEL, user_base_url=user.url)
+        _, progress, records = await run(tmp_path, plan, server, budget)
+    calls = {"policy": len(server.requests), "user": len(user.requests)}
+    assert {role: bill.calls for (role, _), bill in budget.bills.items()} == calls
+    assert budget.spent == pytest.approx(CALL * sum(calls.values()))
+    assert progress.spent == pytest.approx(budget.spent)
+    assert sum(sum(r["cost"].values()) for r in records) == pytest.approx(budget.spent)
+    assert Budget(tmp_path / "costs.jsonl").spent == pytest.approx(budget.spent)
+
+
+@pytest.mark.parametrize("limit", [0.001, 0.004, 0.01])
+async def test_the_limit_is_never_passed_and_the_next_run_goes_on(tmp_path: Path, limit: float) -> None:
+    plan = one(tasks=8, attempts=4)
+    async with ApiServer(gold) as server:
+        budget = Budget(tmp_path / "costs.jsonl", limit)
+        end, progress, records = await run(tmp_path, plan, server, budget, args={"max_tokens": 300})
+        assert end is End.BUDGET
+        assert budget.spent <= limit
+        assert budget.spent == pytest.approx(CALL * len(server.requests))
+        assert "--max-cost" in progress.notes[0]
+        assert not any(r["excluded"] for r in records)
+        if limit > 0.002:
+            assert records
+        again = Budget(tmp_path / "costs.jsonl", 10.0)
+        assert again.spent == pytest.approx(budget.spent)
+        end, progress, records = await run(tmp_path, plan, server, again, args={"max_tokens": 300})
+        assert end is End.COMPLETE
+        assert len(records) == progress.done == 32
+
+
+async def test_calls_of_the_policy_are_bounded(tmp_path: Path) -> None:
+    def slow(body: dict[str, Any]) -> dict[str, Any]:
+        return {**gold(body), "sleep": 0.01}
+
+    async with ApiServer(slow) as server:
+        await run(tmp_path, one(tasks=8), server, concurrency=2)
+        assert server.most == 2
+
+
+async def test_prices() -> None:
+    prices = parse_prices(["openrouter/a=b=0.5,2"])
+    assert prices == {"openrouter/a=b": (0.5e-6, 2e-6)}
+    budget = Budget(None, 1.0, prices)
+    budget.require_prices([("openrouter/a=b", False), (MODEL, False), ("openai/mine", True)])
+    with pytest.raises(ValueError, match=r"--price openrouter/nobody/knows=IN,OUT"):
+        budget.require_prices([("openrouter/nobody/knows", False)])
+    Budget(None).require_prices([("openrouter/nobody/knows", False)])
+    for bad in ("x", "x=1", "=1,2", "x=a,b", "x=-1,2"):
+        with pytest.raises(ValueError, match="MODEL=IN,OUT"):
+            parse_prices([bad])

@@ -1,0 +1,114 @@
+"""What τ² itself makes of a run: its own model reads the files, its own metrics agree, its own viewer opens them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tau2_slime.evaluation.baselines import NOTHING, TRANSFER, baselines
+from tau2_slime.evaluation.plan import default_plan
+from tau2_slime.evaluation.policies import EmbeddedPolicy
+from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.world import tau2_compat
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3 users x 2 domains x 5 tasks x 4 attempts, played for real, gold in 60% of the episodes."""
+    from rich.console import Console
+
+    from tau2_slime.evaluation.command import Request, evaluate
+
+    out = tmp_path_factory.mktemp("run") / "out"
+    os.environ.setdefault("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    request = Request(out, domains=["mock", "telecom"], tasks=5, attempts=4, gold_rate=0.6)
+    assert evaluate(request, Console(quiet=True)) == 0
+    return out
+
+
+def test_tau2s_metrics_are_equal(folder: Path) -> None:
+    t = tau2_compat.load()
+    metrics = importlib.import_module("tau2.metrics.agent_metrics")
+    summary = read_folder(folder)
+    datasets = [group for group in summary.groups if group.kind == "dataset"]
+    assert len(datasets) == 6
+    for group in datasets:
+        results = t.Results.load(folder / "results" / f"{group.name}.json")
+        assert len(results.simulations) == 20
+        theirs = metrics.compute_metrics(results)
+        assert set(theirs.pass_hat_ks) == {1, 2, 3, 4}
+        for k, value in theirs.pass_hat_ks.items():
+            assert group.scores.pass_hat[k].value == pytest.approx(value, abs=1e-12)
+        assert group.scores.reward is not None
+        assert group.scores.reward.value == pytest.approx(theirs.avg_reward, abs=1e-12)
+
+
+def test_the_scores_are_the_closed_form(folder: Path) -> None:
+    """Gold with probability 0.6, independently: pass^k = 0.6^k, pass@k = 1 - 0.4^k, whatever the task."""
+    scores = read_folder(folder).overall.scores
+    for k in (1, 2, 3, 4):
+        hat, at = scores.pass_hat[k], scores.pass_at[k]
+        assert hat.low <= 0.6**k <= hat.high
+        assert at.low <= 1 - 0.4**k <= at.high
+
+
+def test_tau2s_viewer_opens_a_file(folder: Path) -> None:
+    path = next((folder / "results").glob("telecom*.json"))
+    code = "import sys; from tau2.cli import main; sys.argv = ['tau2', *sys.argv[1:]]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "view", "--file", str(path)],
+        input="1\n\n\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Available Simulations" in done.stdout, done.stderr
+    assert "Error loading results" not in done.stdout
+
+
+def test_messages_keep_their_order_and_scores(folder: Path) -> None:
+    """τ² scores the written simulations again and pays the same."""
+    t = tau2_compat.load()
+    results = t.Results.load(folder / "results" / "mock-base-scripted.json")
+    tasks = {task.id: task for task in results.tasks}
+    for simulation in results.simulations[:8]:
+        again = t.evaluate_simulation(
+            simulation=simulation,
+            task=tasks[simulation.task_id],
+            evaluation_type=t.EvaluationType.ALL,
+            solo_mode=False,
+            domain="mock",
+        )
+        assert again.reward == simulation.reward_info.reward
+
+
+async def test_degenerate_policies_score_what_they_are_known_to(tmp_path: Path) -> None:
+    """Of telecom's 114 tasks doing nothing solves none and transferring at once solves 20; of airline's first ones some."""
+    items = default_plan(["telecom"], ["scripted"], split="base", tasks=None, attempts=1).datasets[0].items
+    known = await baselines(items, cache=tmp_path)
+    assert len(known) == 114
+    assert sum(value[NOTHING] == 1 for value in known.values()) == 0
+    assert sum(value[TRANSFER] == 1 for value in known.values()) == 20
+    played: list[int] = []
+    again = await baselines(items, cache=tmp_path, on_scored=lambda done, total: played.append(done))
+    assert again == known
+    assert played == []
+
+
+async def test_airline_and_retail_pay_for_nothing(tmp_path: Path) -> None:
+    for domain, tasks, wanted in (("airline", 50, 19), ("retail", 114, 7)):
+        items = default_plan([domain], ["scripted"], split="base", tasks=None, attempts=1).datasets[0].items
+        assert len(items) == tasks
+        known = await baselines(items, cache=tmp_path)
+        for kind in (NOTHING, TRANSFER):
+            assert sum(value[kind] == 1 for value in known.values()) == wanted
+
+
+def test_the_embedded_policy_says_what_it_is() -> None:
+    config = default_plan(["mock"], ["scripted"], tasks=1).datasets[0].config
+    assert "0.25" in EmbeddedPolicy(config, gold_rate=0.25).name
