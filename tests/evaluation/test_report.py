@@ -1,4 +1,4 @@
-"""report.html in a real browser: self-contained, readable at 1280 and 400 pixels, light and dark, its conversations there."""
+"""report.html in a real browser: self-contained; readable at 1280 and 400 pixels, light and dark; conversations open."""
 
 from __future__ import annotations
 
