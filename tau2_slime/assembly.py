@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.offload import Once, offload
+from tau2_slime.policy import Speaker
 from tau2_slime.samples import replay_spec
 from tau2_slime.slime_compat import generation_trace, session_key
 from tau2_slime.tokens import replay_probe
@@ -135,18 +136,38 @@ async def assemble(
     if not checkpoint and tokenizer is None:
         raise ConfigError("args.hf_checkpoint is not set: the tokenizer and its chat template come from there")
     language = await language_for(str(checkpoint), config, tokenizer)
-    task = await offload(
-        domains.find_task,
-        config.domain,
-        config.task_split,
-        task_id=_metadata(sample).get("task_id"),
-        index=_task_index(sample),
-    )
-    scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
-    solo = config.agent_type == "solo"
+    task = await choose_task(config, task_id=_metadata(sample).get("task_id"), index=_task_index(sample))
     policy = _policy(args, sample, sampling_params, config, language, evaluation)
     if policy.replay.wanted:
         await replay_probe.require(router_url(args), language.stop_ids, policy.sampling_params, policy.replay)
+    model = config.user_model_for(getattr(sample, "index", None), evaluation=evaluation)
+    return await cast(config, task, policy, model)
+
+
+async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: int | None = None) -> Any:
+    """The task of ``config``'s domain and split, by id or position, if τ² can score it.
+
+    Raises:
+        ConfigError: there is no such task, or it needs a judge that was not asked for.
+    """
+    task = await offload(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
+    scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
+    return task
+
+
+async def cast(
+    config: Tau2Config,
+    task: Any,
+    policy: Speaker,
+    user_model: str,
+    user: Callable[[domains.World], User] | None = None,
+) -> Parts:
+    """A fresh world for ``task``, and who plays in it. ``user``: builds a simulator of one's own.
+
+    Raises:
+        ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
+    """
+    solo = config.agent_type == "solo"
     try:
         world = await offload(
             domains.World, config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs
@@ -156,10 +177,11 @@ async def assemble(
         raise
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
         raise ConfigError(f"agent_type={config.agent_type!r} in {config.domain}: {error}") from error
-    model = config.user_model_for(getattr(sample, "index", None), evaluation=evaluation)
-    user = None if solo else make_user(config, model, world)
+    customer = None
+    if not solo:
+        customer = user(world) if user is not None else make_user(config, user_model, world)
     limits = Limits(max_steps=config.max_steps, max_errors=config.max_errors, max_turns=config.max_turns)
-    return Parts(config, agent, user, "" if solo else model, limits)
+    return Parts(config, agent, customer, "" if solo else user_model, limits)
 
 
 def make_user(config: Tau2Config, model: str, world: domains.World) -> User:

@@ -26,7 +26,7 @@ from tau2_slime.tokens.replay import NOTHING, ReplaySpec
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.chat_delta import ChatDelta, Delta
-    from tau2_slime.tokens.tool_calls import ToolCallParser
+    from tau2_slime.tokens.tool_calls import ParsedTurn, ToolCallParser
 
 # A worker that updates its weights answers "aborted" until it is done; asking it more often helps nobody.
 _RESUME_PAUSE = 0.2
@@ -72,6 +72,16 @@ class Policy:
     replay: ReplaySpec = NOTHING
     """What the trainer will replay; then `engine` must take the keyword ``replay``, a `ReplayRequest`."""
 
+    def transcript(self, tools: list[dict[str, Any]]) -> Transcript:
+        """The empty transcript of one episode. ``tools``: OpenAI function schemas."""
+        return Transcript(self, tools)
+
+
+class Speaker(Protocol):
+    """What an agent's words come from: a `Policy`, or one that another framework asks (`backends.turns`)."""
+
+    def transcript(self, tools: list[dict[str, Any]]) -> Transcript: ...
+
 
 class Transcript:
     """One episode's conversation and its tokens."""
@@ -98,6 +108,22 @@ class Transcript:
         self._first_count = 0
         """How many messages of `chat` the first prompt holds."""
         self._unverified = False
+
+    @property
+    def parallel_calls(self) -> bool:
+        """True if one turn may hold several tool calls."""
+        return self.policy.delta.report.parallel_ok
+
+    async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
+        """What the policy says after ``messages``, taken apart.
+
+        Raises:
+            PolicyStopped: it cannot go on (context, length).
+            EngineError: it cannot be asked.
+        """
+        await self.feed(messages)
+        text, reasoning_open = await self.sample()
+        return self.policy.parser.parse(text, self._tools, reasoning_open=reasoning_open)
 
     async def feed(self, messages: list[dict[str, Any]]) -> None:
         """Put ``messages`` into the ledger, in the chat template's own words.

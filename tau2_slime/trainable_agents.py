@@ -17,7 +17,7 @@ from tau2_slime.episode import AgentTurn, Conversation, Limits, PolicyStopped
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.offload import offload, until_abort
 from tau2_slime.outcome import Blame, EpisodeStats, InteractionResult, Termination, blame_for
-from tau2_slime.policy import Policy, Transcript
+from tau2_slime.policy import Policy, Speaker
 from tau2_slime.resume import Saved
 from tau2_slime.text import well_formed, well_formed_value
 from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
@@ -47,16 +47,18 @@ class TrainableAgentMixin:
 
     agent_type: str
 
-    def __init__(self, world: World, policy: Policy) -> None:
+    def __init__(self, world: World, policy: Speaker) -> None:
         """Raises ValueError if τ² does not let this kind of agent play ``world.task``."""
         self.world = world
         self.policy = policy
         self.tau2_agent = tau2_compat.build_agent(self.agent_type, world.agent_tools, world.policy, world.task)
         self.tools: list[dict[str, Any]] = [tool_schema(tool) for tool in self.tau2_agent.tools]
-        self.transcript = Transcript(policy, self.tools)
+        self.transcript = policy.transcript(self.tools)
         self.tool_call_statuses: dict[str, int] = {}
         self._pending: list[dict[str, Any]] = []
         """Chat messages that the policy has not been shown yet."""
+        self.conversation: Conversation | None = None
+        """What is being played, from the start of `asolve` on."""
 
     # ---- episode.Agent -----------------------------------------------------------------------------------------------
 
@@ -75,11 +77,8 @@ class TrainableAgentMixin:
         if message is not None:
             parts = getattr(message, "tool_messages", None) or [message]
             self._pending.extend(chat_message(part) for part in parts)
-        await self.transcript.feed(self._pending)
-        self._pending = []
-        text, reasoning_open = await self.transcript.sample()
-        parsed = self.policy.parser.parse(text, self.tools, reasoning_open=reasoning_open)
-        return self._turn(parsed)
+        pending, self._pending = self._pending, []
+        return self._turn(await self.transcript.turn(pending))
 
     # ---- meaning -----------------------------------------------------------------------------------------------------
 
@@ -102,7 +101,7 @@ class TrainableAgentMixin:
         if not calls and not (parsed.content or "").strip():
             why = "its reasoning never closed" if parsed.reasoning_unclosed else "neither text nor a tool call"
             raise PolicyStopped(Termination.AGENT_ERROR, f"the policy sent an empty message: {why}")
-        if len(calls) > 1 and not self.policy.delta.report.parallel_ok:
+        if len(calls) > 1 and not self.transcript.parallel_calls:
             raise PolicyStopped(
                 Termination.AGENT_ERROR, f"{len(calls)} tool calls in one turn; this chat template knows one"
             )
@@ -144,7 +143,7 @@ class TrainableAgentMixin:
         t = tau2_compat.load()
         started, clock = t.get_now(), time.perf_counter()
         self.transcript.aborted = aborted
-        conversation = Conversation(self.world, self, user, limits, aborted=aborted)
+        conversation = self.conversation = Conversation(self.world, self, user, limits, aborted=aborted)
         before = saved.stats if saved is not None else EpisodeStats()
         if saved is None:
             termination, detail = await conversation.play()
@@ -265,7 +264,7 @@ AGENT_TYPES: dict[str, type[TrainableAgentMixin]] = {
 }
 
 
-def agent_factory(agent_type: str, world: World, policy: Policy) -> TrainableAgentMixin:
+def agent_factory(agent_type: str, world: World, policy: Speaker) -> TrainableAgentMixin:
     """The agent of that type: ``llm``, ``solo`` or ``gt``.
 
     Raises:
