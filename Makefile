@@ -41,4 +41,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) .venv-engine .cache
+	rm -rf $(VENV) .venv-engine .venv-verifiers .venv-tinker .cache

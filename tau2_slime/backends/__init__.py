@@ -1,1 +1,1 @@
-"""Other frameworks' doors onto the same episode. Each is a thin adapter over `turns.TurnEpisode`; none is imported by the core."""
+"""Other frameworks' doors onto the same episode: thin adapters over `turns.TurnEpisode`, which the core never imports."""

@@ -55,7 +55,7 @@ class TurnEpisode:
     ) -> TurnEpisode:
         """The episode of one task (by id, or by position in the split), not begun.
 
-        ``user_model``: the simulator, if not ``config.user_model``; ``user``: builds a simulator of one's own from the world.
+        ``user_model``: the simulator, if not ``config.user_model``; ``user``: builds one's own from the world.
 
         Raises:
             ConfigError: a setting or the task is wrong; the message says which.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ async def test_what_the_policy_is_shown() -> None:
     replies = [m for m in asks[-1].chat if m["role"] == "assistant"][1:]
     assert len(shown) + len(replies) == len(asks[-1].chat)
     offered = {tool["function"]["name"] for tool in asks[0].tools}
-    for before, after in zip(asks, asks[1:], strict=False):
+    for before, after in pairwise(asks):
         sampled = after.chat[len(before.chat)]
         if sampled.get("tool_calls"):
             assert [m["tool_call_id"] for m in after.new] == [c["id"] for c in sampled["tool_calls"]]

@@ -1,0 +1,105 @@
+"""A chat-completions server that plays a task's gold script, told apart by the model's name. It keeps nothing: like a model,
+it reads the case and its place in the script from the messages."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tau2_slime.local.gold import ASK_REFERENCE, GoldScript, find_reference
+from tau2_slime.world import domains
+
+MODELS = ("gold", "wrong", "broken", "silent", "cut", "overlong", "failing")
+
+
+@dataclass
+class ChatServer:
+    url: str
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def chat_server() -> Iterator[ChatServer]:
+    """A server on a free port of 127.0.0.1, for as long as the block runs."""
+    served = ChatServer("")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            served.requests.append(body)
+            status, answer = reply(body["model"], body["messages"])
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    served.url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def reply(model: str, messages: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+    """HTTP status and body of the answer of ``model`` (one of `MODELS`)."""
+    if model == "overlong":
+        text = "This model's maximum context length is 10 tokens. However, your messages resulted in 99 tokens."
+        return 400, {"error": {"message": text, "type": "invalid_request_error", "code": "context_length_exceeded"}}
+    if model == "failing":
+        return 400, {"error": {"message": "the model is broken", "type": "invalid_request_error", "code": "broken"}}
+    message = speak(model, messages)
+    reason = "length" if model == "cut" else "tool_calls" if message["tool_calls"] else "stop"
+    return 200, {
+        "id": f"reply-{len(messages)}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "finish_reason": reason, "logprobs": None}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+    }
+
+
+def speak(model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The assistant message that follows ``messages``."""
+    if model == "silent":
+        return _message("")
+    place = next((i for i, m in enumerate(messages) if m["role"] == "user" and find_reference(str(m["content"]))), None)
+    if place is None:
+        return _message(ASK_REFERENCE)
+    reference = find_reference(str(messages[place]["content"]))
+    assert reference is not None
+    script = GoldScript.from_task(domains.find_task(reference.domain, reference.split, task_id=reference.task_id))
+    spoken = sum(m["role"] == "assistant" for m in messages[place:])
+    if model == "broken":  # first a call that nobody can read, then gold
+        if spoken == 0:
+            return _message(None, ("get_users", '{"broken": '), call_id="broken_0")
+        spoken -= 1
+    if model == "wrong":
+        script = script.with_mistake(0)
+    turn = script.turn(spoken)
+    if turn.call is not None:
+        name, arguments = turn.call
+        return _message(None, (name, json.dumps(arguments)), call_id=f"gold_{spoken}")
+    return _message(turn.text)
+
+
+def _message(content: str | None, call: tuple[str, str] | None = None, call_id: str = "") -> dict[str, Any]:
+    calls = None
+    if call is not None:
+        calls = [{"id": call_id, "type": "function", "function": {"name": call[0], "arguments": call[1]}}]
+    return {"role": "assistant", "content": content, "tool_calls": calls}

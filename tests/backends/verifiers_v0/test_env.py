@@ -1,0 +1,165 @@
+"""verifiers' v0 door against a scripted chat-completions server: nothing of verifiers is replaced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import verifiers as vf
+
+from tau2_slime.backends.verifiers.view import EPISODE
+from tau2_slime.world import domains, scoring
+from tests.backends.chat_server import ChatServer, chat_server
+from tests.backends.orchestrator import assert_tau2_agrees
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    with chat_server() as served:
+        monkeypatch.setenv("OPENAI_BASE_URL", served.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        yield served
+
+
+def load(domain: str = "mock", **settings: Any) -> Any:
+    return vf.load_environment("tau2_bench", domain=domain, user_llm="scripted", **settings)
+
+
+async def rollout(server: ChatServer, env: Any, model: str, row: int = 0) -> Any:
+    client = vf.ClientConfig(api_base_url=server.url, api_key_var="OPENAI_API_KEY", max_retries=0)
+    inputs = {"example_id": row, **env.get_eval_dataset()[row]}
+    state = await env.rollout(inputs, client, model, {})
+    await env.rubric.score_rollout(state)
+    return state
+
+
+def test_as_users_of_the_recipe_write_it(server: ChatServer) -> None:
+    env = vf.load_environment("tau2_bench", domain="telecom", num_eval_examples=3, user_llm="scripted")
+    results = env.evaluate(model="gold", num_examples=2)
+    assert (results["score"], results["completed"], results["failed"]) == (1.0, 2, 0)
+    assert [row["reward"] for row in results["outputs"]] == [1.0, 1.0]
+    assert len(env.get_eval_dataset()) == 3
+    for row in results["outputs"]:
+        assert row["metrics"]["reward_env_assertion"] == 1.0
+        assert row["metrics"]["blame_agent"] == 1.0
+        assert row["stop_condition"] == "has_final_env_response"
+
+
+async def test_inside_a_loop_evaluate_is_a_coroutine(server: ChatServer) -> None:
+    env = load(task_split="base")
+    results = await env.evaluate(model="wrong", num_examples=1, rollouts_per_example=2)
+    assert results["score"] == 0.0 and results["completed"] == 2
+
+
+@pytest.mark.parametrize("domain", ["mock", "airline", "retail", "telecom"])
+@pytest.mark.parametrize("model", ["gold", "wrong"])
+async def test_every_message_is_what_tau2_itself_plays(server: ChatServer, domain: str, model: str) -> None:
+    env = load(domain, task_split="base", max_turns=1000, max_steps=1000)
+    count = len(env.get_eval_dataset())
+    for row in range(0, count, 1 if domain == "mock" else max(1, count // 4)):
+        state = await rollout(server, env, model, row)
+        result = state[EPISODE].result
+        assert_tau2_agrees(result)
+        assert state["reward"] == (result.reward or 0.0)
+        assert bool(state["error"]) == (result.reward is None)
+
+
+async def test_what_the_model_is_sent(server: ChatServer) -> None:
+    """τ²'s system prompt, greeting and tools; afterwards the model's own turns and what it is told, each once."""
+    env = load("telecom", task_split="base")
+    state = await rollout(server, env, "gold")
+    first, last = server.requests[0], server.requests[-1]
+    assert [m["role"] for m in first["messages"]] == ["system", "assistant", "user"]
+    episode = state[EPISODE]
+    assert first["messages"][0]["content"] == episode.parts.agent.tau2_agent.system_prompt
+    offered = [tool["function"] for tool in first["tools"]]
+    assert offered == [
+        {k: t["function"][k] for k in ("name", "description", "parameters")} for t in episode.parts.agent.tools
+    ]
+    sent = [(m["role"], m.get("content") or "") for m in last["messages"]]
+    assert sent == [(m["role"], m["content"]) for m in episode.parts.agent.transcript.chat[: len(sent)]]
+    # The customer's own tools are called in env_response, and the model never hears of them.
+    assert any(t["requestor"] == "user" for t in state["tool_executions"])
+    assert all(m["role"] != "tool" or m["tool_call_id"].startswith("gold_") for m in last["messages"])
+
+
+async def test_the_recipes_state_keys(server: ChatServer) -> None:
+    env = load("telecom", task_split="base")
+    tasks = domains.tasks("telecom", "base")
+    both = [{a.requestor for a in t.evaluation_criteria.actions or []} == {"user", "assistant"} for t in tasks]
+    state = await rollout(server, env, "gold", both.index(True))
+    result = state[EPISODE].result
+    assert state["termination_reason"] == "user_stop"
+    assert state["turn_count"] == result.stats.agent_turns + result.stats.user_turns
+    assert set(state["env_db"]) == {"agent_db", "user_db"}
+    assert state["env_db"]["user_db"] == state[EPISODE].parts.agent.world.environment.user_tools.db.model_dump(
+        mode="json"
+    )
+    assert {m["role"] for m in state["agent_state"]["messages"]} == {"assistant", "user", "tool"}
+    assert len(state["tool_executions"]) == sum(m.role == "tool" for m in result.messages)
+    assert state["user_simulator"] == "scripted"
+    with pytest.raises(TypeError):
+        state["env_db"]["agent_db"] = {}
+    json.dumps([state["tool_executions"], dict(state["env_db"]), dict(state["user_state"])])
+
+
+async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> None:
+    state = await rollout(server, load(task_split="base"), "broken")
+    result = state[EPISODE].result
+    assert state["reward"] == 1.0 and result.stats.tool_calls["invalid_json"] == 1
+    told = next(m for m in server.requests[-1]["messages"] if m["role"] == "tool")
+    assert told["tool_call_id"] == "broken_0" and "not valid JSON" in told["content"]
+
+
+@pytest.mark.parametrize(
+    ("model", "termination", "failed"),
+    [
+        ("silent", "agent_error", False),
+        ("cut", "response_length", False),
+        ("overlong", "context_length", False),
+        ("failing", "infrastructure_error", True),
+    ],
+)
+async def test_how_a_model_can_end_it(server: ChatServer, model: str, termination: str, failed: bool) -> None:
+    state = await rollout(server, load(task_split="base"), model)
+    result = state[EPISODE].result
+    assert str(result.termination) == termination
+    assert bool(state["error"]) is failed
+    assert state["reward"] == 0.0
+    assert result.reward == (None if failed else 0.0)
+
+
+async def test_limits_are_the_cores(server: ChatServer) -> None:
+    state = await rollout(server, load(task_split="base", max_turns=2), "gold")
+    assert state["termination_reason"] == "max_turns"
+    assert state["metrics"]["blame_limit"] == 1.0
+
+
+async def test_a_failure_is_never_a_zero(server: ChatServer) -> None:
+    results = await load(task_split="base").evaluate(model="failing", num_examples=1, max_retries=0)
+    assert results["score"] is None and results["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"domain": "nope"}, "domain='nope' is unknown"),
+        ({"task_split": "nope"}, "task_split='nope' is not a split"),
+        ({"user_modl": "x"}, "does not know 'user_modl'"),
+        ({"max_turns": 0}, "max_turns"),
+        ({"user_llm": "gpt-4", "user_api_key_var": "NO_SUCH_VARIABLE"}, "NO_SUCH_VARIABLE"),
+    ],
+)
+def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(RuntimeError, match=said):
+        vf.load_environment("tau2_bench", **{"domain": "mock", "user_llm": "scripted", **settings})
+
+
+def test_rows_are_the_splits_tasks() -> None:
+    env = load("retail")
+    kept = [t.id for t in domains.tasks("retail", "test") if not scoring.needs_judge(t)]
+    infos = [json.loads(row["info"]) for row in env.get_eval_dataset()]
+    assert [info["task_id"] for info in infos] == kept
+    assert {json.loads(row["info"])["task_split"] for row in env.get_dataset()} == {"train"}
