@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 
-.PHONY: rollout test test-full lint setup lock clean
+.PHONY: rollout test test-full test-nightly lint setup lock clean
 
 rollout: setup
 	$(BIN)/tau2-slime rollout $(ARGS)
@@ -19,6 +19,10 @@ test: setup
 test-full: setup
 	$(BIN)/python tests/tokens/fetch_templates.py
 	TAU2_SLIME_FULL=1 $(BIN)/python -m pytest $(ARGS)
+
+# The fast environments against τ²'s own: every gold trajectory of every split, 10,000 random sequences a domain. Hours.
+test-nightly: setup
+	TAU2_SLIME_NIGHTLY=1 $(BIN)/python -m pytest tests/world/test_gold_as_stock.py tests/world/test_random_as_stock.py $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -17,8 +18,22 @@ from typing import Any, Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Few threads on purpose: the work is CPU-bound Python, and every thread that wants the GIL delays the loop.
-_pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tau2-slime")
+
+def _new_pool() -> ThreadPoolExecutor:
+    # Few threads on purpose: the work is CPU-bound Python, and every thread that wants the GIL delays the loop.
+    return ThreadPoolExecutor(max_workers=2, thread_name_prefix="tau2-slime")
+
+
+_pool = _new_pool()
+
+
+def _in_a_forked_child() -> None:
+    global _pool
+    _pool = _new_pool()  # the parent's threads do not exist here, and its pool would wait for them
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
 def settle() -> None:

@@ -1,18 +1,21 @@
-"""Fresh environments without parsing: each domain's database is read once per process, episodes share or copy it.
+"""Fresh environments without parsing: each domain is read once per process, episodes share or copy what was read.
 
-Environments are still built by τ²'s own constructor; only the database is handed to it. Three ways, the best that is safe:
+The best way that is safe, per domain and environment arguments:
 
-- `shared`: a `SharedDatabase`, for domains whose tools were proved to keep their promises (`proved`);
-- `copied`: a private copy, for any domain whose constructor takes a database;
-- `stock`: τ²'s constructor as it is.
+- ``shared``: τ²'s own constructor is handed a `SharedDatabase` (airline, retail, mock);
+- ``copied``: a pickled environment, as τ²'s constructor built it, where the state is small (telecom, banking_knowledge);
+- ``stock``: τ²'s constructor as it is, for everything that was not proved.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import logging
+import os
 import pickle
 import threading
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +28,10 @@ from tau2_slime.world.shared_db import Base, NotShared, SharedDatabase
 logger = logging.getLogger(__name__)
 
 Way = Literal["shared", "copied", "stock"]
+State = tuple[Hashable, Hashable]
+
+_OF_THE_TASK = ("task", "read_log_allowlist")
+"""Environment arguments that differ between the tasks of one domain."""
 
 
 @dataclass
@@ -35,17 +42,30 @@ class Built:
     database: SharedDatabase | None = None
     """The agent's database, if it is shared."""
 
-    def state(self) -> tuple[Hashable, Hashable]:
+    def state(self) -> State:
         """The agent's and the user's database; equal exactly where τ²'s hashes are, for environments of one blueprint.
 
         Raises:
             NotShared: the database is not the one that the environment was built with.
         """
         if self.database is None:
-            return self.environment.get_db_hash(), self.environment.get_user_db_hash()
+            return self.hashes()
         if self.environment.tools.db is not self.database.db:  # replaced by an update of the whole database
             raise NotShared("the database was replaced")
         return self.database.state(), self.environment.get_user_db_hash()
+
+    def hashes(self) -> tuple[str | None, str | None]:
+        """τ²'s ``get_db_hash`` and ``get_user_db_hash``."""
+        environment, database = self.environment, self.database
+        if database is not None and environment.tools.db is database.db:
+            return database.digest(), environment.get_user_db_hash()
+        agent = environment.get_db_hash()
+        same = environment.user_tools is not None and environment.user_tools.db is environment.tools.db
+        return agent, agent if same else environment.get_user_db_hash()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled, the environment is a plain one that shares nothing."""
+        return {"environment": self.environment, "database": None}
 
 
 class Blueprint:
@@ -53,18 +73,23 @@ class Blueprint:
 
     def __init__(self, domain: str, env_kwargs: dict[str, Any]) -> None:
         """Builds one environment, with τ²'s own reading of its files, to learn from."""
-        self.domain = domain
+        self.key = _key(domain, env_kwargs)
+        """One text for one blueprint."""
         self.way: Way = "stock"
         self.reads: frozenset[str] = frozenset()
         """Tools that were proved only to read."""
+        self.gold: OrderedDict[Hashable, Any] = OrderedDict()
+        """What scoring keeps of this domain's tasks (`stand_ins`)."""
         self._constructor = tau2_compat.load().registry.get_env_constructor(domain)
         self._base: Base | None = None
-        self._databases = b""
-        if proved.core() is None:
-            if first_time("unproved τ²"):
+        self._pickled: dict[bool, bytes] = {}
+        if proved.core() is None or proved.tools(proved.package_of(self._constructor)) is None:
+            what = f"{tau2_compat.version()}'s {domain}"
+            if first_time(f"unproved: {what}"):
                 logger.warning(
-                    "%s is not a τ² whose environments were proved here: its own code is used, same rewards but slower",
-                    tau2_compat.version(),
+                    "the source of %s is not one that the fast environments were proved equal to: τ²'s own code builds and "
+                    "scores its episodes, slower and just as right",
+                    what,
                 )
             return
         self._learn(env_kwargs)
@@ -72,31 +97,42 @@ class Blueprint:
 
     def build(self, *, solo: bool, env_kwargs: dict[str, Any]) -> Built:
         """A fresh environment. Raises what τ²'s constructor raises (no solo mode in this domain)."""
-        kwargs = {"solo_mode": True, **env_kwargs} if solo else dict(env_kwargs)
+        if self.way == "copied":
+            environment = pickle.loads(self._pickled.get(solo) or self._pickle(solo, env_kwargs))
+            if "read_log_allowlist" in env_kwargs:
+                environment.tools.set_read_log_allowlist(env_kwargs["read_log_allowlist"])
+            return Built(environment)
         if self._base is not None:
             database = self._base.new()
-            return Built(self._constructor(db=database.db, **kwargs), database)
-        if self.way == "copied":
-            kwargs.update(pickle.loads(self._databases))
-        return Built(self._constructor(**kwargs))
+            return Built(self._construct(solo, {**env_kwargs, "db": database.db}), database)
+        return Built(self._construct(solo, env_kwargs))
+
+    def _construct(self, solo: bool, kwargs: dict[str, Any]) -> Any:
+        return self._constructor(solo_mode=True, **kwargs) if solo else self._constructor(**kwargs)
 
     def _learn(self, env_kwargs: dict[str, Any]) -> None:
-        parameters = inspect.signature(self._constructor).parameters
-        if "db" not in parameters or {"db", "user_db"} & set(env_kwargs):
+        if set(env_kwargs) - {"policy_type", "retrieval_variant", *_OF_THE_TASK}:
             return
-        example = self._constructor(**env_kwargs)
-        db, user_db = example.tools.db, getattr(example.user_tools, "db", None)
-        if user_db is None and proved.tools(self.domain, proved.package_of(self._constructor)) is not None:
-            self.way, self._base = "shared", Base(db)
+        if env_kwargs.get("retrieval_variant", "no_knowledge") != "no_knowledge":
+            return  # retrieval keeps indexes, clocks and sandboxes
+        example = self._construct(False, env_kwargs)
+        if example.user_tools is None and "db" in inspect.signature(self._constructor).parameters:
+            try:
+                self._base = Base(example.tools.db)
+            except NotShared:
+                self._base = None
+        if self._base is not None:
+            self.way = "shared"
             kit = example.tools
             self.reads = frozenset(name for name in kit.tools if kit.tool_type(name).value == "read")
-            return
-        databases = {"db": db}
-        if user_db is not None and user_db is not db:
-            if "user_db" not in parameters:
-                return
-            databases["user_db"] = user_db
-        self.way, self._databases = "copied", pickle.dumps(databases)
+        else:
+            self.way = "copied"
+
+    def _pickle(self, solo: bool, env_kwargs: dict[str, Any]) -> bytes:
+        environment = self._construct(solo, env_kwargs)
+        tau2_compat.own_class_state(environment)
+        self._pickled[solo] = pickle.dumps(environment)
+        return self._pickled[solo]
 
 
 _lock = threading.Lock()
@@ -104,14 +140,34 @@ _blueprints: dict[str, Blueprint] = {}
 
 
 def blueprint(domain: str, env_kwargs: dict[str, Any]) -> Blueprint:
-    """The process's blueprint of ``domain``, learned by the first caller while the others wait (up to 0.5 s).
-
-    ``env_kwargs`` shape the environment, not its database, so that all of a domain share one.
-    """
-    found = _blueprints.get(domain)
+    """The process's blueprint, learned by the first caller while the others wait (up to 0.5 s)."""
+    key = _key(domain, env_kwargs)
+    found = _blueprints.get(key)
     if found is None:
         with _lock:
-            found = _blueprints.get(domain)
+            found = _blueprints.get(key)
             if found is None:
-                found = _blueprints[domain] = Blueprint(domain, env_kwargs)
+                found = _blueprints[key] = Blueprint(domain, env_kwargs)
     return found
+
+
+def is_quick(domain: str, env_kwargs: dict[str, Any]) -> bool:
+    """True if building an environment takes less than handing the work to another thread."""
+    found = _blueprints.get(_key(domain, env_kwargs))
+    return found is not None and found.way != "stock"
+
+
+def _key(domain: str, env_kwargs: dict[str, Any]) -> str:
+    if not env_kwargs:
+        return domain
+    settings = {key: value for key, value in env_kwargs.items() if key not in _OF_THE_TASK}
+    return f"{domain} {json.dumps(settings, sort_keys=True, default=str)}"
+
+
+def _in_a_forked_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # the thread that held it does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)

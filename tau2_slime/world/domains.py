@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +10,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.offload import settle
 from tau2_slime.world import guards, tau2_compat
 from tau2_slime.world.blueprints import blueprint
+from tau2_slime.world.replays import Executed, pairs
 
 
 def domains() -> list[str]:
@@ -106,9 +106,11 @@ class World:
         self.solo = solo
         self.env_kwargs = tau2_compat.environment_kwargs(domain, task, dict(env_kwargs or {}))
         """What τ²'s evaluator must build its own environments with."""
-        self.built = blueprint(domain, self.env_kwargs).build(solo=solo, env_kwargs=self.env_kwargs)
+        self.blueprint = blueprint(domain, self.env_kwargs)
+        self.built = self.blueprint.build(solo=solo, env_kwargs=self.env_kwargs)
         self.environment = self.built.environment
-        self._reads = blueprint(domain, self.env_kwargs).reads
+        self._began_with: Any = None
+        self._executed: Executed | None = None
         self.policy: str = self.environment.get_policy()
         self.agent_tools, self.user_tools = self._tools()
         """τ²'s tools of both sides, for their schemas only: calls go through `call`. Shared between episodes."""
@@ -116,7 +118,7 @@ class World:
     def _tools(self) -> tuple[list[Any], list[Any] | None]:
         # Describing the tools parses every docstring, 15 to 50 ms: once per process, not once per episode.
         own = getattr(self.task, "user_tools", None)
-        key = json.dumps([self.domain, self.solo, self.env_kwargs, own], sort_keys=True, default=str)
+        key = f"{self.blueprint.key} {self.solo} {own}"
         found = _tools.get(key)
         if found is None:
             agent = self.environment.get_tools()
@@ -133,10 +135,19 @@ class World:
         if refusal is not None:
             return self.error_result(tool_call, refusal), False
         database = self.built.database
-        if database is not None and tool_call.name in self._reads:
+        if database is not None and tool_call.name in self.blueprint.reads:
             with database.reading():
-                return self.environment.get_response(tool_call), True
-        return self.environment.get_response(tool_call), True
+                result = self.environment.get_response(tool_call)
+        else:
+            result = self.environment.get_response(tool_call)
+        if self._executed is not None:
+            self._executed.append((tool_call, result))
+        return result, True
+
+    @property
+    def executed(self) -> Executed | None:
+        """Every call that the environment ran, in order; None if it did not begin with the task's initial state."""
+        return self._executed if self._began_with is self.task else None
 
     def error_result(self, tool_call: Any, text: str) -> Any:
         """An error result in τ²'s own form, for a call that must not or cannot reach the environment."""
@@ -147,11 +158,13 @@ class World:
     def set_state(self, history: list[Any]) -> None:
         """Apply the task's initial state and replay ``history``'s tool calls, as τ²'s orchestrator does."""
         initial = self.task.initial_state
+        fresh, self._began_with, self._executed = self._began_with is None, self.task, None
         self.environment.set_state(
             initialization_data=initial.initialization_data if initial else None,
             initialization_actions=initial.initialization_actions if initial else None,
             message_history=history,
         )
+        self._executed = pairs(history) if fresh else None
 
 
 def _check_domain(domain: str) -> None:

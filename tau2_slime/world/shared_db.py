@@ -23,10 +23,16 @@ class Base:
     """The parsed database that all episodes of a process share. It is never written."""
 
     def __init__(self, db: BaseModel) -> None:
-        """``db`` must not be used by anyone else from now on."""
+        """``db`` must not be used by anyone else from now on.
+
+        Raises:
+            NotShared: it holds no table of records.
+        """
         self.db = db
         fields = type(db).model_fields
         self.tables = {name: table for name in fields if _is_table(table := getattr(db, name))}
+        if not self.tables:
+            raise NotShared(f"{type(db).__name__} holds no table")
         self.other_fields = [name for name in fields if name not in self.tables]
         self._others = pickle.dumps({name: getattr(db, name) for name in self.other_fields})
         self._pickled: dict[tuple[str, Any], bytes] = {}
@@ -82,6 +88,16 @@ class SharedTable(dict[Any, Any]):
         super().__delitem__(key)
         self._own.add(key)
 
+    def __iter__(self) -> Iterator[Any]:
+        """Overridden so that ``dict(table)`` and ``{**table}`` ask for every record instead of taking the shared ones."""
+        return super().__iter__()
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy()
+
     def get(self, key: Any, default: Any = None) -> Any:
         return self[key] if key in self else default  # noqa: SIM401
 
@@ -122,7 +138,7 @@ class SharedTable(dict[Any, Any]):
         for key, record in dict(*args, **kwargs).items():
             self[key] = record
 
-    def __ior__(self, other: Any) -> SharedTable:  # type: ignore[misc]
+    def __ior__(self, other: Any) -> SharedTable:
         self.update(other)
         return self
 
@@ -170,14 +186,18 @@ class SharedDatabase:
                 raise NotShared(f"the table {name} was replaced")
             shared = self.base.tables[name]
             for key in table.changed():
+                if type(key) is not str:  # JSON would spell it as a text
+                    raise NotShared(f"a key of {name} is no text")
                 text = spell(dict.__getitem__(table, key)) if key in table else _GONE
                 known = self.base.spelling(name, key) if key in shared else _GONE
                 if text != known:
-                    differences.add((name, json.dumps(key), text))
+                    differences.add((name, key, text))
         return frozenset(differences), json.dumps(rest, **_AS_TAU2)
 
     def digest(self) -> str:
         """τ²'s ``get_db_hash`` of this database, put together from records that were spelled before."""
+        if any(type(key) is not str for table in self._tables.values() for key in table.changed()):
+            return str(self.db.get_hash())  # type: ignore[attr-defined]
         parts = []
         for name in sorted(type(self.db).model_fields):
             value, table = getattr(self.db, name), self._tables.get(name)

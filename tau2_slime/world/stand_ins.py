@@ -1,58 +1,76 @@
 """τ²'s own evaluation, spared what it would only do again: two environments, a replay of the episode, the gold actions.
 
 `evaluate_simulation` runs unchanged, with its own evaluators. Only the environments that it builds are stand-ins: the
-predicted one is the episode's own, which is already where a replay would bring it; the gold one has its end state, which
-was computed once per task, by τ²'s code. Every stand-in has exactly the methods that the evaluators of the proved releases
-use; anything else is an AttributeError, after which the caller asks τ² without stand-ins.
+predicted one is the episode's own, which is already where a replay would bring it (`replays`); the gold one has its end
+state, which was computed once per task, by τ²'s code. Every stand-in has exactly the methods that the evaluators of the
+proved releases use.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Hashable
 from functools import cached_property
 from types import FunctionType
 from typing import Any
 
-from tau2_slime.world.blueprints import Built
+from tau2_slime.world.blueprints import Blueprint, Built, State
 
-State = tuple[Hashable, Hashable]
-
-_lock = threading.Lock()
-_gold: dict[tuple[int, str], tuple[Any, State]] = {}
-"""(task, environment arguments) -> the task, kept so that its id stays its own, and its end state."""
+MAX_GOLD = 20_000
+"""Tasks of one domain whose gold end state is kept (some hundred bytes each)."""
 
 
 def evaluate_with(
-    evaluate: Any, arguments: dict[str, Any], played: Built, new: Callable[[], Built], env_kwargs: dict[str, Any]
+    evaluate: Any, arguments: dict[str, Any], played: Built, plan: Blueprint, env_kwargs: dict[str, Any]
 ) -> Any:
     """``evaluate(**arguments)``, τ²'s `evaluate_simulation`, of the episode that was played in ``played``.
 
-    ``new`` builds a fresh environment without solo mode, as τ² does for the gold actions, from ``env_kwargs``.
+    ``plan`` builds the fresh environment, without solo mode, in which τ² plays the gold actions once.
+
+    Raises:
+        NotShared: before anything was evaluated that costs money: τ² must look at the whole database.
     """
     task = arguments["task"]
-    key = (id(task), json.dumps(env_kwargs, sort_keys=True, default=str))
-    known = _gold.get(key)
-    gold = _Gold(known[1]) if known is not None else _RecordingGold(new)
+    played.environment.sync_tools()
+    predicted = _Predicted(played)
+    known = plan.gold.get(_key(task, env_kwargs))
+    gold = (
+        _Gold(known[1]) if known is not None else _RecordingGold(lambda: plan.build(solo=False, env_kwargs=env_kwargs))
+    )
     names = evaluate.__globals__
-    registry = _Registry(_Predicted(played), gold, names["registry"])
+    registry = _Registry(predicted, gold)
     with_stand_ins = FunctionType(
         evaluate.__code__, {**names, "registry": registry}, None, evaluate.__defaults__, evaluate.__closure__
     )
     with_stand_ins.__kwdefaults__ = evaluate.__kwdefaults__
     result = with_stand_ins(**arguments)
     if isinstance(gold, _RecordingGold) and gold.recorded is not None:
-        with _lock:
-            _gold[key] = (task, gold.recorded)
+        # What the key names by id is kept with it, so that no other object gets that id.
+        kept = task, task.initial_state, task.evaluation_criteria.actions
+        plan.gold[_key(task, env_kwargs)] = kept, gold.recorded
+        while len(plan.gold) > MAX_GOLD:
+            plan.gold.popitem(last=False)
     return result
 
 
-class _Registry:
-    """τ²'s registry, but environments are the stand-ins."""
+def knows_gold(task: Any, plan: Blueprint, env_kwargs: dict[str, Any]) -> bool:
+    """True if ``task``'s gold end state need not be computed any more."""
+    return _key(task, env_kwargs) in plan.gold
 
-    def __init__(self, predicted: _Predicted, gold: _Gold | _RecordingGold, registry: Any) -> None:
-        self._predicted, self._gold, self._registry = predicted, gold, registry
+
+def _key(task: Any, env_kwargs: dict[str, Any]) -> Hashable:
+    """The task object with what its gold end state depends on: a changed copy of a task is another one."""
+    criteria = task.evaluation_criteria
+    actions = criteria.actions if criteria is not None else None
+    allowed = sorted(env_kwargs.get("read_log_allowlist") or ())
+    return id(task), id(task.initial_state), id(actions), len(actions or ()), json.dumps(allowed)
+
+
+class _Registry:
+    """τ²'s registry as the evaluator sees it: whatever it builds is one of the stand-ins."""
+
+    def __init__(self, predicted: _Predicted, gold: _Gold | _RecordingGold) -> None:
+        self._predicted, self._gold = predicted, gold
 
     def get_env_constructor(self, domain: str) -> Callable[..., Any]:
         return self._environment
@@ -67,17 +85,16 @@ class _Predicted:
 
     def __init__(self, built: Built) -> None:
         self._environment = built.environment
-        self._built = built
-        self._state: State | None = None
+        self._state = built.state()  # before any assertion runs, as in τ²
 
     def set_state(self, **_: Any) -> None:
         """It is there already."""
 
     def get_db_hash(self) -> Hashable:
-        return self._states()[0]
+        return self._state[0]
 
     def get_user_db_hash(self) -> Hashable:
-        return self._states()[1]
+        return self._state[1]
 
     def run_env_assertion(self, assertion: Any, raise_assertion_error: bool = True) -> bool:
         return bool(self._environment.run_env_assertion(assertion, raise_assertion_error=raise_assertion_error))
@@ -90,11 +107,6 @@ class _Predicted:
     def user_tools(self) -> Any:
         return _Kit.of(self._environment.user_tools)
 
-    def _states(self) -> State:
-        if self._state is None:
-            self._state = self._built.state()
-        return self._state
-
 
 class _Kit:
     """A tool kit's names and types, without the schemas that τ² would build only to read the names."""
@@ -106,11 +118,22 @@ class _Kit:
     def of(cls, kit: Any) -> _Kit | None:
         return None if kit is None else cls(kit)
 
-    def get_tools(self) -> dict[str, Any]:
-        return dict.fromkeys(self._kit.tools)
+    def get_tools(self) -> dict[str, None]:
+        return dict.fromkeys(_names(self._kit))
 
     def tool_type(self, name: str) -> Any:
         return self._kit.tool_type(name)
+
+
+_known_names: dict[type, tuple[str, ...]] = {}
+
+
+def _names(kit: Any) -> tuple[str, ...]:
+    """The tools that ``kit`` offers; the same for every kit of a class."""
+    names = _known_names.get(type(kit))
+    if names is None:
+        names = _known_names[type(kit)] = tuple(kit.get_tools())
+    return names
 
 
 class _Gold:

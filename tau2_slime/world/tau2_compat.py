@@ -11,6 +11,7 @@ import importlib.metadata
 import inspect
 import logging
 import os
+from copy import deepcopy
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +48,7 @@ def load() -> SimpleNamespace:
     llm_utils = importlib.import_module("tau2.utils.llm_utils")
     utils = importlib.import_module("tau2.utils.utils")
     orchestrator = importlib.import_module("tau2.orchestrator.orchestrator")
+    _remember_class_state(importlib.import_module("tau2.environment.toolkit").ToolKitBase)
     return SimpleNamespace(
         registry=registry,
         AssistantMessage=message.AssistantMessage,
@@ -155,6 +157,37 @@ def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) ->
     """A fresh τ² environment of ``domain``; ``env_kwargs`` as `environment_kwargs` gives them."""
     constructor = load().registry.get_env_constructor(domain)
     return constructor(solo_mode=True, **env_kwargs) if solo else constructor(**env_kwargs)
+
+
+# Tool kit class -> its attributes that hold a model. Telecom's default VPN is one object for every user of a process, and
+# `break_vpn` writes to it: whoever connects a VPN later, in any episode, would get a broken one.
+_class_state: dict[type, dict[str, Any]] = {}
+
+
+def _remember_class_state(kit: type) -> None:
+    from pydantic import BaseModel
+
+    held = {name: value for name, value in vars(kit).items() if isinstance(value, BaseModel)}
+    if held:
+        _class_state[kit] = deepcopy(held)
+    subclasses: list[type] = kit.__subclasses__()
+    for sub in subclasses:
+        _remember_class_state(sub)
+
+
+def own_class_state(environment: Any) -> None:
+    """Give the environment's tool kits copies of their own of what their classes hold for all of a process."""
+    for kit in (environment.tools, environment.user_tools):
+        for base in type(kit).__mro__:
+            if base in _class_state:
+                vars(kit).update(deepcopy(_class_state[base]))
+
+
+def restore_class_state() -> None:
+    """Make the classes of τ²'s tool kits what they were when τ² was imported."""
+    for kit, held in _class_state.items():
+        for name, value in deepcopy(held).items():
+            setattr(kit, name, value)
 
 
 def evaluation_arguments(

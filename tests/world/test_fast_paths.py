@@ -1,0 +1,311 @@
+"""When the fast paths may be taken, when they must not, and that the reward is τ²'s either way."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import sys
+from typing import Any
+
+import pytest
+
+from tau2_slime import errors, offload
+from tau2_slime.outcome import Termination
+from tau2_slime.world import blueprints, domains, proved, replays, scoring, stand_ins, tau2_compat
+from tests import parity_play as play
+from tests.parity_play import Call
+from tests.world.twins import Player, gold_calls, stock_reward
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has read no domain and warned of nothing yet."""
+    monkeypatch.setattr(blueprints, "_blueprints", {})
+    monkeypatch.setattr(errors, "_told", set())
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("tau2_slime.world")]
+
+
+def gold_player(domain: str, number: int = 0) -> Player:
+    tasks = [t for t in domains.tasks(domain, "base") if gold_calls(t) and not scoring.needs_judge(t)]
+    player = Player(domain, tasks[number])
+    for call in gold_calls(player.task):
+        player.call(call)
+    info = player.task.evaluation_criteria.communicate_info
+    player.say(" ".join(["Done.", *(info or [])]))
+    return player
+
+
+def played(domain: str, *calls: Call, task: Any = None) -> Player:
+    player = Player(domain, task or domains.tasks(domain, "base")[0])
+    for call in calls:
+        player.call(call)
+    return player
+
+
+# ---- what is not proved ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["core", "retail"])
+def test_unknown_sources_get_tau2s_own_path_and_one_warning(
+    part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgetful: None
+) -> None:
+    monkeypatch.setitem(proved.PROVED, part, {})
+    proved.core.cache_clear()
+    proved.tools.cache_clear()
+    try:
+        for number in range(2):
+            player = gold_player("retail", number)
+            assert player.world.blueprint.way == "stock" and player.world.built.database is None
+            assert not scoring.is_quick(player.world, allow_judge=False)
+            assert player.reward() == stock_reward(player)
+        assert len(warnings_of(caplog)) == 1
+        assert tau2_compat.version() in warnings_of(caplog)[0] and "retail" in warnings_of(caplog)[0]
+    finally:
+        monkeypatch.undo()
+        proved.core.cache_clear()
+        proved.tools.cache_clear()
+
+
+def test_a_changed_source_file_is_another_source(tmp_path: Any) -> None:
+    file = tmp_path / "tools.py"
+    file.write_text("x = 1\n")
+    before = proved._hash([file])
+    file.write_text("x = 2\n")
+    assert proved._hash([file]) != before
+
+
+def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
+    if "banking_knowledge" not in domains.domains():
+        pytest.skip("this τ² has no banking_knowledge domain")
+    task = domains.tasks("banking_knowledge", "base")[0]
+    world = domains.World("banking_knowledge", "base", task, env_kwargs={"retrieval_variant": "grep_only"})
+    assert world.blueprint.way == "stock"
+    assert domains.World("banking_knowledge", "base", task).blueprint.way == "copied"
+
+
+@pytest.mark.parametrize("error", [AttributeError("no such method"), TypeError("another signature")])
+def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgetful: None
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(stand_ins._Predicted, "get_db_hash", broken)
+    for number in range(2):
+        player = gold_player("mock", number)
+        assert player.reward() == stock_reward(player)
+    assert len(warnings_of(caplog)) == 1 and str(error) in warnings_of(caplog)[0]
+
+
+def test_what_tau2_itself_raises_is_raised() -> None:
+    """An assertion of mock's about a task that was never created."""
+    task = next(t for t in domains.tasks("mock", "base") if t.id == "create_task_1_with_env_assertions")
+    player = played("mock", task=task)
+    assert player.reward() is stock_reward(player) is ValueError
+
+
+# ---- where a replay might end elsewhere ----------------------------------------------------------------------------------
+
+
+def test_only_what_was_executed_is_scored_without_a_replay() -> None:
+    fast = gold_player("retail")
+    assert replays.objection(fast.messages, fast.world.executed, solo=False) is None
+    lost = gold_player("retail")
+    del lost.messages[-3:-1]  # the last call and its result
+    changed = gold_player("retail")
+    changed.messages[-2] = changed.messages[-2].model_copy(update={"content": "another answer"})
+    other = gold_player("retail")
+    call = other.messages[1].tool_calls[0].model_copy(update={"arguments": {"x": 1}})
+    other.messages[1] = other.messages[1].model_copy(update={"tool_calls": [call]})
+    behind = gold_player("retail")
+    behind.world.environment.tools.db.users.clear()
+    behind.world._executed.append((call, behind.messages[2]))  # type: ignore[union-attr]
+    for player in (lost, changed, other, behind):
+        assert replays.objection(player.messages, player.world.executed, solo=False)
+        assert player.reward() == stock_reward(player)
+
+
+def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
+    unanswered = gold_player("retail")
+    unanswered.messages = unanswered.messages[:-2]
+    orphan = gold_player("retail")
+    del orphan.messages[1]
+    named = gold_player("retail")
+    named.messages[2] = named.messages[2].model_copy(update={"id": "another"})
+    for player in (unanswered, orphan, named):
+        assert player.reward() is stock_reward(player) is ValueError
+
+
+def test_a_world_that_was_used_before_is_replayed() -> None:
+    player = gold_player("mock", 0)
+    player.world.set_state([])
+    assert player.world.executed is None
+    assert player.reward() == stock_reward(player)
+    other = gold_player("mock", 0)
+    other.world.task = other.task.model_copy()
+    assert other.world.executed is None
+
+
+def refuelled(*then: str) -> Player:
+    """A refuel for a customer without a draft bill: τ² makes one up, with a random id."""
+    task = domains.tasks("telecom", "base")[0]
+    player = Player("telecom", task)
+    db = player.world.environment.tools.db
+    drafts = {bill.bill_id for bill in db.bills if bill.status.value == "Draft"}
+    customer = next(c for c in db.customers if c.line_ids and not drafts & set(c.bill_ids))
+    owner = {"customer_id": customer.customer_id, "line_id": customer.line_ids[0]}
+    assert not player.call(Call("refuel_data", {**owner, "gb_amount": 2.0})).error
+    for name in then:
+        arguments = owner if name == "get_data_usage" else {"customer_id": customer.customer_id}
+        assert not player.call(Call(name, dict(arguments))).error
+    return player
+
+
+def test_an_invented_id_that_nobody_saw_needs_no_replay() -> None:
+    player = refuelled("get_data_usage")
+    assert player.invented()
+    assert replays.objection(player.messages, player.world.executed, solo=False) is None
+    assert player.reward() == stock_reward(player)
+
+
+@pytest.mark.parametrize("look", ["get_bills_for_customer", "get_customer_by_id"])
+def test_an_invented_id_that_was_seen_is_replayed_and_tau2_decides(look: str) -> None:
+    player = refuelled(look)
+    assert "id" in str(replays.objection(player.messages, player.world.executed, solo=False))
+    assert player.reward() == stock_reward(player)
+
+
+def test_a_number_that_is_none_is_replayed_and_tau2_decides() -> None:
+    user = next(iter(domains.World("airline", "base", domains.tasks("airline", "base")[0]).environment.tools.db.users))
+    player = played(
+        "airline",
+        Call("send_certificate", {"user_id": user, "amount": float("nan")}),
+        Call("get_user_details", {"user_id": user}),
+    )
+    assert "equal itself" in str(replays.objection(player.messages, player.world.executed, solo=False))
+    assert player.reward() == stock_reward(player)
+
+
+def test_rejected_calls_are_no_objection() -> None:
+    player = played(
+        "retail", Call("calculate", {"expression": "9**9**9"}), *gold_calls(domains.tasks("retail", "base")[0])
+    )
+    assert player.rejected
+    kept = scoring.replayable(player.messages, player.rejected)
+    assert replays.objection(kept, player.world.executed, solo=False) is None
+    assert player.reward() == stock_reward(player)
+
+
+# ---- gold end states -----------------------------------------------------------------------------------------------------
+
+
+def test_the_gold_actions_are_played_once_a_task(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
+    player = gold_player("retail", 3)
+    assert not scoring.is_quick(player.world, allow_judge=False)
+    first = player.reward()
+    assert scoring.is_quick(player.world, allow_judge=False)
+    monkeypatch.setattr(stand_ins, "_RecordingGold", None)
+    assert gold_player("retail", 3).reward() == first
+
+
+def test_a_changed_copy_of_a_task_has_its_own_gold() -> None:
+    player = gold_player("retail", 3)
+    assert player.reward()["reward"] == 1.0
+    criteria = player.task.evaluation_criteria.model_copy(update={"actions": []})
+    changed = player.task.model_copy(update={"evaluation_criteria": criteria})
+    again = Player("retail", changed)
+    for call in gold_calls(player.task):
+        again.call(call)
+    assert again.reward() == stock_reward(again)
+    assert again.reward()["db_check"]["db_match"] is False
+
+
+def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
+    monkeypatch.setattr(stand_ins, "MAX_GOLD", 3)
+    for number in range(6):
+        player = gold_player("mock", number % 4)
+        player.reward()
+    assert len(player.world.blueprint.gold) == 3
+
+
+# ---- what τ² shares between environments ---------------------------------------------------------------------------------
+
+
+def test_a_vpn_that_is_broken_in_one_episode_works_in_the_next() -> None:
+    """τ² keeps telecom's default VPN on the class, and `break_vpn` writes to it."""
+    tasks = domains.tasks("telecom", "base")
+    actions = [(t.initial_state.initialization_actions or []) for t in tasks]
+    broken = next(t for t, calls in zip(tasks, actions, strict=True) if any(c.func_name == "break_vpn" for c in calls))
+    whole = next(t for t, calls in zip(tasks, actions, strict=True) if all(c.func_name != "break_vpn" for c in calls))
+    connect, look = Call("connect_vpn", {}, "user"), Call("check_vpn_status", {}, "user")
+    Player("telecom", broken)
+    player = played("telecom", connect, look, task=whole)
+    assert "excellent" in player.messages[-1].content
+    expected = stock_reward(player)
+    assert isinstance(expected, dict) and player.reward() == expected
+    tau2_compat.restore_class_state()
+    from tau2.domains.telecom.user_tools import TelecomUserTools
+
+    assert TelecomUserTools.default_vpn_details.server_performance.value == "excellent"
+
+
+# ---- processes and loops --------------------------------------------------------------------------------------------------
+
+
+def _offload_in_a_child(queue: Any) -> None:
+    queue.put(asyncio.run(offload.offload(sum, [1, 2])))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    async def busy() -> None:
+        await asyncio.gather(*(offload.offload(sum, [n]) for n in range(4)))
+
+    asyncio.run(busy())
+    queue = multiprocessing.get_context("fork").Queue()
+    child = multiprocessing.get_context("fork").Process(target=_offload_in_a_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=30) == 3
+    child.join(timeout=30)
+
+
+def test_an_unfinished_episode_earns_nothing_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    player = gold_player("retail")
+    monkeypatch.setattr(scoring, "evaluate_with", None)
+    assert player.reward(Termination.MAX_STEPS)["reward"] == 0.0
+
+
+def test_a_judge_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tau2.evaluator.evaluator_nl_assertions as module
+
+    asked = []
+
+    def verdict(*_: Any, **__: Any) -> Any:
+        asked.append(1)
+        raise RuntimeError("the judge is ill")
+
+    monkeypatch.setattr(module, "generate", verdict)
+    player = gold_player("mock")
+    basis = [tau2_compat.load().RewardType.NL_ASSERTION]
+    criteria = player.task.evaluation_criteria.model_copy(
+        update={"reward_basis": basis, "nl_assertions": ["was polite"]}
+    )
+    player.world.task = player.world._began_with = player.task.model_copy(update={"evaluation_criteria": criteria})
+    now = tau2_compat.load().get_now()
+    with pytest.raises(RuntimeError, match="ill"):
+        scoring.score(
+            player.world, player.messages, {}, Termination.USER_STOP, started=now, duration=0.0, allow_judge=True
+        )
+    assert asked == [1]
+
+
+def test_parity_scripts_take_the_fast_path() -> None:
+    """What the parity tests compare is what training uses."""
+    task = next(t for t in domains.tasks("retail", "base") if len(gold_calls(t)) > 3)
+    ours, conversation = play.play_ours("retail", task, play.gold_script(task))
+    kept = scoring.replayable(conversation.messages, conversation.rejected)
+    assert ours.termination == "user_stop"
+    assert replays.objection(kept, conversation.world.executed, solo=False) is None

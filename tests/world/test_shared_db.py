@@ -1,0 +1,344 @@
+"""Whatever a tool does with its database, no other episode sees it, and the base stays as it was read."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import multiprocessing
+import pickle
+import random
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tau2_slime.world import blueprints, domains, tau2_compat
+from tau2_slime.world.shared_db import Base, NotShared, SharedDatabase, SharedTable
+
+tau2_compat.load()
+
+
+def retail_db() -> Any:
+    """A small database of τ²'s retail model with records of every depth."""
+    from tau2.domains.retail.data_model import RetailDB
+
+    full = domains.World("retail", "base", domains.tasks("retail", "base")[0]).built.database
+    assert full is not None
+    data = full.base.db.model_dump()
+    return RetailDB.model_validate({name: dict(list(table.items())[:6]) for name, table in data.items()})
+
+
+@pytest.fixture
+def base() -> Base:
+    return Base(retail_db())
+
+
+def keys(database: SharedDatabase, table: str) -> list[str]:
+    return list(database.base.tables[table])
+
+
+def write_by_key(db: Any) -> None:
+    db.users[next(iter(db.users))].address.city = "Nowhere"
+
+
+def write_while_iterating(db: Any) -> None:
+    for order in db.orders.values():
+        order.items[0].options["colour"] = "none"
+        order.status = "cancelled"
+
+
+def write_through_items(db: Any) -> None:
+    for _, product in db.products.items():
+        for variant in product.variants.values():
+            variant.price += 1
+
+
+def write_through_get(db: Any) -> None:
+    db.orders.get(next(iter(db.orders))).payment_history.clear()
+
+
+def write_through_setdefault(db: Any) -> None:
+    db.users.setdefault(next(iter(db.users)), None).orders.append("new")
+
+
+def write_through_a_plain_copy(db: Any) -> None:
+    for make in (dict, lambda table: {**table}, copy.copy, lambda table: table.copy(), lambda table: table | {}):
+        for user in make(db.users).values():
+            user.email = "gone"
+
+
+def write_through_pop(db: Any) -> None:
+    db.users.pop(next(iter(db.users))).name.first_name = "popped"
+    db.users.popitem()[1].name.first_name = "popped"
+
+
+def write_what_was_put_back(db: Any) -> None:
+    key = next(iter(db.users))
+    user = db.users.pop(key)
+    db.users[key] = user
+    db.users[key].email = "back"
+
+
+def alias_two_records(db: Any) -> None:
+    order, product = next(iter(db.orders.values())), next(iter(db.products.values()))
+    variant = next(iter(product.variants.values()))
+    order.items[0].options = variant.options
+    variant.options["alias"] = "seen by both"
+    assert next(iter(db.orders.values())).items[0].options["alias"] == "seen by both"
+
+
+def delete_and_clear(db: Any) -> None:
+    del db.users[next(iter(db.users))]
+    db.products.clear()
+
+
+def update_and_merge(db: Any) -> None:
+    first, second, *_ = db.users
+    db.users.update({first: db.users[second]})
+    db.users |= {"new": db.users[first].model_copy(deep=True)}
+
+
+def raise_half_way(db: Any) -> None:
+    order = next(iter(db.orders.values()))
+    order.status = "cancelled"
+    raise ValueError("half-way")
+
+
+ATTACKS: list[Callable[[Any], None]] = [
+    write_by_key,
+    write_while_iterating,
+    write_through_items,
+    write_through_get,
+    write_through_setdefault,
+    write_through_a_plain_copy,
+    write_through_pop,
+    write_what_was_put_back,
+    alias_two_records,
+    delete_and_clear,
+    update_and_merge,
+    raise_half_way,
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_an_attack_does_what_it_does_to_a_plain_database_and_nothing_else(
+    base: Base, attack: Callable[[Any], None]
+) -> None:
+    plain, pristine = retail_db(), retail_db().get_hash()
+    attacked, other = base.new(), base.new()
+    for db in (plain, attacked.db):
+        try:
+            attack(db)
+        except ValueError:
+            assert attack is raise_half_way
+    assert attacked.digest() == attacked.db.get_hash() == plain.get_hash()
+    assert json.dumps(attacked.db.model_dump()) == json.dumps(plain.model_dump()), "the order of records too"
+    assert base.db.get_hash() == pristine == other.digest()
+    assert other.state() == base.new().state()
+    if attack is not write_through_a_plain_copy or plain.get_hash() != pristine:
+        assert attacked.state() != other.state()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_order_of_attacks(base: Base, seed: int) -> None:
+    rng = random.Random(seed)
+    plain, shared = retail_db(), base.new()
+    for _ in range(6):
+        attack = rng.choice(ATTACKS)
+        outcomes = []
+        for db in (plain, shared.db):
+            try:
+                attack(db)
+                outcomes.append("")
+            except Exception as error:  # an earlier attack may have emptied the table
+                outcomes.append(repr(error))
+        assert outcomes[0] == outcomes[1]
+        assert shared.digest() == plain.get_hash()
+    assert base.db.get_hash() == retail_db().get_hash()
+
+
+def test_two_ways_to_the_same_end_are_the_same_state(base: Base) -> None:
+    one, two, other = base.new(), base.new(), base.new()
+    key = keys(one, "users")[0]
+    one.db.users[key].email = "new"
+    two.db.users[key].email = "old"
+    two.db.users[key].email = "new"
+    two.db.orders[keys(two, "orders")[0]].status  # noqa: B018  # touched, not changed
+    other.db.users[key].email = "other"
+    assert one.state() == two.state() and one.digest() == two.digest()
+    assert one.state() != other.state() != base.new().state()
+
+
+def test_a_record_taken_away_and_put_back_is_no_change(base: Base) -> None:
+    shared = base.new()
+    key = keys(shared, "users")[2]
+    shared.db.users[key] = shared.db.users.pop(key)
+    assert shared.state() == base.new().state()
+    assert shared.digest() == base.db.get_hash()
+
+
+def test_who_reads_gets_the_shared_record_and_who_wrote_reads_it_again(base: Base) -> None:
+    shared = base.new()
+    first, second, *_ = keys(shared, "users")
+    shared.db.users[first].email = "mine"
+    with shared.reading():
+        assert shared.db.users[first].email == "mine"
+        assert shared.db.users[second] is base.db.users[second]
+        assert next(user.email for user in shared.db.users.values()) == "mine"
+    assert shared.db.users[second] is not base.db.users[second]
+
+
+def test_reading_ends_when_the_reader_raises(base: Base) -> None:
+    shared = base.new()
+    with pytest.raises(KeyError), shared.reading():
+        shared.db.users["nobody"]
+    assert not shared.only_reads
+
+
+def test_a_missing_record_is_missing(base: Base) -> None:
+    users = base.new().db.users
+    with pytest.raises(KeyError):
+        users["nobody"]
+    with pytest.raises(KeyError):
+        del users["nobody"]
+    with pytest.raises(KeyError):
+        users.pop("nobody")
+    with pytest.raises(TypeError):
+        users[["a list"]]
+    assert users.pop("nobody", 5) == 5 and users.get("nobody") is None and users.get("nobody", 5) == 5
+
+
+def test_a_replaced_table_or_a_strange_key_is_noticed(base: Base) -> None:
+    replaced, strange = base.new(), base.new()
+    replaced.db.users = {}
+    with pytest.raises(NotShared, match="users was replaced"):
+        replaced.state()
+    strange.db.users[5] = strange.db.users[keys(strange, "users")[0]]
+    with pytest.raises(NotShared, match="no text"):
+        strange.state()
+    assert replaced.digest() == replaced.db.get_hash()
+
+
+def test_a_database_without_tables_is_not_shared() -> None:
+    from tau2.domains.telecom.user_data_model import TelecomUserDB
+
+    with pytest.raises(NotShared):
+        Base(TelecomUserDB())
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda db: pickle.loads(pickle.dumps(db))])
+def test_a_duplicate_is_a_plain_database(base: Base, duplicate: Callable[[Any], Any]) -> None:
+    shared = base.new()
+    key = keys(shared, "users")[0]
+    shared.db.users[key].email = "mine"
+    twin = duplicate(shared.db)
+    assert type(twin.users) is dict and twin.get_hash() == shared.digest()
+    twin.users[keys(shared, "users")[1]].email = "twin's"
+    twin.orders.clear()
+    assert shared.digest() != twin.get_hash() and base.db.get_hash() == retail_db().get_hash()
+
+
+def test_a_base_outlives_its_episodes_and_nothing_else_does(base: Base) -> None:
+    def play() -> None:
+        for _ in range(50):
+            write_while_iterating(base.new().db)
+
+    play()
+    gc.collect()
+    assert not [o for o in gc.get_objects() if type(o) is SharedTable and o._database.base is base]
+    assert base.db.get_hash() == retail_db().get_hash()
+
+
+# ---- whole environments ------------------------------------------------------------------------------------------------
+
+
+def retail_world() -> domains.World:
+    world = domains.World("retail", "base", domains.tasks("retail", "base")[0])
+    world.set_state([])
+    return world
+
+
+def test_an_update_of_the_whole_database_is_noticed_and_private() -> None:
+    one, two = retail_world(), retail_world()
+    before = two.built.hashes()
+    key = next(iter(one.environment.tools.db.users))
+    one.environment.tools.update_db({"users": {key: {"email": "updated"}}})
+    assert one.built.hashes()[0] == one.environment.get_db_hash() != before[0]
+    with pytest.raises(NotShared, match="replaced"):
+        one.built.state()
+    assert two.built.hashes() == before and two.environment.get_db_hash() == before[0]
+
+
+def test_an_environment_can_be_pickled_and_then_shares_nothing() -> None:
+    world = retail_world()
+    key = next(iter(world.environment.tools.db.users))
+    world.environment.tools.db.users[key].email = "mine"
+    built = pickle.loads(pickle.dumps(world.built))
+    assert built.database is None
+    assert built.hashes() == world.built.hashes() == built.state()
+    assert type(built.environment.tools.db.users) is dict
+
+
+def _hash_in_a_child(queue: Any) -> None:
+    world = retail_world()
+    before = world.built.hashes()[0]
+    write_while_iterating(world.environment.tools.db)
+    queue.put((before, world.built.hashes()[0]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
+def test_a_forked_child_uses_the_base_without_reading_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = retail_world().built.hashes()[0]
+    monkeypatch.setattr(blueprints, "Blueprint", None)  # building one again would raise in the child
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    with blueprints._lock:  # as if another thread were reading a domain at that moment
+        child = context.Process(target=_hash_in_a_child, args=(queue,))
+        child.start()
+    seen, written = queue.get(timeout=60)
+    child.join(timeout=60)
+    assert seen == before != written
+    assert retail_world().built.hashes()[0] == before
+
+
+def test_a_domain_is_read_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2.domains.retail.data_model import RetailDB
+
+    reads = []
+    original = RetailDB.load
+
+    def load(path: Any) -> Any:
+        reads.append(path)
+        return original(path)
+
+    monkeypatch.setattr(RetailDB, "load", load)
+    monkeypatch.setattr(blueprints, "_blueprints", {})
+    together = threading.Barrier(8)
+    hashes: list[Any] = []
+
+    def play() -> None:
+        together.wait()
+        hashes.append(retail_world().built.hashes())
+
+    threads = [threading.Thread(target=play) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(reads) == 1 and len(hashes) == 8 and len(set(hashes)) == 1
+
+
+def test_reading_tools_copy_nothing() -> None:
+    world, t = retail_world(), tau2_compat.load()
+    order = next(iter(world.environment.tools.db.orders))
+    for name, arguments in [
+        ("find_user_id_by_email", {"email": "nobody@example.com"}),
+        ("list_all_product_types", {}),
+        ("get_order_details", {"order_id": order}),
+    ]:
+        world.call(t.ToolCall(name=name, arguments=arguments))
+    assert world.built.database is not None
+    assert not [key for table in world.built.database._tables.values() for key in table.changed()]
