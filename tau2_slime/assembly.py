@@ -7,6 +7,7 @@ event loop; what belongs to one episode (environment, simulator, ledger) is buil
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
 from collections.abc import Callable, Mapping
@@ -150,7 +151,8 @@ async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: 
     Raises:
         ConfigError: there is no such task, or it needs a judge that was not asked for.
     """
-    task = await offload(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
+    find = functools.partial(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
+    task = find() if domains.is_loaded(config.domain, config.task_split) else await offload(find)
     scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
     return task
 
@@ -169,9 +171,7 @@ async def cast(
     """
     solo = config.agent_type == "solo"
     try:
-        world = await offload(
-            domains.World, config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs
-        )
+        world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
         agent = agent_factory(config.agent_type, world, policy)
     except ConfigError:
         raise

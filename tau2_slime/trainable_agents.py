@@ -7,6 +7,7 @@ object), but the words are sampled token by token, and every token is kept in a 
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -199,7 +200,7 @@ class TrainableAgentMixin:
         return result
 
     async def _score(self, result: InteractionResult, started: str, duration: float, allow_judge: bool) -> None:
-        work = offload(
+        score = functools.partial(
             scoring.score,
             self.world,
             result.messages,
@@ -210,7 +211,9 @@ class TrainableAgentMixin:
             allow_judge=allow_judge,
         )
         try:
-            info = await until_abort(work, self.transcript.aborted, grace=1.0)
+            # Mostly less work than handing it to another thread, which then has to wait for this one's lock.
+            quick = scoring.is_quick(self.world, allow_judge=allow_judge)
+            info = score() if quick else await until_abort(offload(score), self.transcript.aborted, grace=1.0)
         except EpisodeAborted as error:
             result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
             result.detail = f"{error} for the reward"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
+import os
+import threading
+from functools import lru_cache, partial
 from typing import Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.offload import settle
+from tau2_slime.offload import offload, settle
 from tau2_slime.world import guards, tau2_compat
-from tau2_slime.world.blueprints import blueprint
+from tau2_slime.world.blueprints import blueprint, is_quick
 from tau2_slime.world.replays import Executed, pairs
 
 
@@ -30,12 +32,28 @@ def splits(domain: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(ids) for name, ids in loader().items()}
 
 
-@lru_cache(maxsize=64)
+_reading = threading.Lock()
+
+
 def _all_tasks(domain: str) -> tuple[Any, ...]:
-    loader = tau2_compat.load().registry.get_tasks_loader(domain)
-    loaded = tuple(loader(None))
+    with _reading:  # telecom's 2,285 take a second: read once, however many ask first
+        return _read_tasks(domain)
+
+
+@lru_cache(maxsize=64)
+def _read_tasks(domain: str) -> tuple[Any, ...]:
+    loaded = tuple(tau2_compat.load().registry.get_tasks_loader(domain)(None))
     settle()
     return loaded
+
+
+def _in_a_forked_child() -> None:
+    global _reading
+    _reading = threading.Lock()  # the thread that held it does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
 @lru_cache(maxsize=64)
@@ -48,9 +66,19 @@ def tasks(domain: str, split: str) -> tuple[Any, ...]:
     return tuple(task for task in _all_tasks(domain) if task.id in wanted)
 
 
+_loaded: set[tuple[str, str]] = set()
+
+
 @lru_cache(maxsize=64)
 def _by_id(domain: str, split: str) -> dict[str, Any]:
-    return {task.id: task for task in tasks(domain, split)}
+    found = {task.id: task for task in tasks(domain, split)}
+    _loaded.add((domain, split))
+    return found
+
+
+def is_loaded(domain: str, split: str) -> bool:
+    """True if `find_task` need not read a file."""
+    return (domain, split) in _loaded
 
 
 def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Any:
@@ -145,6 +173,11 @@ class World:
         return result, True
 
     @property
+    def quick(self) -> bool:
+        """True if the environment's own work takes less than handing it to another thread."""
+        return self.blueprint.way != "stock"
+
+    @property
     def executed(self) -> Executed | None:
         """Every call that the environment ran, in order; None if it did not begin with the task's initial state."""
         return self._executed if self._began_with is self.task else None
@@ -165,6 +198,13 @@ class World:
             message_history=history,
         )
         self._executed = pairs(history) if fresh else None
+
+
+async def new_world(domain: str, split: str, task: Any, *, solo: bool, env_kwargs: dict[str, Any]) -> World:
+    """A `World`, built off the loop where that takes longer than handing it to another thread."""
+    build = partial(World, domain, split, task, solo=solo, env_kwargs=env_kwargs)
+    known = tau2_compat.environment_kwargs(domain, task, dict(env_kwargs))
+    return build() if is_quick(domain, known) else await offload(build)
 
 
 def _check_domain(domain: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -309,3 +311,68 @@ def test_parity_scripts_take_the_fast_path() -> None:
     kept = scoring.replayable(conversation.messages, conversation.rejected)
     assert ours.termination == "user_stop"
     assert replays.objection(kept, conversation.world.executed, solo=False) is None
+
+
+# ---- on the loop or off it ----------------------------------------------------------------------------------------------
+
+
+async def test_the_first_world_is_built_off_the_loop_and_later_ones_on_it(
+    monkeypatch: pytest.MonkeyPatch, forgetful: None
+) -> None:
+    off = []
+    original = domains.offload
+
+    async def offload_seen(work: Any, *args: Any) -> Any:
+        off.append(work)
+        return await original(work, *args)
+
+    monkeypatch.setattr(domains, "offload", offload_seen)
+    task = domains.tasks("mock", "base")[0]
+    worlds = [await domains.new_world("mock", "base", task, solo=False, env_kwargs={}) for _ in range(3)]
+    assert len(off) == 1 and all(world.quick for world in worlds)
+
+
+def test_tasks_are_read_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+    registry = tau2_compat.load().registry
+    original = registry.get_tasks_loader
+
+    def loader(domain: str) -> Any:
+        reads.append(domain)
+        return original(domain)
+
+    monkeypatch.setattr(registry, "get_tasks_loader", loader)
+    domains._read_tasks.cache_clear()
+    together = threading.Barrier(6)
+    found: list[Any] = []
+
+    def ask() -> None:
+        together.wait()
+        found.append(domains._all_tasks("airline"))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert reads == ["airline"] and all(tasks is found[0] for tasks in found)
+    domains._by_id.cache_clear()
+    domains.tasks.cache_clear()
+
+
+def test_retail_is_played_without_reading_telecom() -> None:
+    code = (
+        "import builtins, io\n"
+        "opened = []\n"
+        "original = builtins.open\n"
+        "def seen(file, *args, **kwargs):\n"
+        "    opened.append(str(file))\n"
+        "    return original(file, *args, **kwargs)\n"
+        "builtins.open = io.open = seen\n"
+        "from tau2_slime.world import domains\n"
+        "domains.World('retail', 'train', domains.find_task('retail', 'train', index=0))\n"
+        "print([name for name in opened if 'telecom' in name and name.endswith(('.json', '.toml'))])\n"
+        "print(any('retail' in name for name in opened))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["[]", "True"]
