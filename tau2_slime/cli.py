@@ -12,10 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from tau2_slime import __version__
+from tau2_slime.observe.inspector.command import inspect
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="τ²-bench episodes for slime, without a training job."
 )
+
+app.command()(inspect)
 
 # Options that both commands take.
 HfCheckpoint = Annotated[str | None, typer.Option(help="Folder or hub name of the policy's tokenizer.")]
@@ -114,6 +117,7 @@ def _play(plan: Any) -> int:
     finished.sort(key=lambda played: played.job.index)
     console.print(rollout_table(finished))
     summary = summarise(finished, time.perf_counter() - started)
+    summary |= {"hf_checkpoint": plan.hf_checkpoint, "embedded": plan.router is None and plan.hf_checkpoint is None}
     (plan.output_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     mean = "-" if summary["mean_reward"] is None else f"{summary['mean_reward']:.3f}"
     console.print(

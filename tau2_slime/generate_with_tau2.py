@@ -70,7 +70,15 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     result.stats.total_time = result.stats.total_time or time.perf_counter() - started
     _tell(result)
     try:
-        fill_sample(sample, result, response_text=text, pad_id=pad_id, replay=replay, shaping=shaping)
+        fill_sample(
+            sample,
+            result,
+            response_text=text,
+            pad_id=pad_id,
+            replay=replay,
+            shaping=shaping,
+            keep_trajectory=bool(getattr(args, "save_debug_rollout_data", None)),
+        )
     except Exception as error:  # the result has something that this sample cannot take: then without it
         result = failed_result(_bug(error))
         fill_sample(sample, result, pad_id=pad_id, replay=replay)

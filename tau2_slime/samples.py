@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime import resume
 from tau2_slime.errors import ConfigError
+from tau2_slime.fingerprint import fingerprint
 from tau2_slime.outcome import Blame, InteractionResult, Status, Termination
 from tau2_slime.shaping import RewardShaping, shaped_reward
 from tau2_slime.slime_compat import count_calls, has_field, status_member
@@ -21,6 +22,10 @@ from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.ledger import TokenLedger
+
+TRAJECTORY = "tau2_trajectory"
+"""Where a sample's metadata holds the conversation, if it does."""
+_CONVERSATION = ("messages", "rejected_calls", "generations", "reward_info")
 
 
 @dataclass
@@ -84,6 +89,7 @@ def fill_sample(
     pad_id: int = 0,
     replay: ReplaySpec = NOTHING,
     shaping: RewardShaping | None = None,
+    keep_trajectory: bool = False,
 ) -> Any:
     """Write ``result`` into ``sample`` and return the same object.
 
@@ -92,7 +98,7 @@ def fill_sample(
     Aborted samples keep what was sampled, and ``metadata["tau2_resume"]`` what the next rollout needs to go on.
     ``response_text`` is the decoded response; ``pad_id`` stands in where nothing was tokenised. ``replay``: what every
     sample of the batch must carry, this one too, whatever became of it. ``shaping`` changes ``reward``, never
-    ``raw_reward``.
+    ``raw_reward``. ``keep_trajectory`` adds the conversation as ``metadata["tau2_trajectory"]``, for a debug file.
     """
     ledger = result.ledger
     tokens = list(ledger.tokens) if ledger is not None else []
@@ -142,9 +148,14 @@ def fill_sample(
             "restarted": result.restarted,
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
             "tokens": _token_counts(ledger),
+            "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
+            "fingerprint": fingerprint(tokens, log_probs),
             "stats": dataclasses.asdict(stats),
         },
     )
+    if keep_trajectory:
+        whole = result.to_dict(tokens=False)
+        metadata[TRAJECTORY] = {name: whole[name] for name in _CONVERSATION}
     if result.saved is not None:
         metadata[resume.KEY] = result.saved
     else:

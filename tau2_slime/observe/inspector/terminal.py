@@ -1,0 +1,114 @@
+"""Episodes in a terminal: the list, and one of them in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tau2_slime.observe.inspector.blocks import Block, blocks_of
+from tau2_slime.observe.inspector.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from tau2_slime.assembly import Language
+
+
+def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()) -> None:
+    """A row per episode, and what could not be read."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("episode", no_wrap=True)
+    table.add_column("domain", no_wrap=True)
+    table.add_column("task", overflow="ellipsis", no_wrap=True, max_width=36)
+    for name in ("msgs", "sampled", "errors", "reward"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("ended", overflow="ellipsis")
+    table.add_column("user", overflow="ellipsis")
+    for one in trajectories:
+        sampled = sum(piece.stop - piece.start for piece in one.pieces() if piece.kind == "sampled")
+        table.add_row(
+            Text(one.name),
+            Text(one.domain),
+            Text(one.task_id),
+            str(len(one.messages) or "-"),
+            str(sampled or "-"),
+            str(one.tool_errors() or ""),
+            Text(reward_of(one), style=_reward_style(one)),
+            Text(f"{one.termination} ({one.blame})" if one.blame else one.termination),
+            Text(one.user_model),
+        )
+    console.print(table)
+    counted = [one.reward for one in trajectories if one.reward is not None and not one.excluded]
+    mean = f"{sum(counted) / len(counted):.3f}" if counted else "-"
+    console.print(
+        f"{len(trajectories)} episodes, {sum(one.excluded for one in trajectories)} excluded, mean reward {mean}"
+    )
+    for line in unreadable[:10]:
+        console.print(f"unreadable: {line}", style="red", markup=False)
+    if len(unreadable) > 10:
+        console.print(f"... and {len(unreadable) - 10} more", style="red")
+
+
+def show_episode(one: Trajectory, language: Language | None, *, world: bool = True) -> None:
+    """The conversation, message by message, with where its tokens came from; the reward; the database."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(_visible(text), style=style), soft_wrap=True)
+
+    line(f"{one.name}: {one.domain}/{one.task_split}/{one.task_id}", "bold")
+    line(f"reward {reward_of(one)}, {one.termination}, blame {one.blame}, user {one.user_model or '-'} {one.detail}")
+    for block in blocks_of(one, language):
+        line("")
+        line(_head(block), _STYLES.get(block.role, "bold"))
+        if block.text:
+            line(block.text)
+        for call in block.calls:
+            mark = " REJECTED" if call["rejected"] else ""
+            line(f"  {call['name']}({call['arguments']}){mark}", "magenta")
+    breakdown = one.reward_info.get("reward_breakdown")
+    if breakdown:
+        line(f"\nreward breakdown: {', '.join(f'{k} {v}' for k, v in breakdown.items())}", "bold")
+    for name, value in sorted(one.telemetry.items()):
+        line(f"{name} {value:g}")
+    if world:
+        from tau2_slime.observe.inspector.world_diff import world_diff
+
+        difference = world_diff(one)
+        line(f"\ndatabase: {difference.note}" if difference.note else "\ndatabase: as gold leaves it", "bold")
+        for change in difference.changes:
+            if not change.same:
+                line(f"  {change.path}: before {change.before}, here {change.here}, gold {change.gold}", "red")
+
+
+_STYLES = {"assistant": "bold cyan", "user": "bold green", "tool": "bold yellow", "prompt": "dim"}
+
+
+def _head(block: Block) -> str:
+    parts = [block.title]
+    if block.spans:
+        kinds: dict[str, int] = {}
+        for span in block.spans:
+            kinds[span.kind] = kinds.get(span.kind, 0) + span.stop - span.start
+        parts.append(", ".join(f"{count} {kind}" for kind, count in kinds.items()) + " tokens")
+    parts += block.notes
+    return " · ".join(parts)
+
+
+def reward_of(one: Trajectory) -> str:
+    return "-" if one.reward is None or one.excluded else f"{one.reward:g}"
+
+
+def _reward_style(one: Trajectory) -> str:
+    return "" if one.reward is None or one.excluded else "green" if one.reward >= 1 else "red"
+
+
+def _visible(text: Any) -> str:
+    """``text`` without what would steer the terminal: models write escape sequences too."""
+    return "".join(c if c in "\n\t" or (c.isprintable()) else f"\\x{ord(c):02x}" for c in str(text))

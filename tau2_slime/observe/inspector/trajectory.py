@@ -1,0 +1,120 @@
+"""What every source's episodes are turned into before anybody looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens that came from one place, positions counted from the start of the prompt."""
+
+    kind: str
+    """`prompt`, `sampled` or `context`."""
+    start: int
+    stop: int
+    weight_version: str | None = None
+
+
+@dataclass
+class Trajectory:
+    """One episode as its file tells it. Nothing here is checked: `check` does that."""
+
+    name: str
+    """What the user calls it: ``12``, or ``bench/airline/3#0``. Unique in its file."""
+    where: str
+    """File and line (or position) it was read from."""
+    domain: str = ""
+    task_split: str = ""
+    task_id: str = ""
+    agent_type: str = ""
+    user_model: str = ""
+    status: str = ""
+    termination: str = ""
+    blame: str = ""
+    excluded: bool = False
+    reward: float | None = None
+    """τ²'s official reward; None if there is none."""
+    detail: str = ""
+    group: str = ""
+    reward_info: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    """τ²'s messages as plain data; empty if the source does not keep them."""
+    rejected: dict[int, list[int]] = field(default_factory=dict)
+    generations: list[dict[str, Any]] = field(default_factory=list)
+    stats: dict[str, Any] = field(default_factory=dict)
+    ledger: dict[str, Any] | None = None
+    """`TokenLedger.to_dict`; None if the source has no tokens."""
+    sample: dict[str, Any] | None = None
+    """slime's fields, where the source is a file of samples."""
+    partner: dict[str, Any] | None = None
+    """The same episode in the rollout's other file, to be compared."""
+    response: str = ""
+    telemetry: dict[str, float] = field(default_factory=dict)
+    task: dict[str, Any] | None = None
+    """τ²'s task, where the file brings it along."""
+
+    @property
+    def attempt_of(self) -> str:
+        """What two attempts of one task have in common."""
+        return "/".join((self.domain, self.task_split, self.task_id, self.agent_type))
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        return (self.ledger or {}).get("tokens") or []
+
+    @property
+    def prompt_length(self) -> int:
+        return int((self.ledger or {}).get("prompt_length") or 0)
+
+    def pieces(self) -> list[Piece]:
+        """The prompt and the segments after it; from the mask, where the source keeps no segments."""
+        if self.ledger is None:
+            return []
+        start = self.prompt_length
+        out = [Piece("prompt", 0, start)] if start else []
+        segments = self.ledger.get("segments")
+        if segments:
+            return out + [
+                Piece(str(s["kind"]), int(s["start"]), int(s["stop"]), s.get("weight_version")) for s in segments
+            ]
+        mask = self.ledger.get("loss_mask") or []
+        begin = 0
+        for at in range(1, len(mask) + 1):
+            if at == len(mask) or mask[at] != mask[begin]:
+                out.append(Piece("sampled" if mask[begin] else "context", start + begin, start + at))
+                begin = at
+        return out
+
+    def turns(self) -> list[list[Piece]]:
+        """Sampled pieces, turn by turn: a turn that was cut for a weight update has several."""
+        out: list[list[Piece]] = []
+        last = ""
+        for piece in self.pieces():
+            if piece.kind == "sampled":
+                if last == "sampled":
+                    out[-1].append(piece)
+                else:
+                    out.append([piece])
+            last = piece.kind
+        return out
+
+    def sampled_messages(self) -> list[int]:
+        """Indices of the messages that the policy sampled, in the order of `turns`.
+
+        The greeting and a task's message history are the agent's words too, but not the policy's: the sampled ones are the
+        last ``agent_turns`` of them.
+        """
+        spoken = [i for i, m in enumerate(self.messages) if m.get("role") == "assistant"]
+        turns = self.stats.get("agent_turns")
+        if turns is None:
+            return [i for i in spoken if self.messages[i].get("usage") or self.messages[i].get("tool_calls")]
+        return spoken[len(spoken) - int(turns) :] if int(turns) <= len(spoken) else spoken
+
+    def tool_errors(self) -> int:
+        known = sum(int(self.stats.get(k) or 0) for k in ("agent_errors", "user_errors"))
+        return known or sum(bool(m.get("error")) for m in self.messages if m.get("role") == "tool")
