@@ -22,6 +22,7 @@ def inspect(
     episode: Annotated[
         str | None, typer.Option(help="Show this episode's conversation; its name is in the list.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write everything as one page to this file.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Validate every sample; exit status 1 if one is not true.")
     ] = False,
@@ -35,9 +36,11 @@ def inspect(
     task_id: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     blame: Annotated[str | None, typer.Option(help="Only agent, user, infrastructure or limit.")] = None,
     reward: Annotated[float | None, typer.Option(help="Only episodes with this reward.")] = None,
-    world: Annotated[bool, typer.Option(help="Replay tool calls in τ² to compare databases (--episode).")] = True,
+    world: Annotated[
+        bool, typer.Option(help="Replay tool calls in τ² to compare databases (--html, --episode).")
+    ] = True,
 ) -> None:
-    """See what happened: the episodes of a file or folder, one of them in full, or a check of all."""
+    """See what happened: the episodes of a file or folder, one of them in full, a page of all, or a check of all."""
     from tau2_slime.observe.inspector.load import load
 
     loaded = load(path)
@@ -50,7 +53,7 @@ def inspect(
         and (reward is None or (trajectory.reward == reward and not trajectory.excluded))
     ]
     language = None
-    if check or episode is not None:
+    if check or episode is not None or html is not None:
         from tau2_slime.observe.inspector.words import language_of
 
         language = language_of(loaded, hf_checkpoint, _template_kwargs(config))
@@ -60,8 +63,10 @@ def inspect(
 
     if episode is not None:
         terminal.show_episode(_named(kept, episode), language, world=world)
-    else:
+    elif html is None:
         terminal.show_list(kept, loaded.unreadable)
+    if html is not None:
+        _write_page(html, path, kept, loaded.unreadable, language, world)
 
 
 def _named(trajectories: list[Any], name: str) -> Any:
@@ -72,6 +77,21 @@ def _named(trajectories: list[Any], name: str) -> Any:
         known = ", ".join(trajectory.name for trajectory in trajectories[:5])
         raise ConfigError(f"--episode {name}: no such episode; there are {len(trajectories)}: {known} ...")
     return found
+
+
+def _write_page(
+    html: Path, path: Path, trajectories: list[Any], unreadable: list[str], language: Any, world: bool
+) -> None:
+    from tau2_slime.errors import ConfigError
+    from tau2_slime.observe.inspector.page import write_page
+
+    try:
+        size = write_page(html, trajectories, title=str(path), language=language, world=world, unreadable=unreadable)
+    except OSError as error:
+        raise ConfigError(f"--html {html}: {error.strerror}") from error
+    typer.echo(f"{len(trajectories)} episodes: {html} ({size / 1e6:.1f} MB)")
+    if language is None and any(trajectory.ledger for trajectory in trajectories):
+        typer.echo("tokens are shown by their ids: give --hf-checkpoint for their text")
 
 
 def _check(loaded: Any, trajectories: list[Any], language: Any) -> int:
