@@ -73,14 +73,16 @@ def evaluate(request: Request, console: Console) -> int:
         ConfigError: before anything is played.
     """
     limits = [parse_threshold(text) for text in request.fail_under]
+    if request.wandb_project is not None:
+        from tau2_slime.evaluation import wandb_log
+
+        wandb_log.require()  # told now, not after hours of playing
     plan = make_plan(request)
     policy = make_policy(request, plan)
     summary, end = asyncio.run(_session(request, plan, policy, console))
     show(summary, request.output_dir, console)
     if request.wandb_project is not None:
-        from tau2_slime.evaluation.wandb_log import log
-
-        log(summary, request.output_dir, request.wandb_project)
+        wandb_log.log(summary, request.output_dir, request.wandb_project)
     from tau2_slime.evaluation.run import End
 
     if end is not End.COMPLETE or summary.overall.played < summary.overall.planned:

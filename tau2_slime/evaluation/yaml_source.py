@@ -119,7 +119,7 @@ class _Resolver:
             if (found := self._environ.get(name.strip())) is not None:
                 return found
             if comma:
-                return yaml.safe_load(default.strip() or "''")
+                return None if default.strip() == "null" else default.strip()  # a text, as OmegaConf has it
             raise self._source.error(
                 key, f"the environment variable {name.strip()} is not set; export it, or write ${{oc.env:NAME,default}}"
             )

@@ -152,7 +152,8 @@ def test_a_line_that_is_no_json_is_refused_where_slime_would_shift_the_slice(tmp
 VALUES: list[tuple[str, dict[str, str], Any]] = [
     ("${oc.env:A}", {"A": "x"}, "x"),
     ("pre-${oc.env:A}-post", {"A": "x"}, "pre-x-post"),
-    ("${oc.env:A,5}", {}, 5),
+    ("${oc.env:A,5}", {}, "5"),
+    ("${oc.env:A,null}", {}, None),
     ("${oc.env:A,a b}", {}, "a b"),
     ("${other}", {}, 0.25),
     ("${nested.list[1]}", {}, "two"),
