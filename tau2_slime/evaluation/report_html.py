@@ -65,7 +65,7 @@ def _tiles(summary: Summary) -> str:
     if most > 1:
         tiles.append((number(scores.pass_hat[most]), f"pass^{most}: all {most} attempts succeed"))
         tiles.append((number(scores.pass_at[most]), f"pass@{most}: at least one does"))
-    if scores.noise is not None:
+    if scores.noise is not None and scores.noise.run > 0:
         tiles.append((f"±{scores.noise.floor:.3f}", "a repetition on the same tasks may differ by"))
     tiles.append((f"{overall.played:,}", f"of {overall.planned:,} episodes, {scores.excluded} excluded"))
     cost = sum(bill.cost for bill in summary.bills.values())

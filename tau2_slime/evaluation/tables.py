@@ -122,6 +122,8 @@ def noise_words(scores: Scores) -> str:
     """The noise floor in words."""
     if scores.noise is None:
         return "One attempt a task: how much a repetition of this run would differ is not known."
+    if scores.noise.run == 0:
+        return "Noise: no task's attempts differed from one another, so none was seen."
     return (
         f"Noise: if this run were repeated on the same tasks, pass^1 would differ by up to {scores.noise.floor:.3f} "
         "in 95% of cases."
@@ -155,7 +157,12 @@ def reason_table(summary: Summary) -> Table | None:
     if not reasons:
         return None
     rows = [[reason, str(count)] for reason, count in reasons.most_common(20)]
-    return Table("Excluded episodes", ["reason", "episodes"], rows, "Played again before they were given up.")
+    return Table(
+        "Excluded episodes",
+        ["reason", "episodes"],
+        rows,
+        "Each was played again before it was given up; --retry-excluded plays them once more.",
+    )
 
 
 def tool_table(summary: Summary) -> Table | None:
