@@ -112,7 +112,8 @@ class Run:
         self._read_journal()
         for name, data in self._output.data.items():
             samples = data["samples"]
-            if [sample.index for sample in samples] != list(range(2 * len(self.plan.tasks))):
+            expected = len(samples) if self.plan.eval_config else 2 * len(self.plan.tasks)
+            if [sample.index for sample in samples] != list(range(expected)):
                 self._tell(f"eval {name}", [f"indices {[sample.index for sample in samples]}"])
             told = [self._check(f"eval {name}", sample, evaluation=True) for sample in samples]
             entry = {

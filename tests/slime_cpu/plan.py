@@ -21,6 +21,8 @@ class Plan:
     """For data, configuration and dumps; must exist."""
     rollouts: int = 2
     evaluate: bool = False
+    eval_config: str = ""
+    """An evaluation file to use instead of one that is written for the run."""
     eval_beside: bool = False
     """Evaluate while the fully-async worker goes on in its own loop."""
     flags: list[str] = field(default_factory=list)
@@ -63,7 +65,9 @@ class Plan:
             *("--rollout-num-gpus-per-engine", "1", "--actor-num-gpus-per-node", "1"),
             *("--save-debug-rollout-data", str(folder / "{rollout_id}.pt")),
         ]
-        if plan.evaluate or plan.eval_beside:
+        if plan.eval_config:
+            argv += ["--eval-config", plan.eval_config]
+        elif plan.evaluate or plan.eval_beside:
             datasets = [
                 {
                     **{
