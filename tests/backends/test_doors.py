@@ -28,7 +28,7 @@ def run(python: Path, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.Com
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "folder"), [("verifiers", "verifiers_v0")])
+@pytest.mark.parametrize(("name", "folder"), [("verifiers", "verifiers_v0"), ("tinker", "tinker")])
 def test_the_doors_own_tests_pass(name: str, folder: str) -> None:
     done = run(environment(name), "-m", "pytest", "-p", "no:cacheprovider", f"tests/backends/{folder}")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

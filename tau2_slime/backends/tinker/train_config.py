@@ -1,0 +1,87 @@
+"""GRPO on τ² through Tinker: the recipe's settings, and how they become the cookbook's `rl.train.Config`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import chz
+from tinker_cookbook.rl import train
+from tinker_cookbook.rl.rollout_strategy import RetryOnFailure
+
+from tau2_slime.backends.tinker.dataset import Tau2DatasetBuilder
+
+
+@chz.chz
+class Tau2TrainConfig:
+    """What a run is told. GRPO is ``group_size`` episodes a task with rewards centred in the group, importance sampling."""
+
+    model_name: str = "Qwen/Qwen3-4B-Instruct-2507"
+    renderer_name: str | None = None
+    domains: list[str] = chz.field(default_factory=lambda: ["retail"])
+    task_split: str = "train"
+    eval_split: str | None = "test"
+    user_model: str = "gpt-4o-mini"
+    train_user_models: list[str] = chz.field(default_factory=list)
+    groups_per_batch: int = 16
+    group_size: int = 8
+    epochs: int = 1
+    max_tasks: int | None = None
+    seed: int = 0
+    max_tokens: int = 2048
+    """Of one turn."""
+    max_trajectory_tokens: int | None = 32768
+    """Of one episode, prompt included."""
+    max_turns: int = 30
+    max_retries: int = 3
+    """Failed episodes of a group that are played again; then the group is dropped. A failure is never a reward of 0."""
+
+    learning_rate: float = 1e-5
+    lora_rank: int = 32
+    temperature: float = 1.0
+    loss_fn: str = "importance_sampling"
+    kl_penalty_coef: float = 0.0
+    num_substeps: int = 1
+    remove_constant_reward_groups: bool = True
+    load_checkpoint_path: str | None = None
+    eval_every: int = 20
+    save_every: int = 20
+    max_steps: int | None = None
+    log_path: str = "runs/tinker"
+    wandb_project: str | None = None
+    wandb_name: str | None = None
+    base_url: str | None = None
+
+    def build(self) -> Any:
+        """The cookbook's configuration."""
+        dataset = Tau2DatasetBuilder(
+            model_name=self.model_name,
+            renderer_name=self.renderer_name,
+            domains=self.domains,
+            task_split=self.task_split,
+            eval_split=self.eval_split if self.eval_every else None,
+            groups_per_batch=self.groups_per_batch,
+            group_size=self.group_size,
+            epochs=self.epochs,
+            max_tasks=self.max_tasks,
+            seed=self.seed,
+            user_model=self.user_model,
+            train_user_models=self.train_user_models,
+            max_tokens=self.max_tokens,
+            max_trajectory_tokens=self.max_trajectory_tokens,
+            settings={"max_turns": self.max_turns},
+        )
+        return train.Config(
+            dataset_builder=dataset,
+            recipe_name="tau2_slime",
+            rollout_error_tolerance=RetryOnFailure(max_retries=self.max_retries),
+            kl_reference_config=train.KLReferenceConfig(base_model=self.model_name) if self.kl_penalty_coef else None,
+            **{name: getattr(self, name) for name in _SAME},
+        )
+
+
+_SAME = (
+    *("model_name", "renderer_name", "max_tokens", "learning_rate", "lora_rank", "temperature", "loss_fn"),
+    *("kl_penalty_coef", "num_substeps", "remove_constant_reward_groups", "load_checkpoint_path", "eval_every"),
+    *("save_every", "max_steps", "log_path", "wandb_project", "wandb_name", "base_url"),
+)
+"""Fields that the cookbook's configuration has under the same name."""

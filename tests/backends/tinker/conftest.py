@@ -1,0 +1,28 @@
+"""These tests need tinker-cookbook, which `tests/backends/test_doors.py` installs beside the project's environment."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+if find_spec("tinker_cookbook") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model name that the cookbook knows: the package's own small tokenizer (ChatML, hermes calls)."""
+    from tinker_cookbook import tokenizer_utils
+
+    from tau2_slime.local.tokenizer import build_local_checkpoint
+
+    folder = build_local_checkpoint(tmp_path_factory.mktemp("model") / "local")
+
+    def load() -> object:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(str(folder))
+
+    tokenizer_utils.register_tokenizer("tau2/local", load)
+    return "tau2/local"

@@ -1,0 +1,187 @@
+"""Tinker's door with the cookbook's own rollouts and data assembly; only the sampler is scripted."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from tinker_cookbook import tokenizer_utils
+from tinker_cookbook.rl.data_processing import assemble_training_data, compute_advantages
+from tinker_cookbook.rl.rollout_strategy import RetryOnFailure
+from tinker_cookbook.rl.rollouts import do_group_rollout, do_single_rollout
+
+from tau2_slime.backends.tinker import EpisodeFailed, Tau2Env, Tau2EnvGroupBuilder
+from tau2_slime.backends.tinker.words import Words, words_for
+from tau2_slime.config import Tau2Config
+from tau2_slime.errors import ConfigError
+from tau2_slime.world import domains, scoring
+from tests.backends.orchestrator import assert_tau2_agrees
+from tests.backends.tinker.players import Player
+
+RENDERER = "qwen3_instruct"
+
+
+def config(domain: str = "mock", **settings: Any) -> Tau2Config:
+    values = {"max_turns": 1000, "max_steps": 1000, **settings}
+    return Tau2Config(domain=domain, task_split="base", user_model="scripted", **values)
+
+
+def player(model: str, *names: str, **kwargs: Any) -> Player:
+    return Player(tokenizer_utils.get_tokenizer(model), *names, **kwargs)
+
+
+def builder(model: str, task_id: str = "create_task_1", **kwargs: Any) -> Tau2EnvGroupBuilder:
+    given = {"config": config(), "group_size": 1, **kwargs}
+    return Tau2EnvGroupBuilder(task_id=task_id, model_name=model, renderer_name=RENDERER, **given)
+
+
+async def play(model: str, policy: Any, **kwargs: Any) -> tuple[Any, Tau2Env]:
+    (env,) = await builder(model, **kwargs).make_envs()
+    return await do_single_rollout(policy, env), env
+
+
+@pytest.mark.parametrize("name", ["gold", "wrong"])
+@pytest.mark.parametrize("domain", ["mock", "airline", "retail", "telecom"])
+async def test_every_message_is_what_tau2_itself_plays(model: str, domain: str, name: str) -> None:
+    tasks = [t for t in domains.tasks(domain, "base") if not scoring.needs_judge(t)]
+    for task in tasks if domain == "mock" else tasks[:: max(1, len(tasks) // 4)]:
+        (env,) = await builder(model, task.id, config=config(domain)).make_envs()
+        try:
+            trajectory = await do_single_rollout(player(model, name), env)
+        except EpisodeFailed:
+            assert_tau2_agrees(env.episode.result)
+            continue
+        result = env.episode.result
+        assert_tau2_agrees(result)
+        assert sum(t.reward for t in trajectory.transitions) == result.reward
+        assert len(trajectory.transitions) == len(env.turns) == result.stats.agent_turns
+        assert trajectory.stop_reason == "completed"
+        assert trajectory.transitions[-1].metrics["tau2/termination/user_stop"] == 1.0
+
+
+async def test_observations_only_grow_and_hold_what_was_sampled(model: str) -> None:
+    task = domains.tasks("telecom", "base")[5]
+    trajectory, _ = await play(model, player(model), task_id=task.id, config=config("telecom"))
+    assert len(trajectory.transitions) > 1
+    so_far: list[int] = []
+    for transition in trajectory.transitions:
+        seen = transition.ob.to_ints()
+        assert seen[: len(so_far)] == so_far
+        so_far = seen + transition.ac.tokens
+
+
+async def test_the_words_are_the_renderers_own(model: str) -> None:
+    """The last observation is what the renderer makes of the whole conversation at once."""
+    words = words_for(model, RENDERER)
+    trajectory, env = await play(model, player(model), config=config("retail"), task_id="0")
+    chat = env.episode.parts.agent.transcript.chat
+    count = sum(len(t.ob.to_ints()) > 0 for t in trajectory.transitions)
+    assert count > 3
+    shown = words.tokenizer.decode(trajectory.transitions[-1].ob.to_ints())
+    assert shown == words.tokenizer.decode(words.first(chat[:-1], env.episode.parts.agent.tools))
+
+
+async def test_a_group_becomes_grpos_datums(model: str) -> None:
+    group = await do_group_rollout(builder(model, group_size=3), player(model, "wrong", "gold", "gold"))
+    rewards = group.get_total_rewards()
+    assert sorted(rewards) == [0.0, 1.0, 1.0]
+    advantages = compute_advantages([group])
+    data, places = assemble_training_data([group], advantages)
+    assert len(data) == 3 and [p["traj_idx"] for p in places] == [0, 1, 2]  # one datum an episode
+    for datum, trajectory, advantage in zip(data, group.trajectories_G, advantages[0].tolist(), strict=True):
+        mask = datum.loss_fn_inputs["mask"].to_torch()
+        targets = datum.loss_fn_inputs["target_tokens"].to_torch()
+        sampled = [token for t in trajectory.transitions for token in t.ac.tokens]
+        assert targets[mask > 0].tolist() == sampled
+        given = datum.loss_fn_inputs["advantages"].to_torch()[mask > 0].tolist()
+        assert given == pytest.approx([advantage] * len(sampled))
+
+
+async def test_simulators_rotate_within_a_group(model: str) -> None:
+    made = await builder(model, group_size=8, user_models=("a", "b", "c")).make_envs()
+    assert [env.user_model for env in made] == ["a", "b", "c", "a", "b", "c", "a", "b"]
+
+
+async def test_a_builder_pickles_while_it_is_played(model: str) -> None:
+    original = builder(model)
+    (env,) = await original.make_envs()
+    await env.initial_observation()
+    again = pickle.loads(pickle.dumps(original))
+    group = await do_group_rollout(again, player(model))
+    assert group.get_total_rewards() == [1.0]
+    await original.cleanup()
+    assert env.episode.over and env.episode.result is None
+
+
+async def test_several_calls_and_broken_ones(model: str) -> None:
+    """Each call is answered in its place; an unclosed or unreadable one can be repaired, as through slime's door."""
+    words = words_for(model, RENDERER)
+    gold = player(model, "broken")
+
+    class Stumbling(Player):
+        async def __call__(self, model_input: Any, stop: Any, *, max_tokens: int | None = None) -> Any:
+            if "<tool_response>" not in self.tokenizer.decode(model_input.to_ints()):
+                from tinker_cookbook.completers import TokensWithLogprobs
+
+                text = (
+                    '<tool_call>\n{"name": "get_users", "arguments": {}}\n</tool_call>\n'
+                    '<tool_call>\n{"name": oops}\n</tool_call>\n'
+                    '<tool_call>\n{"name": "get_users", "arguments": {}}'
+                )
+                tokens = [*self.tokenizer.encode(text, add_special_tokens=False), stop[0]]
+                return TokensWithLogprobs(tokens, [0.0] * len(tokens), "stop")
+            return await gold(model_input, stop)
+
+    trajectory, env = await play(model, Stumbling(words.tokenizer))
+    assert words.parser is not None and words.parser.name == "hermes"
+    assert env.episode.result.stats.tool_calls == {"ok": 2, "invalid_json": 1, "unclosed": 1}
+    results = [m for m in env.episode.result.messages if m.role == "tool"]
+    assert [m.error for m in results[:3]] == [False, True, True]
+    assert trajectory.transitions[-1].reward == 1.0
+
+
+async def test_the_cookbooks_own_parser_serves_where_ours_cannot(model: str) -> None:
+    words = words_for(model, RENDERER)
+    plain = Words(words.renderer, words.tokenizer, RENDERER)
+    plain.parser = None
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+    text = 'Wait.\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>\n<tool_call>\n{"name": oops}\n</tool_call>'
+    action = [*words.tokenizer.encode(text, add_special_tokens=False), words.stop_ids[0]]
+    turn = plain.read(action, tools)
+    assert turn.content == "Wait."
+    assert [str(call.status) for call in turn.calls] == ["ok", "invalid_json"]
+
+
+async def test_limits_stop_with_taus_zero_and_their_reason(model: str) -> None:
+    cut, _ = await play(model, player(model, stop_reason="length"))
+    assert cut.stop_reason == "max_tokens" and cut.transitions[-1].metrics["tau2/blame/limit"] == 1.0
+    full, _ = await play(model, player(model), max_tokens=100, max_trajectory_tokens=200)
+    assert full.stop_reason == "context_overflow" and len(full.transitions) == 1 and full.transitions[0].ac.tokens == []
+    prompt = len((await play(model, player(model)))[0].transitions[0].ob.to_ints())
+    later, _ = await play(model, player(model), max_tokens=50, max_trajectory_tokens=prompt + 60)
+    assert later.stop_reason == "context_overflow" and len(later.transitions) == 1 and later.transitions[0].ac.tokens
+    turns, _ = await play(model, player(model), config=config(max_turns=2))
+    assert turns.stop_reason == "max_turns"
+    silent, _ = await play(model, player(model, "silent"))
+    assert silent.stop_reason == "parse_error"
+    assert {t.transitions[-1].reward for t in (cut, full, later, turns, silent)} == {0.0}
+
+
+async def test_a_failure_drops_the_group_instead_of_scoring_it(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    broken = config().model_copy(
+        update={"user_model": "gpt-4o-mini", "user_base_url": "http://127.0.0.1:9/v1", "user_retries": 0}
+    )
+    group = builder(model, config=broken, group_size=2)
+    with pytest.raises(EpisodeFailed, match=r"user_error \(user\)"):
+        await do_group_rollout(group, player(model), strategy=RetryOnFailure(max_retries=1))
+    assert RetryOnFailure().catches_group_errors  # so the cookbook's training loop goes on without it
+
+
+def test_a_renderer_that_cannot_be_exact_is_refused(model: str) -> None:
+    words_for.cache_clear()
+    with pytest.raises(ConfigError, match="ends a turn with text"):
+        words_for(model, "role_colon")
+    with pytest.raises(ConfigError, match="nope"):
+        words_for(model, "nope")
