@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tau2_slime import run_stop
 from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
@@ -31,6 +32,7 @@ from tau2_slime.tokens.tool_calls import ToolCallParser, detect_parser, get_pars
 from tau2_slime.trainable_agents import Policy, TrainableAgentMixin, agent_factory
 from tau2_slime.world import domains, scoring
 from tau2_slime.world.users import LitellmUser, User, UserSpec
+from tau2_slime.world.users.spec import SERVED_BY_SLIME
 
 SCRIPTED = "scripted"
 DEFAULT_MAX_NEW_TOKENS = 8192
@@ -132,6 +134,9 @@ async def assemble(
     Raises:
         ConfigError: a setting, the task or the checkpoint is wrong, or the server cannot give what shall be replayed.
     """
+    stop = run_stop.reason_to_stop()
+    if stop is not None and not evaluation:
+        raise ConfigError(stop)
     config = config_for(args, sample)
     checkpoint = getattr(args, "hf_checkpoint", None)
     if not checkpoint and tokenizer is None:
@@ -141,8 +146,12 @@ async def assemble(
     policy = _policy(args, sample, sampling_params, config, language, evaluation)
     if policy.replay.wanted:
         await replay_probe.require(router_url(args), language.stop_ids, policy.sampling_params, policy.replay)
-    model = config.user_model_for(getattr(sample, "index", None), evaluation=evaluation)
-    return await cast(config, task, policy, model)
+    model = config.user_model_for(
+        getattr(sample, "index", None), evaluation=evaluation, group_index=getattr(sample, "group_index", None)
+    )
+    return await cast(
+        config, task, policy, model, lambda world: make_user(config, model, world, args, evaluation=evaluation)
+    )
 
 
 async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: int | None = None) -> Any:
@@ -184,21 +193,26 @@ async def cast(
     return Parts(config, agent, customer, "" if solo else user_model, limits)
 
 
-def make_user(config: Tau2Config, model: str, world: domains.World) -> User:
-    """The simulator that plays ``world.task``'s user.
+def make_user(
+    config: Tau2Config, model: str, world: domains.World, args: Any = None, *, evaluation: bool = False
+) -> User:
+    """The simulator that plays ``world.task``'s user. ``model``: its name in the pool, or a model.
 
     Raises:
-        ConfigError: its key variable is not set.
+        ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
     """
-    if is_scripted(model):
+    plays = config.simulator(model).model
+    if is_scripted(plays):
         from tau2_slime.local.scripted_user import STYLES, ScriptedUser
 
-        if model not in STYLES:
-            raise ConfigError(f"user_model={model!r} is unknown; users without a model are: {', '.join(STYLES)}")
-        return ScriptedUser(world.task, world.domain, world.split, STYLES[model])
-    spec = user_spec(config, model)
-    spec.connection()  # a missing key is told before the policy is asked anything
-    return LitellmUser(spec, tools=world.user_tools, instructions=str(world.task.user_scenario))
+        if plays not in STYLES:
+            raise ConfigError(f"user_model={plays!r} is unknown; users without a model are: {', '.join(STYLES)}")
+        return ScriptedUser(world.task, world.domain, world.split, STYLES[plays])
+    names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
+    specs = [user_spec(config, name, args) for name in names if not is_scripted(config.simulator(name).model)]
+    for spec in specs:  # what is missing is told before the policy is asked anything
+        spec.ready()
+    return LitellmUser(specs[0], tools=world.user_tools, instructions=str(world.task.user_scenario), others=specs[1:])
 
 
 def is_scripted(model: str) -> bool:
@@ -206,16 +220,48 @@ def is_scripted(model: str) -> bool:
     return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
 
 
-def user_spec(config: Tau2Config, model: str) -> UserSpec:
+def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
+    """How to reach the simulator ``model``. ``args``: slime's, which know what slime serves; None outside a training job.
+
+    Raises:
+        ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
+    """
+    simulator = config.simulator(model)
+    base_url = simulator.base_url
+    if base_url is not None and base_url.startswith(SERVED_BY_SLIME) and args is not None:
+        base_url = f"{served_by_slime(args, base_url.removeprefix(SERVED_BY_SLIME), simulator.name)}/v1"
     return UserSpec(
-        model=model,
-        base_url=config.user_base_url,
-        api_key_var=config.user_api_key_var,
-        args=config.user_args,
+        model=simulator.model,
+        base_url=base_url,
+        api_key_var=simulator.api_key_var,
+        args=config.user_args if simulator.args is None else simulator.args,
         timeout=config.user_timeout,
         retries=config.user_retries,
-        concurrency=config.user_concurrency,
+        concurrency=simulator.concurrency or config.user_concurrency,
+        name=simulator.name,
+        price=simulator.price,
+        patience=config.user_patience,
     )
+
+
+def served_by_slime(args: Any, name: str, simulator: str) -> str:
+    """``http://host:port`` of the router in front of that model of slime's ``--sglang-config``.
+
+    slime's own `get_model_url` answers with the actor's router for a name that it does not know: the policy would play its
+    own user.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    routers = getattr(args, "sglang_model_routers", None) or {}
+    if name not in routers:
+        known = ", ".join(sorted(routers)) or "none: no --sglang-config, or a slime before v0.2.3"
+        raise ConfigError(
+            f"user simulator {simulator!r} wants the model {name!r} of slime's --sglang-config, which serves no model of "
+            f"that name (there are: {known})"
+        )
+    host, port = routers[name]
+    return f"http://{host}:{port}"
 
 
 def router_url(args: Any) -> str:

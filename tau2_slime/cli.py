@@ -163,7 +163,7 @@ def doctor(
     mapping = _yaml(config)
     settings = Tau2Config.resolve(mapping, given)
     # The rows of a training job say which models it talks to, and each is called once.
-    own = [] if prompt_data else list(settings.user_model_rotation) or [settings.user_model]
+    own = [] if prompt_data else [s.name for s in settings.user_pool()] or [settings.user_model]
     launch = Launch(
         torch_dist=torch_dist,
         slime_dir=slime_dir,

@@ -10,14 +10,14 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.shaping import RewardShaping
+from tau2_slime.user_pool import Failover, Rotation, Simulator, check_pool, choose, name_of_a_variable
 
 AgentType = Literal["llm", "solo", "gt"]
 
@@ -43,7 +43,15 @@ class Tau2Config(BaseModel):
     user_args: dict[str, Any] = Field(default_factory=lambda: {"temperature": 0.0})
     """Further litellm arguments, such as temperature, max_tokens, seed."""
     user_model_rotation: tuple[str, ...] = ()
-    """Training only: sample i talks to ``models[i % n]``."""
+    """Training only: sample i talks to ``models[i % n]``. Names of `user_simulators`, or models."""
+    user_simulators: tuple[Simulator, ...] = ()
+    """The pool: each has name, model, base_url, api_key_var, args, weight, concurrency, price."""
+    user_rotation: Rotation = "within_group"
+    """How training deals the pool out: within_group (sample i), across_groups (group i), weighted (sample i, by weight)."""
+    user_failover: Failover = "wait"
+    """Training only: a simulator that is out is waited for, or the next of the pool plays on."""
+    user_patience: float = Field(default=600.0, ge=0)
+    """Seconds that one reply waits for an endpoint that is out or asked to be left alone; then the episode is FAILED."""
     user_timeout: float = Field(default=120.0, gt=0)
     """Seconds for one call of the simulator."""
     user_retries: int = Field(default=4, ge=0)
@@ -99,9 +107,7 @@ class Tau2Config(BaseModel):
     @field_validator("user_api_key_var")
     @classmethod
     def _a_name_not_a_key(cls, value: str | None) -> str | None:
-        if value is not None and _looks_like_a_key(value):
-            raise ValueError("give the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself")
-        return value
+        return name_of_a_variable(value)
 
     @field_validator("user_args")
     @classmethod
@@ -109,6 +115,11 @@ class Tau2Config(BaseModel):
         if "api_key" in value:
             raise ValueError("api_key does not belong here: name the variable that holds it with user_api_key_var")
         return value
+
+    @model_validator(mode="after")
+    def _pool_holds_together(self) -> Tau2Config:
+        check_pool(self.user_simulators, self.user_rotation)
+        return self
 
     @classmethod
     def resolve(
@@ -145,24 +156,41 @@ class Tau2Config(BaseModel):
             reason = f"{inside}: {first['msg']}" if inside else first["msg"]
             raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 
-    def user_model_for(self, index: int | None, *, evaluation: bool) -> str:
-        """The simulator's model for a sample: rotation by ``index`` in training, `user_model` otherwise."""
-        if evaluation or not self.user_model_rotation:
+    def user_model_for(self, index: int | None, *, evaluation: bool, group_index: int | None = None) -> str:
+        """The name of the simulator for a sample: from the pool in training, `user_model` otherwise."""
+        pool = [] if evaluation else self.user_pool()
+        if not pool:
             return self.user_model
-        return self.user_model_rotation[(index or 0) % len(self.user_model_rotation)]
+        return pool[choose([s.weight for s in pool], self.user_rotation, index, group_index)].name
+
+    def user_pool(self) -> list[Simulator]:
+        """The simulators that training deals out; empty: only `user_model`."""
+        if self.user_model_rotation:
+            return [self.simulator(name) for name in self.user_model_rotation]
+        return list(self.user_simulators)
+
+    def simulator(self, name: str) -> Simulator:
+        """The pool's simulator of that name; else the model ``name``, as the user_* keys say."""
+        for simulator in self.user_simulators:
+            if simulator.name == name:
+                return simulator
+        return Simulator(model=name, base_url=self.user_base_url, api_key_var=self.user_api_key_var)
+
+    def stand_ins_for(self, name: str, *, evaluation: bool) -> list[str]:
+        """Who plays on when ``name`` is out: the rest of the pool, from the next one on. Nobody in evaluation: what
+        another simulator measured is another number."""
+        names = list(dict.fromkeys(simulator.name for simulator in self.user_pool()))
+        if evaluation or self.user_failover == "wait" or name not in names:
+            return []
+        at = names.index(name)
+        return names[at + 1 :] + names[:at]
 
 
 # Keys of a data row that are no configuration; everything else that looks like a configuration key must be one.
 _ALIASES = {"split": "task_split"}
-_MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url"}
+_MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_simulators"}
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
-
-
-def _looks_like_a_key(value: str) -> bool:
-    if not re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII) or value.startswith(("gsk_", "hf_", "AIza")):
-        return True
-    return len(value) >= 20 and "_" not in value
 
 
 def _unknown(key: str, where: str) -> ConfigError:
@@ -194,11 +222,11 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
                 raise _unknown(key, f"environment variable {name}")
             continue
         annotation = str(Tau2Config.model_fields[key].annotation)
-        if annotation.startswith("dict") or "RewardShaping" in annotation:
+        if annotation.startswith("dict") or "RewardShaping" in annotation or "Simulator" in annotation:
             try:
                 found[key] = (name, json.loads(value))
             except json.JSONDecodeError as error:
-                raise ConfigError(f"environment variable {name} must hold a JSON object: {error}") from error
+                raise ConfigError(f"environment variable {name} must hold JSON: {error}") from error
         else:
             found[key] = (name, value)
     return found

@@ -95,7 +95,8 @@ async def examine(
             yield await _guarded(subject, _of_data(check, path, launch.mapping, users, training=subject == "data"))
     told: set[tuple[Any, ...]] = set()
     for model, settings in users:
-        identity = (model, settings.user_base_url, settings.user_api_key_var)
+        known = settings.simulator(model)
+        identity = (model, known.model, known.base_url, known.api_key_var)
         if identity not in told:
             told.add(identity)
             check_user = _user(model, settings) if launch.call_users else _of(preflight.key_of, settings, model)
@@ -261,15 +262,18 @@ async def _user(model: str, config: Tau2Config) -> Finding:
     from tau2_slime.assembly import is_scripted, user_spec
     from tau2_slime.world import domains, tau2_compat
     from tau2_slime.world.users import LitellmUser
+    from tau2_slime.world.users.spec import SERVED_BY_SLIME
 
-    if is_scripted(model):
+    spec = dataclasses.replace(user_spec(config, model), retries=0)
+    if is_scripted(spec.model):
         return Finding(Verdict.OK, f"user {model}", "plays the gold script; for tests, not for training")
+    if (spec.base_url or "").startswith(SERVED_BY_SLIME):
+        return Finding(Verdict.NOTE, f"user {model}", "not called: slime's --sglang-config serves it once the job runs")
     domain = config.domain
     splits = domains.splits(domain)
     split = config.task_split if config.task_split in splits else next(iter(splits))
     task = (await offload(domains.tasks, domain, split))[0]
     world = await offload(domains.World, domain, split, task, env_kwargs=config.env_kwargs)
-    spec = dataclasses.replace(user_spec(config, model), retries=0)
     user = LitellmUser(spec, tools=world.user_tools, instructions=str(task.user_scenario))
     user.start([])
     started = time.perf_counter()

@@ -20,6 +20,14 @@ class ReplayUnavailable(ConfigError):
     """The server does not send what the training run wants to replay: another router or another sglang is needed."""
 
 
+class UserAuthenticationError(ConfigError):
+    """A simulator's endpoint refuses the key. The run cannot go on; the message names the variable."""
+
+
+class BudgetSpent(ConfigError):
+    """The simulators have cost what they may cost."""
+
+
 class EngineError(Tau2SlimeError):
     """The policy's server failed: infrastructure, never the agent's fault."""
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tau2_slime import slime_compat
+from tau2_slime import run_stop, slime_compat
 from tau2_slime.advantages import counts, normalise, reward_value
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError, first_time
@@ -94,7 +94,11 @@ def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float]
     ``(raw rewards, normalised rewards)``: slime's GRPO normalisation with removed samples left out of their group's
     statistics, and groups found by ``group_index``. ``tau2: {simulator_baseline: batch}`` adds a baseline for each user
     simulator.
+
+    Raises:
+        ConfigError: no episode can be played any more (`run_stop`): the job ends before it trains on nothing.
     """
+    _end_a_run_without_use()
     return normalise(args, list(flatten(samples)), simulator_baseline=_config(args).simulator_baseline == "batch")
 
 
@@ -104,7 +108,11 @@ def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
     Keeps a group whose samples that count (neither removed nor aborted, with a reward) are at least
     ``tau2: {min_valid_samples: 2}`` and differ in reward. slime counts the others as
     ``rollout/dynamic_filter/drop_too_few_valid`` and ``drop_no_spread``.
+
+    Raises:
+        ConfigError: no episode can be played any more (`run_stop`); slime would ask for new groups for ever.
     """
+    _end_a_run_without_use()
     group = list(flatten(samples))
     rewards = [reward_value(args, sample) for sample in group if counts(sample)]
     too_few = len(rewards) < _config(args).min_valid_samples
@@ -112,6 +120,12 @@ def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
     if too_few:
         return slime_compat.filter_output(False, "too_few_valid")
     return slime_compat.filter_output(max(rewards) > min(rewards), "no_spread")
+
+
+def _end_a_run_without_use() -> None:
+    reason = run_stop.reason_to_stop()
+    if reason is not None:
+        raise ConfigError(f"this run cannot go on: {reason}")
 
 
 # ---- parts -------------------------------------------------------------------------------------------------------------

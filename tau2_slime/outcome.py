@@ -103,9 +103,17 @@ class EpisodeStats:
     user_time: float = 0.0
     total_time: float = 0.0
     user_cost: float = 0.0
-    """US dollars, as far as litellm knows the model's price."""
+    """US dollars, as far as the model's price is known."""
     user_calls: int = 0
     user_retries: int = 0
+    user_waited: float = 0.0
+    """Of `user_time`: because a simulator's endpoint was out, or between two tries."""
+    user_prompt_tokens: int = 0
+    user_completion_tokens: int = 0
+    user_faults: dict[str, int] = field(default_factory=dict)
+    """Calls of the simulator that gave nothing usable, by kind (rate_limit, timeout, ...)."""
+    user_played: dict[str, int] = field(default_factory=dict)
+    """Messages by the simulator that really wrote them: with `user_failover: next` more than one may have."""
     engine_retries: int = 0
     resumes: int = 0
     """How often this episode was interrupted by the end of a rollout and taken up by a later one."""

@@ -140,28 +140,31 @@ def key_of(config: Tau2Config, model: str) -> str:
     Raises:
         ConfigError: it is not, naming the variable.
     """
-    import litellm
+    from tau2_slime.assembly import is_scripted, user_spec
+    from tau2_slime.world.users.spec import SERVED_BY_SLIME, load_litellm
 
-    from tau2_slime.assembly import SCRIPTED, user_spec
-
-    if model == SCRIPTED:
+    spec = user_spec(config, model)
+    if is_scripted(spec.model):
         return "needs no key"
-    user_spec(config, model).connection()
-    if config.user_api_key_var is None and config.user_base_url is None:
-        missing = litellm.validate_environment(model).get("missing_keys") or []
+    if (spec.base_url or "").startswith(SERVED_BY_SLIME):
+        return f"served by slime's own --sglang-config, as {(spec.base_url or '').removeprefix(SERVED_BY_SLIME)!r}"
+    spec.connection()
+    if spec.api_key_var is None and spec.base_url is None:
+        missing = load_litellm().validate_environment(spec.model).get("missing_keys") or []
         if missing:
             raise ConfigError(
                 f"user model {model!r} needs {' and '.join(missing)} in the environment, or its key in a variable that "
                 "user_api_key_var names"
             )
-    return f"key in {config.user_api_key_var}" if config.user_api_key_var else "key as its provider wants it"
+    return f"key in {spec.api_key_var}" if spec.api_key_var else "key as its provider wants it"
 
 
 def models_of(config: Tau2Config, *, training: bool = True) -> list[str]:
     """The user models that an episode under ``config`` may talk to."""
     if config.agent_type == "solo":
         return []
-    return (list(config.user_model_rotation or ()) if training else []) or [config.user_model]
+    pool = [simulator.name for simulator in config.user_pool()] if training else []
+    return pool or [config.user_model]
 
 
 # ---- parts -------------------------------------------------------------------------------------------------------------

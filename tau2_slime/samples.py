@@ -140,6 +140,7 @@ def fill_sample(
             "task_id": result.task_id,
             "agent_type": result.agent_type,
             "user_model": result.user_model,
+            "user_played": list(stats.user_played),
             "termination": str(result.termination),
             "blame": str(result.blame),
             "excluded": removed,

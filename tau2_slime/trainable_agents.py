@@ -7,6 +7,8 @@ object), but the words are sampled token by token, and every token is kept in a 
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import logging
 import time
@@ -152,7 +154,7 @@ class TrainableAgentMixin:
             self.transcript.resume(saved.transcript, saved.ledger)
             self.tool_call_statuses = dict(before.tool_calls)
             if user is not None:
-                user.stats = UserStats(before.user_calls, before.user_retries, before.user_time, before.user_cost)
+                user.stats = _user_stats(before)
             termination, detail = await conversation.play(saved.conversation)
         blame = blame_for(
             termination,
@@ -236,8 +238,8 @@ class TrainableAgentMixin:
         stats.neutralised, stats.round_trip_failures = transcript.neutralised, transcript.round_trip_failures
         stats.generation_time = transcript.generation_time
         if user is not None:
-            stats.user_time, stats.user_cost = user.stats.seconds, user.stats.cost
-            stats.user_calls, stats.user_retries = user.stats.calls, user.stats.retries
+            for name, value in dataclasses.asdict(user.stats).items():
+                setattr(stats, _USER_STATS.get(name, f"user_{name}"), value)
 
 
 class TrainableLLMAgent(TrainableAgentMixin):
@@ -276,6 +278,16 @@ def agent_factory(agent_type: str, world: World, policy: Speaker) -> TrainableAg
     if agent_type not in AGENT_TYPES:
         raise ValueError(f"agent_type={agent_type!r} is unknown; there are: {', '.join(AGENT_TYPES)}")
     return AGENT_TYPES[agent_type](world, policy)
+
+
+_USER_STATS = {"seconds": "user_time"}
+"""Counters of `UserStats` that `EpisodeStats` has by another name than ``user_`` and theirs."""
+
+
+def _user_stats(stats: EpisodeStats) -> UserStats:
+    """What an earlier part of the episode had counted."""
+    names = [f.name for f in dataclasses.fields(UserStats)]
+    return UserStats(**{name: copy.copy(getattr(stats, _USER_STATS.get(name, f"user_{name}"))) for name in names})
 
 
 def identity(agent: TrainableAgentMixin, user_model: str) -> dict[str, str]:

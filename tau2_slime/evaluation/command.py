@@ -145,7 +145,11 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
             max_context_len=request.max_context_len,
             name=request.policy_name,
         )
-    real = [d for d in plan.datasets if d.config.agent_type != "solo" and not is_scripted(d.config.user_model)]
+    real = [
+        d
+        for d in plan.datasets
+        if d.config.agent_type != "solo" and not is_scripted(d.config.simulator(d.config.user_model).model)
+    ]
     if real:
         raise ConfigError(
             f"dataset {real[0].name} has the user model {real[0].config.user_model}, and the embedded policy only talks to "

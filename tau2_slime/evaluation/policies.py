@@ -203,10 +203,13 @@ def check_users(job_items: list[Any], prices: Any) -> None:
         config = item.config
         if config.agent_type != "solo":
             seen.setdefault((config.user_model, config.user_base_url, config.user_api_key_var), config)
-    for (model, base_url, _), config in seen.items():
-        if assembly.is_scripted(model):
-            if model not in STYLES:
-                raise ConfigError(f"user_model={model!r} is unknown; users without a model are: {', '.join(STYLES)}")
+    for (name, _, _), config in seen.items():
+        simulator = config.simulator(name)
+        if assembly.is_scripted(simulator.model):
+            if simulator.model not in STYLES:
+                raise ConfigError(
+                    f"user_model={simulator.model!r} is unknown; users without a model are: {', '.join(STYLES)}"
+                )
             continue
-        assembly.user_spec(config, model).connection()
-        prices.require_prices([(model, base_url is not None)])
+        assembly.user_spec(config, name).connection()
+        prices.require_prices([(simulator.model, simulator.base_url is not None)])

@@ -206,7 +206,8 @@ def tokenizer(checkpoint: Path) -> Any:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries that do not wait, no settings from outside, every failure told anew."""
-    for module in (engine, users):
+    users.forget()
+    for module in (engine, users.simulator):
         monkeypatch.setattr(module, "BACKOFF_FIRST", 0.01)
         monkeypatch.setattr(module, "BACKOFF_MAX", 0.05)
     for name in [*os.environ]:

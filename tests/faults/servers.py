@@ -257,6 +257,10 @@ class UserMove:
     """The whole body, in place of all this."""
     before: Callable[[], Any] | None = None
     silent: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of an answer with another status than 200."""
+    message: str = "no"
+    """What such an answer says."""
 
 
 class UserModel(_Server):
@@ -285,7 +289,11 @@ class UserModel(_Server):
         if move.raw is not None:
             return web.Response(status=move.status, text=move.raw, content_type="application/json")
         if move.status != 200:
-            return web.json_response({"error": {"message": "no", "type": "error", "code": "no"}}, status=move.status)
+            return web.json_response(
+                {"error": {"message": move.message, "type": "error", "code": "no"}},
+                status=move.status,
+                headers=move.headers,
+            )
         calls = [
             {"id": f"u{at}_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
             for i, (name, arguments) in enumerate(move.calls)

@@ -113,8 +113,8 @@ async def test_while_a_retry_waits(stage: Stage, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_while_a_retry_of_the_user_waits(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tau2_slime.world.users.BACKOFF_FIRST", 3600)
-    monkeypatch.setattr("tau2_slime.world.users.BACKOFF_MAX", 3600)
+    monkeypatch.setattr("tau2_slime.world.users.simulator.BACKOFF_FIRST", 3600)
+    monkeypatch.setattr("tau2_slime.world.users.simulator.BACKOFF_MAX", 3600)
     flag = Flag()
     limited = UserMove(status=429, before=lambda: _set_later(flag))
     sample = await _soon(stage.play(users=[limited], aborted=flag))

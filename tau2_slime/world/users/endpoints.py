@@ -1,0 +1,146 @@
+"""What the whole process knows of each endpoint: is it out, must it be left alone, did it refuse its key.
+
+Hundreds of episodes on several event loops and threads share this. When an endpoint dies, a few of them notice and all of
+them wait: one call at a time finds out whether it is back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tau2_slime import run_stop
+from tau2_slime.errors import UserAuthenticationError
+
+THRESHOLD = 5
+"""Failed calls in a row (time-outs, refused connections, 5xx) that open the breaker."""
+COOLDOWN_FIRST, COOLDOWN_MAX = 5.0, 120.0
+"""Seconds before an endpoint that is out is tried again, doubled each time that it still is."""
+PROBE_POLL = 0.5
+"""Seconds between looks at another episode's try."""
+
+
+@dataclass
+class Endpoint:
+    """A circuit breaker, and the time before which the endpoint asked to be left alone."""
+
+    clock: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _failures: int = 0
+    _cooldown: float = COOLDOWN_FIRST
+    _open_until: float | None = None
+    """None: closed."""
+    _probing: bool = False
+    _held_until: float = 0.0
+
+    @property
+    def out(self) -> bool:
+        with self._lock:
+            return self._open_until is not None
+
+    def enter(self) -> float:
+        """0.0: call now, and tell the outcome. Otherwise the seconds after which to ask again."""
+        with self._lock:
+            now = self.clock()
+            if now < self._held_until:
+                return self._held_until - now
+            if self._open_until is None:
+                return 0.0
+            if now < self._open_until:
+                return self._open_until - now
+            if self._probing:
+                return PROBE_POLL
+            self._probing = True
+            return 0.0
+
+    def succeeded(self) -> None:
+        """It answered, whatever it said."""
+        with self._lock:
+            self._failures, self._cooldown, self._open_until, self._probing = 0, COOLDOWN_FIRST, None, False
+
+    def failed(self) -> None:
+        with self._lock:
+            if self._open_until is not None:
+                # Of the calls that were under way when it went out, none says anything new; the probe does.
+                if self._probing:
+                    self._probing = False
+                    self._cooldown = min(COOLDOWN_MAX, self._cooldown * 2)
+                    self._open_until = self._until()
+                return
+            self._failures += 1
+            if self._failures >= THRESHOLD:
+                self._open_until = self._until()
+
+    def dropped(self) -> None:
+        """The call was cancelled: nothing is known, another may probe."""
+        with self._lock:
+            self._probing = False
+
+    def hold(self, seconds: float) -> None:
+        """Nobody calls for so long: the endpoint said when it will listen again."""
+        with self._lock:
+            self._held_until = max(self._held_until, self.clock() + seconds)
+
+    def _until(self) -> float:
+        return self.clock() + self._cooldown * (0.75 + 0.5 * random.random())
+
+
+_lock = threading.Lock()
+_endpoints: dict[str, Endpoint] = {}
+_refused: dict[tuple[str, str | None], tuple[str, str]] = {}
+"""(endpoint, key variable) -> fingerprint of the refused key, message."""
+
+
+def endpoint(address: str) -> Endpoint:
+    """The process's one record of ``address`` (URL and model)."""
+    with _lock:
+        return _endpoints.setdefault(address, Endpoint())
+
+
+def refuse_key(address: str, variable: str | None, label: str, problem: str) -> UserAuthenticationError:
+    """Remember that ``address`` does not take the key, stop the run, and give the error that says so to everyone."""
+    if variable:
+        said, cure = f"the key in the environment variable {variable}", "put a valid one there"
+    elif "://" in address:
+        said, cure = "a call without a key", "name the variable that holds one with api_key_var"
+    else:
+        said, cure = "the key that litellm found", f"put a valid one into {address.upper()}_API_KEY"
+    message = (
+        f"user simulator {label!r}: its endpoint refuses {said}, or that account has nothing left; {cure} and start "
+        f"again ({problem})"
+    )
+    with _lock:
+        _, message = _refused.setdefault((address, variable), (_fingerprint(variable), message))
+    run_stop.stop_run(message, still=lambda: _is_refused(address, variable) is not None)
+    return UserAuthenticationError(message)
+
+
+def check_key(address: str, variable: str | None) -> None:
+    """Raises UserAuthenticationError if this very key was refused before."""
+    message = _is_refused(address, variable)
+    if message is not None:
+        raise UserAuthenticationError(message)
+
+
+def forget() -> None:
+    """As if no call had been made: breakers closed, no key refused."""
+    with _lock:
+        _endpoints.clear()
+        _refused.clear()
+    run_stop.clear()
+
+
+def _is_refused(address: str, variable: str | None) -> str | None:
+    with _lock:
+        known = _refused.get((address, variable))
+    return known[1] if known is not None and known[0] == _fingerprint(variable) else None
+
+
+def _fingerprint(variable: str | None) -> str:
+    key = os.environ.get(variable, "") if variable else ""
+    return hashlib.sha256(key.encode()).hexdigest()
