@@ -165,7 +165,7 @@ class ApiPolicy:
             agent = ApiAgent(
                 self.spec, world, litellm_sampling(dict(job.dataset.sampling)), config.agent_type, aborted=stopped
             )
-            user = None if solo else assembly.make_user(config, config.user_model, world)
+            user = None if solo else assembly.make_user(config, config.user_model, world, evaluation=True)
         except ValueError as error:  # ConfigError, and τ²'s own refusals
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
         result = await play(
