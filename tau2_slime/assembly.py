@@ -19,6 +19,7 @@ from tau2_slime import run_stop
 from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
+from tau2_slime.flaws import Flaw
 from tau2_slime.offload import Once, offload
 from tau2_slime.policy import Speaker
 from tau2_slime.samples import replay_spec
@@ -62,6 +63,8 @@ class Parts:
     user: User | None
     user_model: str
     limits: Limits
+    gate: tuple[Flaw, ...] = ()
+    """What the simulator must not have done in an episode that counts."""
 
 
 _languages: Once[Language] = Once()
@@ -149,9 +152,11 @@ async def assemble(
     model = config.user_model_for(
         getattr(sample, "index", None), evaluation=evaluation, group_index=getattr(sample, "group_index", None)
     )
-    return await cast(
+    parts = await cast(
         config, task, policy, model, lambda world: make_user(config, model, world, args, evaluation=evaluation)
     )
+    parts.gate = () if evaluation else config.user_quality_gate
+    return parts
 
 
 async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: int | None = None) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.flaws import Flaw
 from tau2_slime.shaping import RewardShaping
 from tau2_slime.user_pool import Failover, Rotation, Simulator, check_pool, choose, name_of_a_variable
 
@@ -50,6 +51,8 @@ class Tau2Config(BaseModel):
     """How training deals the pool out: within_group (sample i), across_groups (group i), weighted (sample i, by weight)."""
     user_failover: Failover = "wait"
     """Training only: a simulator that is out is waited for, or the next of the pool plays on."""
+    user_quality_gate: tuple[Flaw, ...] = ()
+    """Training only: an episode in which the simulator did one of these is excluded. Measured in any case."""
     user_patience: float = Field(default=600.0, ge=0)
     """Seconds that one reply waits for an endpoint that is out or asked to be left alone; then the episode is FAILED."""
     user_timeout: float = Field(default=120.0, gt=0)
@@ -90,7 +93,7 @@ class Tau2Config(BaseModel):
     min_valid_samples: int = Field(default=2, ge=2)
     """`keep_informative_groups`: a group with fewer samples that count is dropped."""
 
-    @field_validator("user_model_rotation", mode="before")
+    @field_validator("user_model_rotation", "user_quality_gate", mode="before")
     @classmethod
     def _split_models(cls, value: Any) -> Any:
         if value is None:

@@ -100,6 +100,7 @@ async def _play(parts: Any, sample: Any, assembled: Callable[[], Any], aborted: 
             allow_judge=parts.config.allow_llm_judge,
             aborted=aborted,
             saved=saved,
+            gate=parts.gate,
         )
 
     if not resume.is_saved(sample):

@@ -114,6 +114,8 @@ class EpisodeStats:
     """Calls of the simulator that gave nothing usable, by kind (rate_limit, timeout, ...)."""
     user_played: dict[str, int] = field(default_factory=dict)
     """Messages by the simulator that really wrote them: with `user_failover: next` more than one may have."""
+    user_flaws: dict[str, int] = field(default_factory=dict)
+    """Messages of the simulator that no customer would have sent, by `world.users.quality.Flaw`."""
     engine_retries: int = 0
     resumes: int = 0
     """How often this episode was interrupted by the end of a rollout and taken up by a later one."""

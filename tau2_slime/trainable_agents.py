@@ -12,12 +12,14 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tau2_slime import resume
 from tau2_slime.episode import AgentTurn, Conversation, Limits, PolicyStopped
 from tau2_slime.errors import EpisodeAborted, first_time
+from tau2_slime.flaws import Flaw
 from tau2_slime.offload import offload, until_abort
 from tau2_slime.outcome import Blame, EpisodeStats, InteractionResult, Termination, blame_for
 from tau2_slime.policy import Policy, Speaker
@@ -26,7 +28,7 @@ from tau2_slime.text import well_formed, well_formed_value
 from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
 from tau2_slime.world import scoring, tau2_compat
 from tau2_slime.world.domains import World, tool_schema
-from tau2_slime.world.users import User, UserStats
+from tau2_slime.world.users import LitellmUser, User, UserStats, quality
 
 __all__ = [
     "AGENT_TYPES",
@@ -137,8 +139,11 @@ class TrainableAgentMixin:
         allow_judge: bool = False,
         aborted: Callable[[], bool] = lambda: False,
         saved: Saved | None = None,
+        gate: Sequence[Flaw] = (),
     ) -> InteractionResult:
         """Play the task to its end and score it; ``saved``: from where an earlier rollout left it.
+
+        ``gate``: what makes an episode that is otherwise fine the simulator's failure, if its simulator did it.
 
         Raises nothing but CancelledError, and CannotResume if ``saved`` cannot be taken up: every failure of the episode
         is in the result.
@@ -184,6 +189,7 @@ class TrainableAgentMixin:
             ended = (str(termination), detail)
             await self._score(result, started, time.perf_counter() - clock, allow_judge)
         self._fill_stats(result, conversation, user)
+        self._judge_user(result, user, gate)
         try:
             result.stats.drift = await offload(self.transcript.drift)
         except Exception as error:  # a metric: whatever is wrong with it, the episode is whole
@@ -226,6 +232,18 @@ class TrainableAgentMixin:
             return
         result.reward = float(info.reward)
         result.reward_info = info.model_dump(mode="json", exclude_none=True)
+
+    def _judge_user(self, result: InteractionResult, user: User | None, gate: Sequence[Flaw]) -> None:
+        if not isinstance(user, LitellmUser):  # the gold script is no customer, and nobody trains with it
+            return
+        findings = quality.examine(
+            quality.turns_of(result.messages), str(self.world.task.user_scenario), has_tools=bool(self.world.user_tools)
+        )
+        result.stats.user_flaws = dict(Counter(str(finding.flaw) for finding in findings))
+        barred = next((finding for finding in findings if finding.flaw in gate), None)
+        if barred is not None and result.trainable:
+            result.blame = Blame.USER
+            result.detail = f"the user simulator's fault: {barred.flaw} ({barred.words[:80]!r})"
 
     def _fill_stats(self, result: InteractionResult, conversation: Conversation, user: User | None) -> None:
         stats = result.stats

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from tau2_slime.flaws import Flaw
 from tau2_slime.observe.episodes import Episode
 from tau2_slime.outcome import Blame, Termination
 from tau2_slime.tokens.tool_calls import CallStatus
@@ -100,6 +101,16 @@ def _users(episodes: Sequence[Episode]) -> dict[str, float]:
         if calls:
             out[f"{prefix}/latency"] = sum(e.number("user_time") for e in chosen) / calls
             out[f"{prefix}/retries_per_call"] = sum(e.number("user_retries") for e in chosen) / calls
+        spoken = [e for e in chosen if e.number("user_turns") and e.number("user_calls")]
+        if spoken:
+            out |= {f"{prefix}/flaw/{f}": _share(e.counts("user_flaws").get(f, 0) > 0 for e in spoken) for f in Flaw}
+            out[f"{prefix}/replaced"] = _share(len(e.counts("user_played")) > 1 for e in spoken)
+        if calls:
+            faults = _summed(chosen, "user_faults")
+            out |= {f"{prefix}/fault/{tag(kind)}": count / calls for kind, count in faults.items()}
+            out[f"{prefix}/waited"] = sum(e.number("user_waited") for e in chosen) / calls
+        out[f"{prefix}/prompt_tokens"] = sum(e.number("user_prompt_tokens") for e in chosen)
+        out[f"{prefix}/completion_tokens"] = sum(e.number("user_completion_tokens") for e in chosen)
     if "user_model/cost" in out:
         out["user_model/cost_per_episode"] = out["user_model/cost"] / len(talking)
     return out

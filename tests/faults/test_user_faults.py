@@ -204,3 +204,36 @@ async def test_the_policys_words_reach_the_user_whatever_they_are(stage: Stage) 
     sample = await stage.play(odd, users=[HELLO, HELLO, BYE])
     assert sample.status is Status.COMPLETED
     assert len(stage.user.prompts) == 3
+
+
+# ---- what a simulator does wrong without failing ---------------------------------------------------------------------
+
+
+async def test_flaws_are_always_counted_and_cost_nothing(stage: Stage) -> None:
+    flip = UserMove(content="How can I help you today?")
+    sample = await stage.play([say("Hello?"), *GOLD], users=[flip, HELLO, BYE])
+    assert outcome(sample) == PAID
+    assert stats(sample)["user_flaws"] == {"role_flip": 1}
+
+
+async def test_the_gate_excludes_what_it_is_asked_to_and_nothing_else(stage: Stage) -> None:
+    flip = UserMove(content="How can I help you today?")
+    moves = [flip, HELLO, BYE]
+    other = await stage.play([say("Hello?"), *GOLD], users=moves, name="other", user_quality_gate=["leak", "empty"])
+    assert outcome(other) == PAID
+    barred = await stage.play([say("Hello?"), *GOLD], users=moves, name="barred", user_quality_gate="role_flip,leak")
+    assert outcome(barred) == (Status.FAILED, "user_stop", "user")
+    assert "role_flip" in detail(barred)
+    assert barred.metadata["tau2"]["official_reward"] == 1.0
+
+
+async def test_evaluation_is_never_gated(stage: Stage) -> None:
+    from tau2_slime import generate_with_tau2
+
+    stage.router.script = [say("Hello?"), *GOLD]
+    stage.user.script = [UserMove(content="How can I help you today?"), HELLO, BYE]
+    args = stage.args(user_model="openai/test", user_base_url=stage.user.url, user_quality_gate=["role_flip"])
+    sample = stage.sample("evaluation")
+    await generate_with_tau2.generate(args, sample, {"temperature": 1.0, "max_new_tokens": 512}, evaluation=True)
+    assert outcome(sample) == PAID
+    assert stats(sample)["user_flaws"] == {"role_flip": 1}

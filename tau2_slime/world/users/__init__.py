@@ -1,7 +1,8 @@
 """The other side of the conversation: who plays the user, how it is reached, what it costs and how well it does it."""
 
+from tau2_slime.world.users import quality
 from tau2_slime.world.users.endpoints import forget
 from tau2_slime.world.users.simulator import LitellmUser, User, UserStats
 from tau2_slime.world.users.spec import UserSpec, provider_of
 
-__all__ = ["LitellmUser", "User", "UserSpec", "UserStats", "forget", "provider_of"]
+__all__ = ["LitellmUser", "User", "UserSpec", "UserStats", "forget", "provider_of", "quality"]

@@ -1,0 +1,259 @@
+"""How well a simulator played its part: what it did that no customer would, found without asking a model.
+
+Pure functions over a conversation and its scenario. Each looks for what can be told from the words alone and prefers silence
+to a false alarm; `benchmarks/simulator_quality.py` prints the precision and recall of each on the labelled set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import pairwise
+from typing import Any
+
+from tau2_slime.flaws import Flaw
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message."""
+
+    role: str
+    """agent, user, or tool (a result that the user saw)."""
+    text: str = ""
+    calls: int = 0
+    """Tool calls in it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    flaw: Flaw
+    position: int
+    """Of the user's message among the turns."""
+    words: str
+    """What gave it away."""
+
+
+def examine(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Finding]:
+    """Every flaw of the user's messages, in order; at most one of a kind for a message."""
+    found: list[Finding] = []
+    for position, turn in enumerate(turns):
+        if turn.role == "user":
+            said = _Said(turn, turns[:position], scenario, has_tools)
+            words = ((flaw, check(said)) for flaw, check in _CHECKS.items())
+            found += [Finding(flaw, position, text) for flaw, text in words if text is not None]
+    return found
+
+
+def turns_of(messages: Iterable[Any]) -> list[Turn]:
+    """τ²'s messages; the agent's own tool calls and their results are not the user's business."""
+    out = []
+    for message in messages:
+        text, calls = message.content or "", len(getattr(message, "tool_calls", None) or ())
+        if message.role == "user":
+            out.append(Turn("user", text, calls))
+        elif message.role == "assistant" and text:
+            out.append(Turn("agent", text))
+        elif message.role == "tool" and message.requestor == "user":
+            out.append(Turn("tool", text))
+    return out
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A user's message, and what it is judged by."""
+
+    turn: Turn
+    before: Sequence[Turn]
+    scenario: str
+    has_tools: bool
+
+
+# ---- each flaw -----------------------------------------------------------------------------------------------------------
+
+_STOP = "###STOP###"
+_ASKS = re.compile(
+    r"\b(shall|should|may|can) i (now )?(proceed|go ahead|process|cancel|book|make|submit|place|update|change|return|"
+    r"exchange|issue|apply|refuel|send)"
+    r"|\b(would|do) you (like|want|wish) (me )?to (proceed|go ahead|continue|confirm|process|cancel|book|make|submit|place"
+    r"|update|change|return|exchange|issue|apply)"
+    r"|\b(please|can you|could you|do you) (please )?(explicitly )?confirm\b|\(yes/no\)|\breply (with )?.?yes\b"
+    r"|\bis (that|this|it) (okay|ok|all right|alright|correct)\b|\bokay to proceed\b|\byour (explicit )?confirmation\b",
+    re.I,
+)
+_NO_ACTION = re.compile(
+    r"\b(anything|something) else\b|\b(works?|working|restored|resolved|fixed|see|shows?|improved)\b", re.I
+)
+_DECLINES = re.compile(
+    r"\b(no|not|don'?t|won'?t|never ?mind|cancel that|changed my mind|rather|instead|decline|leave it|skip)\b", re.I
+)
+
+
+def _premature_stop(said: _Said) -> str | None:
+    turn, before = said.turn, said.before
+    if _STOP not in turn.text or turn.calls or not before or before[-1].role != "agent":
+        return None
+    sentences = re.split(r"(?<=[.!?\n])\s*", before[-1].text)
+    asked = [s for s in sentences if _ASKS.search(s) and not _NO_ACTION.search(s)]
+    return None if not asked or _DECLINES.search(turn.text) else asked[-1].strip()
+
+
+_DATA = r"(full name|name|user id|e-?mail|order (number|id)|zip|phone number|date of birth|account|confirmation|reservation)"
+_AGENT_SPEECH = re.compile(
+    r"\bhow (can|may|could) (i|we) (help|assist|be of)|\b(happy|glad|here) to (help|assist) you\b"
+    r"|\banything else (that )?(i|we) (can|could|may) (help|assist|do for you)"
+    rf"|\b(provide|give|tell|share|verify|confirm) (me )?(with )?your {_DATA}"
+    rf"|\b(look|pull|bring)(ing)? up your {_DATA}|\b(what('s| is)|may i have|i('ll| will)? need) your {_DATA}"
+    r"|\bi('ve| have)? (now )?(successfully )?(processed|cancell?ed|refunded|issued|updated|booked|upgraded|exchanged) "
+    r"(your|the refund|a refund)\b"
+    r"|\byour (refund|reservation|order|account|booking|request|flight) (has been|is being|was|will be) "
+    r"(processed|cancell?ed|refunded|issued|updated|booked|exchanged)"
+    r"|\bthank(s| you) for (contacting|calling|reaching out)|\bas (a|your) (customer (service|support)|support|service) "
+    r"(agent|representative)|\btransfer(ring)? you to\b",
+    re.I,
+)
+
+
+def _role_flip(said: _Said) -> str | None:
+    turn = said.turn
+    found = _AGENT_SPEECH.search(_unquoted(turn.text))
+    return found.group(0) if found else None
+
+
+_SPELLED = re.compile(
+    r"<tool_call>|\{\s*\"(name|function|tool)\"\s*:.*\"(arguments|parameters|args)\"\s*:|<function=", re.S
+)
+
+
+def _tool_call(said: _Said) -> str | None:
+    turn = said.turn
+    if said.has_tools:
+        return None
+    if turn.calls:
+        return f"{turn.calls} calls"
+    found = _SPELLED.search(turn.text)
+    return found.group(0)[:60] if found else None
+
+
+_HEADING = re.compile(
+    r"</?scenario>|\b(task instructions|known info|unknown info|reason for call|user simulation guidelines) ?:"
+    r"|\b(my|the) (scenario|instructions) (say|says|state|states|tell|tells|do not|don't|does not|doesn't|provide)"
+    r"|\bscenario instructions?\b",
+    re.I,
+)
+_GUIDELINES = (
+    "You are playing the role of a customer contacting a customer service representative. Your goal is to simulate "
+    "realistic customer interactions while following specific scenario instructions. Generate one message at a time, "
+    "maintaining natural conversation flow. Strictly follow the scenario instructions you have received. Never make up or "
+    "hallucinate information not provided in the scenario instructions. Disclose information progressively. Wait for the "
+    "agent to ask for specific information before providing it."
+)
+_TO_THE_SIMULATOR = {"you", "your", "you're", "you'd", "you'll", "you've", "yourself"}
+
+
+def _leak(said: _Said) -> str | None:
+    turn = said.turn
+    heading = _HEADING.search(turn.text)
+    if heading:
+        return heading.group(0)
+    for length, source in ((6, _orders(said.scenario)), (8, _orders_to_all())):
+        for run in _runs(_words(turn.text), length):
+            if run in source:
+                return " ".join(run)
+    return None
+
+
+@lru_cache(maxsize=256)
+def _orders(scenario: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(run for run in _runs(_words(scenario), 6) if _is_order(run))
+
+
+@cache
+def _orders_to_all() -> frozenset[tuple[str, ...]]:
+    return frozenset(_runs(_words(_GUIDELINES), 8))
+
+
+def _is_order(run: tuple[str, ...]) -> bool:
+    if _TO_THE_SIMULATOR & set(run):
+        return True
+    return any(pair in (("the", "agent"), ("service", "agent")) for pair in pairwise(run))
+
+
+def _empty(said: _Said) -> str | None:
+    return None if said.turn.text.strip() or said.turn.calls else "nothing"
+
+
+def _repeat(said: _Said) -> str | None:
+    turn, before = said.turn, said.before
+    words = _words(turn.text)
+    if len(words) < 5:
+        return None
+    asked = _asked(before)
+    for position, earlier in enumerate(before):
+        if earlier.role == "user" and _words(earlier.text) == words and _asked(before[:position]) != asked:
+            return turn.text.strip()[:60]
+    return None
+
+
+def _asked(before: Sequence[Turn]) -> list[str]:
+    """The words that the user answers."""
+    return next((_words(turn.text) for turn in reversed(before) if turn.role != "user"), [])
+
+
+_FACT = re.compile(
+    r"[\w.+-]+@[\w-]+\.[\w.]*\w"  # an e-mail address
+    r"|\$\s?\d[\d,]*(?:\.\d+)?"  # an amount of money
+    r"|\+?\(?\d[\d\s().-]{5,}\d"  # a telephone or card number
+    r"|#?\b(?=\w*\d)(?=\w*[A-Za-z_])\w{5,}\b"  # an id
+    r"|\b\d{4,}\b"
+)
+_MY_NAME = re.compile(r"\b[Mm]y (?:full |first |last )?name(?: is|'s) ([A-Z][\w'-]+(?: [A-Z][\w'-]+)?)")
+_ORDINARY = re.compile(r"^(\d+(st|nd|rd|th|gb|mb|mbps|am|pm|hrs?|min|days?|s|x|k|inch)|(19|20)\d\d(s)?)$", re.I)
+
+
+def _invented(said: _Said) -> str | None:
+    turn = said.turn
+    known = "\n".join([said.scenario, *(t.text for t in said.before if t.role != "user")])
+    squeezed, words = _squeeze(known), set(_words(known))
+    for match in _FACT.finditer(turn.text):
+        fact = match.group(0)
+        if not _ORDINARY.match(fact) and _squeeze(fact) not in squeezed:
+            return fact
+    for match in _MY_NAME.finditer(turn.text):
+        if not set(_words(match.group(1))) <= words:
+            return match.group(1)
+    return None
+
+
+_CHECKS: dict[Flaw, Callable[[_Said], str | None]] = {
+    Flaw.PREMATURE_STOP: _premature_stop,
+    Flaw.ROLE_FLIP: _role_flip,
+    Flaw.TOOL_CALL: _tool_call,
+    Flaw.LEAK: _leak,
+    Flaw.EMPTY: _empty,
+    Flaw.REPEAT: _repeat,
+    Flaw.INVENTED: _invented,
+}
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------------
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[\w']+", text.lower().replace("’", "'"))
+
+
+def _runs(words: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:
+    return (tuple(words[i : i + length]) for i in range(len(words) - length + 1))
+
+
+def _squeeze(text: str) -> str:
+    """Letters and digits alone, so that 555-0123 is (555) 0123; an amount of money loses its cents of nothing."""
+    return re.sub(r"[^a-z0-9@]", "", re.sub(r"(\d)\.00\b", r"\1", text.lower()))
+
+
+def _unquoted(text: str) -> str:
+    """What the user says for itself, not what it tells that someone said."""
+    return re.sub(r"[\"“][^\"”]*[\"”]|(?<!\w)'[^']{8,}'(?!\w)", " ", text)
