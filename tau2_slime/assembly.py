@@ -7,6 +7,7 @@ event loop; what belongs to one episode (environment, simulator, ledger) is buil
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import json
 import random
@@ -31,9 +32,11 @@ from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.replay import ExpertShape
 from tau2_slime.tokens.tool_calls import ToolCallParser, detect_parser, get_parser
 from tau2_slime.trainable_agents import Policy, TrainableAgentMixin, agent_factory
+from tau2_slime.user_pool import Price
 from tau2_slime.world import domains, scoring
 from tau2_slime.world.users import LitellmUser, User, UserSpec
 from tau2_slime.world.users.spec import SERVED_BY_SLIME
+from tau2_slime.world.users.spending import listed_price, spending
 
 SCRIPTED = "scripted"
 DEFAULT_MAX_NEW_TOKENS = 8192
@@ -215,9 +218,25 @@ def make_user(
         return ScriptedUser(world.task, world.domain, world.split, STYLES[plays])
     names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
     specs = [user_spec(config, name, args) for name in names if not is_scripted(config.simulator(name).model)]
+    if config.user_budget is not None and not evaluation:
+        specs = [dataclasses.replace(spec, budget=config.user_budget) for spec in specs]
+        for spec in specs:
+            _check_budget(spec)
     for spec in specs:  # what is missing is told before the policy is asked anything
         spec.ready()
     return LitellmUser(specs[0], tools=world.user_tools, instructions=str(world.task.user_scenario), others=specs[1:])
+
+
+def _check_budget(spec: UserSpec) -> None:
+    """Raises ConfigError: the budget is spent, or what this simulator adds to the bill would not be known."""
+    own = spec.base_url is not None
+    if spec.price is None and (own or listed_price(spec.model) is None):
+        raise ConfigError(
+            f"user_budget needs the price of the user simulator {spec.label!r}, which litellm's table does not list"
+            f"{' for an endpoint of your own' if own else ''}: give the entry of user_simulators a price: {{input: ..., "
+            "output: ...}, US dollars for a million tokens, zeros if it costs nothing"
+        )
+    spending.check(spec.budget)
 
 
 def is_scripted(model: str) -> bool:
@@ -232,8 +251,11 @@ def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
         ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
     """
     simulator = config.simulator(model)
-    base_url = simulator.base_url
-    if base_url is not None and base_url.startswith(SERVED_BY_SLIME) and args is not None:
+    base_url, price = simulator.base_url, simulator.price
+    served = base_url is not None and base_url.startswith(SERVED_BY_SLIME)
+    if served and price is None:
+        price = Price(input=0, output=0)
+    if base_url is not None and served and args is not None:
         base_url = f"{served_by_slime(args, base_url.removeprefix(SERVED_BY_SLIME), simulator.name)}/v1"
     return UserSpec(
         model=simulator.model,
@@ -244,7 +266,7 @@ def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
         retries=config.user_retries,
         concurrency=simulator.concurrency or config.user_concurrency,
         name=simulator.name,
-        price=simulator.price,
+        price=price,
         patience=config.user_patience,
     )
 

@@ -53,6 +53,8 @@ class Tau2Config(BaseModel):
     """Training only: a simulator that is out is waited for, or the next of the pool plays on."""
     user_quality_gate: tuple[Flaw, ...] = ()
     """Training only: an episode in which the simulator did one of these is excluded. Measured in any case."""
+    user_budget: float | None = Field(default=None, gt=0)
+    """Training only: US dollars that the simulators of this process may cost; then the run is stopped. Unset: no limit."""
     user_patience: float = Field(default=600.0, ge=0)
     """Seconds that one reply waits for an endpoint that is out or asked to be left alone; then the episode is FAILED."""
     user_timeout: float = Field(default=120.0, gt=0)

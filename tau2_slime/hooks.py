@@ -17,7 +17,7 @@ from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError, first_time
 from tau2_slime.observe.episodes import episode_of, episodes_of, flatten, metadata_of
 from tau2_slime.observe.evaluation import dataset_metrics
-from tau2_slime.observe.metrics import episode_metrics
+from tau2_slime.observe.metrics import episode_metrics, tag
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ def log_train_rollout(
         return False
     episodes, foreign = episodes_of(samples)
     metrics = {**episode_metrics(episodes), "foreign_samples": float(foreign), **_group_metrics(args, samples)}
+    metrics |= _spending()
     named = {f"rollout/tau2/{name}": value for name, value in metrics.items()}
     _publish(rollout_id, args, named, rollout_extra_metrics, "rollout")
     return False
@@ -120,6 +121,22 @@ def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
     if too_few:
         return slime_compat.filter_output(False, "too_few_valid")
     return slime_compat.filter_output(max(rewards) > min(rewards), "no_spread")
+
+
+def _spending() -> dict[str, float]:
+    """Of this process from its beginning: samples that a filter threw away have been paid for too."""
+    from tau2_slime.world.users import spending
+
+    accounts = spending.accounts()
+    if not accounts:
+        return {}
+    out = {"user_model/spent": sum(account.dollars for account in accounts.values())}
+    for name, account in accounts.items():
+        prefix = f"user/{tag(name)}"
+        out |= {f"{prefix}/spent": account.dollars, f"{prefix}/calls_failed": float(account.failed)}
+        if account.calls:
+            out[f"{prefix}/call_seconds"] = account.seconds / account.calls
+    return out
 
 
 def _end_a_run_without_use() -> None:

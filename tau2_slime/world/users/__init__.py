@@ -1,8 +1,15 @@
 """The other side of the conversation: who plays the user, how it is reached, what it costs and how well it does it."""
 
-from tau2_slime.world.users import quality
-from tau2_slime.world.users.endpoints import forget
+from tau2_slime.world.users import endpoints, quality
 from tau2_slime.world.users.simulator import LitellmUser, User, UserStats
 from tau2_slime.world.users.spec import UserSpec, provider_of
+from tau2_slime.world.users.spending import spending
 
-__all__ = ["LitellmUser", "User", "UserSpec", "UserStats", "forget", "provider_of", "quality"]
+
+def forget() -> None:
+    """As if no call had been made in this process: breakers closed, no key refused, nothing spent."""
+    endpoints.forget()
+    spending.clear()
+
+
+__all__ = ["LitellmUser", "User", "UserSpec", "UserStats", "forget", "provider_of", "quality", "spending"]

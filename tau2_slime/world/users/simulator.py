@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tau2_slime.errors import UserSimulatorError, first_time
+from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
 from tau2_slime.offload import PerLoop
 from tau2_slime.text import well_formed_value
 from tau2_slime.world import tau2_compat
@@ -25,6 +25,7 @@ from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.completion import complete
 from tau2_slime.world.users.faults import OUTAGE, RETRIED, CallFailed, Fault, of_exception
 from tau2_slime.world.users.spec import UserSpec
+from tau2_slime.world.users.spending import spending, usage_of
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ class LitellmUser:
         Raises:
             _Out: it cannot play; at once, if ``may_leave`` and it is known to be out.
             UserAuthenticationError: it refuses the key.
+            BudgetSpent: no more calls.
         """
         connection = spec.connection()
         address = f"{spec.host}|{spec.model}"
@@ -158,6 +160,11 @@ class LitellmUser:
                         raise _Out(f"{why}its endpoint is out for another {wait:.0f} s ({attempt} tries)")
                     patience -= wait
                     await self._wait(wait + min(wait, 1.0) * random.random())  # not all at the same moment
+                try:
+                    spending.check(spec.budget)
+                except BudgetSpent:
+                    place.dropped()
+                    raise
                 try:
                     return await self._call(spec, prompt, connection, place)
                 except CallFailed as failed:
@@ -194,10 +201,12 @@ class LitellmUser:
                 place.dropped()
                 raise
         self.stats.calls += 1
+        started = time.perf_counter()
         outcome = place.dropped  # cancelled, unless something else is known
         try:
             response = await asyncio.wait_for(complete(spec, prompt, self._tools, connection), spec.timeout)
             outcome = place.succeeded
+            cost = self._bill(spec, response, time.perf_counter() - started)
         except TimeoutError:
             outcome, unknown = place.failed, True
             raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None
@@ -207,11 +216,28 @@ class LitellmUser:
             raise CallFailed(failed.fault, _without(connection, str(failed)), failed.retry_after) from None
         finally:
             outcome()
+            if response is None:
+                spending.failed(spec.label)
             if payer is not None:
                 payer.after(ticket, response, unknown=unknown)
-        return self._message(response)
+        return self._message(response, cost)
 
-    def _message(self, response: Any) -> Any:
+    def _bill(self, spec: UserSpec, response: Any, seconds: float) -> float | None:
+        """Book an answer, usable or not, and return its price; None if nobody knows it."""
+        if response is None:
+            return None
+        prompt, completion = usage_of(response)
+        if spec.price is not None:
+            cost = (prompt * spec.price.input + completion * spec.price.output) / 1e6
+        else:
+            cost = tau2_compat.load().get_response_cost(response)
+        self.stats.cost += cost or 0.0
+        self.stats.prompt_tokens += prompt
+        self.stats.completion_tokens += completion
+        spending.answered(spec.label, seconds, prompt, completion, cost or 0.0)
+        return cost
+
+    def _message(self, response: Any, cost: float | None) -> Any:
         """The reply as τ²'s `UserMessage`, tool calls flipped to the user.
 
         Raises:
@@ -222,12 +248,6 @@ class LitellmUser:
         t = tau2_compat.load()
         if not getattr(response, "choices", None):
             raise CallFailed(Fault.GARBAGE, "an answer without choices")
-        cost = t.get_response_cost(response)
-        usage = t.get_response_usage(response)
-        self.stats.cost += cost or 0.0
-        if usage:
-            self.stats.prompt_tokens += usage.get("prompt_tokens") or 0
-            self.stats.completion_tokens += usage.get("completion_tokens") or 0
         choice = response.choices[0]
         content, calls = well_formed_value(choice.message.content), choice.message.tool_calls or []
         if not (content or "").strip() and not calls:
@@ -254,7 +274,7 @@ class LitellmUser:
             content=content,
             tool_calls=tool_calls or None,
             cost=cost,
-            usage=usage,
+            usage=t.get_response_usage(response),
             raw_data=well_formed_value(choice.to_dict()),
         )
 
