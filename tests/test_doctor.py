@@ -13,6 +13,7 @@ from tau2_slime.config import Tau2Config
 from tau2_slime.doctor import Finding, Verdict, examine
 from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.local.tokenizer import build_local_checkpoint
+from tau2_slime.world.users import forget
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,28 @@ async def test_a_user_model_is_called_once() -> None:
     assert found["user openai/test"].verdict is Verdict.OK
     assert "I want to create a task." in found["user openai/test"].text
     assert calls == 1
+
+
+async def test_a_refused_key_of_the_pool_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        await asyncio.sleep(0)
+        return web.json_response({"error": {"message": "no", "type": "x", "code": "x"}}, status=401)
+
+    runner, url = await serve({"/v1/chat/completions": refuse})
+    monkeypatch.setenv("MY_USER_KEY", "k")
+    pool = [
+        {"name": "calm", "model": "openai/x", "base_url": f"{url}/v1", "api_key_var": "MY_USER_KEY"},
+        {"name": "house", "model": "openai/user", "base_url": "sglang:user"},
+    ]
+    try:
+        config = Tau2Config.resolve({"domain": "mock", "task_split": "base", "user_simulators": pool}, {}, {})
+        found = await findings(config, user_models=["calm", "house"])
+    finally:
+        forget()
+        await runner.cleanup()
+    assert found["user calm"].verdict is Verdict.FAIL
+    assert "MY_USER_KEY" in found["user calm"].text
+    assert found["user house"].verdict is Verdict.NOTE, "nothing serves it before the job runs"
 
 
 async def test_a_split_that_the_domain_lacks() -> None:

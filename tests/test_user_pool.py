@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -142,3 +145,14 @@ def test_outside_the_job_nobody_knows_the_address() -> None:
     with pytest.raises(ConfigError, match="inside the training job"):
         user_spec(config, "house").connection()
     assert "sglang-config" in key_of(config, "house")
+
+
+def test_the_examples_of_the_page_are_valid() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "user_simulators.md").read_text()
+    ours, slimes = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.S))
+    config = Tau2Config.resolve(ours["tau2"], {}, {})
+    names = [simulator.name for simulator in config.user_pool()]
+    assert set(played(config, 40)) == set(names)
+    served = {model["name"]: ("10.0.0.1", 3000) for model in slimes["sglang"]}
+    for name in names:
+        user_spec(config, name, SimpleNamespace(sglang_model_routers=served))
