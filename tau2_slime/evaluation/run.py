@@ -18,6 +18,7 @@ from tau2_slime.evaluation.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.policies import PolicyBackend
 from tau2_slime.evaluation.records import Job, Record, Store, record_of
 from tau2_slime.outcome import Blame, InteractionResult, Termination
+from tau2_slime.samples import failed_result
 from tau2_slime.world.paid import PAYER
 
 
@@ -30,6 +31,7 @@ class End(StrEnum):
     POLICY_DOWN = "policy down"
     USER_DOWN = "user model down"
     CONFIG = "configuration"
+    DISK = "cannot write"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,8 @@ class Runner:
         self._on_change(self.progress)
         try:
             result = await self._policy.play(job, self._stopped)
+        except Exception as error:  # nothing foresaw it: one episode's failure, told with its reason
+            result = failed_result(f"{type(error).__name__}: {error}")
         finally:
             PAYER.reset(token)
             self.progress.running -= 1
@@ -211,7 +215,11 @@ class Runner:
         self, job: Job, tries: tuple[dict[str, str], ...], result: InteractionResult, cost: dict[str, float]
     ) -> None:
         record = record_of(job, result, tries=tries, cost=cost, tokens=self._options.tokens)
-        self._store.append(record)
+        try:
+            self._store.append(record)
+        except OSError as error:  # a full disk: what is cut now is repaired by the next run
+            self._stop(End.DISK, f"{self._store.path} cannot be written: {error.strerror or error}")
+            return
         self._count(record)
 
     def _count(self, record: Record) -> None:

@@ -198,8 +198,8 @@ def interval(strata: Sequence[Stratum], value: float) -> tuple[float, float]:
     """The 95% interval of a mean that lies in [0, 1].
 
     A percentile bootstrap over tasks, its percentiles moved outwards as far as Student's t is wider than the normal and the
-    bootstrap's variance smaller than the sample's (without it, ten tasks would cover 90%). Where every task scored 0, or
-    every task 1, resampling sees no spread: then the exact binomial bound for that many tasks.
+    bootstrap's variance smaller than the sample's (without it, ten tasks would cover 90%). Where all tasks score the same,
+    resampling sees no spread: then the binomial bound for that many tasks, exact at 0 and 1, Wilson's in between.
     """
     tasks = sum(len(sums) for sums, _ in strata)
     if value <= 1e-12:
@@ -208,8 +208,18 @@ def interval(strata: Sequence[Stratum], value: float) -> tuple[float, float]:
         return ((1 - CONFIDENCE) / 2) ** (1 / tasks), 1.0
     if tasks < 2:
         return 0.0, 1.0
+    if all(np.ptp(sums / counts) < 1e-12 for sums, counts in strata):
+        return wilson(value, tasks)
     draws = resample(strata, _ratio)
     return percentiles(draws, tasks)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of a share of ``n``."""
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def percentiles(draws: Any, tasks: int) -> tuple[float, float]:

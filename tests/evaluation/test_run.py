@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tau2_slime.evaluation.budget import Budget
 from tau2_slime.evaluation.plan import Plan
 from tau2_slime.evaluation.records import Store, jobs
@@ -130,3 +132,35 @@ async def test_cancelling_keeps_what_is_finished(tmp_path: Path) -> None:
     _, progress, _ = await run(tmp_path, plan(50, 4), policy, Options())
     assert progress.done == 200
     assert len(policy.played) == 200 - len(kept.records)
+
+
+async def test_a_full_disk_stops_the_run_and_the_next_one_repairs_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Store.append
+
+    def full(store: Store, record: dict) -> None:
+        if len(store.records) == 3:
+            with store.path.open("ab") as file:
+                file.write(b'{"dataset": "mo')
+            raise OSError(28, "No space left on device")
+        append(store, record)
+
+    monkeypatch.setattr(Store, "append", full)
+    end, progress, _ = await run(tmp_path, plan(4, 2), FakePolicy(always(Termination.USER_STOP, 1.0)), Options())
+    assert end is End.DISK
+    assert "No space left on device" in progress.notes[0]
+    monkeypatch.setattr(Store, "append", append)
+    end, progress, _ = await run(tmp_path, plan(4, 2), FakePolicy(always(Termination.USER_STOP, 1.0)), Options())
+    assert (end, progress.done, len(Store(tmp_path).read().records)) == (End.COMPLETE, 8, 8)
+
+
+async def test_what_nobody_foresaw_is_one_episodes_failure(tmp_path: Path) -> None:
+    def script(job: object, before: int) -> tuple[Termination, float | None]:
+        if job.item.task_id == "t0":  # type: ignore[attr-defined]
+            raise KeyError("a bug")
+        return Termination.USER_STOP, 1.0
+
+    end, progress, store = await run(tmp_path, plan(3, 1), FakePolicy(script), Options(retries=1, **QUICK))
+    assert (end, progress.scored, progress.excluded) == (End.COMPLETE, 2, 1)
+    assert [r["detail"] for r in store.records.values() if r["excluded"]] == ["KeyError: 'a bug'"]

@@ -135,6 +135,14 @@ def test_where_nothing_or_everything_succeeds_the_interval_is_the_exact_binomial
     assert every.low**10 == pytest.approx(0.025)
 
 
+def test_where_all_tasks_score_alike_the_interval_is_no_point() -> None:
+    """Three tasks at one half each: by Wilson's formula in its textbook form for a share of one half."""
+    half = scores([unit([1.0, 0.0], i) for i in range(3)]).pass_hat[1]
+    z2 = 1.959964**2
+    assert half.low == pytest.approx((3 + z2 - 1.959964 * math.sqrt(z2 + 3)) / (2 * (3 + z2)), abs=1e-6)
+    assert half.low + half.high == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     ("tasks", "k", "beta"),
     [(50, 1, (1, 1)), (50, 2, (1, 1)), (50, 4, (1, 1)), (10, 1, (1, 1)), (100, 1, (1, 2)), (20, 1, (2, 2))],
