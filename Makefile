@@ -11,9 +11,15 @@ UV_VERSION := 0.13.8
 rollout: setup
 	$(BIN)/tau2-slime rollout $(ARGS)
 
+# Everything: first what shares two processes, then what starts servers that need both cores.
 test: setup
 	$(BIN)/python tests/tokens/fetch_templates.py
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n 2 --ignore=tests/engine --ignore=tests/backends
+	$(BIN)/python -m pytest tests/engine tests/backends
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 # Every task of every domain scored by both orchestrators: an hour or two.
 test-full: setup
