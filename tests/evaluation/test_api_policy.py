@@ -14,7 +14,8 @@ from tau2_slime.evaluation.plan import Plan, default_plan
 from tau2_slime.evaluation.policies import ApiPolicy
 from tau2_slime.evaluation.records import Store, jobs
 from tau2_slime.evaluation.run import End, Options, Progress, Runner
-from tau2_slime.world import tau2_compat, users
+from tau2_slime.world import tau2_compat
+from tau2_slime.world.users import simulator
 from tests.evaluation.api_server import ApiServer, gold
 
 # One event loop for all: litellm keeps clients by the id of their loop, and a new loop may get the id of a closed one.
@@ -26,7 +27,7 @@ CALL = 1000 * 0.15e-6 + 100 * 0.60e-6
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (users, api_agent):
+    for module in (simulator, api_agent):
         monkeypatch.setattr(module, "BACKOFF_FIRST", 0.001)
         monkeypatch.setattr(module, "BACKOFF_MAX", 0.002)
 
