@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.observe.telemetry import telemetry, telemetry_metrics
 from tau2_slime.offload import offload
 from tau2_slime.outcome import InteractionResult, Status
 from tau2_slime.samples import StandaloneSample
@@ -222,6 +223,11 @@ def summarise(played: Sequence[Played], seconds: float) -> dict[str, Any]:
         "sampled_tokens": sum(p.result.ledger.sampled_count for p in played if p.result.ledger),
         "context_tokens": sum(
             len(p.result.ledger.tokens) - p.result.ledger.sampled_count for p in played if p.result.ledger
+        ),
+        "telemetry": telemetry_metrics(
+            telemetry(p.result.messages, p.result.reward_info, p.result.generations)
+            for p in played
+            if p.result.trainable
         ),
         "user_cost": sum(p.result.stats.user_cost for p in played),
         "seconds": round(seconds, 2),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime import resume
 from tau2_slime.errors import ConfigError
 from tau2_slime.fingerprint import fingerprint
+from tau2_slime.observe.telemetry import telemetry
 from tau2_slime.outcome import Blame, InteractionResult, Status, Termination
 from tau2_slime.shaping import RewardShaping, shaped_reward
 from tau2_slime.slime_compat import count_calls, has_field, status_member
@@ -152,6 +153,7 @@ def fill_sample(
             "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
             "fingerprint": fingerprint(tokens, log_probs),
             "stats": dataclasses.asdict(stats),
+            "telemetry": telemetry(result.messages, result.reward_info, result.generations),
         },
     )
     if keep_trajectory:

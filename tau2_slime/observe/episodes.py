@@ -43,6 +43,8 @@ class Episode:
     """Taken up again after an abort, but from the beginning."""
     stats: Mapping[str, Any] = field(default_factory=dict)
     """`EpisodeStats` as plain data; keys of other versions may be missing."""
+    telemetry: Mapping[str, float] = field(default_factory=dict)
+    """What `telemetry` counted."""
 
     @property
     def success(self) -> bool:
@@ -54,8 +56,11 @@ class Episode:
 
     def counts(self, name: str) -> dict[str, float]:
         """A mapping of counters of `stats`, empty if there is none."""
-        value = self.stats.get(name)
-        return {str(k): number(v) for k, v in value.items()} if isinstance(value, Mapping) else {}
+        return _numbers(self.stats.get(name))
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    return {str(k): number(v) for k, v in value.items()} if isinstance(value, Mapping) else {}
 
 
 def number(value: Any) -> float:
@@ -110,6 +115,7 @@ def episode_of(sample: Any) -> Episode | None:
         non_generation_time=number(getattr(sample, "non_generation_time", 0.0)),
         restarted=bool(tau2.get("restarted")),
         stats=stats if isinstance(stats, Mapping) else {},
+        telemetry=_numbers(tau2.get("telemetry")),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tau2_slime.flaws import Flaw
 from tau2_slime.observe.episodes import Episode
+from tau2_slime.observe.telemetry import telemetry_metrics
 from tau2_slime.outcome import Blame, Termination
 from tau2_slime.tokens.tool_calls import CallStatus
 
@@ -31,6 +32,7 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     out |= _by("user", [e for e in episodes if e.user_model], lambda e: e.user_model)
     out |= _conversation(valid)
     out |= _tool_calls(episodes)
+    out |= {_part_by_part(name): value for name, value in telemetry_metrics(e.telemetry for e in valid).items()}
     out |= _drift(episodes)
     out |= _users(episodes)
     out |= _times(episodes)
@@ -41,6 +43,11 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
 def tag(name: str) -> str:
     """``name`` as one part of a metric's name: a model's slashes and colons would open folders, or be refused."""
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("_") or "unknown"
+
+
+def _part_by_part(name: str) -> str:
+    """A telemetry name with a tool's name in it, which some server may have spelled in its own way."""
+    return "/".join(tag(part) for part in name.split("/"))
 
 
 _EXCLUDING = (Blame.USER, Blame.INFRASTRUCTURE)

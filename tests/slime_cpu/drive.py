@@ -193,7 +193,8 @@ class Run:
         again = [self.sample_class.from_dict(row) for row in torch.load(path, weights_only=False)["samples"]]
         if [sample.tokens for sample in again] != [sample.tokens for sample in samples]:
             self._tell(f"dump {rollout_id}", ["is not what was returned"])
-        path.unlink()
+        if not self.plan.keep_dumps:
+            path.unlink()
 
     def _read_journal(self) -> None:
         with urllib.request.urlopen(f"{self.router}/journal", timeout=60) as reply:

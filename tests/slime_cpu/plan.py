@@ -40,6 +40,8 @@ class Plan:
     update_between: bool = True
     reload_buffer: bool = False
     """Between rollouts, what waits in slime's buffer is pickled and read again, as from a file."""
+    keep_dumps: bool = False
+    """Leave slime's dumps in `folder`."""
     watched: bool = False
     patience: float = 240.0
     """Seconds after which a rollout counts as hanging."""

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 from tau2_slime.observe.inspector.trajectory import Trajectory
+from tau2_slime.observe.telemetry import telemetry
 from tau2_slime.outcome import Termination, blame_for
 
 
@@ -135,7 +136,8 @@ def _add_conversation(out: Trajectory, source: Mapping[str, Any]) -> None:
     out.rejected = {int(k): list(v) for k, v in _mapping(source.get("rejected_calls")).items()}
     out.generations = [dict(meta) for meta in source.get("generations") or []]
     out.reward_info = dict(_mapping(source.get("reward_info")))
-    out.telemetry = out.telemetry or {str(k): v for k, v in _mapping(source.get("telemetry")).items()}
+    if out.messages:
+        out.telemetry = telemetry(out.messages, out.reward_info, out.generations)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

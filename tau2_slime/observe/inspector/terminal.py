@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.observe.inspector.blocks import Block, blocks_of
 from tau2_slime.observe.inspector.trajectory import Trajectory
+from tau2_slime.observe.telemetry import telemetry_metrics
 
 if TYPE_CHECKING:
     from tau2_slime.assembly import Language
@@ -46,6 +47,10 @@ def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()
     console.print(
         f"{len(trajectories)} episodes, {sum(one.excluded for one in trajectories)} excluded, mean reward {mean}"
     )
+    known = telemetry_metrics(one.telemetry for one in trajectories if not one.excluded)
+    if known:
+        shown = [f"{name} {value:.3g}" for name, value in known.items() if not name.endswith("/calls")]
+        console.print(Text(_visible("telemetry: " + ", ".join(shown))), style="dim")
     for line in unreadable[:10]:
         console.print(f"unreadable: {line}", style="red", markup=False)
     if len(unreadable) > 10:
