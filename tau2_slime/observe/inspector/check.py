@@ -87,6 +87,8 @@ def _origin(trajectory: Trajectory, start: int, length: int) -> Found:
     mask, log_probs, segments = ledger["loss_mask"], ledger["log_probs"], ledger.get("segments") or []
     stands_in = bool(trajectory.sample) and not segments and length == 1 and not any(mask)
     resumed = int(trajectory.stats.get("resumes") or 0) > 0
+    # slime masks a sample of an earlier rollout as a whole when it was complete and only its group was not.
+    all_old = trajectory.sample is not None and length > 1 and not any(mask)
     removed = trajectory.sample is not None and trajectory.excluded and trajectory.status != "aborted"
     if removed:
         for at, value in enumerate(mask):
@@ -114,7 +116,7 @@ def _origin(trajectory: Trajectory, start: int, length: int) -> Found:
         if removed:
             continue
         part = mask[first - start : stop - start]
-        if kind == "sampled" and part and not any(part) and (resumed or segment.get("masked")):
+        if kind == "sampled" and part and not any(part) and (resumed or all_old or segment.get("masked")):
             continue  # slime took tokens of older weights out of the loss
         wanted = 1 if kind == "sampled" else 0
         for at, value in enumerate(part):
