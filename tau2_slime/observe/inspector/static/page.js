@@ -58,7 +58,7 @@ function apply() {
   $("count").textContent = `${shown} of ${rows.length} episodes` + (counted ? ` · mean reward ${(sum / counted).toFixed(3)} over ${counted}` : "");
 }
 function row(r, i) {
-  const more = [r.user, r.ended + (r.blame ? ` (${r.blame})` : ""), r.sampled ? `${r.sampled} tokens` : "", r.errors ? `${r.errors} tool errors` : ""];
+  const more = [r.user, r.ended + (r.blame ? ` (${r.blame})` : ""), r.sampled ? `${r.sampled} tokens` : "", r.errors ? `${r.errors} tool error${r.errors > 1 ? "s" : ""}` : ""];
   const button = el("button", "episode", el("span", "task", el("span", "soft", r.name + " "), `${r.domain} ${r.task}`), el("span", "reward " + tone(r.reward), reward(r.reward)), el("span", "more", more.filter(Boolean).join(" · ")));
   button.type = "button";
   button.title = `${r.name} · ${r.domain} ${r.task}`;
