@@ -128,6 +128,7 @@ async def test_while_the_reward_is_computed(stage: Stage, monkeypatch: pytest.Mo
         flag.set()
         done.wait(60)
 
+    monkeypatch.setattr("tau2_slime.world.scoring.is_quick", lambda *_, **__: False)
     monkeypatch.setattr("tau2_slime.world.scoring.score", endless)
     try:
         sample = await _soon(stage.play(aborted=flag))
