@@ -31,6 +31,12 @@ class FakeService:
     def __call__(self, *_: Any, **__: Any) -> FakeService:
         return self  # stands for the class tinker.ServiceClient and for its instance
 
+    def __enter__(self) -> FakeService:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
     @property
     def chance(self) -> float:
         return 1 / (1 + math.exp(-self.theta))
@@ -42,9 +48,21 @@ class FakeService:
         async def asked(*_: Any, **__: Any) -> Any:
             if "training_client" in name or "sampling_client" in name:
                 return self
-            return _Future(SimpleNamespace(path=f"tinker://fake/{name}"))  # saving a checkpoint
+            saved = SimpleNamespace(path=f"tinker://fake/{name}")
+            return _Future(saved) if name.endswith("_async") else saved
 
         return asked
+
+    # 0.6 drops the suffix, and what it calls is awaited once.
+
+    async def sample(self, *args: Any, **kwargs: Any) -> Any:
+        return await self.sample_async(*args, **kwargs)
+
+    async def forward_backward(self, *args: Any, **kwargs: Any) -> Any:
+        return await (await self.forward_backward_async(*args, **kwargs))
+
+    async def optim_step(self, *args: Any, **kwargs: Any) -> Any:
+        return await (await self.optim_step_async(*args, **kwargs))
 
     def create_sampling_client(self, *_: Any, **__: Any) -> FakeService:
         return self
@@ -55,8 +73,13 @@ class FakeService:
     async def sample_async(self, prompt: Any, sampling_params: Any, **_: Any) -> Any:
         play = "gold" if self._rng.random() < self.chance else "wrong"
         done = await Player(self.tokenizer, play)(prompt, sampling_params.stop)
-        sequence = SimpleNamespace(tokens=done.tokens, logprobs=done.logprobs, stop_reason=done.stop_reason)
-        return SimpleNamespace(sequences=[sequence])
+        sequence = SimpleNamespace(
+            tokens=done.tokens,
+            logprobs=done.logprobs,
+            stop_reason=done.stop_reason,
+            sequence_id=f"sample-{self._rng.random()}",
+        )
+        return SimpleNamespace(sequences=[sequence], prompt_cache_hit_tokens=0)
 
     async def forward_backward_async(self, data: list[Any], loss_fn: str, **_: Any) -> Any:
         self.losses.append(loss_fn)
