@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+from typing import Any
 
 import pytest
 
+from tau2_slime import offload as package
 from tau2_slime.errors import EpisodeAborted
 from tau2_slime.offload import Once, PerLoop, offload, until_abort
 
@@ -225,3 +228,28 @@ async def test_cancelling_the_caller_cancels_the_work() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert work.cancelled
+
+
+# ---- garbage collection ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thresholds() -> Any:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+def test_full_collections_become_rare(thresholds: None) -> None:
+    gc.set_threshold(700, 10, 10)
+    package.settle()
+    young, middle, old = gc.get_threshold()
+    assert young == 700 and middle < 10 and middle * old >= 1000
+
+
+def test_thresholds_that_the_host_has_chosen_stay(thresholds: None) -> None:
+    for chosen in ((700, 10, 50), (0, 10, 10), (10_000, 50, 100)):
+        gc.set_threshold(*chosen)
+        package.settle()
+        assert gc.get_threshold() == chosen or chosen == (0, 10, 10)
+        assert gc.get_threshold()[0] == chosen[0], "collections that are switched off stay off"

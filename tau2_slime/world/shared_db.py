@@ -61,21 +61,27 @@ class Base:
         return text
 
 
+class _Who:
+    """Who is using a database at the moment."""
+
+    only_reads = False
+
+
 class SharedTable(dict[Any, Any]):
     """One table of one episode: every record of the base, and the private copies of those that were touched."""
 
-    __slots__ = ("_database", "_name", "_own")
+    __slots__ = ("_base", "_name", "_own", "_who")
 
-    def __init__(self, database: SharedDatabase, name: str, records: dict[Any, Any]) -> None:
+    def __init__(self, base: Base, who: _Who, name: str, records: dict[Any, Any]) -> None:
         super().__init__(records)
-        self._database, self._name = database, name
+        self._base, self._who, self._name = base, who, name
         self._own: set[Any] = set()
 
     def __getitem__(self, key: Any) -> Any:
         record = super().__getitem__(key)
-        if self._database.only_reads or key in self._own:
+        if self._who.only_reads or key in self._own:
             return record
-        copy = self._database.base.copy_of(self._name, key)
+        copy = self._base.copy_of(self._name, key)
         super().__setitem__(key, copy)
         self._own.add(key)
         return copy
@@ -151,7 +157,7 @@ class SharedTable(dict[Any, Any]):
         return iter(self._own)
 
     def _take_all(self) -> None:
-        if not self._database.only_reads:
+        if not self._who.only_reads:
             for key in list(self):
                 self[key]
 
@@ -161,8 +167,8 @@ class SharedDatabase:
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self.only_reads = False
-        tables = {name: SharedTable(self, name, records) for name, records in base.tables.items()}
+        self._who = _Who()  # not this object itself: a cycle would keep every episode until a full collection
+        tables = {name: SharedTable(base, self._who, name, records) for name, records in base.tables.items()}
         fields = {**tables, **base.copy_of_other_fields()}
         self.db = type(base.db).model_construct(_fields_set=set(base.db.model_fields_set), **fields)
         self._tables = tables
@@ -170,11 +176,11 @@ class SharedDatabase:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Whoever runs inside only reads: records are not copied. To be promised by somebody who has proved it."""
-        self.only_reads = True
+        self._who.only_reads = True
         try:
             yield
         finally:
-            self.only_reads = False
+            self._who.only_reads = False
 
     def state(self) -> Hashable:
         """What differs from the base. Two databases of one base are equal (by τ²'s hash) exactly if their states are."""

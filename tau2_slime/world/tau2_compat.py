@@ -11,8 +11,9 @@ import importlib.metadata
 import inspect
 import logging
 import os
+from collections.abc import Mapping
 from copy import deepcopy
-from functools import cache
+from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,6 +117,11 @@ def build_user_simulator(model: str, args: dict[str, Any], tools: list[Any] | No
     return load().UserSimulator(tools=tools, instructions=instructions, llm=model, llm_args=args)
 
 
+@lru_cache(maxsize=64)
+def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
 def environment_kwargs(domain: str, task: Any, given: dict[str, Any]) -> dict[str, Any]:
     """What the constructor of ``domain``'s environments, and the evaluator's, must be told for ``task``.
 
@@ -125,7 +131,7 @@ def environment_kwargs(domain: str, task: Any, given: dict[str, Any]) -> dict[st
     Raises:
         ConfigError: ``given`` names a parameter that this domain's environment does not have.
     """
-    parameters = inspect.signature(load().registry.get_env_constructor(domain)).parameters
+    parameters = _parameters(load().registry.get_env_constructor(domain))
     allowed = sorted(set(parameters) - {"solo_mode"})
     for key in given:
         if key not in allowed:
@@ -195,7 +201,7 @@ def evaluation_arguments(
 ) -> dict[str, Any]:
     """What τ²'s `evaluate_simulation` takes to look at all of the task's reward basis; ``judge`` where it holds an LLM's."""
     t = load()
-    parameters = inspect.signature(t.evaluate_simulation).parameters
+    parameters = _parameters(t.evaluate_simulation)
     kind = t.EvaluationType.ALL
     # Where `env_kwargs` exists, ALL already judges what the basis asks for; 26.3 needs the other member.
     if judge and "env_kwargs" not in parameters:

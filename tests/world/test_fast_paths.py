@@ -83,7 +83,7 @@ def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
     if "banking_knowledge" not in domains.domains():
         pytest.skip("this τ² has no banking_knowledge domain")
     task = domains.tasks("banking_knowledge", "base")[0]
-    world = domains.World("banking_knowledge", "base", task, env_kwargs={"retrieval_variant": "grep_only"})
+    world = domains.World("banking_knowledge", "base", task, env_kwargs={"retrieval_variant": "full_kb"})
     assert world.blueprint.way == "stock"
     assert domains.World("banking_knowledge", "base", task).blueprint.way == "copied"
 
