@@ -29,7 +29,7 @@ from tests.faults.servers import (
 
 STOPPED = (Status.ABORTED, "aborted", "infrastructure")
 
-SOON = 10.0
+SOON = 25.0
 """Seconds; far below every time-out of the test, far above the second that an abort may take on a busy machine."""
 
 
