@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tau2_slime import http_sessions
 from tau2_slime.errors import (
     ContextOverflow,
     EngineError,
@@ -22,7 +23,7 @@ from tau2_slime.errors import (
     ReplayUnavailable,
     TokenTruthError,
 )
-from tau2_slime.offload import PerLoop, until_abort
+from tau2_slime.offload import until_abort
 from tau2_slime.tokens.replay import META_KEYS, CallReplay, ReplayRequest, read_call
 
 Finish = Literal["stop", "length", "abort"]
@@ -53,21 +54,8 @@ class Completion:
     """What came back for the trainer to replay, if it was asked for."""
 
 
-def _new_session() -> Any:
-    import aiohttp
-
-    # No limit: slime's own semaphore bounds the episodes. trust_env off: a cluster's proxy is not for its own router.
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), trust_env=False)
-
-
-_sessions: PerLoop[Any] = PerLoop(_new_session)
-
-
-async def close_session() -> None:
-    """Close this event loop's connection pool (stand-alone tools and tests; slime's loop lives as long as it does)."""
-    session = _sessions.pop()
-    if session is not None:
-        await session.close()
+close_session = http_sessions.close_sessions
+"""Close this event loop's connections (stand-alone tools and tests; slime's loop lives as long as it does)."""
 
 
 class SglangEngine:
@@ -122,7 +110,7 @@ class SglangEngine:
     async def _post(self, payload: dict[str, Any], routing_key: str) -> Any:
         import aiohttp
 
-        session = _sessions.get()
+        session = http_sessions.inside()
         try:
             async with session.post(
                 f"{self.url}/generate",

@@ -12,8 +12,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from tau2_slime.errors import ConfigError, UserAuthenticationError, UserSimulatorError
+from tau2_slime.user_pool import Price
 from tau2_slime.world import domains, tau2_compat, users
-from tau2_slime.world.users import LitellmUser, UserSpec
+from tau2_slime.world.users import LitellmUser, UserSpec, completion, faults
 
 MODEL = "openai/test"
 
@@ -266,8 +267,7 @@ async def test_what_another_try_cannot_cure_is_not_tried_again(server: Server, s
     with pytest.raises(UserSimulatorError, match=MODEL):
         await user.reply(greeting())
     assert (user.stats.calls, user.stats.retries) == (1, 0)
-    # After a 422 litellm itself asks once more, without the parameters that it believes the endpoint rejects.
-    assert len(server.requests) == (2 if status == 422 else 1)
+    assert len(server.requests) == 1
 
 
 async def test_an_endpoint_that_does_not_answer_times_out(server: Server) -> None:
@@ -384,3 +384,77 @@ async def test_an_endpoint_of_ones_own_may_serve_any_name(
     assert (await user.reply(greeting())).content == "hi"
     assert server.requests[0]["model"] == model.removeprefix("openai/").removeprefix("hosted_vllm/")
     assert "Provider List" not in capsys.readouterr().out
+
+
+# ---- asked directly, or through litellm --------------------------------------------------------------------------------
+
+THROUGH_LITELLM = {"extra_headers": {"X-Asked": "through litellm"}}
+"""An argument that litellm has a meaning of its own for: then it makes the call."""
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"content": "hi"},
+        {"content": "beside", "calls": [("check_status_bar", "{}"), ("toggle_airplane_mode", '{"a": [1, null]}')]},
+        {"content": None, "calls": [("check_status_bar", "")]},
+        {"raw": json.dumps({"model": "m", "choices": [{"message": {"role": "assistant", "content": "no usage"}}]})},
+    ],
+    ids=lambda step: json.dumps(step)[:40],
+)
+async def test_both_ways_ask_and_understand_the_same(server: Server, step: dict[str, Any]) -> None:
+    _, tools = telecom()
+    replies, users_ = [], []
+    for extra in ({}, THROUGH_LITELLM):
+        server.will(step)
+        user = user_for(server, tools=tools, args={"temperature": 0.5, "stop": ["x"], **extra})
+        assert completion.is_direct(user.spec) == (not extra)
+        replies.append(await user.reply(greeting()))
+        users_.append(user)
+    directly, through_litellm = server.requests
+    assert directly == through_litellm
+    said = [reply.model_dump(exclude={"timestamp", "raw_data"}) for reply in replies]
+    assert said[0] == said[1]
+    counted = [(u.stats.prompt_tokens, u.stats.completion_tokens, u.stats.cost, u.stats.faults) for u in users_]
+    assert counted[0] == counted[1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "direct"),
+    [
+        (UserSpec("openai/local", base_url="http://10.0.0.1:8000/v1"), True),
+        (UserSpec("Qwen/Qwen3-4B", base_url="http://10.0.0.1:8000/v1"), True),
+        (UserSpec("hosted_vllm/Qwen/Qwen3-4B", base_url="https://x/v1", args={"top_k": 20, "seed": 1}), True),
+        (UserSpec("openai/local"), False),
+        (UserSpec("gpt-4o-mini", base_url="http://a-proxy/v1"), False),
+        (UserSpec("openai/gpt-4o", base_url="http://a-proxy/v1"), False),
+        (UserSpec("anthropic/claude-x", base_url="http://a-proxy/v1"), False),
+        (UserSpec("openai/local", base_url="sglang:user"), False),
+        (UserSpec("openai/local", base_url="http://x/v1", args={"extra_headers": {"a": "b"}}), False),
+        (UserSpec("openai/local", base_url="http://x/v1", args={"mock_response": "hi"}), False),
+    ],
+)
+async def test_who_is_asked_directly(spec: UserSpec, direct: bool) -> None:
+    assert completion.is_direct(spec) == direct
+
+
+async def test_whoever_watches_litellms_calls_sees_them(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    import litellm
+
+    spec = user_for(server).spec
+    assert completion.is_direct(spec)
+    monkeypatch.setattr(litellm, "success_callback", ["langfuse"])
+    assert not completion.is_direct(spec)
+
+
+async def test_a_price_of_ones_own_is_charged_for_direct_calls(server: Server) -> None:
+    server.will({"content": "hi"})
+    user = user_for(server, price=Price(input=2.0, output=10.0))
+    await user.reply(greeting())
+    assert user.stats.cost == pytest.approx((11 * 2 + 3 * 10) / 1e6)
+
+
+async def test_retry_after_is_heard_on_direct_calls(server: Server) -> None:
+    error = completion.EndpointError(429, "slow down", {"Retry-After": "7"})
+    failed = faults.of_exception(error)
+    assert (failed.fault, failed.retry_after) == (faults.Fault.RATE_LIMIT, 7.0)

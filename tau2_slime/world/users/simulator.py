@@ -22,7 +22,7 @@ from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import tool_schema
 from tau2_slime.world.paid import PAYER
 from tau2_slime.world.users import endpoints
-from tau2_slime.world.users.completion import complete
+from tau2_slime.world.users.completion import complete, cost_of
 from tau2_slime.world.users.faults import OUTAGE, RETRIED, CallFailed, Fault, of_exception
 from tau2_slime.world.users.spec import UserSpec
 from tau2_slime.world.users.spending import spending, usage_of
@@ -228,9 +228,9 @@ class LitellmUser:
             return None
         prompt, completion = usage_of(response)
         if spec.price is not None:
-            cost = (prompt * spec.price.input + completion * spec.price.output) / 1e6
+            cost: float | None = (prompt * spec.price.input + completion * spec.price.output) / 1e6
         else:
-            cost = tau2_compat.load().get_response_cost(response)
+            cost = cost_of(response)
         self.stats.cost += cost or 0.0
         self.stats.prompt_tokens += prompt
         self.stats.completion_tokens += completion
