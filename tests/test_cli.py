@@ -52,11 +52,11 @@ def test_embedded_rollout_plays_gold_and_writes_everything(tmp_path: Path) -> No
 
 def test_mistakes_give_groups_with_spread(tmp_path: Path) -> None:
     done = tau2_slime(
-        *("rollout", "--domain", "mock", "--task-id", "update_task_1", "--samples-per-prompt", "8"),
+        *("rollout", "--domain", "mock", "--task-id", "update_task_1", "--samples-per-prompt", "20"),
         *("--mistakes", "0.5", "--output-dir", str(tmp_path / "out")),
     )
     samples = rows(tmp_path / "out" / "samples.jsonl")
-    assert len(samples) == 8, done.stderr
+    assert len(samples) == 20, done.stderr
     assert {s["group_index"] for s in samples} == {0}
     assert {s["reward"] for s in samples if not s["remove_sample"]} == {0.0, 1.0}
 
