@@ -85,6 +85,8 @@ class Tau2Config(BaseModel):
     """Further tries of a generate call after what a retry can cure (connection, 429, 5xx, garbage)."""
     allow_llm_judge: bool = False
     """Play tasks whose reward τ² asks an LLM judge for."""
+    audit_rate: float = Field(default=0.0, ge=0, le=1)
+    """Share of episodes whose reward τ²'s unmodified evaluator computes again in a process of its own; it wins."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor (banking_knowledge: retrieval_variant)."""
 

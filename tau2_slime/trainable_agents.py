@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import functools
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -222,6 +223,9 @@ class TrainableAgentMixin:
             # Mostly less work than handing it to another thread, which then has to wait for this one's lock.
             quick = scoring.is_quick(self.world, allow_judge=allow_judge)
             info = score() if quick else await until_abort(offload(score), self.transcript.aborted, grace=1.0)
+            if random.random() < self.world.audit_rate:
+                audit = scoring.audit(info, self.world, result.messages, result.rejected_calls, result.termination)
+                info = await until_abort(audit, self.transcript.aborted)
         except EpisodeAborted as error:
             result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
             result.detail = f"{error} for the reward"

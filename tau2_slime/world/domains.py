@@ -137,6 +137,8 @@ class World:
         self.blueprint = blueprint(domain, self.env_kwargs)
         self.built = self.blueprint.build(solo=solo, env_kwargs=self.env_kwargs)
         self.environment = self.built.environment
+        self.audit_rate = 0.0
+        """Probability that this episode's reward is asked of τ²'s unmodified evaluator as well."""
         self._began_with: Any = None
         self._executed: Executed | None = None
         self.policy: str = self.environment.get_policy()

@@ -9,6 +9,7 @@ from typing import Any
 from tau2_slime.errors import ConfigError, first_time
 from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.audit import auditor
 from tau2_slime.world.domains import World
 from tau2_slime.world.replays import objection
 from tau2_slime.world.shared_db import NotShared
@@ -54,19 +55,9 @@ def score(
     evaluator replays, because replaying them would give another answer; the text beside them stays.
     """
     t = tau2_compat.load()
-    run = t.SimulationRun(
-        id=str(uuid.uuid4()),
-        task_id=world.task.id,
-        start_time=started,
-        end_time=t.get_now(),
-        duration=duration,
-        termination_reason=tau2_reason(termination),
-        messages=replayable(messages, rejected),
-    )
     judge = allow_judge and needs_judge(world.task)
-    arguments = tau2_compat.evaluation_arguments(
-        run, world.task, domain=world.domain, solo=world.solo, env_kwargs=world.env_kwargs, judge=judge
-    )
+    arguments = _arguments(world, messages, rejected, termination, started, duration, judge)
+    run = arguments["simulation"]
     plan = world.blueprint
     if plan.way == "stock" or run.termination_reason not in (
         t.TerminationReason.AGENT_STOP,
@@ -89,6 +80,57 @@ def score(
     if first_time(f"stand-ins: {why}"):
         logger.warning("task %s: %s; such episodes are scored by τ²'s own, slower replay", world.task.id, why)
     return info
+
+
+def _arguments(
+    world: World,
+    messages: list[Any],
+    rejected: dict[int, list[int]],
+    termination: Termination,
+    started: str,
+    duration: float,
+    judge: bool,
+) -> dict[str, Any]:
+    """What τ²'s `evaluate_simulation` is asked."""
+    t = tau2_compat.load()
+    run = t.SimulationRun(
+        id=str(uuid.uuid4()),
+        task_id=world.task.id,
+        start_time=started,
+        end_time=t.get_now(),
+        duration=duration,
+        termination_reason=tau2_reason(termination),
+        messages=replayable(messages, rejected),
+    )
+    return tau2_compat.evaluation_arguments(
+        run, world.task, domain=world.domain, solo=world.solo, env_kwargs=world.env_kwargs, judge=judge
+    )
+
+
+async def audit(
+    info: Any, world: World, messages: list[Any], rejected: dict[int, list[int]], termination: Termination
+) -> Any:
+    """``info``, or what τ²'s unmodified evaluator says in another process, should that be something else.
+
+    Rewards that a judge gave are not asked for again. A difference is logged as an error.
+    """
+    if needs_judge(world.task):
+        return info
+    arguments = _arguments(world, messages, rejected, termination, "", 0.0, False)
+    official = await auditor.official(arguments)
+    if official is None or official.model_dump() == info.model_dump():
+        return info
+    logger.error(
+        "tau2_slime: task %s/%s: the reward %s is not τ²'s, which is %s; τ²'s is taken. Please report it with the "
+        "trajectory. Ours: %s. τ²'s: %s",
+        world.domain,
+        world.task.id,
+        info.reward,
+        official.reward,
+        info.model_dump(mode="json"),
+        official.model_dump(mode="json"),
+    )
+    return official
 
 
 def is_quick(world: World, *, allow_judge: bool) -> bool:

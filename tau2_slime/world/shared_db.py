@@ -50,8 +50,15 @@ class Base:
         """A private copy of a shared record."""
         blob = self._pickled.get((table, key))
         if blob is None:
-            blob = self._pickled[table, key] = pickle.dumps(self.tables[table][key])
+            # Pickled twice: only of a copy are the bytes those of every untouched copy.
+            copy = pickle.loads(pickle.dumps(self.tables[table][key]))
+            blob = self._pickled[table, key] = pickle.dumps(copy)
         return pickle.loads(blob)
+
+    def is_untouched(self, table: str, key: Any, record: Any) -> bool:
+        """True if ``record`` is surely equal to the shared one; False if that takes a closer look."""
+        blob = self._pickled.get((table, key))
+        return blob is not None and blob == pickle.dumps(record)
 
     def spelling(self, table: str, key: Any) -> str:
         """A shared record in the JSON that τ² hashes."""
@@ -194,6 +201,8 @@ class SharedDatabase:
             for key in table.changed():
                 if type(key) is not str:  # JSON would spell it as a text
                     raise NotShared(f"a key of {name} is no text")
+                if key in table and self.base.is_untouched(name, key, dict.__getitem__(table, key)):
+                    continue
                 text = spell(dict.__getitem__(table, key)) if key in table else _GONE
                 known = self.base.spelling(name, key) if key in shared else _GONE
                 if text != known:
