@@ -188,7 +188,7 @@ class TrainableAgentMixin:
         ended = None
         if blame is not Blame.INFRASTRUCTURE and termination is not Termination.USER_ERROR:
             ended = (str(termination), detail)
-            await self._score(result, started, time.perf_counter() - clock, allow_judge)
+            await score_into(result, self.world, started, time.perf_counter() - clock, allow_judge, aborted)
         self._fill_stats(result, conversation, user)
         self._judge_user(result, user, gate)
         try:
@@ -207,35 +207,6 @@ class TrainableAgentMixin:
                 result.ledger,
             )
         return result
-
-    async def _score(self, result: InteractionResult, started: str, duration: float, allow_judge: bool) -> None:
-        score = functools.partial(
-            scoring.score,
-            self.world,
-            result.messages,
-            result.rejected_calls,
-            result.termination,
-            started=started,
-            duration=duration,
-            allow_judge=allow_judge,
-        )
-        try:
-            # Mostly less work than handing it to another thread, which then has to wait for this one's lock.
-            quick = scoring.is_quick(self.world, allow_judge=allow_judge)
-            info = score() if quick else await until_abort(offload(score), self.transcript.aborted, grace=1.0)
-            if random.random() < self.world.audit_rate:
-                audit = scoring.audit(info, self.world, result.messages, result.rejected_calls, result.termination)
-                info = await until_abort(audit, self.transcript.aborted)
-        except EpisodeAborted as error:
-            result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
-            result.detail = f"{error} for the reward"
-            return
-        except Exception as error:  # whatever the evaluator (or its judge) raised, the agent did not do it
-            result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
-            result.detail = f"scoring failed: {type(error).__name__}: {error}"
-            return
-        result.reward = float(info.reward)
-        result.reward_info = info.model_dump(mode="json", exclude_none=True)
 
     def _judge_user(self, result: InteractionResult, user: User | None, gate: Sequence[Flaw]) -> None:
         if not isinstance(user, LitellmUser):  # the gold script is no customer, and nobody trains with it
@@ -310,6 +281,44 @@ def _user_stats(stats: EpisodeStats) -> UserStats:
     """What an earlier part of the episode had counted."""
     names = [f.name for f in dataclasses.fields(UserStats)]
     return UserStats(**{name: copy.copy(getattr(stats, _USER_STATS.get(name, f"user_{name}"))) for name in names})
+
+
+async def score_into(
+    result: InteractionResult,
+    world: World,
+    started: str,
+    duration: float,
+    allow_judge: bool,
+    aborted: Callable[[], bool] = lambda: False,
+) -> None:
+    """Give ``result`` its official reward, or the failure that kept it from one. Raises nothing but CancelledError."""
+    score = functools.partial(
+        scoring.score,
+        world,
+        result.messages,
+        result.rejected_calls,
+        result.termination,
+        started=started,
+        duration=duration,
+        allow_judge=allow_judge,
+    )
+    try:
+        # Mostly less work than handing it to another thread, which then has to wait for this one's lock.
+        quick = scoring.is_quick(world, allow_judge=allow_judge)
+        info = score() if quick else await until_abort(offload(score), aborted, grace=1.0)
+        if random.random() < world.audit_rate:
+            audit = scoring.audit(info, world, result.messages, result.rejected_calls, result.termination)
+            info = await until_abort(audit, aborted)
+    except EpisodeAborted as error:
+        result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
+        result.detail = f"{error} for the reward"
+        return
+    except Exception as error:  # whatever the evaluator (or its judge) raised, the agent did not do it
+        result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
+        result.detail = f"scoring failed: {type(error).__name__}: {error}"
+        return
+    result.reward = float(info.reward)
+    result.reward_info = info.model_dump(mode="json", exclude_none=True)
 
 
 def identity(agent: TrainableAgentMixin, user_model: str) -> dict[str, str]:

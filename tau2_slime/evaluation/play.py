@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from tau2_slime.episode import Agent, Conversation, Limits
-from tau2_slime.offload import offload
 from tau2_slime.outcome import Blame, InteractionResult, Termination, blame_for
-from tau2_slime.world import scoring, tau2_compat
+from tau2_slime.trainable_agents import score_into
+from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
 from tau2_slime.world.users import User
 
@@ -50,7 +49,7 @@ async def play(
         rejected_calls=conversation.rejected,
     )
     if blame is not Blame.INFRASTRUCTURE and termination is not Termination.USER_ERROR:
-        await _score(result, world, started, time.perf_counter() - clock, allow_judge)
+        await score_into(result, world, started, time.perf_counter() - clock, allow_judge, aborted)
     stats = result.stats
     stats.agent_turns, stats.user_turns = conversation.agent_turns, conversation.user_turns
     stats.steps = conversation.steps
@@ -60,23 +59,3 @@ async def play(
         stats.user_time, stats.user_cost = user.stats.seconds, user.stats.cost
         stats.user_calls, stats.user_retries = user.stats.calls, user.stats.retries
     return result
-
-
-async def _score(result: InteractionResult, world: World, started: str, duration: float, allow_judge: bool) -> None:
-    try:
-        info: Any = await offload(
-            scoring.score,
-            world,
-            result.messages,
-            result.rejected_calls,
-            result.termination,
-            started=started,
-            duration=duration,
-            allow_judge=allow_judge,
-        )
-    except Exception as error:  # whatever the evaluator (or its judge) raised, the agent did not do it
-        result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
-        result.detail = f"scoring failed: {type(error).__name__}: {error}"
-        return
-    result.reward = float(info.reward)
-    result.reward_info = info.model_dump(mode="json", exclude_none=True)
