@@ -51,4 +51,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) .venv-engine .venv-verifiers .venv-tinker .cache
+	rm -rf $(VENV) .venv-engine .venv-verifiers .venv-tinker .venv-maseval .cache

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIRST = {"verifiers": [], "tinker": ["torch==2.13.0"]}
+FIRST = {"verifiers": [], "tinker": ["torch==2.13.0"], "maseval": []}
 """Backend -> what is installed first, with its dependencies."""
 
 
