@@ -22,7 +22,6 @@ from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.flaws import Flaw
 from tau2_slime.offload import Once, offload
-from tau2_slime.policy import Speaker
 from tau2_slime.samples import replay_spec
 from tau2_slime.slime_compat import generation_trace, session_key
 from tau2_slime.tokens import replay_probe
@@ -32,6 +31,7 @@ from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.replay import ExpertShape
 from tau2_slime.tokens.tool_calls import ToolCallParser, detect_parser, get_parser
 from tau2_slime.trainable_agents import Policy, TrainableAgentMixin, agent_factory
+from tau2_slime.transcript import Speaker
 from tau2_slime.user_pool import Price
 from tau2_slime.world import domains, scoring
 from tau2_slime.world.users import LitellmUser, User, UserSpec

@@ -90,7 +90,7 @@ async def _play(parts: Any, sample: Any, assembled: Callable[[], Any], aborted: 
     """The episode: taken up where an earlier rollout left it, or from its beginning."""
     from tau2_slime import resume
     from tau2_slime.errors import CannotResume
-    from tau2_slime.trainable_agents import identity
+    from tau2_slime.solve import identity
 
     def solve(parts: Any, saved: Any) -> Any:
         return parts.agent.asolve(

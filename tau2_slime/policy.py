@@ -1,13 +1,12 @@
 """The policy's side of one episode in tokens: what it was shown, what it sampled, in one ledger.
 
-A `Policy` says how to sample; a `Transcript` is one episode's conversation as the chat template sees it, kept in step with
-its ledger. It knows chat messages and tokens; what a reply means is `trainable_agents`' business.
+A `Policy` says how to sample; a `TokenTranscript` is one episode's conversation as the chat template sees it, kept in step
+with its ledger. It knows chat messages and tokens; what a reply means is `trainable_agents`' business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -23,19 +22,15 @@ from tau2_slime.tokens.chat_template import TemplateError
 from tau2_slime.tokens.engine import Completion
 from tau2_slime.tokens.ledger import TokenLedger
 from tau2_slime.tokens.replay import NOTHING, ReplaySpec
+from tau2_slime.transcript import Transcript
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.chat_delta import ChatDelta, Delta
-    from tau2_slime.tokens.tool_calls import ParsedTurn, ToolCallParser
+    from tau2_slime.tokens.tool_calls import ParsedTurn, Tool, ToolCallParser
 
 # A worker that updates its weights answers "aborted" until it is done; asking it more often helps nobody.
 _RESUME_PAUSE = 0.2
 _MAX_EMPTY_ABORTS = 3000
-# Counters of a `Transcript` that an interrupted episode takes along.
-_CARRIED = (
-    *("turns", "junctions", "generations", "generation_time"),
-    *("resumed_aborts", "engine_retries", "neutralised", "round_trip_failures"),
-)
 
 
 class Engine(Protocol):
@@ -72,38 +67,21 @@ class Policy:
     replay: ReplaySpec = NOTHING
     """What the trainer will replay; then `engine` must take the keyword ``replay``, a `ReplayRequest`."""
 
-    def transcript(self, tools: list[dict[str, Any]]) -> Transcript:
+    def transcript(self, tools: list[Tool]) -> TokenTranscript:
         """The empty transcript of one episode. ``tools``: OpenAI function schemas."""
-        return Transcript(self, tools)
+        return TokenTranscript(self, tools)
 
 
-class Speaker(Protocol):
-    """What an agent's words come from: a `Policy`, or one that another framework asks (`backends.turns`)."""
+class TokenTranscript(Transcript):
+    """One episode's conversation and its tokens: the ledger stands for what is in `chat`."""
 
-    def transcript(self, tools: list[dict[str, Any]]) -> Transcript: ...
-
-
-class Transcript:
-    """One episode's conversation and its tokens."""
-
-    def __init__(self, policy: Policy, tools: list[dict[str, Any]]) -> None:
-        """``tools``: OpenAI function schemas, as the chat template gets them."""
+    def __init__(self, policy: Policy, tools: list[Tool]) -> None:
+        super().__init__(tools)
         self.policy = policy
-        self.ledger: TokenLedger | None = None
-        self.chat: list[dict[str, Any]] = []
-        """The messages that are in the ledger, and the assistant turns that were sampled."""
         self.joins: list[tuple[int, int]] = []
         """Range of chat messages that each context segment of the ledger stands for."""
-        self.generations: list[dict[str, Any]] = []
-        """The server's meta_info of every call, without its per-token lists."""
-        self.turns = 0
-        self.junctions: dict[str, int] = {}
-        self.resumed_aborts = self.engine_retries = self.neutralised = self.round_trip_failures = 0
-        self.generation_time = 0.0
-        self.aborted: Callable[[], bool] = lambda: False
         self.turn_start: int | None = None
         """Where the turn that is being sampled begins in the ledger; None between turns."""
-        self._tools = tools
         self._last_finish: Literal["stop", "length", "abort"] = "stop"
         self._first_count = 0
         """How many messages of `chat` the first prompt holds."""
@@ -111,19 +89,12 @@ class Transcript:
 
     @property
     def parallel_calls(self) -> bool:
-        """True if one turn may hold several tool calls."""
         return self.policy.delta.report.parallel_ok
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
-        """What the policy says after ``messages``, taken apart.
-
-        Raises:
-            PolicyStopped: it cannot go on (context, length).
-            EngineError: it cannot be asked.
-        """
         await self.feed(messages)
         text, reasoning_open = await self.sample()
-        return self.policy.parser.parse(text, self._tools, reasoning_open=reasoning_open)
+        return self.policy.parser.parse(text, self.tools, reasoning_open=reasoning_open)
 
     async def feed(self, messages: list[dict[str, Any]]) -> None:
         """Put ``messages`` into the ledger, in the chat template's own words.
@@ -146,7 +117,7 @@ class Transcript:
         else:
             history, assistant = self.chat[:-1], self.chat[-1]
             try:
-                addition = delta.between(history, assistant, messages, self._tools)
+                addition = delta.between(history, assistant, messages, self.tools)
             except TemplateError as error:
                 raise EngineError(f"chat template: {error}") from error
             self.neutralised += addition.neutralised
@@ -239,7 +210,7 @@ class Transcript:
 
     async def _first_prompt(self, chat: list[dict[str, Any]]) -> Delta:
         try:
-            work = offload(self.policy.delta.first_prompt_delta, list(chat), self._tools)
+            work = offload(self.policy.delta.first_prompt_delta, list(chat), self.tools)
             first: Delta = await until_abort(work, self.aborted)
         except TemplateError as error:
             raise EngineError(f"chat template: {error}") from error
@@ -248,33 +219,22 @@ class Transcript:
     # ---- interrupted and resumed -------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """What `resume` needs beside the ledger and the messages, as plain data."""
         return {
             "turn_start": self.turn_start,
             "first_count": self._first_count,
             "joins": [list(span) for span in self.joins],
-            **{name: getattr(self, name) for name in _CARRIED},
+            **super().state(),
         }
 
     def resume(self, state: Mapping[str, Any], ledger: TokenLedger | None) -> None:
-        """Take up the ``ledger`` of an earlier part of the same episode; `adopt` brings the messages.
-
-        Raises:
-            CannotResume: the state is damaged.
-        """
+        super().resume(state, ledger)
         try:
-            for name in _CARRIED:
-                setattr(self, name, copy.copy(state[name]))
             self.turn_start = None if state["turn_start"] is None else int(state["turn_start"])
             self._first_count = int(state["first_count"])
             self.joins = [(int(start), int(stop)) for start, stop in state["joins"]]
         except (KeyError, TypeError, ValueError) as error:
             raise CannotResume(f"the saved transcript is damaged: {type(error).__name__}: {error}") from error
-        self.ledger, self._unverified = ledger, ledger is not None
-
-    def adopt(self, chat: list[dict[str, Any]]) -> None:
-        """``chat``: the messages that the resumed ledger stands for, but for those that `feed` brings again."""
-        self.chat = list(chat)
+        self._unverified = ledger is not None
 
     async def _verify(self) -> None:
         """Resumed tokens must begin with what the same conversation begins with now.
@@ -290,7 +250,6 @@ class Transcript:
         self._unverified = False
 
     def drift(self) -> dict[str, int] | None:
-        """The drift meter's counts, if this episode was chosen for it."""
         if not self.policy.measure_drift or self.ledger is None:
             return None
-        return drift.measure(self.policy.delta, self.ledger, self.chat, self.joins, self._tools)
+        return drift.measure(self.policy.delta, self.ledger, self.chat, self.joins, self.tools)

@@ -29,7 +29,7 @@ class Saved:
     conversation: Mapping[str, Any]
     """`episode.Conversation.state`."""
     transcript: Mapping[str, Any]
-    """`policy.Transcript.state`."""
+    """`transcript.Transcript.state`."""
     stats: EpisodeStats
     """Of all earlier parts together."""
     ledger: TokenLedger | None

@@ -2,34 +2,27 @@
 
 `TrainableLLMAgent` is τ²'s LLM agent made trainable: its system prompt and tools are τ²'s own (asked from τ²'s agent
 object), but the words are sampled token by token, and every token is kept in a ledger. `solo` and `gt` differ only in the
-τ² agent they ask and in how an episode stops. The engine is an interface: whatever can continue token ids can play.
+τ² agent they ask and in how an episode stops. Where the words come from is a `transcript.Speaker`: slime's servers, another
+framework, a model behind an API.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import functools
-import logging
-import random
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tau2_slime import resume
 from tau2_slime.episode import AgentTurn, Conversation, Limits, PolicyStopped
-from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.flaws import Flaw
-from tau2_slime.offload import offload, until_abort
-from tau2_slime.outcome import Blame, EpisodeStats, InteractionResult, Termination, blame_for
-from tau2_slime.policy import Policy, Speaker
+from tau2_slime.outcome import InteractionResult, Termination
+from tau2_slime.policy import Policy
 from tau2_slime.resume import Saved
+from tau2_slime.solve import solve
 from tau2_slime.text import well_formed, well_formed_value
 from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
-from tau2_slime.world import scoring, tau2_compat
+from tau2_slime.transcript import Speaker
+from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World, tool_schema
-from tau2_slime.world.users import LitellmUser, User, UserStats, quality
+from tau2_slime.world.users import User
 
 __all__ = [
     "AGENT_TYPES",
@@ -41,8 +34,6 @@ __all__ = [
     "TrainableSoloAgent",
     "agent_factory",
 ]
-
-logger = logging.getLogger(__name__)
 
 # Calls that cannot be handed to the environment at all; it answers every other mistake (unknown tool, wrong arguments).
 _UNPARSED = (CallStatus.INVALID_JSON, CallStatus.UNCLOSED)
@@ -116,7 +107,7 @@ class TrainableAgentMixin:
             role="assistant",
             content=parsed.content,
             tool_calls=calls or None,
-            cost=0.0,
+            cost=last.get("cost", 0.0),
             usage={
                 "prompt_tokens": last.get("prompt_tokens", 0),
                 "completion_tokens": last.get("completion_tokens", 0),
@@ -149,90 +140,16 @@ class TrainableAgentMixin:
         Raises nothing but CancelledError, and CannotResume if ``saved`` cannot be taken up: every failure of the episode
         is in the result.
         """
-        t = tau2_compat.load()
-        started, clock = t.get_now(), time.perf_counter()
-        self.transcript.aborted = aborted
-        conversation = self.conversation = Conversation(self.world, self, user, limits, aborted=aborted)
-        before = saved.stats if saved is not None else EpisodeStats()
-        if saved is None:
-            termination, detail = await conversation.play()
-        else:
-            self.transcript.resume(saved.transcript, saved.ledger)
-            self.tool_call_statuses = dict(before.tool_calls)
-            if user is not None:
-                user.stats = _user_stats(before)
-            termination, detail = await conversation.play(saved.conversation)
-        blame = blame_for(
-            termination,
-            agent_errors=conversation.agent_errors,
-            user_errors=conversation.user_errors,
-            agent_turns=conversation.agent_turns,
-        )
-        if blame is Blame.USER and termination is Termination.USER_STOP:
-            detail = "the user ended the conversation before the agent had a turn"
-        result = InteractionResult(
-            domain=self.world.domain,
-            task_split=self.world.split,
-            task_id=self.world.task.id,
-            agent_type=self.agent_type,
+        return await solve(
+            self,
+            user,
+            limits,
             user_model=user_model,
-            termination=termination,
-            blame=blame,
-            detail=detail,
-            messages=conversation.messages,
-            rejected_calls=conversation.rejected,
-            ledger=self.transcript.ledger,
-            generations=self.transcript.generations,
-            earlier_generations=len(saved.transcript["generations"]) if saved is not None else 0,
+            allow_judge=allow_judge,
+            aborted=aborted,
+            saved=saved,
+            gate=gate,
         )
-        ended = None
-        if blame is not Blame.INFRASTRUCTURE and termination is not Termination.USER_ERROR:
-            ended = (str(termination), detail)
-            await score_into(result, self.world, started, time.perf_counter() - clock, allow_judge, aborted)
-        self._fill_stats(result, conversation, user)
-        self._judge_user(result, user, gate)
-        try:
-            result.stats.drift = await offload(self.transcript.drift)
-        except Exception as error:  # a metric: whatever is wrong with it, the episode is whole
-            if first_time(f"drift: {error}"):
-                logger.exception("the drift meter failed on %s/%s", self.world.domain, self.world.task.id)
-        result.stats.total_time = before.total_time + time.perf_counter() - clock
-        result.stats.resumes = before.resumes + (saved is not None)
-        if result.termination is Termination.ABORTED:
-            result.saved = resume.save(
-                identity(self, user_model),
-                conversation.state(ended),
-                self.transcript.state(),
-                result.stats,
-                result.ledger,
-            )
-        return result
-
-    def _judge_user(self, result: InteractionResult, user: User | None, gate: Sequence[Flaw]) -> None:
-        if not isinstance(user, LitellmUser):  # the gold script is no customer, and nobody trains with it
-            return
-        findings = quality.examine(
-            quality.turns_of(result.messages), str(self.world.task.user_scenario), has_tools=bool(self.world.user_tools)
-        )
-        result.stats.user_flaws = dict(Counter(str(finding.flaw) for finding in findings))
-        barred = next((finding for finding in findings if finding.flaw in gate), None)
-        if barred is not None and result.trainable:
-            result.blame = Blame.USER
-            result.detail = f"the user simulator's fault: {barred.flaw} ({barred.words[:80]!r})"
-
-    def _fill_stats(self, result: InteractionResult, conversation: Conversation, user: User | None) -> None:
-        stats = result.stats
-        stats.agent_turns, stats.user_turns = conversation.agent_turns, conversation.user_turns
-        stats.steps = conversation.steps
-        stats.agent_errors, stats.user_errors = conversation.agent_errors, conversation.user_errors
-        transcript = self.transcript
-        stats.tool_calls, stats.junctions = self.tool_call_statuses, transcript.junctions
-        stats.resumed_aborts, stats.engine_retries = transcript.resumed_aborts, transcript.engine_retries
-        stats.neutralised, stats.round_trip_failures = transcript.neutralised, transcript.round_trip_failures
-        stats.generation_time = transcript.generation_time
-        if user is not None:
-            for name, value in dataclasses.asdict(user.stats).items():
-                setattr(stats, _USER_STATS.get(name, f"user_{name}"), value)
 
 
 class TrainableLLMAgent(TrainableAgentMixin):
@@ -271,66 +188,6 @@ def agent_factory(agent_type: str, world: World, policy: Speaker) -> TrainableAg
     if agent_type not in AGENT_TYPES:
         raise ValueError(f"agent_type={agent_type!r} is unknown; there are: {', '.join(AGENT_TYPES)}")
     return AGENT_TYPES[agent_type](world, policy)
-
-
-_USER_STATS = {"seconds": "user_time"}
-"""Counters of `UserStats` that `EpisodeStats` has by another name than ``user_`` and theirs."""
-
-
-def _user_stats(stats: EpisodeStats) -> UserStats:
-    """What an earlier part of the episode had counted."""
-    names = [f.name for f in dataclasses.fields(UserStats)]
-    return UserStats(**{name: copy.copy(getattr(stats, _USER_STATS.get(name, f"user_{name}"))) for name in names})
-
-
-async def score_into(
-    result: InteractionResult,
-    world: World,
-    started: str,
-    duration: float,
-    allow_judge: bool,
-    aborted: Callable[[], bool] = lambda: False,
-) -> None:
-    """Give ``result`` its official reward, or the failure that kept it from one. Raises nothing but CancelledError."""
-    score = functools.partial(
-        scoring.score,
-        world,
-        result.messages,
-        result.rejected_calls,
-        result.termination,
-        started=started,
-        duration=duration,
-        allow_judge=allow_judge,
-    )
-    try:
-        # Mostly less work than handing it to another thread, which then has to wait for this one's lock.
-        quick = scoring.is_quick(world, allow_judge=allow_judge)
-        info = score() if quick else await until_abort(offload(score), aborted, grace=1.0)
-        if random.random() < world.audit_rate:
-            audit = scoring.audit(info, world, result.messages, result.rejected_calls, result.termination)
-            info = await until_abort(audit, aborted)
-    except EpisodeAborted as error:
-        result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
-        result.detail = f"{error} for the reward"
-        return
-    except Exception as error:  # whatever the evaluator (or its judge) raised, the agent did not do it
-        result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
-        result.detail = f"scoring failed: {type(error).__name__}: {error}"
-        return
-    result.reward = float(info.reward)
-    result.reward_info = info.model_dump(mode="json", exclude_none=True)
-
-
-def identity(agent: TrainableAgentMixin, user_model: str) -> dict[str, str]:
-    """What must be the same for an interrupted episode to be taken up again."""
-    world = agent.world
-    return {
-        "domain": world.domain,
-        "task_split": world.split,
-        "task_id": str(world.task.id),
-        "agent_type": agent.agent_type,
-        "user_model": user_model,
-    }
 
 
 def chat_message(message: Any) -> dict[str, Any]:

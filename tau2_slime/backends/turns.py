@@ -16,11 +16,12 @@ from tau2_slime.assembly import Parts, cast, choose_task
 from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Conversation, PolicyStopped
 from tau2_slime.outcome import InteractionResult, Termination
-from tau2_slime.policy import Transcript
-from tau2_slime.tokens.parsers.checks import checked_call
-from tau2_slime.tokens.spelled_json import BadJson, decode
-from tau2_slime.tokens.tool_calls import CallStatus, ParsedCall, ParsedTurn, Tool
+from tau2_slime.tokens.parsers.checks import parsed_call
+from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
+from tau2_slime.transcript import Transcript
 from tau2_slime.world.users import User
+
+__all__ = ["Ask", "TurnEpisode", "TurnPolicy", "parsed_call"]
 
 
 @dataclass(frozen=True)
@@ -121,46 +122,28 @@ class TurnEpisode:
 
 
 class TurnPolicy:
-    """A `policy.Speaker` that is asked over a queue; it belongs to one episode."""
+    """A `transcript.Speaker` that is asked over a queue; it belongs to one episode."""
 
     def __init__(self) -> None:
         self.asks: asyncio.Queue[Ask] = asyncio.Queue()
         self.answers: asyncio.Queue[ParsedTurn | PolicyStopped] = asyncio.Queue()
-        self.measure_drift = False
 
-    def transcript(self, tools: list[dict[str, Any]]) -> Transcript:
+    def transcript(self, tools: list[Tool]) -> Transcript:
         return _TurnTranscript(self, tools)
 
 
 class _TurnTranscript(Transcript):
     """The conversation without a ledger: its tokens are in the framework's hands."""
 
-    def __init__(self, policy: TurnPolicy, tools: list[dict[str, Any]]) -> None:
-        super().__init__(policy, tools)  # type: ignore[arg-type]  # nothing below asks it for tokens
+    def __init__(self, policy: TurnPolicy, tools: list[Tool]) -> None:
+        super().__init__(tools)
         self._queues = policy
-
-    @property
-    def parallel_calls(self) -> bool:
-        return True
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         self.chat += messages
-        self._queues.asks.put_nowait(Ask(list(messages), list(self.chat), self._tools))
+        self._queues.asks.put_nowait(Ask(list(messages), list(self.chat), self.tools))
         answer = await self._queues.answers.get()
         if isinstance(answer, PolicyStopped):
             raise answer
         self.turns += 1
         return answer
-
-
-def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | None = None) -> ParsedCall:
-    """A tool call as chat-completion servers spell it (``arguments``: JSON text), checked as slime's door checks its own."""
-    try:
-        value = decode(arguments) if arguments.strip() else {}
-    except BadJson as problem:
-        error = f"The arguments of {name} are not valid JSON: {problem}."
-        return ParsedCall(name, {}, CallStatus.INVALID_JSON, arguments, error, call_id)
-    if not isinstance(value, dict):
-        error = f"The arguments of {name} must be a JSON object."
-        return ParsedCall(name, {}, CallStatus.INVALID_JSON, arguments, error, call_id)
-    return checked_call(name, value, tools, arguments, call_id)

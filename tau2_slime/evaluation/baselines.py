@@ -15,11 +15,14 @@ from typing import Any
 
 from tau2_slime.config import Tau2Config
 from tau2_slime.data_files import source_hashes
-from tau2_slime.episode import AgentTurn, Limits
+from tau2_slime.episode import Limits
 from tau2_slime.evaluation.manifest import tau2_version
 from tau2_slime.evaluation.plan import Item
-from tau2_slime.evaluation.play import play
-from tau2_slime.offload import offload
+from tau2_slime.local.gold import DONE_TOOL
+from tau2_slime.tokens.parsers.checks import parsed_call
+from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
+from tau2_slime.trainable_agents import agent_factory
+from tau2_slime.transcript import Transcript
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.users import UserStats
 
@@ -29,28 +32,34 @@ TRANSFER_TOOL = "transfer_to_human_agents"
 _VERSION = 1
 
 
-class IdleAgent:
-    """Says one sentence for ever; or transfers first. In solo mode it ends the episode, text being an error there."""
+class IdleSpeaker:
+    """Says one sentence for ever; or transfers first. In solo mode it is done at once, text being an error there."""
 
     def __init__(self, kind: str, *, solo: bool = False) -> None:
-        self._kind, self._solo, self._transferred = kind, solo, kind != TRANSFER
+        self.kind, self.solo = kind, solo
 
-    def start(self, history: list[Any]) -> None:
-        pass
+    def transcript(self, tools: list[Tool]) -> Transcript:
+        return _IdleTranscript(self, tools)
 
-    def is_stop(self, message: Any) -> bool:
-        return self._solo and not message.tool_calls
 
-    async def respond(self, message: Any | None) -> AgentTurn:
-        t = tau2_compat.load()
-        if not self._transferred:
-            self._transferred = True
-            call = t.ToolCall(id="call_0", name=TRANSFER_TOOL, arguments={"summary": "The user asks for help."})
-            return AgentTurn(t.AssistantMessage(role="assistant", content=None, tool_calls=[call], cost=0.0))
-        text = "I am afraid that there is nothing I can do."
-        if self._kind == TRANSFER:
-            text = "YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON."
-        return AgentTurn(t.AssistantMessage(role="assistant", content=text, cost=0.0))
+class _IdleTranscript(Transcript):
+    def __init__(self, speaker: IdleSpeaker, tools: list[Tool]) -> None:
+        super().__init__(tools)
+        self._transfers, self._solo = speaker.kind == TRANSFER, speaker.solo
+
+    async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
+        self.chat += messages
+        self.turns += 1
+        if self._transfers and self.turns == 1:
+            return self._calls(TRANSFER_TOOL, '{"summary": "The user asks for help."}')
+        if self._solo:
+            return self._calls(DONE_TOOL, "{}")
+        if self._transfers:
+            return ParsedTurn("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.", None)
+        return ParsedTurn("I am afraid that there is nothing I can do.", None)
+
+    def _calls(self, name: str, arguments: str) -> ParsedTurn:
+        return ParsedTurn(None, None, [parsed_call(name, arguments, self.tools)])
 
 
 class LeavingUser:
@@ -74,12 +83,11 @@ async def baseline(config: Tau2Config, task: Any, kind: str) -> float | None:
     solo = config.agent_type == "solo"
     if scoring.needs_judge(task):
         return None
-    world = await offload(
-        domains.World, config.domain, config.task_split, task, solo=solo, env_kwargs=dict(config.env_kwargs)
-    )
+    world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
     if kind == TRANSFER and all(tool.name != TRANSFER_TOOL for tool in world.agent_tools):
         return await baseline(config, task, NOTHING)  # no one to transfer to
-    result = await play(world, IdleAgent(kind, solo=solo), None if solo else LeavingUser(), Limits())
+    agent = agent_factory("solo" if solo else "llm", world, IdleSpeaker(kind, solo=solo))
+    result = await agent.asolve(None if solo else LeavingUser(), Limits())
     return result.reward
 
 

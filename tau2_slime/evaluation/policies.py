@@ -10,16 +10,15 @@ from typing import Any, Protocol
 from tau2_slime import assembly
 from tau2_slime.assembly import Language, language_for
 from tau2_slime.config import Tau2Config
-from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.api_agent import ApiAgent, ApiSpec, litellm_sampling
-from tau2_slime.evaluation.play import play
+from tau2_slime.evaluation.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
 from tau2_slime.evaluation.records import Job
 from tau2_slime.offload import offload
-from tau2_slime.outcome import InteractionResult
+from tau2_slime.outcome import InteractionResult, Termination
 from tau2_slime.rollout import address, answers, local_checkpoint
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.samples import StandaloneSample, failed_result
 from tau2_slime.world import domains
+from tau2_slime.world.users import User
 
 Stopped = Callable[[], bool]
 
@@ -135,7 +134,7 @@ class EmbeddedPolicy(RouterPolicy):
 
 
 class ApiPolicy:
-    """A litellm model behind τ²'s own LLM agent."""
+    """A litellm model."""
 
     def __init__(self, spec: ApiSpec, *, name: str = "") -> None:
         self.spec, self.name = spec, name or spec.model
@@ -155,39 +154,25 @@ class ApiPolicy:
         return [(self.spec.model, self.spec.base_url is not None)]
 
     async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
-        from tau2_slime.outcome import Termination
-        from tau2_slime.samples import failed_result
-
         config = job.item.config
-        solo = config.agent_type == "solo"
+        model = config.user_model_for(None, evaluation=True)
+        speaker = ApiSpeaker(self.spec, litellm_sampling(dict(job.dataset.sampling)))
+
+        def user(world: domains.World) -> User:
+            return assembly.make_user(config, model, world, evaluation=True)
+
         try:
-            world = await offload(_world, job)
-            agent = ApiAgent(
-                self.spec, world, litellm_sampling(dict(job.dataset.sampling)), config.agent_type, aborted=stopped
-            )
-            user = None if solo else assembly.make_user(config, config.user_model, world, evaluation=True)
-        except ValueError as error:  # ConfigError, and τ²'s own refusals
+            task = await assembly.choose_task(config, task_id=job.item.task_id)
+            parts = await assembly.cast(config, task, speaker, model, user)
+        except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
-        result = await play(
-            world,
-            agent,
-            user,
-            Limits(max_steps=config.max_steps, max_errors=config.max_errors, max_turns=config.max_turns),
-            agent_type=config.agent_type,
-            user_model="" if solo else config.user_model,
+        return await parts.agent.asolve(
+            parts.user,
+            parts.limits,
+            user_model=parts.user_model,
             allow_judge=config.allow_llm_judge,
             aborted=stopped,
         )
-        result.stats.tool_calls = dict(agent.calls)
-        result.stats.engine_retries, result.stats.generation_time = agent.retries, agent.seconds
-        return result
-
-
-def _world(job: Job) -> domains.World:
-    config = job.item.config
-    task = domains.find_task(config.domain, config.task_split, task_id=job.item.task_id)
-    solo = config.agent_type == "solo"
-    return domains.World(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
 
 
 def check_users(job_items: list[Any], prices: Any) -> None:

@@ -73,8 +73,8 @@ def record_of(
         "reward": plain["reward"] if result.trainable else None,
         "reward_info": plain["reward_info"],
         "tokens": {
-            "prompt": ledger.prompt_length if ledger else 0,
-            "sampled": ledger.sampled_count if ledger else _usage(messages, "completion_tokens"),
+            "prompt": ledger.prompt_length if ledger else _usage(result.generations[:1], "prompt_tokens"),
+            "sampled": ledger.sampled_count if ledger else _usage(result.generations, "completion_tokens"),
             "context": len(ledger.tokens) - ledger.prompt_length - ledger.sampled_count if ledger else 0,
         },
         "cost": dict(cost),
@@ -89,8 +89,8 @@ def record_of(
     return record
 
 
-def _usage(messages: Sequence[Mapping[str, Any]], name: str) -> int:
-    return sum(int((m.get("usage") or {}).get(name) or 0) for m in messages if m["role"] == "assistant")
+def _usage(generations: Sequence[Mapping[str, Any]], name: str) -> int:
+    return sum(int(generation.get(name) or 0) for generation in generations)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -212,7 +213,23 @@ def cost_table(summary: Summary) -> Table | None:
     return Table("Cost", columns, rows, note, text_columns=2, emphasised=frozenset({len(rows) - 1}))
 
 
+def user_table(summary: Summary) -> Table:
+    """How often the simulators did what no customer would, dataset by dataset; only models are looked at."""
+    rows = []
+    for dataset, described in summary.manifest["protocol"].items():
+        stats = [r["stats"] for r in summary.played if r["dataset"] == dataset and not r["excluded"]]
+        flaws = Counter(flaw for s in stats for flaw in s.get("user_flaws", ()))
+        rows += [
+            [dataset, described["user_model"], flaw, str(count), f"{count / len(stats):.1%}"]
+            for flaw, count in flaws.most_common()
+        ]
+    note = "Episodes with at least one such message, told from its words alone; they count like all others."
+    return Table(
+        "Flaws of the user simulators", ["", "user model", "flaw", "episodes", "share"], rows, note, text_columns=3
+    )
+
+
 def all_tables(summary: Summary) -> list[Table]:
     found = [score_table(summary), pass_table(summary), ending_table(summary), reason_table(summary)]
-    found += [tool_table(summary), length_table(summary), cost_table(summary)]
+    found += [tool_table(summary), length_table(summary), user_table(summary), cost_table(summary)]
     return [table for table in found if table is not None and table.rows]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tau2_slime.evaluation import api_agent
-from tau2_slime.evaluation.api_agent import ApiSpec
+from tau2_slime.evaluation.api_agent import ApiSpec, litellm_message
 from tau2_slime.evaluation.budget import Budget, parse_prices
 from tau2_slime.evaluation.plan import Plan, default_plan
 from tau2_slime.evaluation.policies import ApiPolicy
 from tau2_slime.evaluation.records import Store, jobs
 from tau2_slime.evaluation.run import End, Options, Progress, Runner
-from tau2_slime.world import tau2_compat
+from tau2_slime.evaluation.tables import user_table
+from tau2_slime.history import agent_sees
+from tau2_slime.trainable_agents import chat_message
+from tau2_slime.world import domains, tau2_compat
 from tau2_slime.world.users import simulator
+from tests import parity_play
 from tests.evaluation.api_server import ApiServer, gold
 
 # One event loop for all: litellm keeps clients by the id of their loop, and a new loop may get the id of a closed one.
@@ -88,6 +94,48 @@ async def test_a_malformed_call_is_answered_and_can_be_repaired(tmp_path: Path) 
     assert record["stats"]["agent_errors"] == 1
     assert record["rejected_calls"]
     assert not record["excluded"]
+
+
+async def test_tool_calls_are_read_as_a_trained_policys(tmp_path: Path) -> None:
+    """An id written as a number is text where the schema says so; an unknown tool is counted as one, and τ² answers it."""
+    calls = [("get_users", "{}"), ("no_such_tool", "{}"), ("update_task_status", '{"task_id": 1, "status": "done"}')]
+
+    def clumsy(body: dict[str, Any]) -> dict[str, Any]:
+        asked = sum(m["role"] == "tool" for m in body["messages"])
+        return {"calls": [calls[asked]]} if asked < len(calls) else {"content": "That is all."}
+
+    async with ApiServer(clumsy) as server:
+        _, _, (record,) = await run(tmp_path, one(max_turns=8), server)
+    assert record["stats"]["tool_calls"] == {"ok": 1, "unknown_tool": 1, "bad_arguments": 1}
+    sent = [call["arguments"] for m in record["messages"] for call in m.get("tool_calls") or []]
+    assert sent[2]["task_id"] == "1"
+    assert not record["rejected_calls"]
+
+
+@pytest.mark.parametrize("domain", ["mock", "retail", "telecom"])
+async def test_messages_are_spelled_as_tau2_spells_them(domain: str) -> None:
+    for task in domains.tasks(domain, "base")[:5]:
+        _, conversation = await asyncio.to_thread(parity_play.play_ours, domain, task, parity_play.gold_script(task))
+        seen = [m for m in conversation.messages if agent_sees(m)]
+        assert seen
+        assert [litellm_message(chat_message(m)) for m in seen] == tau2_compat.load().to_litellm_messages(seen)
+
+
+async def test_what_the_simulator_did_is_recorded_and_reported(tmp_path: Path) -> None:
+    def customer(body: dict[str, Any]) -> dict[str, Any]:
+        said = sum(m["role"] == "assistant" for m in body["messages"])
+        return {"content": "###STOP###" if said else "How can I help you today?"}
+
+    async with ApiServer(customer) as user, ApiServer(lambda body: {"content": "Hello."}) as server:
+        plan = one(user_model=MODEL, user_base_url=user.url)
+        _, _, (record,) = await run(tmp_path, plan, server)
+    assert record["stats"]["user_flaws"]["role_flip"] == 1
+    assert (record["stats"]["user_prompt_tokens"], record["stats"]["user_completion_tokens"]) == (2000, 200)
+    assert record["stats"]["user_played"] == {MODEL: 2}
+    assert record["tokens"] == {"prompt": 1000, "sampled": 100, "context": 0}
+    dataset = plan.datasets[0].name
+    summary: Any = SimpleNamespace(manifest={"protocol": {dataset: {"user_model": MODEL}}}, played=[record])
+    assert [dataset, MODEL, "role_flip", "1", "100.0%"] in user_table(summary).rows
 
 
 async def test_thoughts_in_the_text_are_for_nobody(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ async def test_any_sampling_parameters(stage: Stage, params: Any, request: pytes
 @pytest.mark.parametrize(
     "place",
     [
-        "tau2_slime.trainable_agents.TrainableAgentMixin._fill_stats",
-        "tau2_slime.policy.Transcript.drift",
+        "tau2_slime.solve._fill_stats",
+        "tau2_slime.policy.TokenTranscript.drift",
         "tau2_slime.world.scoring.score",
         "tau2_slime.world.domains.World.set_state",
         "tau2_slime.world.domains.World.call",

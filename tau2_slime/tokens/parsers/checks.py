@@ -1,11 +1,11 @@
-"""A call that could be read -> a ParsedCall checked against the tools that were offered."""
+"""A call -> a ParsedCall checked against the tools that were offered."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tau2_slime.tokens.schema_types import coerce
-from tau2_slime.tokens.spelled_json import plain
+from tau2_slime.tokens.spelled_json import BadJson, decode, plain
 from tau2_slime.tokens.tool_calls import CallStatus, ParsedCall, Tool
 
 
@@ -23,3 +23,16 @@ def checked_call(
         error = f"The call of {name} does not fit its schema: {'; '.join(problems)}."
         return ParsedCall(name, typed, CallStatus.BAD_ARGUMENTS, raw, error, call_id)
     return ParsedCall(name, typed, CallStatus.OK, raw, None, call_id)
+
+
+def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | None = None) -> ParsedCall:
+    """A tool call as chat-completion servers spell it (``arguments``: JSON text), checked as those in sampled text are."""
+    try:
+        value = decode(arguments) if arguments.strip() else {}
+    except BadJson as problem:
+        error = f"The arguments of {name} are not valid JSON: {problem}."
+        return ParsedCall(name, {}, CallStatus.INVALID_JSON, arguments, error, call_id)
+    if not isinstance(value, dict):
+        error = f"The arguments of {name} must be a JSON object."
+        return ParsedCall(name, {}, CallStatus.INVALID_JSON, arguments, error, call_id)
+    return checked_call(name, value, tools, arguments, call_id)

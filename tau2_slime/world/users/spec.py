@@ -1,11 +1,11 @@
-"""Who plays the user, and how to reach it."""
+"""Models behind litellm: who plays the user, how to reach it, and which variable holds its key."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.user_pool import Price
@@ -16,28 +16,28 @@ SERVED_BY_SLIME = "sglang:"
 
 
 @dataclass(frozen=True)
-class UserSpec:
-    """One simulator."""
+class ModelSpec:
+    """A litellm model, and how to reach it."""
+
+    ROLE: ClassVar[str] = "model"
+    KEY_OPTION: ClassVar[str] = ""
+    """How messages call the model's part, and the setting that names its key's variable."""
 
     model: str
     base_url: str | None = None
     api_key_var: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
+    """Further litellm arguments."""
     timeout: float = 120.0
+    """Seconds a call."""
     retries: int = 4
     concurrency: int = 128
-    name: str = ""
-    """What samples and metrics call it; empty: the model."""
-    price: Price | None = None
-    """Dollars for a million tokens; None: litellm's table."""
-    patience: float = 600.0
-    """Seconds that one reply may wait for an endpoint that is out."""
-    budget: float | None = None
-    """Dollars that all simulators of this process may cost before the next call is refused; None: no limit."""
+    """Calls in flight."""
 
     @property
     def label(self) -> str:
-        return self.name or self.model
+        """What messages call it."""
+        return self.model
 
     def connection(self) -> dict[str, Any]:
         """litellm's ``api_base`` and ``api_key``, read from the environment now and kept nowhere.
@@ -49,7 +49,7 @@ class UserSpec:
         base_url, key_var = self.base_url, self.key_variable
         if base_url is not None and base_url.startswith(SERVED_BY_SLIME):
             raise ConfigError(
-                f"user model {self.label!r} is {base_url}, a model of slime's --sglang-config: its address is known only "
+                f"{self.ROLE} {self.label!r} is {base_url}, a model of slime's --sglang-config: its address is known only "
                 "inside the training job"
             )
         if provider == "openai" and base_url is None:
@@ -61,18 +61,13 @@ class UserSpec:
             key = os.environ.get(key_var)
             if not key:
                 raise ConfigError(
-                    f"user model {self.model!r} needs its key in the environment variable {key_var}, which is not set; "
-                    "export it, or name another variable with user_api_key_var"
+                    f"{self.ROLE} {self.model!r} needs its key in the environment variable {key_var}, which is not set; "
+                    f"export it, or name another variable with {self.KEY_OPTION}"
                 )
             out["api_key"] = key
         elif base_url is not None and provider in ("openai", "hosted_vllm"):
             out["api_key"] = "none"  # an endpoint of one's own: the client insists on some key
         return out
-
-    def ready(self) -> None:
-        """Raises ConfigError if it is known that no call can succeed: no key, or one that was refused before."""
-        self.connection()
-        endpoints.check_key(self.host, self.key_variable)
 
     @property
     def host(self) -> str:
@@ -86,6 +81,32 @@ class UserSpec:
         if self.api_key_var is None and provider_of(self.model) == "openai" and self.base_url in (None, _OPENAI):
             return "OPENAI_API_KEY"
         return self.api_key_var
+
+
+@dataclass(frozen=True)
+class UserSpec(ModelSpec):
+    """One simulator."""
+
+    ROLE = "user model"
+    KEY_OPTION = "user_api_key_var"
+
+    name: str = ""
+    """What samples and metrics call it; empty: the model."""
+    price: Price | None = None
+    """Dollars for a million tokens; None: litellm's table."""
+    patience: float = 600.0
+    """Seconds that one reply may wait for an endpoint that is out."""
+    budget: float | None = None
+    """Dollars that all simulators of this process may cost before the next call is refused; None: no limit."""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.model
+
+    def ready(self) -> None:
+        """Raises ConfigError if it is known that no call can succeed: no key, or one that was refused before."""
+        self.connection()
+        endpoints.check_key(self.host, self.key_variable)
 
 
 _OPENAI = "https://api.openai.com/v1"
