@@ -26,7 +26,7 @@ AgentType = Literal["llm", "solo", "gt"]
 class Tau2Config(BaseModel):
     """Everything that one episode can be told. Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     domain: str = "retail"
     """A domain that the installed τ² registers: airline, retail, telecom, mock, ..."""

@@ -132,7 +132,7 @@ class SglangEngine:
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
         if status in RETRY_STATUS:
             raise EngineUnavailable(message)
-        if status in (400, 413) and _speaks_of_length(body):
+        if status in (400, 413) and speaks_of_length(body):
             raise ContextOverflow(message)
         raise EngineRejected(message)
 
@@ -200,7 +200,8 @@ def _same_count(meta: dict[str, Any], key: str, expected: int, kind: str) -> Non
         raise TokenTruthError(f"the server counts {key}={found}, the trajectory has {expected}")
 
 
-def _speaks_of_length(body: str) -> bool:
+def speaks_of_length(body: str) -> bool:
+    """True if the body of a 400 or 413 says that the conversation does not fit the model's context."""
     text = body.lower()
     return any(
         word in text for word in ("context length", "context_length", "too long", "longer than", "maximum allowed")

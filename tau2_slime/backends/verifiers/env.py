@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 from typing import Any
 
 import verifiers as vf
 
-from tau2_slime import assembly
 from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.backends.verifiers.messages import to_turn, to_vf, tool_def
 from tau2_slime.backends.verifiers.rubric import tau2_rubric
+from tau2_slime.backends.verifiers.settings import evaluation_split, playable, require_user, resolve
 from tau2_slime.backends.verifiers.view import EPISODE, show
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.history import agent_sees
 from tau2_slime.outcome import InteractionResult, Status, Termination
 from tau2_slime.trainable_agents import chat_message
-from tau2_slime.world import domains, scoring
-
-logger = logging.getLogger(__name__)
+from tau2_slime.world import domains
 
 
 def load_environment(
@@ -48,16 +45,9 @@ def load_environment(
         ConfigError: an unknown setting, domain or split, or the simulator's key is not set.
     """
     given = {"domain": domain, "user_model": user_llm, "task_split": task_split, **settings}
-    unknown = sorted(set(given) - set(Tau2Config.model_fields))
-    if unknown:
-        raise ConfigError(
-            f"load_environment does not know {unknown[0]!r}; it takes num_train_examples, num_eval_examples, user_llm, "
-            f"eval_split and the settings {', '.join(Tau2Config.model_fields)}"
-        )
-    config = Tau2Config.resolve(metadata=given)
-    known = domains.splits(config.domain)
-    train = config.task_split if task_split or config.task_split in known else "base"
-    test = eval_split or task_split or ("test" if "test" in known else "base")
+    config = resolve(given, also="num_train_examples, num_eval_examples, user_llm, eval_split, ")
+    train = config.task_split if task_split or config.task_split in domains.splits(config.domain) else "base"
+    test = evaluation_split(config, eval_split or task_split)
     return Tau2Env(
         config,
         dataset=_rows(config, train, num_train_examples),
@@ -69,8 +59,7 @@ class Tau2Env(vf.MultiTurnEnv):
     """One τ² domain. Rows name a task; prompt and tools come from the episode when its rollout begins."""
 
     def __init__(self, config: Tau2Config, **kwargs: Any) -> None:
-        if config.agent_type != "solo" and config.user_model != assembly.SCRIPTED:
-            assembly.user_spec(config, config.user_model).connection()  # a missing key is told now, not 100 times later
+        require_user(config)
         self.tau2_config = config
         super().__init__(rubric=tau2_rubric(), max_turns=-1, **kwargs)
 
@@ -183,15 +172,7 @@ def _rows(config: Tau2Config, split: str, count: int) -> Any:
     def build() -> Any:
         from datasets import Dataset
 
-        tasks = domains.tasks(config.domain, split)
-        kept = [t for t in tasks if config.allow_llm_judge or not scoring.needs_judge(t)]
-        if len(kept) < len(tasks):
-            logger.warning(
-                "%s/%s: %d tasks are graded by an LLM judge and left out (allow_llm_judge=True keeps them)",
-                config.domain,
-                split,
-                len(tasks) - len(kept),
-            )
+        kept = playable(config, split)
         rows = [
             {
                 "prompt": [{"role": "user", "content": f"{config.domain}/{split}/{task.id}"}],

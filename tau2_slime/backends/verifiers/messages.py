@@ -7,6 +7,7 @@ from typing import Any
 
 import verifiers as vf
 
+from tau2_slime.backends.chat_wire import text_of
 from tau2_slime.backends.turns import parsed_call
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 
@@ -45,11 +46,4 @@ def to_turn(message: Any, tools: list[Tool]) -> ParsedTurn:
     """The model's message, as its server took it apart; tool calls are checked as in every door."""
     calls = [parsed_call(call.name, call.arguments or "", tools, call.id or None) for call in message.tool_calls or []]
     reasoning = message.get("reasoning_content")
-    return ParsedTurn(content=_text(message.content), reasoning=reasoning or None, calls=calls)
-
-
-def _text(content: Any) -> str | None:
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else getattr(part, "text", None) for part in content]
-        content = "".join(part for part in parts if part)
-    return content.strip() or None if content else None
+    return ParsedTurn(content=text_of(message.content), reasoning=reasoning or None, calls=calls)

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tau2_slime.errors import ConfigError
 
-V0_FIRST, V0_END = (0, 1, 12), (0, 4)
+V0_FIRST, V1_FIRST, END = (0, 1, 12), (0, 4), (0, 5)
 
 
 def installed() -> tuple[int, ...] | None:
@@ -19,17 +19,23 @@ def installed() -> tuple[int, ...] | None:
 
 
 def has_v0() -> bool:
+    """True if the v0 door is the one for the installed release."""
     found = installed()
-    return found is not None and V0_FIRST <= found < V0_END
+    return found is not None and V0_FIRST <= found < V1_FIRST
 
 
-def require_v0() -> None:
-    """Raises ConfigError if the installed verifiers has no v0 API as this package knows it."""
+def has_v1() -> bool:
+    """True if the v1 door is the one for the installed release."""
+    found = installed()
+    return found is not None and V1_FIRST <= found < END
+
+
+def require_any() -> None:
+    """Raises ConfigError if no verifiers is installed, or one that this package does not know."""
     found = installed()
     if found is None:
         raise ConfigError("verifiers is not installed: pip install 'tau2-slime[verifiers]'")
-    if not has_v0():
+    if not (has_v0() or has_v1()):
         raise ConfigError(
-            f"verifiers {'.'.join(map(str, found))} has no v0 API that load_environment can use; "
-            "install verifiers>=0.1.12,<0.4"
+            f"verifiers {'.'.join(map(str, found))} is not known to tau2_slime: install verifiers>=0.1.12,<0.5"
         )

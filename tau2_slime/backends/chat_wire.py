@@ -1,0 +1,55 @@
+"""Chat messages as chat-completion servers spell them (arguments as JSON text), and what their replies mean to the core."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tau2_slime.backends.turns import parsed_call
+from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
+
+_SAID = ("role", "content", "tool_calls", "reasoning_content", "reasoning", "reasoning_details")
+"""What of a reply belongs to the conversation; the rest (``refusal``, ``audio``, ...) is about the reply."""
+
+
+def to_wire(message: dict[str, Any]) -> dict[str, Any]:
+    """A chat message of the core (as `trainable_agents.chat_message` makes it) for a request."""
+    if not message.get("tool_calls"):
+        return message
+    calls = [
+        {
+            **call,
+            "function": {
+                **call["function"],
+                "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
+            },
+        }
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
+
+
+def as_said(message: dict[str, Any]) -> dict[str, Any]:
+    """The server's message as it is sent back in the next request: every word, reasoning and call id as it came."""
+    kept = {key: message[key] for key in _SAID if message.get(key) is not None}
+    return {"role": "assistant", "content": None, **kept}
+
+
+def to_turn(message: dict[str, Any], tools: list[Tool]) -> ParsedTurn:
+    """The server's message, as it took the model's text apart; tool calls are checked as in every door."""
+    calls = []
+    for call in message.get("tool_calls") or []:
+        function = call.get("function") or {}
+        calls.append(
+            parsed_call(function.get("name") or "", function.get("arguments") or "", tools, call.get("id") or None)
+        )
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    return ParsedTurn(content=text_of(message.get("content")), reasoning=reasoning or None, calls=calls)
+
+
+def text_of(content: Any) -> str | None:
+    """The text of a message's content, which may be a list of parts (dicts or objects); None if there is none."""
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else getattr(part, "text", None) for part in content]
+        content = "".join(part for part in parts if part)
+    return content.strip() or None if content else None

@@ -1,0 +1,85 @@
+"""What both of verifiers' doors are told: the configuration, which tasks are played, and what is counted."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tau2_slime import assembly
+from tau2_slime.config import Tau2Config
+from tau2_slime.errors import ConfigError
+from tau2_slime.outcome import Blame
+from tau2_slime.world import domains, scoring
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
+"""τ²'s `RewardType`s; the reward is the product of those that the task is graded on."""
+COUNTERS = ("agent_turns", "user_turns", "steps", "agent_errors", "user_errors")
+
+
+def resolve(given: Mapping[str, Any], *, also: str = "") -> Tau2Config:
+    """The configuration: ``given`` (None: not given) over ``TAU2_*`` over the defaults. ``also``: further keys that the
+    door takes, for the message.
+
+    Raises:
+        ConfigError: an unknown setting, domain or split, or a value that is not allowed.
+    """
+    unknown = sorted(set(given) - set(Tau2Config.model_fields))
+    if unknown:
+        raise ConfigError(
+            f"the tau2_bench environment does not know {unknown[0]!r}; it takes {also}{', '.join(Tau2Config.model_fields)}"
+        )
+    try:
+        config = Tau2Config.resolve(metadata=given)
+    except ConfigError as error:
+        raise ConfigError(re.sub(r"sample\.metadata\['(\w+)'\]", r"\1", str(error))) from None
+    domains.splits(config.domain)
+    return config
+
+
+def evaluation_split(config: Tau2Config, given: str | None) -> str:
+    """``given``, else τ²'s test split, else (a domain without one) all tasks."""
+    return given or ("test" if "test" in domains.splits(config.domain) else "base")
+
+
+def require_user(config: Tau2Config) -> None:
+    """A simulator whose key is missing is told now, and not by every rollout.
+
+    Raises:
+        ConfigError: naming the variable.
+    """
+    if config.agent_type == "solo":
+        return
+    plays = config.simulator(config.user_model).model
+    if not assembly.is_scripted(plays):
+        assembly.user_spec(config, config.user_model).connection()
+
+
+def playable(config: Tau2Config, split: str) -> list[Any]:
+    """The split's tasks. Those that only an LLM judge can grade are left out, with a warning, unless that is allowed.
+
+    Raises:
+        ConfigError: the domain has no such split.
+    """
+    tasks = domains.tasks(config.domain, split)
+    kept = [task for task in tasks if config.allow_llm_judge or not scoring.needs_judge(task)]
+    if len(kept) < len(tasks):
+        logger.warning(
+            "%s/%s: %d tasks are graded by an LLM judge and left out (allow_llm_judge=True keeps them)",
+            config.domain,
+            split,
+            len(tasks) - len(kept),
+        )
+    return kept
+
+
+def figures(reward_info: Mapping[str, Any] | None, stats: Mapping[str, Any], blame: str) -> dict[str, float]:
+    """An episode's metrics: the reward's parts (1.0 where the task is not graded on one), counters, blame."""
+    breakdown = (reward_info or {}).get("reward_breakdown") or {}
+    unasked = 1.0 if breakdown else 0.0
+    out = {f"reward_{part.lower()}": float(breakdown.get(part, unasked)) for part in PARTS}
+    out |= {f"tau2_{name}": float(stats[name]) for name in COUNTERS}
+    return out | {f"blame_{name}": float(blame == name) for name in Blame}
