@@ -298,6 +298,20 @@ def compare(
 
 
 @app.command()
+def convert_v1(
+    file: Annotated[Path, typer.Argument(help="JSON file that tau-bench v1 wrote.")],
+    domain: Annotated[str | None, typer.Option(help="airline or retail; default: what the tools fit.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Write τ²'s tasks.json and simulations.json there.")] = None,
+) -> None:
+    """Play recorded tau-bench v1 conversations again in τ², and compare the rewards."""
+    from rich.console import Console
+
+    from tau2_slime.evaluation.taubench_v1 import command
+
+    raise typer.Exit(command.run(file, domain, output_dir, Console()))
+
+
+@app.command()
 def version() -> None:
     """Print the versions of this package and of τ²."""
     from tau2_slime.world import tau2_compat
