@@ -51,4 +51,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) .venv-engine .venv-verifiers .venv-tinker .venv-maseval .cache
+	rm -rf $(VENV) .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache

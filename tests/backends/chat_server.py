@@ -14,7 +14,7 @@ from typing import Any
 from tau2_slime.local.gold import ASK_REFERENCE, GoldScript, find_reference
 from tau2_slime.world import domains
 
-MODELS = ("gold", "wrong", "broken", "silent", "cut", "overlong", "failing")
+MODELS = ("gold", "wrong", "broken", "silent", "cut", "overlong", "failing", "thinking", "flaky", "filtered")
 
 
 @dataclass
@@ -33,6 +33,9 @@ def chat_server() -> Iterator[ChatServer]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             served.requests.append(body)
             status, answer = reply(body["model"], body["messages"])
+            again = sum(request["messages"] == body["messages"] for request in served.requests) % 2 == 0
+            if body["model"] == "flaky" and not again:  # every turn has to be asked for twice
+                status, answer = 503, {"error": {"message": "come back later", "type": "server_error", "code": 503}}
             data = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -63,7 +66,9 @@ def reply(model: str, messages: list[dict[str, Any]]) -> tuple[int, dict[str, An
     if model == "failing":
         return 400, {"error": {"message": "the model is broken", "type": "invalid_request_error", "code": "broken"}}
     message = speak(model, messages)
-    reason = "length" if model == "cut" else "tool_calls" if message["tool_calls"] else "stop"
+    reason = {"cut": "length", "filtered": "content_filter"}.get(model) or (
+        "tool_calls" if message["tool_calls"] else "stop"
+    )
     return 200, {
         "id": f"reply-{len(messages)}",
         "object": "chat.completion",
@@ -76,8 +81,12 @@ def reply(model: str, messages: list[dict[str, Any]]) -> tuple[int, dict[str, An
 
 def speak(model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
     """The assistant message that follows ``messages``."""
-    if model == "silent":
+    if model in ("silent", "filtered"):
         return _message("")
+    if model == "thinking":  # gold, with thoughts, and with spaces that a careless client would lose
+        said = speak("gold", messages)
+        words = None if said["content"] is None else f"  {said['content']} \n"
+        return {**said, "content": words, "reasoning_content": f" thought {len(messages)}\n", "refusal": None}
     place = next((i for i, m in enumerate(messages) if m["role"] == "user" and find_reference(str(m["content"]))), None)
     if place is None:
         return _message(ASK_REFERENCE)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIRST = {"verifiers": [], "tinker": ["torch==2.13.0"], "maseval": []}
+FIRST = {"verifiers": [], "verifiers-v1": [], "tinker": ["torch==2.13.0"], "maseval": []}
 """Backend -> what is installed first, with its dependencies."""
 
 
@@ -43,7 +43,7 @@ def backend_python(name: str) -> Path:
 
 
 def _requirements(name: str) -> Path:
-    return Path(__file__).with_name(f"{name}.txt")
+    return Path(__file__).with_name(f"{name.replace('-', '_')}.txt")
 
 
 def _recipe_hash(name: str) -> str:
@@ -53,16 +53,28 @@ def _recipe_hash(name: str) -> str:
 
 def _build(name: str, folder: Path, python: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if uv:
-        _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
-        install = [uv, "pip", "install", "--quiet", "--python", str(python)]
-    else:
-        _run([sys.executable, "-m", "venv", str(folder)])
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    uv = _uv()
+    _run(
+        [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
+        if uv
+        else [sys.executable, "-m", "venv", str(folder)]
+    )
+    install = installer(python)
     if FIRST[name]:
         _run([*install, *FIRST[name]])
     _run([*install, "--no-deps", "-r", str(_requirements(name))])
+
+
+def installer(python: Path) -> list[str]:
+    """The command that installs what is named after it into that interpreter's environment."""
+    uv = _uv()
+    if uv:
+        return [uv, "pip", "install", "--quiet", "--python", str(python)]
+    return [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+
+def _uv() -> str | None:
+    return shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
 def _run(command: list[str]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.backends.setup_env import REPOSITORY, EnvUnavailable, backend_python
+from tests.backends.setup_env import REPOSITORY, EnvUnavailable, backend_python, installer
 
 
 def environment(name: str) -> Path:
@@ -28,29 +27,38 @@ def run(python: Path, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.Com
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "folder"), [("verifiers", "verifiers_v0"), ("tinker", "tinker")])
+@pytest.mark.parametrize(
+    ("name", "folder"), [("verifiers", "verifiers_v0"), ("verifiers-v1", "verifiers_v1"), ("tinker", "tinker")]
+)
 def test_the_doors_own_tests_pass(name: str, folder: str) -> None:
     done = run(environment(name), "-m", "pytest", "-p", "no:cacheprovider", f"tests/backends/{folder}")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout, done.stdout[-2000:]
 
 
+LOADED = {
+    "verifiers": "import verifiers as vf; env = vf.load_environment('tau2-bench', domain='mock', task_split='base', "
+    "user_llm='scripted'); print('found', env.env_id, len(env.get_dataset()) > 0)",
+    "verifiers-v1": "import verifiers.v1 as vf; env = vf.load_environment(vf.resolve_env_config({'taskset': {'id': "
+    "'tau2-bench', 'domain': 'mock', 'user_llm': 'scripted'}})); "
+    "print('found', env.config.taskset.id, len(list(env.taskset)) > 0, type(env).__name__)",
+}
+"""How each API finds the environment by its id."""
+
+
 @pytest.mark.timeout(1800)
-def test_the_environment_package_installs_as_the_hub_installs_it(tmp_path: Path) -> None:
-    """Its wheel holds the module that verifiers looks for, and the id finds it without the repository on the path."""
-    python = environment("verifiers")
+@pytest.mark.parametrize("name", LOADED)
+def test_the_environment_package_installs_as_the_hub_installs_it(name: str, tmp_path: Path) -> None:
+    """Its wheel, installed into a folder that holds nothing else, is found by its id; tau2_slime is not part of it."""
+    python = environment(name)
     source = REPOSITORY / "environments" / "tau2_bench"
     built = run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=source)
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("tau2_bench-*.whl")
     site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)  # what an installer does with a pure wheel
-    names = {path.relative_to(site).parts[0] for path in site.rglob("*")}
-    assert {"tau2_bench.py"} < names and not any(name.startswith("tau2_slime") for name in names)
-    code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import verifiers as vf; "
-        "env = vf.load_environment('tau2-bench', domain='mock', task_split='base', user_llm='scripted'); "
-        "print('loaded', env.env_id, len(env.get_dataset()) > 0)"
-    )
-    loaded = run(python, "-c", code, cwd=tmp_path)
-    assert "loaded tau2-bench True" in loaded.stdout, loaded.stdout + loaded.stderr
+    done = subprocess.run([*installer(python), "--no-deps", "--target", str(site), str(wheel)], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    installed = {path.relative_to(site).parts[0] for path in site.rglob("*.py")}
+    assert installed == {"tau2_bench.py"}
+    loaded = run(python, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {LOADED[name]}", cwd=tmp_path)
+    assert "found tau2-bench True" in loaded.stdout, loaded.stdout + loaded.stderr

@@ -16,7 +16,7 @@ import verifiers as vf
 from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.backends.verifiers.messages import to_turn, to_vf, tool_def
 from tau2_slime.backends.verifiers.rubric import tau2_rubric
-from tau2_slime.backends.verifiers.settings import evaluation_split, playable, require_user, resolve
+from tau2_slime.backends.verifiers.settings import evaluation_split, playable, require_user, resolve, training_split
 from tau2_slime.backends.verifiers.view import EPISODE, show
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
@@ -46,7 +46,7 @@ def load_environment(
     """
     given = {"domain": domain, "user_model": user_llm, "task_split": task_split, **settings}
     config = resolve(given, also="num_train_examples, num_eval_examples, user_llm, eval_split, ")
-    train = config.task_split if task_split or config.task_split in domains.splits(config.domain) else "base"
+    train = training_split(config, task_split)
     test = evaluation_split(config, eval_split or task_split)
     return Tau2Env(
         config,

@@ -40,6 +40,11 @@ def resolve(given: Mapping[str, Any], *, also: str = "") -> Tau2Config:
     return config
 
 
+def training_split(config: Tau2Config, given: str | None) -> str:
+    """``given``, else the configured one (train), else (a domain without it) all tasks."""
+    return given or (config.task_split if config.task_split in domains.splits(config.domain) else "base")
+
+
 def evaluation_split(config: Tau2Config, given: str | None) -> str:
     """``given``, else τ²'s test split, else (a domain without one) all tasks."""
     return given or ("test" if "test" in domains.splits(config.domain) else "base")

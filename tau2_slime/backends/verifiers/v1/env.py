@@ -12,9 +12,14 @@ import verifiers.v1 as vf
 from tau2_slime.backends.verifiers.settings import evaluation_split, require_user, resolve
 from tau2_slime.backends.verifiers.v1.taskset import SETTINGS, Tau2Taskset
 from tau2_slime.errors import ConfigError
+from tau2_slime.http_sessions import close_sessions
+from tau2_slime.offload import PerLoop
+from tau2_slime.world import domains
 from tau2_slime.world.users import User
 
 ID = "tau2-bench"
+
+_serving: PerLoop[set[int]] = PerLoop(set)
 
 
 class Tau2EnvConfig(vf.SingleAgentEnvConfig):
@@ -31,6 +36,16 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
     def __init__(self, config: Tau2EnvConfig) -> None:
         super().__init__(config)
         require_user(self.taskset.tau2_config)
+
+    async def start(self) -> None:
+        _serving.get().add(id(self))
+
+    async def stop(self) -> None:
+        """The last environment of this loop closes the connections to the simulators' endpoints."""
+        serving = _serving.get()
+        serving.discard(id(self))
+        if not serving:
+            await close_sessions()
 
     def evaluate(self, client: Any = None, model: str | None = None, **kwargs: Any) -> Any:
         """Rollouts of the first tasks; see `_evaluate`. A coroutine where a loop runs, else the results themselves."""
@@ -69,7 +84,14 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
         gate = asyncio.Semaphore(max_concurrent) if max_concurrent and max_concurrent > 0 else None
         async with self.serving():
             slots = [slot for task in tasks for slot in self.slots(task, rollouts_per_example)]
-            episodes = await asyncio.gather(*(self.run_slot(slot, context, gate) for slot in slots))
+            work = [asyncio.ensure_future(self.run_slot(slot, context, gate)) for slot in slots]
+            try:
+                episodes = await asyncio.gather(*work)
+            except BaseException:  # cancelled: nothing of it may go on when this returns
+                for rollout in work:
+                    rollout.cancel()
+                await asyncio.gather(*work, return_exceptions=True)
+                raise
         traces = [trace for episode in episodes for trace in episode.traces]
         rewards = [trace.reward for trace in traces if trace.ok]
         return {
@@ -117,7 +139,7 @@ def load_environment(
     config = resolve(given)
     taskset = {"id": ID, **given, "domain": config.domain}
     taskset["task_split"] = evaluation_split(config, eval_split or task_split)
-    resolve({name: value for name, value in taskset.items() if name != "id"})
+    domains.tasks(config.domain, taskset["task_split"])  # an unknown split is told now
     try:
         env = vf.load_environment(vf.resolve_env_config({"taskset": taskset}))
     except ModuleNotFoundError as error:

@@ -14,7 +14,7 @@ import verifiers.v1 as vf
 from pydantic import Field, create_model, model_validator
 
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.backends.verifiers.settings import figures, playable, resolve
+from tau2_slime.backends.verifiers.settings import figures, playable, resolve, training_split
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.gold import GoldScript
@@ -46,7 +46,9 @@ SETTINGS = [name for name in Tau2Config.model_fields if name not in _OF_OTHER_DO
 
 def _optional(name: str) -> Any:
     field = Tau2Config.model_fields[name]
-    return (field.annotation | None, Field(default=None, description=field.description))  # type: ignore[operator]
+    default = field.get_default(call_default_factory=True)
+    description = f"{field.description} Not given: TAU2_{name.upper()}, else {default!r}."
+    return (field.annotation | None, Field(default=None, description=description))  # type: ignore[operator]
 
 
 _Settings: Any = create_model("_Settings", __base__=vf.TasksetConfig, **{name: _optional(name) for name in SETTINGS})
@@ -75,6 +77,7 @@ class Tau2TasksetConfig(_Settings):
             )
         given["user_model"] = self.user_llm or self.user_model
         config = resolve({name: value for name, value in given.items() if value is not None})
+        config = config.model_copy(update={"task_split": training_split(config, self.task_split)})
         domains.tasks(config.domain, config.task_split)
         return config
 

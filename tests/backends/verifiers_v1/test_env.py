@@ -1,0 +1,244 @@
+"""verifiers' v1 door against a scripted chat-completions server: nothing of verifiers is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+import tau2_bench
+import verifiers.v1 as vf
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.local.scripted_user import ScriptedUser
+from tau2_slime.world import domains, scoring
+from tests.backends.chat_server import ChatServer, reply
+from tests.backends.orchestrator import assert_tau2_agrees
+
+
+def load(domain: str | None = "mock", **settings: Any) -> Any:
+    return tau2_bench.load_environment(**{"domain": domain, "user_llm": "scripted", "task_split": "base", **settings})
+
+
+async def rollouts(env: Any, model: str = "gold", **how: Any) -> list[vf.Trace]:
+    return (await env.evaluate(model=model, **how))["outputs"]
+
+
+def test_as_users_of_the_recipe_write_it(server: ChatServer) -> None:
+    env = tau2_bench.load_environment(domain="telecom", num_eval_examples=3, user_llm="scripted")
+    results = env.evaluate(model="gold", num_examples=2)
+    assert (results["score"], results["completed"], results["failed"]) == (1.0, 2, 0)
+    assert len(list(env.taskset)) == 3
+    for trace in results["outputs"]:
+        assert trace.reward == 1.0 and trace.stop_condition == "user_stop" and trace.ok
+        assert trace.metrics["reward_env_assertion"] == 1.0 and trace.metrics["blame_agent"] == 1.0
+
+
+@pytest.mark.parametrize("domain", ["mock", "airline", "retail", "telecom"])
+@pytest.mark.parametrize("model", ["gold", "wrong"])
+async def test_every_message_is_what_tau2_itself_plays(server: ChatServer, domain: str, model: str) -> None:
+    env = load(domain, max_turns=1000, max_steps=1000)
+    count = len(list(env.taskset))
+    env.taskset = env.taskset.include(idx=[f"::{1 if domain == 'mock' else count // 3}"])
+    for trace in await rollouts(env, model):
+        result = trace.state.episode.result
+        assert_tau2_agrees(result)
+        assert trace.ok is (result.reward is not None)
+        assert trace.reward == (result.reward or 0.0)
+
+
+async def test_what_the_model_is_sent(server: ChatServer) -> None:
+    """τ²'s system prompt, greeting and tools; the model's own turns word for word; nothing of the user's own tools."""
+    (trace,) = await rollouts(load("telecom", num_eval_examples=1), "thinking")
+    episode = trace.state.episode
+    first, last = server.requests[0], server.requests[-1]
+    assert [m["role"] for m in first["messages"]] == ["system", "assistant", "user"]
+    assert first["messages"][0]["content"] == episode.parts.agent.tau2_agent.system_prompt
+    assert first["tools"] == episode.parts.agent.tools
+    said = [(i, m) for i, m in enumerate(last["messages"]) if m["role"] == "assistant"][1:]
+    assert len(said) == result_turns(trace) - 1
+    for at, message in said:
+        sent = reply("thinking", last["messages"][:at])[1]["choices"][0]["message"]
+        assert message == {k: v for k, v in sent.items() if k == "content" or v is not None}
+        assert message["reasoning_content"] == f" thought {at}\n"
+    assert any(m.role == "tool" and m.requestor == "user" for m in episode.result.messages)
+    assert all(m["role"] != "tool" or m["tool_call_id"].startswith("gold_") for m in last["messages"])
+
+
+def result_turns(trace: vf.Trace) -> int:
+    return trace.state.episode.result.stats.agent_turns
+
+
+async def test_the_trace_is_one_branch_of_the_models_turns(server: ChatServer) -> None:
+    for trace in await rollouts(load("telecom", num_eval_examples=3), "thinking"):
+        assert trace.num_branches == 1
+        assert trace.num_turns == result_turns(trace) == len(trace.calls)
+        roles = [message.role for message in trace.branches[0].messages]
+        assert roles[:3] == ["system", "assistant", "user"] and not trace.nodes[1].sampled
+
+
+async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> None:
+    (trace,) = await rollouts(load(num_eval_examples=1), "broken")
+    assert trace.reward == 1.0 and trace.metrics["tau2_agent_errors"] == 1.0
+    told = next(m for m in server.requests[-1]["messages"] if m["role"] == "tool")
+    assert told["tool_call_id"] == "broken_0" and "not valid JSON" in told["content"]
+
+
+@pytest.mark.parametrize(
+    ("model", "termination", "error"),
+    [
+        ("silent", "agent_error", None),
+        ("cut", "response_length", None),
+        ("overlong", "context_length", None),
+        ("failing", "infrastructure_error", "ProviderError"),
+        ("filtered", "infrastructure_error", "HarnessError"),
+    ],
+)
+async def test_how_a_model_can_end_it(server: ChatServer, model: str, termination: str, error: str | None) -> None:
+    (trace,) = await rollouts(load(num_eval_examples=1), model)
+    result = trace.state.episode.result
+    assert str(result.termination) == termination == trace.info["tau2"]["termination"]
+    assert trace.ok is (error is None) and [e.type for e in trace.errors] == ([error] if error else [])
+    assert trace.rewards == {} if error else trace.rewards["tau2_reward"].score == result.reward == 0.0
+    assert sum(value or 0 for name, value in trace.metrics.items() if name.startswith("blame_")) == 1.0
+
+
+async def test_a_call_that_failed_is_made_again_and_recorded_once(server: ChatServer) -> None:
+    (trace,) = await rollouts(load(num_eval_examples=1), "flaky")
+    assert trace.ok and trace.reward == 1.0
+    assert trace.num_branches == 1 and trace.num_turns == result_turns(trace) == 2
+    assert len(server.requests) == 4
+
+
+async def test_an_endpoint_that_is_not_there(server: ChatServer) -> None:
+    results = await load(num_eval_examples=1, request_retries=0).evaluate(model="gold", base_url=closed())
+    assert results["score"] is None and (results["completed"], results["failed"]) == (0, 1)
+    assert results["outputs"][0].errors[0].type == "ProviderError"
+
+
+async def test_limits_are_the_cores_and_verifiers(server: ChatServer) -> None:
+    (trace,) = await rollouts(load(num_eval_examples=1, max_turns=2))
+    assert (trace.stop_condition, trace.ok, trace.reward) == ("max_turns", True, 0.0)
+    assert trace.metrics["blame_limit"] == 1.0
+    env = load(num_eval_examples=1)
+    env._agent_specs["agent"].max_turns = env.config.agent.max_turns = 1  # --env.agent.max-turns 1
+    (trace,) = await rollouts(env)
+    assert (trace.stop_condition, trace.ok, trace.reward, trace.num_turns) == ("max_turns", True, 0.0, 1)
+    assert trace.info["tau2"]["detail"] == "stopped by max_turns"
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_a_simulator_that_fails_is_no_zero(server: ChatServer, silent: bool) -> None:
+    """One that never answers, and one that is not there."""
+    held: list[asyncio.StreamWriter] = []
+    hanging = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{hanging.sockets[0].getsockname()[1]}/v1" if silent else closed()
+    how = {"user_base_url": url, "user_timeout": 0.3, "user_retries": 0, "user_patience": 0}
+    (trace,) = await rollouts(load(num_eval_examples=1, user_llm="openai/nobody", **how))
+    for writer in held:
+        writer.close()
+    hanging.close()
+    assert not trace.ok and trace.rewards == {}
+    assert "user_error (user)" in trace.errors[0].message
+    assert trace.metrics["blame_user"] == 1.0
+
+
+async def test_a_rollout_that_runs_out_of_time_is_no_zero(server: ChatServer) -> None:
+    env = load(num_eval_examples=1, user=lambda world: Sleeper(world.task, world.domain, world.split))
+    env.config.agent.timeout = vf.AgentConfig().timeout.model_copy(update={"rollout": 0.3})
+    (trace,) = await rollouts(env)
+    assert not trace.ok and trace.rewards == {} and trace.is_timeout
+    assert "before its episode did" in trace.errors[0].message
+
+
+async def test_a_cancelled_evaluation_leaves_nothing_behind(server: ChatServer) -> None:
+    before = asyncio.all_tasks()
+    env = load(num_eval_examples=2, user=lambda world: Sleeper(world.task, world.domain, world.split))
+    work = asyncio.ensure_future(env.evaluate(model="gold"))
+    await asyncio.sleep(0.5)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert asyncio.all_tasks() == before
+
+
+async def test_many_at_once(server: ChatServer) -> None:
+    results = await load(num_eval_examples=3).evaluate(model="gold", rollouts_per_example=50, max_concurrent=-1)
+    assert (results["score"], results["completed"], results["failed"]) == (1.0, 150, 0)
+    assert all(trace.num_branches == 1 for trace in results["outputs"])
+
+
+async def test_a_user_of_ones_own(server: ChatServer) -> None:
+    seen: list[Any] = []
+
+    def build(world: Any) -> ScriptedUser:
+        seen.append(world)
+        return ScriptedUser(world.task, world.domain, world.split)
+
+    (trace,) = await rollouts(load(num_eval_examples=1, user_llm="gpt-4", user=build))
+    assert trace.reward == 1.0 and len(seen) == 1
+
+
+async def test_a_row_is_all_that_its_rollout_needs(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment server builds the task from the row alone, wherever it runs, and sends the trace over the wire."""
+    import msgpack
+    from verifiers.v1.serve.encoding import msgpack_encoder
+
+    env = load(max_turns=2)
+    row = next(iter(env.taskset)).data.model_dump(mode="json")
+    monkeypatch.setenv("TAU2_MAX_TURNS", "7")
+    task_class = vf.task_type("tau2-bench")
+    task = task_class(task_class.data_type().model_validate(row), env.config.taskset.task)
+    ctx = vf.ModelContext(model="gold", client=vf.EvalClientConfig(base_url=server.url, api_key_var="OPENAI_API_KEY"))
+    async with env.serving():
+        episode = await env.run_slot(env.slots(task)[0], ctx)
+    assert episode.traces[0].stop_condition == "max_turns"
+    sent = msgpack.packb(episode.model_dump(mode="python"), default=msgpack_encoder, use_bin_type=True)
+    (read,) = vf.WireEpisode.model_validate(msgpack.unpackb(sent, raw=False)).traces
+    assert read.info["tau2"]["termination"] == "max_turns" and read.task.key == f"mock/base/{row['task_id']}"
+
+
+@pytest.mark.parametrize("domain", ["mock", "telecom", "retail"])
+async def test_gold_is_valid(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = list(load(domain).taskset)
+    chosen = tasks[:: max(1, len(tasks) // 3)]
+    assert all([await task.validate(None) for task in chosen])
+    monkeypatch.setattr("tau2_slime.local.gold.GoldScript.turn", lambda script, _: script.turns[-1])
+    assert not all([await task.validate(None) for task in chosen]), "what does nothing is not gold"
+
+
+def test_rows_are_the_splits_tasks() -> None:
+    env = tau2_bench.load_environment(domain="retail", user_llm="scripted")
+    kept = [str(t.id) for t in domains.tasks("retail", "test") if not scoring.needs_judge(t)]
+    assert [task.data.id for task in env.taskset] == kept
+    assert all(task.data.settings == {"user_model": "scripted"} for task in env.taskset)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"domain": "nope"}, "domain='nope' is unknown"),
+        ({"task_split": "nope"}, "task_split='nope' is not a split"),
+        ({"user_modl": "x"}, "does not know 'user_modl'"),
+        ({"max_turns": 0}, "^max_turns = 0 is not valid"),
+        ({"num_train_examples": 5}, "one taskset"),
+        ({"user_llm": "gpt-4", "user_api_key_var": "NO_SUCH_VARIABLE"}, "NO_SUCH_VARIABLE"),
+    ],
+)
+def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(**settings)
+
+
+class Sleeper(ScriptedUser):
+    """Never says a word."""
+
+    async def reply(self, message: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+def closed() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
