@@ -152,7 +152,7 @@ async def _tau2(chosen: list[str], config: Tau2Config) -> Finding:
 
 
 async def _tokenizer(checkpoint: str, config: Tau2Config) -> tuple[Finding, Any]:
-    from tau2_slime.assembly import language_for
+    from tau2_slime.language import language_for
 
     try:
         language = await language_for(checkpoint, config)
@@ -231,8 +231,8 @@ async def _generate(router: str, language: Any, config: Tau2Config) -> Finding:
 
 async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
     """Does what slime can replay come back through this router? Two of slime's flags need it, so it is never a failure."""
-    from tau2_slime.assembly import expert_shape
     from tau2_slime.errors import EngineError, ReplayUnavailable
+    from tau2_slime.language import expert_shape
     from tau2_slime.tokens.engine import close_session
     from tau2_slime.tokens.replay import ReplaySpec
     from tau2_slime.tokens.replay_probe import probe
@@ -259,7 +259,7 @@ async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
 
 async def _user(model: str, config: Tau2Config) -> Finding:
     """One real opening message, with τ²'s own prompt."""
-    from tau2_slime.assembly import is_scripted, user_spec
+    from tau2_slime.simulators import is_scripted, user_spec
     from tau2_slime.world import domains, tau2_compat
     from tau2_slime.world.users import LitellmUser
     from tau2_slime.world.users.spec import SERVED_BY_SLIME

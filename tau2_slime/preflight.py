@@ -140,7 +140,7 @@ def key_of(config: Tau2Config, model: str) -> str:
     Raises:
         ConfigError: it is not, naming the variable.
     """
-    from tau2_slime.assembly import is_scripted, user_spec
+    from tau2_slime.simulators import is_scripted, user_spec
     from tau2_slime.world.users.spec import SERVED_BY_SLIME, load_litellm
 
     spec = user_spec(config, model)

@@ -152,8 +152,8 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
 
 async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
     """``checkpoint``, once its tokenizer and chat template have proved themselves: not 100 failed episodes, one error."""
-    from tau2_slime.assembly import language_for
     from tau2_slime.config import Tau2Config
+    from tau2_slime.language import language_for
 
     await language_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
     return checkpoint

@@ -14,10 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.assembly import user_spec
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.preflight import key_of, models_of
+from tau2_slime.simulators import user_spec
 from tau2_slime.user_pool import choose
 
 

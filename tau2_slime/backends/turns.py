@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tau2_slime.assembly import Parts, cast, choose_task
+from tau2_slime.casting import Parts, cast, choose_task
 from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Conversation, PolicyStopped
 from tau2_slime.outcome import InteractionResult, Termination

@@ -119,9 +119,9 @@ def make_plan(request: Request) -> Plan:
 
 
 def make_policy(request: Request, plan: Plan) -> PolicyBackend:
-    from tau2_slime.assembly import is_scripted
     from tau2_slime.evaluation.api_agent import ApiSpec
     from tau2_slime.evaluation.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
+    from tau2_slime.simulators import is_scripted
 
     config = plan.datasets[0].config
     if request.router is not None and request.policy_model is not None:

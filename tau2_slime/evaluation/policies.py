@@ -7,16 +7,17 @@ from collections.abc import Callable
 from types import SimpleNamespace, TracebackType
 from typing import Any, Protocol
 
-from tau2_slime import assembly
-from tau2_slime.assembly import Language, language_for
+from tau2_slime.casting import cast, choose_task
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
 from tau2_slime.evaluation.records import Job
+from tau2_slime.language import Language, language_for
 from tau2_slime.offload import offload
 from tau2_slime.outcome import InteractionResult, Termination
 from tau2_slime.rollout import address, answers, local_checkpoint
 from tau2_slime.samples import StandaloneSample, failed_result
+from tau2_slime.simulators import is_scripted, make_user, user_spec
 from tau2_slime.world import domains
 from tau2_slime.world.users import User
 
@@ -159,11 +160,11 @@ class ApiPolicy:
         speaker = ApiSpeaker(self.spec, litellm_sampling(dict(job.dataset.sampling)))
 
         def user(world: domains.World) -> User:
-            return assembly.make_user(config, model, world, evaluation=True)
+            return make_user(config, model, world, evaluation=True)
 
         try:
-            task = await assembly.choose_task(config, task_id=job.item.task_id)
-            parts = await assembly.cast(config, task, speaker, model, user)
+            task = await choose_task(config, task_id=job.item.task_id)
+            parts = await cast(config, task, speaker, model, user)
         except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
         return await parts.agent.asolve(
@@ -190,11 +191,11 @@ def check_users(job_items: list[Any], prices: Any) -> None:
             seen.setdefault((config.user_model, config.user_base_url, config.user_api_key_var), config)
     for (name, _, _), config in seen.items():
         simulator = config.simulator(name)
-        if assembly.is_scripted(simulator.model):
+        if is_scripted(simulator.model):
             if simulator.model not in STYLES:
                 raise ConfigError(
                     f"user_model={simulator.model!r} is unknown; users without a model are: {', '.join(STYLES)}"
                 )
             continue
-        assembly.user_spec(config, name).connection()
+        user_spec(config, name).connection()
         prices.require_prices([(simulator.model, simulator.base_url is not None)])

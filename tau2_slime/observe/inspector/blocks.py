@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.observe.inspector.trajectory import Piece, Trajectory
 
 if TYPE_CHECKING:
-    from tau2_slime.assembly import Language
+    from tau2_slime.language import Language
 
 
 @dataclass

@@ -14,7 +14,7 @@ from tau2_slime.observe.inspector.check import Violation
 from tau2_slime.observe.inspector.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from tau2_slime.assembly import Language
+    from tau2_slime.language import Language
 
 
 class NotComparable(Exception):

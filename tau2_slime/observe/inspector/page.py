@@ -24,7 +24,7 @@ from tau2_slime.observe.inspector.words import vocabulary
 from tau2_slime.observe.inspector.world_diff import Difference, world_diff
 
 if TYPE_CHECKING:
-    from tau2_slime.assembly import Language
+    from tau2_slime.language import Language
 
 
 def write_page(

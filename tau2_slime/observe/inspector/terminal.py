@@ -10,7 +10,7 @@ from tau2_slime.observe.inspector.trajectory import Trajectory
 from tau2_slime.observe.telemetry import telemetry_metrics
 
 if TYPE_CHECKING:
-    from tau2_slime.assembly import Language
+    from tau2_slime.language import Language
 
 
 def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()) -> None:

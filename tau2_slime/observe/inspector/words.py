@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.observe.inspector.load import Loaded
 
 if TYPE_CHECKING:
-    from tau2_slime.assembly import Language
+    from tau2_slime.language import Language
 
 
 def language_of(loaded: Loaded, given: str | None, template_kwargs: Mapping[str, Any] | None = None) -> Language | None:
@@ -17,8 +17,8 @@ def language_of(loaded: Loaded, given: str | None, template_kwargs: Mapping[str,
 
     ``given`` is the user's ``--hf-checkpoint``. Raises ConfigError if that one cannot be used.
     """
-    from tau2_slime.assembly import build_language
     from tau2_slime.config import Tau2Config
+    from tau2_slime.language import build_language
 
     checkpoint = given or loaded.checkpoint
     if checkpoint is None and loaded.embedded:

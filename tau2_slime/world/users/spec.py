@@ -12,7 +12,7 @@ from tau2_slime.user_pool import Price
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"
-"""A base_url of this scheme names a model of slime's --sglang-config; `assembly` puts the router's address in its place."""
+"""A base_url of this scheme names a model of slime's --sglang-config; `simulators` puts in the router's address."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""From a configuration to the parts of one episode: the task, a fresh world, the agent, the user. Knows nothing of slime."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tau2_slime.config import Tau2Config
+from tau2_slime.episode import Limits
+from tau2_slime.errors import ConfigError
+from tau2_slime.flaws import Flaw
+from tau2_slime.offload import offload
+from tau2_slime.simulators import make_user
+from tau2_slime.trainable_agents import TrainableAgentMixin, agent_factory
+from tau2_slime.transcript import Speaker
+from tau2_slime.world import domains, scoring
+from tau2_slime.world.users import User
+
+
+@dataclass
+class Parts:
+    """Everything that one episode needs."""
+
+    config: Tau2Config
+    agent: TrainableAgentMixin
+    user: User | None
+    user_model: str
+    limits: Limits
+    gate: tuple[Flaw, ...] = ()
+    """What the simulator must not have done in an episode that counts."""
+
+
+async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: int | None = None) -> Any:
+    """The task of ``config``'s domain and split, by id or position, if τ² can score it.
+
+    Raises:
+        ConfigError: there is no such task, or it needs a judge that was not asked for.
+    """
+    find = functools.partial(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
+    task = find() if domains.is_loaded(config.domain, config.task_split) else await offload(find)
+    scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
+    return task
+
+
+async def cast(
+    config: Tau2Config,
+    task: Any,
+    policy: Speaker,
+    user_model: str,
+    user: Callable[[domains.World], User] | None = None,
+) -> Parts:
+    """A fresh world for ``task``, and who plays in it. ``user``: builds a simulator of one's own.
+
+    Raises:
+        ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
+    """
+    solo = config.agent_type == "solo"
+    try:
+        world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
+        world.audit_rate = config.audit_rate
+        agent = agent_factory(config.agent_type, world, policy)
+    except ConfigError:
+        raise
+    except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
+        raise ConfigError(f"agent_type={config.agent_type!r} in {config.domain}: {error}") from error
+    customer = None
+    if not solo:
+        customer = user(world) if user is not None else make_user(config, user_model, world)
+    limits = Limits(max_steps=config.max_steps, max_errors=config.max_errors, max_turns=config.max_turns)
+    return Parts(config, agent, customer, "" if solo else user_model, limits)
