@@ -24,7 +24,8 @@ from tau2_slime.errors import (
     TokenTruthError,
 )
 from tau2_slime.offload import until_abort
-from tau2_slime.tokens.replay import META_KEYS, CallReplay, ReplayRequest, read_call
+from tau2_slime.tokens.replay import CallReplay, ReplayRequest
+from tau2_slime.tokens.replay_reply import META_KEYS, read_call
 
 Finish = Literal["stop", "length", "abort"]
 

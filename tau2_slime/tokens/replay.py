@@ -3,9 +3,7 @@
 *Top-p replay*: a server that samples from a nucleus says, for each token, which ids the nucleus held; the trainer then
 normalises over the same ids. *Routed-expert replay* (R3): a mixture-of-experts server says which experts each token was
 sent to; the trainer sends it to the same ones. Both come with each generate call and must stay in step with the tokens,
-so a `TokenLedger` owns its `Replay` and nobody else changes it.
-
-The words are those of slime's patched sglang: base64 of little-endian int32 in ``meta_info``.
+so a `TokenLedger` owns its `Replay` and nobody else changes it. `replay_reply` reads them out of a server's answer.
 """
 
 from __future__ import annotations
@@ -19,28 +17,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from tau2_slime.errors import ReplayUnavailable, TokenTruthError
-
-_KEPT_IDS = ("top_p_token_ids", "top_p_kept_token_ids")
-_KEPT_OFFSETS = ("top_p_token_offsets", "top_p_kept_token_offsets")
-_EXPERTS = ("routed_experts",)
-META_KEYS = frozenset((*_KEPT_IDS, *_KEPT_OFFSETS, *_EXPERTS))
-"""What a reply's ``meta_info`` carries for the replay: megabytes that nobody else shall keep."""
-
-_DIRECT = (
-    "Use slime's own router and sglang (its Docker image has both), or give one sglang server itself as "
-    "--sglang-router-ip and --sglang-router-port"
-)
-_NO_KEPT_SETS = (
-    "the server's reply has no top_p_token_ids, without which --rollout-top-p other than 1 cannot be trained on: the stock "
-    "sglang-router drops sampling_params.custom_params, and an sglang without slime's top_p patch ignores it. "
-    + _DIRECT
-)
-_NO_EXPERTS = (
-    "the server's reply has no routed_experts, without which --use-rollout-routing-replay cannot be trained on: the stock "
-    "sglang-router drops return_routed_experts, and an sglang without --enable-return-routed-experts (or a model without "
-    "experts) ignores it. " + _DIRECT
-)
+from tau2_slime.errors import TokenTruthError
 
 
 @dataclass(frozen=True)
@@ -102,36 +79,6 @@ class CallReplay:
     start: int = 0
 
 
-def read_call(meta: Mapping[str, Any], request: ReplayRequest, *, given: int, sampled: int) -> CallReplay:
-    """Take the replay data out of a reply to ``given`` input ids that brought ``sampled`` more.
-
-    Raises:
-        ReplayUnavailable: a field that was asked for is not there.
-        TokenTruthError: its size contradicts the tokens.
-    """
-    kept_ids = kept_offsets = experts = None
-    start = 0
-    if request.spec.top_p and sampled:
-        kept_ids, kept_offsets = _int32(meta, _KEPT_IDS), _int32(meta, _KEPT_OFFSETS)
-        if kept_ids is None or kept_offsets is None:
-            raise ReplayUnavailable(_NO_KEPT_SETS)
-        _check_offsets(kept_offsets, sampled, len(kept_ids))
-    if request.spec.experts is not None and sampled:
-        experts = _int32(meta, _EXPERTS)
-        if experts is None:
-            raise ReplayUnavailable(_NO_EXPERTS)
-        shape, rows = request.spec.experts, given + sampled - 1
-        if len(experts) == (rows - request.start) * shape.row:
-            start = request.start
-        elif len(experts) != rows * shape.row:  # a server that knows no start sends all rows
-            raise TokenTruthError(
-                f"routed_experts has {len(experts)} numbers; {rows} positions of {shape.layers} layers with {shape.topk} "
-                f"experts (from position {request.start} or 0) are expected: do --num-layers and --moe-router-topk fit "
-                "the served model?"
-            )
-    return CallReplay(kept_ids, kept_offsets, experts, start)
-
-
 class Replay:
     """The replay data of one trajectory.
 
@@ -170,7 +117,7 @@ class Replay:
         if self.spec.top_p:
             if part.kept_ids is None or part.kept_offsets is None:
                 raise ValueError("sampled tokens without their kept sets")
-            _check_offsets(part.kept_offsets, count, len(part.kept_ids))
+            check_offsets(part.kept_offsets, count, len(part.kept_ids))
         if self.spec.experts is not None:
             row = self.spec.experts.row
             if part.experts is None or len(part.experts) != (total - 1 - part.start) * row or part.start > self.rows:
@@ -202,7 +149,7 @@ class Replay:
         ``last_sampled``: position of the last sampled token, if there is one.
         """
         if self.spec.top_p:
-            _check_offsets(self.kept_offsets, response, len(self.kept_ids))
+            check_offsets(self.kept_offsets, response, len(self.kept_ids))
         if self.spec.experts is not None:
             if len(self.experts) % self.spec.experts.row or self.rows > max(total, 0):
                 raise ValueError(f"{len(self.experts)} expert numbers do not fit {total} tokens")
@@ -248,7 +195,7 @@ class Replay:
                 raise ValueError("the saved trajectory has no kept sets")
             replay.kept_ids, replay.kept_offsets = _flat(kept_ids), list(_flat(kept_offsets))
             try:
-                _check_offsets(replay.kept_offsets, len(replay.kept_offsets) - 1, len(replay.kept_ids))
+                check_offsets(replay.kept_offsets, len(replay.kept_offsets) - 1, len(replay.kept_ids))
             except TokenTruthError as error:
                 raise ValueError(str(error)) from error
         if spec.experts is not None:
@@ -274,31 +221,18 @@ class Replay:
         replay = cls(ReplaySpec(bool(data["spec"]["top_p"]), None if shape is None else ExpertShape(**shape)))
         replay.kept_ids = array("i", data["kept_ids"])
         replay.kept_offsets = [int(offset) for offset in data["kept_offsets"]]
-        replay.experts, replay._ask_again = _decode(data["experts"]), bool(data["ask_again"])
+        replay.experts, replay._ask_again = decode(data["experts"]), bool(data["ask_again"])
         return replay
 
 
-def _check_offsets(offsets: Sequence[int], tokens: int, ids: int) -> None:
+def check_offsets(offsets: Sequence[int], tokens: int, ids: int) -> None:
+    """Raise TokenTruthError unless ``offsets`` cut ``ids`` kept ids into one set per token."""
     if len(offsets) != tokens + 1 or offsets[0] != 0 or offsets[-1] != ids or any(a > b for a, b in pairwise(offsets)):
         raise TokenTruthError(f"{len(offsets)} offsets to {ids} kept ids do not belong to {tokens} tokens")
 
 
-def _int32(meta: Mapping[str, Any], keys: Sequence[str]) -> array[int] | None:
-    """The field as numbers, None if it is not there.
-
-    Raises:
-        TokenTruthError: it is there but holds no int32 numbers.
-    """
-    value = next((meta[key] for key in keys if meta.get(key) is not None), None)
-    if value is None:
-        return None
-    try:
-        return _decode(value) if isinstance(value, str) else array("i", value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TokenTruthError(f"{keys[0]} cannot be read: {error}") from error
-
-
-def _decode(text: str) -> array[int]:
+def decode(text: str) -> array[int]:
+    """Base64 of little-endian int32; raises ValueError."""
     numbers = array("i")
     try:
         numbers.frombytes(base64.b64decode(text, validate=True))

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tau2_slime.errors import ReplayUnavailable, TokenTruthError
 from tau2_slime.tokens.engine import read_reply
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger
-from tau2_slime.tokens.replay import CallReplay, ExpertShape, Replay, ReplayRequest, ReplaySpec, read_call
+from tau2_slime.tokens.replay import CallReplay, ExpertShape, Replay, ReplayRequest, ReplaySpec
+from tau2_slime.tokens.replay_reply import read_call
 
 SHAPE = ExpertShape(layers=2, topk=2, experts=8)
 BOTH = ReplaySpec(top_p=True, experts=SHAPE)
