@@ -1,21 +1,17 @@
-"""`tau2-slime eval`: set up, play, show, report."""
+"""`tau2-slime eval`: play what was asked for, show, report."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
-import re
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.request import Request, make_plan, make_policy, parse_threshold
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,43 +23,6 @@ if TYPE_CHECKING:
 
 PASSED, BELOW, BAD_SETTING, UNFINISHED = 0, 1, 2, 3
 """Exit statuses: all well; below --fail-under; a setting is wrong; not everything was played."""
-
-
-@dataclass
-class Request:
-    """What the command line asks for."""
-
-    output_dir: Path
-    config: Path | None = None
-    data_dir: Path | None = None
-    domains: list[str] = field(default_factory=list)
-    split: str | None = None
-    tasks: int | None = None
-    attempts: int | None = None
-    users: list[str] = field(default_factory=list)
-    overrides: dict[str, Any] = field(default_factory=dict)
-    router: str | None = None
-    hf_checkpoint: str | None = None
-    policy_model: str | None = None
-    policy_base_url: str | None = None
-    policy_api_key_var: str | None = None
-    policy_args: dict[str, Any] = field(default_factory=dict)
-    policy_name: str = ""
-    max_context_len: int | None = None
-    gold_rate: float = 1.0
-    concurrency: int = 16
-    retries: int = 2
-    max_cost: float | None = None
-    prices: list[str] = field(default_factory=list)
-    retry_excluded: bool = False
-    keep_tokens: bool = False
-    with_baselines: bool = True
-    wandb_project: str | None = None
-    fail_under: list[str] = field(default_factory=list)
-
-    @property
-    def embedded(self) -> bool:
-        return self.router is None and self.policy_model is None
 
 
 def evaluate(request: Request, console: Console) -> int:
@@ -90,73 +49,6 @@ def evaluate(request: Request, console: Console) -> int:
         console.print(f"  {again(request.output_dir)}", markup=False, soft_wrap=True, highlight=False)
         return UNFINISHED
     return check_thresholds(summary, limits, console)
-
-
-def make_plan(request: Request) -> Plan:
-    from tau2_slime.evaluation.plan import default_plan, load_plan
-
-    if request.config is not None:
-        if request.domains or request.users or request.tasks or request.split:
-            raise ConfigError(
-                "--domain, --split, --tasks and --user-model are the config file's business: change it there"
-            )
-        environ = dict(os.environ)
-        if request.data_dir is not None:
-            environ["DATA_DIR"] = str(request.data_dir)
-        return load_plan(request.config, overrides=request.overrides, attempts=request.attempts, environ=environ)
-    overrides = dict(request.overrides)
-    if request.embedded:
-        # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
-        overrides.setdefault("max_turns", 200)
-    return default_plan(
-        request.domains or ["airline", "retail", "telecom"],
-        request.users or ["scripted", "scripted-terse", "scripted-chatty"],
-        split=request.split,
-        tasks=request.tasks or 10,
-        attempts=request.attempts or 4,
-        overrides=overrides,
-    )
-
-
-def make_policy(request: Request, plan: Plan) -> PolicyBackend:
-    from tau2_slime.evaluation.api_agent import ApiSpec
-    from tau2_slime.evaluation.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
-    from tau2_slime.simulators import is_scripted
-
-    config = plan.datasets[0].config
-    if request.router is not None and request.policy_model is not None:
-        raise ConfigError("--router and --policy-model name two policies: give one")
-    if request.policy_model is not None:
-        spec = ApiSpec(
-            model=request.policy_model,
-            base_url=request.policy_base_url,
-            api_key_var=request.policy_api_key_var,
-            args=request.policy_args,
-            concurrency=request.concurrency,
-        )
-        return ApiPolicy(spec, name=request.policy_name)
-    if request.router is not None:
-        if request.hf_checkpoint is None:
-            raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
-        return RouterPolicy(
-            request.router,
-            request.hf_checkpoint,
-            config,
-            max_context_len=request.max_context_len,
-            name=request.policy_name,
-        )
-    real = [
-        d
-        for d in plan.datasets
-        if d.config.agent_type != "solo" and not is_scripted(d.config.simulator(d.config.user_model).model)
-    ]
-    if real:
-        raise ConfigError(
-            f"dataset {real[0].name} has the user model {real[0].config.user_model}, and the embedded policy only talks to "
-            "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out with "
-            "--set user_model=scripted"
-        )
-    return EmbeddedPolicy(config, gold_rate=request.gold_rate)
 
 
 async def _session(request: Request, plan: Plan, policy: PolicyBackend, console: Console) -> tuple[Summary, End]:
@@ -289,20 +181,6 @@ def again(folder: Path) -> str:
     return shlex.join(["tau2-slime", *arguments])
 
 
-def parse_threshold(text: str) -> tuple[str, int, float]:
-    """``0.5`` or ``pass^2=0.3`` or ``pass@4=0.8``: what must not be below what.
-
-    Raises:
-        ConfigError: another form.
-    """
-    match = re.fullmatch(r"(?:(pass[\^@])(\d+)=)?([01](?:\.\d*)?|\.\d+)", text.strip())
-    if match is None or not 0 <= float(match[3]) <= 1 or match[2] == "0":
-        raise ConfigError(
-            f"--fail-under {text!r}: give a number from 0 to 1 (for pass^1), pass^K=NUMBER or pass@K=NUMBER"
-        )
-    return match[1] or "pass^", int(match[2] or 1), float(match[3])
-
-
 def check_thresholds(summary: Summary, limits: list[tuple[str, int, float]], console: Console) -> int:
     status = PASSED
     for kind, k, limit in limits:
@@ -313,40 +191,3 @@ def check_thresholds(summary: Summary, limits: list[tuple[str, int, float]], con
             console.print(f"{kind}{k} is {value}, below {limit:g}", style="red", markup=False)
             status = BELOW
     return status
-
-
-def parse_settings(given: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` (the value as YAML) for every dataset's configuration.
-
-    Raises:
-        ConfigError: another form.
-    """
-    import yaml
-
-    out: dict[str, Any] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {text!r}: write KEY=VALUE, such as max_turns=50")
-        try:
-            out[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: {' '.join(str(error).split())}") from None
-    return out
-
-
-def parse_json(text: str | None, option: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ConfigError: it is none, or holds a key that belongs into a variable.
-    """
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{option} is no JSON: {error}") from None
-    if not isinstance(value, Mapping) or "api_key" in value:
-        raise ConfigError(f"{option} must be a JSON object, without api_key (name its variable instead)")
-    return dict(value)

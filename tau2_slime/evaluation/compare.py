@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.intervals import CONFIDENCE, Stratum, percentiles, resample, standard_error
 from tau2_slime.evaluation.manifest import GROWING, differences
-from tau2_slime.evaluation.statistics import CONFIDENCE, Stratum, Unit, grouped, percentiles, resample, standard_error
+from tau2_slime.evaluation.statistics import Unit, grouped
 from tau2_slime.evaluation.summary import Summary
 
 FLIPS = 10_000

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tau2_slime.evaluation.intervals import student_quantile
 from tau2_slime.evaluation.statistics import (
     Unit,
     domain_weighted,
@@ -19,7 +20,6 @@ from tau2_slime.evaluation.statistics import (
     pass_first,
     pass_hat,
     scores,
-    student_quantile,
 )
 
 

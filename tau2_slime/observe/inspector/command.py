@@ -125,8 +125,6 @@ def _check(loaded: Any, trajectories: list[Any], language: Any) -> int:
 
 
 def _template_kwargs(config: Path | None) -> dict[str, Any]:
-    if config is None:
-        return {}
-    from tau2_slime.cli import _yaml
+    from tau2_slime.cli_options import config_mapping
 
-    return dict(_yaml(config).get("chat_template_kwargs") or {})
+    return dict(config_mapping(config).get("chat_template_kwargs") or {})
