@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tau2_slime.tokens.ledger import TokenLedger
 
 
+SUCCESS = 1 - 1e-6
+"""The least reward that τ² calls a success: 1, give or take a millionth."""
+
+
 class Termination(StrEnum):
     """Why the conversation ended. The first block are τ²'s own values."""
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tau2_slime.outcome import SUCCESS
+
 if TYPE_CHECKING:
     from tau2_slime.outcome import InteractionResult
 
-_SUCCESS = 1 - 1e-6
 _MALFORMED = ("invalid_json", "unclosed")
 
 
@@ -63,7 +64,7 @@ def shaped_reward(result: InteractionResult, shaping: RewardShaping) -> float:
     """
     if result.reward is None:
         raise ValueError("an episode without a reward cannot be shaped")
-    success = result.reward >= _SUCCESS
+    success = result.reward >= SUCCESS
     malformed = sum(result.stats.tool_calls.get(status, 0) for status in _MALFORMED)
     penalty = shaping.format_penalty * malformed
     if success:

@@ -22,7 +22,7 @@ from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 from tau2_slime.transcript import Transcript
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.paid import PAYER
-from tau2_slime.world.users.spec import ModelSpec, provider_of
+from tau2_slime.world.users.spec import ModelSpec, load_litellm, provider_of
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
@@ -109,8 +109,7 @@ class _ApiTranscript(Transcript):
         raise EngineUnavailable(f"policy model {spec.model}: {problem} ({spec.retries + 1} tries)")
 
     async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> Any:
-        import litellm
-
+        litellm = load_litellm()
         litellm.suppress_debug_info = True
         if provider_of(self._spec.model) == "openai" and not self._spec.model.startswith("openai/"):
             connection = {**connection, "custom_llm_provider": "openai"}

@@ -19,6 +19,7 @@ from tau2_slime.episode import Limits
 from tau2_slime.evaluation.manifest import tau2_version
 from tau2_slime.evaluation.plan import Item
 from tau2_slime.local.gold import DONE_TOOL
+from tau2_slime.outcome import SUCCESS
 from tau2_slime.tokens.parsers.checks import parsed_call
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 from tau2_slime.trainable_agents import agent_factory
@@ -132,7 +133,7 @@ def mean(names: Iterable[str], known: Mapping[str, Mapping[str, float | None]], 
     """The share of the tasks that the degenerate policy solves, of those that it could be scored on; None if of none."""
     values = [known.get(_without_repeat(name), {}).get(kind) for name in names]
     scored = [value for value in values if value is not None]
-    return sum(value >= 1 - 1e-6 for value in scored) / len(scored) if scored else None
+    return sum(value >= SUCCESS for value in scored) / len(scored) if scored else None
 
 
 class _Book:

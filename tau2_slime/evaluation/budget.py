@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tau2_slime.errors import ConfigError, EpisodeAborted
+from tau2_slime.world.users.spec import load_litellm
+from tau2_slime.world.users.spending import usage_of
 
 Price = tuple[float, float]
 """US dollars per prompt token and per reply token."""
@@ -90,9 +92,7 @@ class Budget:
         if response is None:
             line |= {"failed": True, **({"cost": reserved, "assumed": True} if unknown and reserved else {})}
         else:
-            usage = getattr(response, "usage", None)
-            line["prompt_tokens"] = int(getattr(usage, "prompt_tokens", 0) or 0)
-            line["reply_tokens"] = int(getattr(usage, "completion_tokens", 0) or 0)
+            line["prompt_tokens"], line["reply_tokens"] = usage_of(response)
             price = self.price(model, own=own)
             if price is None:
                 line["unpriced"] = True
@@ -168,10 +168,9 @@ class EpisodePayer:
 
 
 def litellm_price(model: str) -> Price | None:
-    import litellm
-
+    """The highest price that litellm's table has for ``model``: some cost more a token the longer the prompt is."""
     try:
-        known = litellm.cost_per_token(model=model, prompt_tokens=1_000_000, completion_tokens=1_000_000)
+        known = load_litellm().cost_per_token(model=model, prompt_tokens=1_000_000, completion_tokens=1_000_000)
     except Exception:  # litellm raises a bare Exception for models that it has no price of
         return None
     return known[0] / 1e6, known[1] / 1e6

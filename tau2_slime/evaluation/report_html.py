@@ -13,7 +13,7 @@ from typing import Any
 from tau2_slime.evaluation.report_chart import chart
 from tau2_slime.evaluation.report_md import heading
 from tau2_slime.evaluation.statistics import Unit
-from tau2_slime.evaluation.summary import Summary
+from tau2_slime.evaluation.summary import Summary, fate
 from tau2_slime.evaluation.tables import Table, all_tables, number
 
 LIMIT = 4_500_000
@@ -135,11 +135,7 @@ def _cell(unit: Unit, attempt: int, record: Mapping[str, Any] | None, index: Map
 
 
 def _state(record: Mapping[str, Any] | None) -> str:
-    if record is None:
-        return "not played"
-    if record["excluded"]:
-        return "excluded"
-    return "solved" if record["reward"] >= 1 - 1e-6 else "failed"
+    return "not played" if record is None else fate(record)
 
 
 # ---- conversations -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 from tau2_slime.evaluation.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.policies import PolicyBackend
 from tau2_slime.evaluation.records import Job, Record, Store, record_of
-from tau2_slime.outcome import Blame, InteractionResult, Termination
+from tau2_slime.outcome import SUCCESS, Blame, InteractionResult, Termination
 from tau2_slime.samples import failed_result
 from tau2_slime.world.paid import PAYER
 
@@ -229,7 +229,7 @@ class Runner:
             progress.excluded += 1
         else:
             progress.scored += 1
-            progress.successes += record["reward"] >= 1 - 1e-6
+            progress.successes += record["reward"] >= SUCCESS
 
 
 def excluded(store: Store) -> list[Any]:

@@ -17,9 +17,7 @@ from statistics import NormalDist
 
 from tau2_slime.evaluation.intervals import interval, standard_error, strata_of
 from tau2_slime.observe.passk import ks_up_to, pass_at, pass_hat
-
-SUCCESS = 1 - 1e-6
-"""τ²'s own tolerance: a reward of 1, give or take a millionth."""
+from tau2_slime.outcome import SUCCESS
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tau2_slime.evaluation.baselines import KINDS, mean
 from tau2_slime.evaluation.budget import Bill, Budget
 from tau2_slime.evaluation.records import Name, Record, Store, units
 from tau2_slime.evaluation.statistics import Scores, Unit, domain_weighted, grouped, scores
+from tau2_slime.outcome import SUCCESS
 
 BASELINES = "baselines.json"
 Baselines = Mapping[str, Mapping[str, float | None]]
@@ -82,7 +83,7 @@ class Summary:
 
     def endings(self) -> Counter[tuple[str, str, str]]:
         """(what came of it, termination, blame) -> episodes."""
-        return Counter((_fate(r), r["termination"], r["blame"]) for r in self.played)
+        return Counter((fate(r), r["termination"], r["blame"]) for r in self.played)
 
     def tools(self) -> dict[str, ToolUse]:
         """Tool -> use by the policy, most errors first."""
@@ -92,10 +93,11 @@ class Summary:
         return dict(sorted(out.items(), key=lambda pair: (-pair[1].errors, -pair[1].calls, pair[0])))
 
 
-def _fate(record: Mapping[str, Any]) -> str:
+def fate(record: Mapping[str, Any]) -> str:
+    """What came of an episode: excluded, solved or failed."""
     if record["excluded"]:
         return "excluded"
-    return "solved" if record["reward"] >= 1 - 1e-6 else "failed"
+    return "solved" if record["reward"] >= SUCCESS else "failed"
 
 
 def _count_tools(record: Mapping[str, Any], out: dict[str, ToolUse]) -> None:

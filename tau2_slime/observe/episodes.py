@@ -7,10 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tau2_slime.outcome import Blame
-
-SUCCESS = 1 - 1e-6
-"""τ² calls a reward of 1, give or take a millionth, a success."""
+from tau2_slime.outcome import SUCCESS, Blame
 
 
 @dataclass(frozen=True)
