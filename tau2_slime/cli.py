@@ -13,7 +13,7 @@ import typer
 
 from tau2_slime import __version__
 from tau2_slime.cli_options import ConfigFile, HfCheckpoint, Router, config_mapping
-from tau2_slime.evaluation.cli import compare, evaluate
+from tau2_slime.evaluation.cli import compare, convert_v1, evaluate
 from tau2_slime.observe.inspector.command import inspect
 
 app = typer.Typer(
@@ -189,21 +189,8 @@ def doctor(
 
 app.command(name="eval")(evaluate)
 app.command()(compare)
+app.command()(convert_v1)
 app.command()(inspect)
-
-
-@app.command()
-def convert_v1(
-    file: Annotated[Path, typer.Argument(help="JSON file that tau-bench v1 wrote.")],
-    domain: Annotated[str | None, typer.Option(help="airline or retail; default: what the tools fit.")] = None,
-    output_dir: Annotated[Path | None, typer.Option(help="Write τ²'s tasks.json and simulations.json there.")] = None,
-) -> None:
-    """Play recorded tau-bench v1 conversations again in τ², and compare the rewards."""
-    from rich.console import Console
-
-    from tau2_slime.evaluation.taubench_v1 import command
-
-    raise typer.Exit(command.run(file, domain, output_dir, Console()))
 
 
 @app.command()

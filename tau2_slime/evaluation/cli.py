@@ -1,4 +1,4 @@
-"""`tau2-slime eval` and `tau2-slime compare`: what the command line asks for, and nothing else."""
+"""`tau2-slime eval`, `compare` and `convert-v1`: what the command line asks for, and nothing else."""
 
 from __future__ import annotations
 
@@ -111,3 +111,16 @@ def compare(
     from tau2_slime.evaluation import compare_command
 
     raise typer.Exit(compare_command.run(first, second, allow or [], output, fail_if_worse, Console()))
+
+
+def convert_v1(
+    file: Annotated[Path, typer.Argument(help="JSON file that tau-bench v1 wrote.")],
+    domain: Annotated[str | None, typer.Option(help="airline or retail; default: what the tools fit.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Write τ²'s tasks.json and simulations.json there.")] = None,
+) -> None:
+    """Play recorded tau-bench v1 conversations again in τ², and compare the rewards."""
+    from rich.console import Console
+
+    from tau2_slime.evaluation.taubench_v1 import command
+
+    raise typer.Exit(command.run(file, domain, output_dir, Console()))

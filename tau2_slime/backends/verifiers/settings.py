@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tau2_slime import assembly
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame
+from tau2_slime.simulators import is_scripted, user_spec
 from tau2_slime.world import domains, scoring
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,8 @@ def require_user(config: Tau2Config) -> None:
     if config.agent_type == "solo":
         return
     plays = config.simulator(config.user_model).model
-    if not assembly.is_scripted(plays):
-        assembly.user_spec(config, config.user_model).connection()
+    if not is_scripted(plays):
+        user_spec(config, config.user_model).connection()
 
 
 def playable(config: Tau2Config, split: str) -> list[Any]:
