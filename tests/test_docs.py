@@ -1,7 +1,8 @@
-"""What README and docs name exists."""
+"""What README and docs name exists, and the rooms of the package are those of the architecture."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tau2_slime.config import Tau2Config
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tau2_slime"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -33,10 +35,52 @@ def test_links_and_files_that_a_page_names_are_there(page: Path) -> None:
         assert target.exists(), f"{page.name} names {target}"
 
 
-def test_every_module_in_the_architecture_exists() -> None:
+def rooms() -> set[str]:
+    """What the first cells of the architecture's tables name, as paths in the package."""
     text = (ROOT / "docs" / "architecture.md").read_text()
-    table = text.split("## The rooms")[1].split("## How")[0]
-    package = ROOT / "tau2_slime"
-    for cell in re.findall(r"^\| (.+?) \|", table, re.M)[2:]:
-        for name in re.findall(r"`([\w/]+)`", cell):
-            assert (package / f"{name}.py").exists() or (package / name).is_dir(), name
+    tables = text.split("## The rooms")[1].split("**Where the next thing goes**")[0]
+    found, room = set(), ""
+    for line in tables.splitlines():
+        if line.startswith("**"):
+            room = "".join(re.findall(r"^\*\*`([\w/]+/)`", line))
+        elif line.startswith("| `"):
+            found |= {room + name.rstrip("/") for name in re.findall(r"`([\w/]+)`", line.split(" | ")[0])}
+    return found
+
+
+def test_every_module_in_the_architecture_exists() -> None:
+    for name in rooms():
+        assert (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir(), name
+
+
+def test_every_module_stands_in_the_architecture() -> None:
+    named = rooms()
+    for path in PACKAGE.rglob("*.py"):
+        module = path.relative_to(PACKAGE).with_suffix("")
+        folders = {str(folder) for folder in module.parents} - {"world", "tokens", "evaluation", "."}
+        assert path.name == "__init__.py" or str(module) in named or folders & named, module
+
+
+def imported(path: Path) -> set[str]:
+    out: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            out |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            out |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return out
+
+
+@pytest.mark.parametrize(
+    ("room", "never"),
+    [
+        ("world", ("tokens", "policy", "transcript", "trainable_agents", "solve", "episode", "assembly", "evaluation")),
+        ("tokens", ("world", "policy", "transcript", "trainable_agents", "solve", "episode", "assembly", "evaluation")),
+        ("", ("backends",)),
+    ],
+)
+def test_imports_point_one_way(room: str, never: tuple[str, ...]) -> None:
+    for path in (PACKAGE / room).rglob("*.py"):
+        if path.is_relative_to(PACKAGE / "backends"):
+            continue
+        assert not {name for name in imported(path) if name.startswith(tuple(f"tau2_slime.{n}" for n in never))}, path
