@@ -12,6 +12,8 @@ from tau2_slime.episode import Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.flaws import Flaw
 from tau2_slime.offload import offload
+from tau2_slime.outcome import InteractionResult
+from tau2_slime.resume import Saved
 from tau2_slime.simulators import make_user
 from tau2_slime.trainable_agents import TrainableAgentMixin, agent_factory
 from tau2_slime.transcript import Speaker
@@ -30,6 +32,20 @@ class Parts:
     limits: Limits
     gate: tuple[Flaw, ...] = ()
     """What the simulator must not have done in an episode that counts."""
+
+    async def solve(
+        self, *, aborted: Callable[[], bool] = lambda: False, saved: Saved | None = None
+    ) -> InteractionResult:
+        """Play the episode and score it; the contract is `TrainableAgentMixin.asolve`'s."""
+        return await self.agent.asolve(
+            self.user,
+            self.limits,
+            user_model=self.user_model,
+            allow_judge=self.config.allow_llm_judge,
+            aborted=aborted,
+            saved=saved,
+            gate=self.gate,
+        )
 
 
 async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: int | None = None) -> Any:

@@ -92,27 +92,16 @@ async def _play(parts: Any, sample: Any, assembled: Callable[[], Any], aborted: 
     from tau2_slime.errors import CannotResume
     from tau2_slime.solve import identity
 
-    def solve(parts: Any, saved: Any) -> Any:
-        return parts.agent.asolve(
-            parts.user,
-            parts.limits,
-            user_model=parts.user_model,
-            allow_judge=parts.config.allow_llm_judge,
-            aborted=aborted,
-            saved=saved,
-            gate=parts.gate,
-        )
-
     if not resume.is_saved(sample):
-        return await solve(parts, None)
+        return await parts.solve(aborted=aborted)
     try:
         agent = parts.agent
         saved = resume.read(sample, identity(agent, parts.user_model), agent.policy.replay)
-        return await solve(parts, saved)
+        return await parts.solve(aborted=aborted, saved=saved)
     except CannotResume as error:
         if first_time(str(error)):
             logger.warning("tau2_slime: an interrupted episode starts over: %s", error)
-        result = await solve(await assembled(), None)
+        result = await (await assembled()).solve(aborted=aborted)
         result.restarted = str(error)
         return result
 

@@ -167,13 +167,7 @@ class ApiPolicy:
             parts = await cast(config, task, speaker, model, user)
         except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
-        return await parts.agent.asolve(
-            parts.user,
-            parts.limits,
-            user_model=parts.user_model,
-            allow_judge=config.allow_llm_judge,
-            aborted=stopped,
-        )
+        return await parts.solve(aborted=stopped)
 
 
 def check_users(job_items: list[Any], prices: Any) -> None:
