@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import numbers
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -117,8 +118,8 @@ def _metadata(sample: Any) -> Mapping[str, Any]:
 def _task_index(sample: Any) -> int | None:
     """The task's position, if the data row gave one: metadata.index, or a number as the prompt (``--input-key index``)."""
     for value in (_metadata(sample).get("index"), getattr(sample, "prompt", None)):
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
         if isinstance(value, str) and value.strip().isdigit():
             return int(value)
+        if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
+            return int(float(value))  # a data source of one's own may give numpy's numbers, or pandas' 3.0
     return None

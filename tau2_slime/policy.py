@@ -7,11 +7,12 @@ with its ledger. It knows chat messages and tokens; what a reply means is `train
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from tau2_slime.episode import PolicyStopped
 from tau2_slime.errors import CannotResume, EngineError, EngineUnavailable, EpisodeAborted
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # A worker that updates its weights answers "aborted" until it is done; asking it more often helps nobody.
 _RESUME_PAUSE = 0.2
 _MAX_EMPTY_ABORTS = 3000
+# Characters of new messages from which on they are encoded in a thread: some 10 ms of work.
+_LONG = 20_000
 
 
 class Engine(Protocol):
@@ -110,16 +113,15 @@ class TokenTranscript(Transcript):
         if self.ledger is None:
             self.chat += messages
             first = await self._first_prompt(self.chat)
+            self._must_fit(len(first.ids), "the first prompt")
             self._first_count = len(self.chat)
             self.neutralised += first.neutralised
             self.round_trip_failures += not first.round_trip_ok
             self.ledger = TokenLedger(first.ids, self.policy.replay)
         else:
-            history, assistant = self.chat[:-1], self.chat[-1]
-            try:
-                addition = delta.between(history, assistant, messages, self.tools)
-            except TemplateError as error:
-                raise EngineError(f"chat template: {error}") from error
+            addition = await self._between(messages)
+            # Of what it adds, at most one token (the closer) is there already.
+            self._must_fit(len(self.ledger.tokens) + len(addition.ids) - 1, "the conversation")
             self.neutralised += addition.neutralised
             self.round_trip_failures += not addition.round_trip_ok
             junction = delta.join(
@@ -138,6 +140,22 @@ class TokenTranscript(Transcript):
             self.joins.append((len(self.chat), len(self.chat) + len(messages)))
             self.chat += messages
 
+    def _must_fit(self, tokens: int, what: str) -> None:
+        """Raises PolicyStopped where no room is left to answer: nothing is appended that nobody can go on from, and the
+        trainer never sees more tokens than the context has."""
+        limit = self.policy.context_limit
+        if limit is not None and tokens >= limit:
+            raise PolicyStopped(Termination.CONTEXT_LENGTH, f"{what} has {tokens} tokens, the context {limit}")
+
+    async def _between(self, messages: list[dict[str, Any]]) -> Delta:
+        between = functools.partial(self.policy.delta.between, self.chat[:-1], self.chat[-1], messages, self.tools)
+        try:
+            if sum(len(message["content"]) for message in messages) < _LONG:
+                return between()
+            return cast("Delta", await until_abort(offload(between), self.aborted))
+        except TemplateError as error:
+            raise EngineError(f"chat template: {error}") from error
+
     async def sample(self) -> tuple[str, bool]:
         """Sample one assistant turn into the ledger: its text without the stop token, and whether reasoning was open."""
         assert self.ledger is not None
@@ -147,9 +165,7 @@ class TokenTranscript(Transcript):
         if policy.context_limit is not None and policy.context_limit - begin < budget:
             budget, clamped = policy.context_limit - begin, True
         if budget < 1:
-            raise PolicyStopped(
-                Termination.CONTEXT_LENGTH, f"{begin} tokens fill the context of {policy.context_limit}"
-            )
+            self._must_fit(begin, "the conversation")
         empty = 0
         while True:
             left = budget - (len(ledger.tokens) - begin)

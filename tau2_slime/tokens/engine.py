@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import operator
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -157,7 +158,7 @@ def read_reply(reply: Any, input_ids: list[int], replay: ReplayRequest | None = 
         raise EngineUnavailable(f"the reply has no finish_reason: {_excerpt(json.dumps(meta, default=str))}")
     entries = meta.get("output_token_logprobs") or []
     try:
-        ids = [int(entry[1]) for entry in entries]
+        ids = [operator.index(entry[1]) for entry in entries]
         log_probs = [float(entry[0]) for entry in entries]
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         raise TokenTruthError(f"output_token_logprobs cannot be read: {error}") from error

@@ -137,6 +137,7 @@ UNTRUE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "log-prob minus infinity": _first_entry(float("-inf")),
     "log-prob above zero": _first_entry(0.5),
     "id infinite": _first_id(float("inf")),
+    "id no whole number": _first_id(752.5),
     "id negative": _first_id(-3),
     "ids disagree": lambda body: body["output_ids"].reverse(),
     "output_ids a number": lambda body: body.update(output_ids=3),

@@ -161,6 +161,9 @@ async def test_a_full_context_asks_no_more(stage: Stage) -> None:
     )
     assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
     assert [ask.key for ask in stage.router.asks].count("full") == 1
+    assert len(sample.tokens) <= size + 30, "more than the trainer has room for"
+    assert sample.loss_mask[-1] == 1, "it ends with the last turn: nothing was sampled from what did not fit"
+    assert str(size + 29) in detail(sample)
 
 
 async def test_a_first_prompt_longer_than_the_context(stage: Stage) -> None:
@@ -168,7 +171,8 @@ async def test_a_first_prompt_longer_than_the_context(stage: Stage) -> None:
     assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
     assert stage.router.asks == []
     assert not any(sample.loss_mask)
-    assert "100" in detail(sample) or "99" in detail(sample)
+    assert len(sample.tokens) <= 100
+    assert "first prompt" in detail(sample) and "99" in detail(sample)
 
 
 # ---- stop tokens -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -108,6 +109,18 @@ async def test_any_sample_comes_back(stage: Stage, changes: dict[str, Any]) -> N
     sample = _fresh(**changes)
     assert await generate_with_tau2.generate(stage.args(), sample, {"max_new_tokens": 99}) is sample
     check_sample(sample)
+
+
+@pytest.mark.parametrize("position", [0, 0.0, "0", Fraction(0)], ids=repr)
+async def test_a_position_may_be_any_number(stage: Stage, position: Any) -> None:
+    """A data source over pandas gives 3.0 where a column has gaps; numpy's numbers register as `numbers.Real`."""
+    for changes in ({"metadata": {"index": position}}, {"metadata": {}, "prompt": position}):
+        stage.router.script = GOLD
+        stage.router._at.clear()
+        sample = _fresh(**changes)
+        sample.metadata.update(domain="mock", task_split="base")
+        await generate_with_tau2.generate(stage.args(), sample, {"max_new_tokens": 99})
+        assert sample.metadata["tau2"]["task_id"] == "create_task_1"
 
 
 async def test_a_sample_without_a_session_gets_one_and_the_router_sees_it(stage: Stage) -> None:

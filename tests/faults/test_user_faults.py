@@ -192,6 +192,7 @@ async def test_a_user_that_says_more_than_the_context_holds(stage: Stage) -> Non
     sample = await stage.play([say("Hello?"), *GOLD], users=[HELLO, UserMove(content="word " * 100_000)])
     assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
     assert any(sample.loss_mask)
+    assert len(sample.tokens) <= 16384
 
 
 async def test_the_policys_words_reach_the_user_whatever_they_are(stage: Stage) -> None:
