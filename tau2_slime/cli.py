@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -86,13 +87,13 @@ def rollout(
 
 def _play(plan: Any) -> int:
     """Run ``plan`` with a progress bar, print the table; 1 if an episode failed."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from tau2_slime.console import new_console
     from tau2_slime.report import rollout_table
     from tau2_slime.rollout import Played, run, summarise
 
-    console = Console()
+    console = new_console()
     started = time.perf_counter()
     finished: list[Played] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -120,6 +121,8 @@ def _play(plan: Any) -> int:
     for detail in sorted({p.result.detail for p in finished if not p.result.trainable and p.result.detail}):
         console.print(f"failed: {detail}", style="red", markup=False)
     console.print(f"samples and trajectories: {plan.output_dir}", markup=False, soft_wrap=True)
+    look = f"tau2-slime inspect {shlex.quote(str(plan.output_dir))} --html page.html"
+    console.print(f"every token of them: {look}", markup=False, soft_wrap=True)
     return 1 if summary["excluded"] or len(finished) < len(plan.jobs) else 0
 
 
@@ -144,12 +147,11 @@ def doctor(
     ] = True,
 ) -> None:
     """Check a set-up before a training job burns GPUs. Exit status 1 if something is wrong."""
-    from rich.console import Console
-
     from tau2_slime.config import Tau2Config
+    from tau2_slime.console import new_console
     from tau2_slime.doctor import Finding, Launch, Verdict, examine
 
-    console = Console()
+    console = new_console()
     marks = {Verdict.OK: "[green]ok  [/]", Verdict.NOTE: "[yellow]note[/]", Verdict.FAIL: "[red]FAIL[/]"}
     overrides = {"user_base_url": user_base_url, "user_api_key_var": user_api_key_var}
     given = {k: v for k, v in overrides.items() if v is not None}

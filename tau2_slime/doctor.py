@@ -176,6 +176,9 @@ async def _get(url: str) -> tuple[int, Any]:
 async def _workers(router: str) -> Finding:
     import aiohttp
 
+    from tau2_slime.rollout import address
+
+    address(router)  # raises if it is no http://host:port
     try:
         status, body = await _get(f"{router.rstrip('/')}/workers")
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -238,10 +241,10 @@ async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
     from tau2_slime.tokens.replay_probe import probe
 
     nucleus = {"temperature": 1.0, "top_p": 0.9, "custom_params": {"return_top_p_token_ids": True}}
-    asked = {"kept sets (--rollout-top-p)": (ReplaySpec(top_p=True), nucleus)}
+    asked = {"--rollout-top-p other than 1": (ReplaySpec(top_p=True), nucleus)}
     shape = expert_shape(checkpoint)
     if shape is not None:
-        asked["routed experts (--use-rollout-routing-replay)"] = (ReplaySpec(experts=shape), {"temperature": 1.0})
+        asked["--use-rollout-routing-replay"] = (ReplaySpec(experts=shape), {"temperature": 1.0})
     there, reasons = [], []
     try:
         for name, (spec, params) in asked.items():
@@ -249,12 +252,16 @@ async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
                 await probe(router, language.stop_ids, params, spec)
                 there.append(name)
             except (ReplayUnavailable, EngineError) as error:
-                reasons.append(f"no {name}: {error}")
+                reasons.append(f"{name}: {error}")
     finally:
         await close_session()
     if not reasons:
-        return Finding(Verdict.OK, "replay", f"{router} returns {' and '.join(there)}")
-    return Finding(Verdict.NOTE, "replay", "leave the flag off, or change the server: " + "; ".join(reasons))
+        return Finding(Verdict.OK, "replay", f"{router} returns what these flags of slime need: {', '.join(there)}")
+    return Finding(
+        Verdict.NOTE,
+        "replay",
+        "matters only with these flags of slime, which would end the job here: " + "; ".join(reasons),
+    )
 
 
 async def _user(model: str, config: Tau2Config) -> Finding:

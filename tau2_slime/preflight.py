@@ -245,7 +245,7 @@ def _load_yaml(path: Path) -> dict[str, Any]:
     def value(match: re.Match[str]) -> str:
         found = os.environ.get(match["name"], match["default"])
         if found is None:
-            raise ConfigError(f"{path} reads the variable {match['name']}, which is not set")
+            raise ConfigError(f"{path} reads the variable {match['name']}, which is not set: export it first")
         return found
 
     try:

@@ -95,15 +95,22 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
     """Play every job and return the finished episodes in the order of ``plan.jobs``.
 
     Each is written to ``plan.output_dir`` the moment it ends, so that an interrupt loses only what was under way.
+
+    Raises:
+        ConfigError: the folder holds a rollout already, nothing answers at the router's address, the checkpoint cannot be
+            used, or a user model has no key.
     """
     from tau2_slime.generate_with_tau2 import generate
     from tau2_slime.tokens.engine import close_session
 
+    if (plan.output_dir / "samples.jsonl").exists():  # perhaps hours of a paid simulator
+        raise ConfigError(f"{plan.output_dir} holds a rollout already; name another folder with --output-dir")
     played: dict[int, Played] = {}
     gate = asyncio.Semaphore(plan.concurrency)
     async with _policy(plan) as (url, checkpoint):
         host, port = address(url)
         await answers(host, port)
+        await users_can_play(plan)
         plan.output_dir.mkdir(parents=True, exist_ok=True)
         with (
             (plan.output_dir / "samples.jsonl").open("w", encoding="utf-8") as samples,
@@ -157,6 +164,19 @@ async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
 
     await language_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
     return checkpoint
+
+
+async def users_can_play(plan: RolloutPlan) -> None:
+    """Raises ConfigError if it is known beforehand that a user model can make no call: then every episode would fail."""
+    from tau2_slime.config import Tau2Config
+    from tau2_slime.simulators import is_scripted, user_spec
+
+    config = Tau2Config.resolve(plan.yaml_mapping, plan.overrides)
+    if config.agent_type == "solo":
+        return
+    for name in [simulator.name for simulator in config.user_pool()] or [config.user_model]:
+        if not is_scripted(config.simulator(name).model):
+            await offload(user_spec(config, name).ready)
 
 
 def address(url: str) -> tuple[str, int]:

@@ -32,6 +32,7 @@ def test_embedded_rollout_plays_gold_and_writes_everything(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "mean reward 1.000, 0 failed" in done.stdout
     assert str(out) in done.stdout.replace("\n", "")
+    assert f"tau2-slime inspect {out}" in done.stdout  # the next step
     for word in ("domain", "task", "turns", "sampled", "context", "reward", "ended", "create_task_1", "user_stop"):
         assert word in done.stdout
     samples, trajectories = rows(out / "samples.jsonl"), rows(out / "trajectories.jsonl")
@@ -88,6 +89,7 @@ def test_solo_and_gt_agents_play(tmp_path: Path) -> None:
         (["rollout"], {"TAU2_USER_MODELL": "x"}, ["TAU2_USER_MODELL", "user_model"]),
         (["rollout"], {"TAU2_MAX_STEPS": "many"}, ["TAU2_MAX_STEPS", "'many'"]),
         (["rollout", "--config", "/nowhere.yaml"], {}, ["/nowhere.yaml"]),
+        (["rollout", "--user-model", "gpt-4o-mini"], {}, ["gpt-4o-mini", "OPENAI_API_KEY", "not set"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(
@@ -102,6 +104,22 @@ def test_bad_input_is_one_line_and_exit_status_2(
     for word in words:
         assert word in message
     assert not out.exists()
+
+
+def test_an_earlier_rollout_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text("paid for\n")
+    done = tau2_slime("rollout", "--domain", "mock", "--output-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds a rollout already" in done.stderr and "--output-dir" in done.stderr
+    assert (tmp_path / "samples.jsonl").read_text() == "paid for\n"
+
+
+def test_a_log_file_is_wide_enough_for_names(tmp_path: Path) -> None:
+    """Where no terminal says how wide it is, telecom's names still differ."""
+    environ = {"COLUMNS": "", "TERM": "dumb"}
+    done = tau2_slime("rollout", "--domain", "telecom", "--output-dir", str(tmp_path / "out"), **environ)
+    names = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("telecom")]
+    assert len(set(names)) == 3, done.stdout
 
 
 def test_config_file_with_an_unknown_key_names_it(tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ async def test_a_dead_router_is_named(checkpoint: str) -> None:
     assert found["generate"].verdict is Verdict.FAIL
 
 
+async def test_a_router_without_http_in_front_is_told_what_to_write() -> None:
+    found = await findings(router="127.0.0.1:30000")
+    assert found["router"].verdict is Verdict.FAIL
+    assert "http://host:port" in found["router"].text
+
+
 async def test_a_router_without_healthy_workers(checkpoint: str) -> None:
     async def workers(_: web.Request) -> web.Response:
         return web.json_response({"workers": [{"url": "http://w", "is_healthy": False}]})

@@ -56,8 +56,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a policy: pass@k and pass^k with error bars. Interrupted runs go on where they stopped."""
-    from rich.console import Console
-
+    from tau2_slime.console import new_console
     from tau2_slime.evaluation import command
     from tau2_slime.evaluation.request import Request, parse_json, parse_settings
 
@@ -93,7 +92,7 @@ def evaluate(
         wandb_project=wandb_project,
         fail_under=fail_under or [],
     )
-    raise typer.Exit(command.evaluate(request, Console()))
+    raise typer.Exit(command.evaluate(request, new_console()))
 
 
 def compare(
@@ -106,11 +105,10 @@ def compare(
     fail_if_worse: Annotated[bool, typer.Option(help="Exit status 1 if the second is worse beyond noise.")] = False,
 ) -> None:
     """Compare two evaluations, paired by task: is the difference more than noise?"""
-    from rich.console import Console
-
+    from tau2_slime.console import new_console
     from tau2_slime.evaluation import compare_command
 
-    raise typer.Exit(compare_command.run(first, second, allow or [], output, fail_if_worse, Console()))
+    raise typer.Exit(compare_command.run(first, second, allow or [], output, fail_if_worse, new_console()))
 
 
 def convert_v1(
@@ -119,8 +117,7 @@ def convert_v1(
     output_dir: Annotated[Path | None, typer.Option(help="Write τ²'s tasks.json and simulations.json there.")] = None,
 ) -> None:
     """Play recorded tau-bench v1 conversations again in τ², and compare the rewards."""
-    from rich.console import Console
-
+    from tau2_slime.console import new_console
     from tau2_slime.evaluation.taubench_v1 import command
 
-    raise typer.Exit(command.run(file, domain, output_dir, Console()))
+    raise typer.Exit(command.run(file, domain, output_dir, new_console()))

@@ -82,7 +82,7 @@ def score_table(summary: Summary, *, brief: bool = False) -> Table:
         row += [str(scores.excluded), *([decimal(scores.failures_as_zero)] if both_ways else [])]
         row += [decimal(group.baselines.get(kind)) for kind in (NOTHING, TRANSFER)]
         rows.append(row)
-    return Table("Scores", columns, rows, _score_note(summary), emphasised=frozenset({len(rows) - 1}))
+    return Table("Scores", columns, rows, _score_note(summary, both_ways), emphasised=frozenset({len(rows) - 1}))
 
 
 def label(group: Group) -> str:
@@ -103,11 +103,12 @@ def _interval(estimate: Estimate | None) -> str:
     return "-" if estimate is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
 
 
-def _score_note(summary: Summary) -> str:
+def _score_note(summary: Summary, both_ways: bool) -> str:
     said = [
         "pass^k: all of k attempts succeed; pass@k: at least one does (unbiased). Intervals: 95%, bootstrap over tasks.",
-        "'excl.': attempts that the infrastructure or the user model spoiled, left out; 'if failures': pass^1 if they "
-        "counted as failures. 'nothing', 'transfer': doing nothing, or transferring to a human at once, on the same tasks.",
+        "'excl.': attempts that the infrastructure or the user model spoiled, left out"
+        + ("; 'if failures': pass^1 if they counted as failures." if both_ways else "."),
+        "'nothing', 'transfer': doing nothing, or transferring to a human at once, on the same tasks.",
     ]
     if summary.domain_weighted is not None and any(g.kind == "domain" for g in summary.groups):
         said.append(

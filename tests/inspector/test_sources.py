@@ -31,15 +31,23 @@ def test_the_list_says_what_was_played(rollout: Path) -> None:
         "create_task_1",
         "update_task_1",
         "retail",
-        "user_stop (agent)",
+        "user_stop",
         "8 episodes",
-        "telemetry",
-        "accuracy",
+        "user scripted",
+        "checks/db",
+        "without an error",
     ):
         assert word in done.stdout
     only = tau2_slime("inspect", str(rollout), "--domain", "retail", COLUMNS="160")
     assert "4 episodes" in only.stdout
     assert "create_task_1" not in only.stdout
+
+
+def test_the_list_is_whole_on_80_columns(rollout: Path) -> None:
+    done = tau2_slime("inspect", str(rollout), COLUMNS="80")
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["episode", "domain", "task", "msgs", "sampled", "errors", "reward", "ended"]
+    assert all(line.rstrip().endswith("user_stop") for line in lines[:8])
 
 
 def test_one_episode_in_full(rollout: Path) -> None:

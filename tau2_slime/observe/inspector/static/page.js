@@ -57,9 +57,15 @@ function apply() {
   });
   $("count").textContent = `${shown} of ${rows.length} episodes` + (counted ? ` · mean reward ${(sum / counted).toFixed(3)} over ${counted}` : "");
 }
+// A name too long for its line loses its middle: the names of telecom's tasks differ at their ends.
+const TAIL = 26;
+function shortened(prefix, name) {
+  const cut = Math.max(0, name.length - TAIL);
+  return el("span", "task", el("span", "soft first", prefix), el("span", "first", name.slice(0, cut)), el("span", "last", name.slice(cut)));
+}
 function row(r, i) {
   const more = [r.user, r.ended + (r.blame ? ` (${r.blame})` : ""), r.sampled ? `${r.sampled} tokens` : "", r.errors ? `${r.errors} tool error${r.errors > 1 ? "s" : ""}` : ""];
-  const button = el("button", "episode", el("span", "task", el("span", "soft", r.name + " "), `${r.domain} ${r.task}`), el("span", "reward " + tone(r.reward), reward(r.reward)), el("span", "more", more.filter(Boolean).join(" · ")));
+  const button = el("button", "episode", shortened(`${r.name} `, `${r.domain} ${r.task}`), el("span", "reward " + tone(r.reward), reward(r.reward)), el("span", "more", more.filter(Boolean).join(" · ")));
   button.type = "button";
   button.title = `${r.name} · ${r.domain} ${r.task}`;
   button.addEventListener("click", () => open(i));
@@ -255,6 +261,7 @@ async function start() {
   fit();
   const names = location.hash.slice(1).split("&").map((n) => rows.findIndex((r) => encodeURIComponent(r.name) === n));
   if (names[0] >= 0) await open(names[0], names[1] ?? -1);
+  else if (rows.length && innerWidth >= 900) await open(0);
   document.body.dataset.ready = "yes";
 }
 start().catch((error) => { $("app").append(el("p", "note", "this page cannot show its data: " + error)); document.body.dataset.ready = "failed"; });
