@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from tau2_slime.trainable_agents import TrainableAgentMixin, agent_factory
 from tau2_slime.transcript import Speaker
 from tau2_slime.world import domains, scoring
 from tau2_slime.world.users import User
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,6 +61,24 @@ async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: 
     task = find() if domains.is_loaded(config.domain, config.task_split) else await offload(find)
     scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
     return task
+
+
+def playable(config: Tau2Config, split: str) -> list[Any]:
+    """The split's tasks. Those that only an LLM judge can grade are left out, with a warning, unless that is allowed.
+
+    Raises:
+        ConfigError: the domain has no such split.
+    """
+    tasks = domains.tasks(config.domain, split)
+    kept = [task for task in tasks if config.allow_llm_judge or not scoring.needs_judge(task)]
+    if len(kept) < len(tasks):
+        logger.warning(
+            "%s/%s: %d tasks are graded by an LLM judge and left out (allow_llm_judge=True keeps them)",
+            config.domain,
+            split,
+            len(tasks) - len(kept),
+        )
+    return kept
 
 
 async def cast(

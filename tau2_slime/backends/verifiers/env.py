@@ -16,8 +16,9 @@ import verifiers as vf
 from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.backends.verifiers.messages import to_turn, to_vf, tool_def
 from tau2_slime.backends.verifiers.rubric import tau2_rubric
-from tau2_slime.backends.verifiers.settings import evaluation_split, playable, require_user, resolve, training_split
+from tau2_slime.backends.verifiers.settings import evaluation_split, require_user, resolve, training_split
 from tau2_slime.backends.verifiers.view import EPISODE, show
+from tau2_slime.casting import playable
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.history import agent_sees

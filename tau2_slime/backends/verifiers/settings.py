@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +10,7 @@ from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame
 from tau2_slime.simulators import is_scripted, user_spec
-from tau2_slime.world import domains, scoring
-
-logger = logging.getLogger(__name__)
+from tau2_slime.world import domains
 
 PARTS = ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
 """τ²'s `RewardType`s; the reward is the product of those that the task is graded on."""
@@ -61,24 +58,6 @@ def require_user(config: Tau2Config) -> None:
     plays = config.simulator(config.user_model).model
     if not is_scripted(plays):
         user_spec(config, config.user_model).connection()
-
-
-def playable(config: Tau2Config, split: str) -> list[Any]:
-    """The split's tasks. Those that only an LLM judge can grade are left out, with a warning, unless that is allowed.
-
-    Raises:
-        ConfigError: the domain has no such split.
-    """
-    tasks = domains.tasks(config.domain, split)
-    kept = [task for task in tasks if config.allow_llm_judge or not scoring.needs_judge(task)]
-    if len(kept) < len(tasks):
-        logger.warning(
-            "%s/%s: %d tasks are graded by an LLM judge and left out (allow_llm_judge=True keeps them)",
-            config.domain,
-            split,
-            len(tasks) - len(kept),
-        )
-    return kept
 
 
 def figures(reward_info: Mapping[str, Any] | None, stats: Mapping[str, Any], blame: str) -> dict[str, float]:

@@ -14,7 +14,8 @@ import verifiers.v1 as vf
 from pydantic import Field, create_model, model_validator
 
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.backends.verifiers.settings import figures, playable, resolve, training_split
+from tau2_slime.backends.verifiers.settings import figures, resolve, training_split
+from tau2_slime.casting import playable
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.gold import GoldScript
