@@ -1,9 +1,9 @@
 """What the policy is asked, and what its reply means.
 
 `TrainableLLMAgent` is τ²'s LLM agent made trainable: its system prompt and tools are τ²'s own (asked from τ²'s agent
-object), but the words are sampled token by token, and every token is kept in a ledger. `solo` and `gt` differ only in the
-τ² agent they ask and in how an episode stops. Where the words come from is a `transcript.Speaker`: slime's servers, another
-framework, a model behind an API.
+object), and its words come from a `transcript.Speaker`. slime's servers sample them token by token, every token kept in a
+ledger (`policy`); another framework or a model behind an API answers in messages. `solo` and `gt` differ only in the τ²
+agent they ask and in how an episode stops.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNPARSED = (CallStatus.INVALID_JSON, CallStatus.UNCLOSED)
 
 
 class TrainableAgentMixin:
-    """Async policy calls over a token ledger, and `asolve`, which plays and scores a whole episode."""
+    """An `episode.Agent` whose words come from a `Speaker`, and `asolve`, which plays and scores a whole episode."""
 
     agent_type: str
 
