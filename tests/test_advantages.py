@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -213,3 +215,15 @@ def test_the_same_simulator_may_be_easy_in_one_domain_and_hard_in_another() -> N
             s.metadata["tau2"]["domain"] = "airline" if g % 2 else "retail"
         samples += group
     assert max(map(abs, advantages(samples, grpo_std_normalization=False, **WITH))) < 0.15
+
+
+def test_the_filter_that_the_training_page_shows_leaves_truncated_episodes_out() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text()
+    code = textwrap.dedent(page.split("```python\n")[1].split("```")[0])
+    space: dict[str, Any] = {}
+    exec(code, space)
+    cut = Termination.MAX_TURNS
+    group = [played(1.0, group=0), played(0.0, group=0), played(0.0, group=0, termination=cut), failed(group=0)]
+    space["leave_out_truncated"](slime_args(), [group])
+    assert [s.remove_sample for s in group] == [False, False, True, True]
+    assert advantages(group, grpo_std_normalization=False) == [0.5, -0.5, 0.0, 0.0]
