@@ -234,23 +234,12 @@ ENDLESS = ["9**9**9", "9**9**9**9", "(9**9999)**9999", "1" + "*99999999" * 1500,
 @pytest.mark.parametrize("domain", ["airline", "retail"])
 @pytest.mark.parametrize("expression", ENDLESS, ids=lambda e: e[:12])
 async def test_an_expression_that_would_never_return(stage: Stage, domain: str, expression: str) -> None:
-    """The loop keeps ticking, the policy is told, the episode goes on."""
+    """The policy is told, and the episode goes on; if it were evaluated, this test would never end."""
     from tau2_slime.world import domains
 
     task = {"domain": domain, "task_split": "base", "task_id": domains.tasks(domain, "base")[0].id}
-    ticks = 0
-
-    async def clock() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    ticking = asyncio.create_task(clock())
     script: list[Move] = [call("calculate", expression=expression), call("calculate", expression="2 + 2")]
     sample = await stage.play([*script, say(FAREWELL)], task=task, args=ROOM)
-    ticking.cancel()
-    assert ticks > 0
     assert outcome(sample) == PAID
     refused, sum_ = results(stage)[:2]
     assert refused.error
