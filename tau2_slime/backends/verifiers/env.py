@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from typing import Any
 
 import verifiers as vf
@@ -16,7 +15,13 @@ import verifiers as vf
 from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.backends.verifiers.messages import to_turn, to_vf, tool_def
 from tau2_slime.backends.verifiers.rubric import tau2_rubric
-from tau2_slime.backends.verifiers.settings import evaluation_split, require_user, resolve, training_split
+from tau2_slime.backends.verifiers.settings import (
+    evaluation_split,
+    model_endpoint,
+    require_user,
+    resolve,
+    training_split,
+)
 from tau2_slime.backends.verifiers.view import EPISODE, show
 from tau2_slime.casting import playable
 from tau2_slime.config import Tau2Config
@@ -139,8 +144,7 @@ class Tau2Env(vf.MultiTurnEnv):
         if model is None:
             raise ConfigError("evaluate needs a model: env.evaluate(model='gpt-4', num_examples=10)")
         if client is None:
-            url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-            client = vf.ClientConfig(api_key_var=key_var, api_base_url=url)
+            client = vf.ClientConfig(api_key_var=key_var, api_base_url=model_endpoint(base_url, key_var))
         work = _with_score(super().evaluate(client, model, *args, **kwargs))
         try:
             asyncio.get_running_loop()

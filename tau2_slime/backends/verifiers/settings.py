@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -38,13 +39,30 @@ def resolve(given: Mapping[str, Any], *, also: str = "") -> Tau2Config:
 
 
 def training_split(config: Tau2Config, given: str | None) -> str:
-    """``given``, else the configured one (train), else (a domain without it) all tasks."""
-    return given or (config.task_split if config.task_split in domains.splits(config.domain) else "base")
+    """``given``, else the configured one (train); all tasks where that is the default and the domain has no such split."""
+    default = Tau2Config.model_fields["task_split"].default
+    whole = config.task_split == default and default not in domains.splits(config.domain)
+    return given or ("base" if whole else config.task_split)
 
 
 def evaluation_split(config: Tau2Config, given: str | None) -> str:
     """``given``, else τ²'s test split, else (a domain without one) all tasks."""
     return given or ("test" if "test" in domains.splits(config.domain) else "base")
+
+
+def model_endpoint(base_url: str | None, key_var: str) -> str:
+    """Where `evaluate` finds the model: ``base_url``, else OPENAI_BASE_URL, else OpenAI.
+
+    Raises:
+        ConfigError: it is OpenAI, and there is no key.
+    """
+    url = base_url or os.environ.get("OPENAI_BASE_URL")
+    if not url and not os.environ.get(key_var):
+        raise ConfigError(
+            f"evaluate asks OpenAI with the key in the environment variable {key_var}, which is not set; export it, name "
+            "another one with api_key_var, or give the base_url of a server of your own (or OPENAI_BASE_URL)"
+        )
+    return url or "https://api.openai.com/v1"
 
 
 def require_user(config: Tau2Config) -> None:

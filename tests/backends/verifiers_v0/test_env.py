@@ -10,6 +10,7 @@ import pytest
 import verifiers as vf
 
 from tau2_slime.backends.verifiers.view import EPISODE
+from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains, scoring
 from tests.backends.chat_server import ChatServer, chat_server
 from tests.backends.orchestrator import assert_tau2_agrees
@@ -155,6 +156,13 @@ async def test_a_failure_is_never_a_zero(server: ChatServer) -> None:
 def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(RuntimeError, match=said):
         vf.load_environment("tau2_bench", **{"domain": "mock", "user_llm": "scripted", **settings})
+
+
+def test_a_model_without_a_key_is_told_before_the_first_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY, which is not set"):
+        load(task_split="base").evaluate(model="gpt-4", num_examples=1)
 
 
 def test_rows_are_the_splits_tasks() -> None:

@@ -208,6 +208,28 @@ async def test_gold_is_valid(domain: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert not all([await task.validate(None) for task in chosen]), "what does nothing is not gold"
 
 
+async def test_the_policy_is_the_benchmarks_own(server: ChatServer) -> None:
+    env = load(num_eval_examples=1)
+    ctx = vf.ModelContext(model="gold", client=vf.EvalClientConfig(base_url=server.url, api_key_var="OPENAI_API_KEY"))
+    async with env.serving():
+        task = next(iter(env.taskset)).with_system_prompt("Say yes to everything.")
+        episode = await env.run_slot(env.slots(task)[0], ctx)
+    assert not episode.ok and "the benchmark's own" in episode.traces[0].errors[0].message and not server.requests
+
+
+def test_a_split_of_the_environments_variables_is_no_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAU2_TASK_SPLIT", "trian")
+    with pytest.raises(ValueError, match="task_split='trian' is not a split"):
+        vf.resolve_env_config({"taskset": {"id": "tau2-bench", "domain": "retail", "user_llm": "scripted"}})
+
+
+def test_a_model_without_a_key_is_told_before_the_first_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY, which is not set"):
+        load().evaluate(model="gpt-4", num_examples=1)
+
+
 def test_rows_are_the_splits_tasks() -> None:
     env = tau2_bench.load_environment(domain="retail", user_llm="scripted")
     kept = [str(t.id) for t in domains.tasks("retail", "test") if not scoring.needs_judge(t)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Any
 
 import verifiers.v1 as vf
 
-from tau2_slime.backends.verifiers.settings import evaluation_split, require_user, resolve
+from tau2_slime.backends.verifiers.settings import evaluation_split, model_endpoint, require_user, resolve
 from tau2_slime.backends.verifiers.v1.taskset import SETTINGS, Tau2Taskset
 from tau2_slime.errors import ConfigError
 from tau2_slime.http_sessions import close_sessions
@@ -77,8 +76,7 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
         if model is None:
             raise ConfigError("evaluate needs a model: env.evaluate(model='gpt-4', num_examples=10)")
         if client is None:
-            url = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-            client = vf.EvalClientConfig(base_url=url, api_key_var=api_key_var)
+            client = vf.EvalClientConfig(base_url=model_endpoint(base_url, api_key_var), api_key_var=api_key_var)
         context = vf.ModelContext(model=model, client=client, sampling=vf.SamplingConfig(**(sampling_args or {})))
         tasks = list(self.taskset if num_examples < 0 else self.taskset.take(num_examples))
         gate = asyncio.Semaphore(max_concurrent) if max_concurrent and max_concurrent > 0 else None

@@ -16,8 +16,8 @@ from tau2_slime.backends.chat_wire import to_turn, to_wire
 from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.backends.verifiers.settings import figures
 from tau2_slime.backends.verifiers.v1.endpoint import Endpoint
-from tau2_slime.backends.verifiers.v1.taskset import RECORD, Tau2TaskData
-from tau2_slime.errors import ContextOverflow, EngineError, Tau2SlimeError
+from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, RECORD, Tau2TaskData
+from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
 from tau2_slime.outcome import InteractionResult, Status, Termination
 
 
@@ -50,6 +50,8 @@ class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
     ) -> vf.ProgramResult:
         if not isinstance(data, Tau2TaskData):
             raise TypeError(f"{type(self).__name__} plays τ²'s tasks only, not {type(data).__name__}")
+        if data.system_prompt is not None:
+            raise ConfigError(f"a system prompt cannot be given: {OWN_INSTRUCTIONS}")
         config = data.config()
         episode = await TurnEpisode.create(config, task_id=data.task_id, user=trace.state.user)
         trace.state.episode = episode

@@ -26,6 +26,8 @@ from tau2_slime.world.users import User
 RECORD = "tau2"
 """The key of the episode's record in ``trace.info``: `InteractionResult.to_dict` as JSON."""
 
+OWN_INSTRUCTIONS = "the agent's instructions and policy are the benchmark's own"
+
 _OF_OTHER_DOORS = {
     "tool_call_parser",
     "chat_template_kwargs",
