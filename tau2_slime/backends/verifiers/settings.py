@@ -1,4 +1,4 @@
-"""What both of verifiers' doors are told: the configuration, which tasks are played, and what is counted."""
+"""What both of verifiers' doors are told: the configuration, the model's endpoint, and what is counted."""
 
 from __future__ import annotations
 
