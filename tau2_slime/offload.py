@@ -126,3 +126,5 @@ async def until_abort(work: Any, aborted: Callable[[], bool], *, grace: float = 
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        elif not task.cancelled():
+            task.exception()  # looked at, also if the caller was cancelled just now: asyncio would report it as forgotten

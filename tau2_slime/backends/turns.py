@@ -16,6 +16,7 @@ from tau2_slime.casting import Parts, cast, choose_task
 from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Conversation, PolicyStopped
 from tau2_slime.outcome import InteractionResult, Termination
+from tau2_slime.simulators import make_user
 from tau2_slime.tokens.parsers.checks import parsed_call
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 from tau2_slime.transcript import Transcript
@@ -53,28 +54,28 @@ class TurnEpisode:
         index: int | None = None,
         user_model: str | None = None,
         user: Callable[[Any], User] | None = None,
+        training: bool = False,
     ) -> TurnEpisode:
         """The episode of one task (by id, or by position in the split), not begun.
 
         ``user_model``: the simulator, if not ``config.user_model``; ``user``: builds one's own from the world.
+        ``training``: what the configuration has for training only counts too (stand-ins, budget, quality gate).
 
         Raises:
             ConfigError: a setting or the task is wrong; the message says which.
         """
         task = await choose_task(config, task_id=task_id, index=index)
         policy = TurnPolicy()
-        parts = await cast(config, task, policy, user_model or config.user_model, user)
+        model = user_model or config.user_model
+        build = user or (lambda world: make_user(config, model, world, evaluation=not training))
+        parts = await cast(config, task, policy, model, build)
+        parts.gate = config.user_quality_gate if training else ()
         return cls(parts, policy)
 
     async def begin(self) -> Ask | None:
         """What the policy is to answer first; None if the episode is over without its doing."""
         assert self._task is None, "an episode is played once"
-        parts = self.parts
-        self._task = asyncio.create_task(
-            parts.agent.asolve(
-                parts.user, parts.limits, user_model=parts.user_model, allow_judge=parts.config.allow_llm_judge
-            )
-        )
+        self._task = asyncio.create_task(self.parts.solve())
         return await self._next()
 
     async def reply(self, turn: ParsedTurn) -> Ask | None:

@@ -19,6 +19,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST = {"verifiers": [], "verifiers-v1": [], "tinker": ["torch==2.13.0"], "maseval": []}
 """Backend -> what is installed first, with its dependencies."""
 
+NEWER = {"tinker": "tinker-cookbook==0.6.1"}
+"""Backend -> a second release of its framework that the same environment serves. Its own requirements cannot be met: it
+asks for a tml-renderers that is not published, and does without."""
+
 
 class EnvUnavailable(RuntimeError):
     """The environment cannot be had on this machine; the message says what the installer said."""
@@ -40,6 +44,21 @@ def backend_python(name: str) -> Path:
         _build(name, folder, python)
         stamp.write_text(_recipe_hash(name) + "\n")
     return python
+
+
+def newer_release(name: str) -> Path:
+    """A folder that goes before everything else on the path of `backend_python`: `NEWER`, alone.
+
+    Raises:
+        EnvUnavailable: it cannot be had here.
+    """
+    python = backend_python(name)
+    folder = python.parents[1] / NEWER[name]
+    if not folder.is_dir():
+        part = folder.with_name(f"{folder.name}.{os.getpid()}")
+        _run([*installer(python), "--no-deps", "--target", str(part), NEWER[name]])
+        part.rename(folder)
+    return folder
 
 
 def _requirements(name: str) -> Path:

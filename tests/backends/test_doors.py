@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.setup_env import REPOSITORY, EnvUnavailable, backend_python, installer
+from tests.backends.setup_env import NEWER, REPOSITORY, EnvUnavailable, backend_python, installer, newer_release
 
 
 def environment(name: str) -> Path:
@@ -18,8 +18,12 @@ def environment(name: str) -> Path:
         pytest.skip(str(unavailable))
 
 
-def run(python: Path, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+def run(
+    python: Path, *arguments: str, cwd: Path = REPOSITORY, path: tuple[Path, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """``path``: what is found before anything that is installed."""
+    found = os.pathsep.join(map(str, (*path, REPOSITORY)))
+    environ = {**os.environ, "PYTHONPATH": found, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     environ.pop("PYTEST_ADDOPTS", None)
     return subprocess.run(
         [str(python), *arguments], cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=1200
@@ -32,6 +36,23 @@ def run(python: Path, *arguments: str, cwd: Path = REPOSITORY) -> subprocess.Com
 )
 def test_the_doors_own_tests_pass(name: str, folder: str) -> None:
     done = run(environment(name), "-m", "pytest", "-p", "no:cacheprovider", f"tests/backends/{folder}")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout, done.stdout[-2000:]
+
+
+@pytest.mark.timeout(1800)
+def test_the_whole_training_loop_runs_on_the_newer_cookbook_too() -> None:
+    python = environment("tinker")
+    try:
+        newer = newer_release("tinker")
+    except EnvUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+    version = run(
+        python, "-c", "from importlib.metadata import version as v; print(v('tinker-cookbook'))", path=(newer,)
+    )
+    assert version.stdout.strip() == NEWER["tinker"].split("==")[1]
+    tests = "tests/backends/tinker/test_train.py"
+    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", tests, path=(newer,))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout, done.stdout[-2000:]
 

@@ -12,6 +12,8 @@ _HOMES = {
     "Tau2Env": "env",
     "Tau2EnvGroupBuilder": "env",
     "EpisodeFailed": "env",
+    "UserSimulatorFailed": "env",
+    "InfrastructureFailed": "env",
     "Tau2Dataset": "dataset",
     "Tau2RotatingDataset": "dataset",
     "Tau2DatasetBuilder": "dataset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import random
@@ -11,15 +12,28 @@ from typing import Any
 import chz
 from tinker_cookbook.rl.types import EnvGroupBuilder, RLDataset, RLDatasetBuilder
 
-from tau2_slime import assembly
+from tau2_slime import preflight, run_stop
 from tau2_slime.backends.tinker.env import Tau2EnvGroupBuilder
 from tau2_slime.backends.tinker.words import words_for
+from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.offload import offload
+from tau2_slime.user_pool import Rotation, choose
 from tau2_slime.world import domains, scoring
 
 logger = logging.getLogger(__name__)
+
+
+_NOT_HERE = {
+    **dict.fromkeys(
+        ("tool_call_parser", "chat_template_kwargs", "stop_mismatch", "drift_rate"), "the renderer decides"
+    ),
+    **dict.fromkeys(("request_timeout", "request_retries"), "the Tinker service is called by the cookbook"),
+    **dict.fromkeys(("simulator_baseline", "min_valid_samples"), "the cookbook computes the advantages"),
+    **dict.fromkeys(("domain", "task_split", "user_model"), "it has a field of its own here"),
+}
+"""Keys of `Tau2Config` that would change nothing here -> why."""
 
 
 class Tau2Dataset(RLDataset):
@@ -38,29 +52,49 @@ class Tau2Dataset(RLDataset):
         self._size = groups_per_batch
 
     def get_batch(self, index: int) -> Sequence[EnvGroupBuilder]:
-        chosen = self._groups[index * self._size : (index + 1) * self._size]
-        return [self._builder(group) for group in chosen]
+        """Raises ConfigError if no training episode can be played any more (a refused key, a spent budget)."""
+        places = range(index * self._size, min((index + 1) * self._size, len(self._groups)))
+        groups = [self._builder(self._groups[place], place) for place in places]
+        reason = run_stop.reason_to_stop()
+        if reason is not None and not all(group.evaluation for group in groups):
+            raise ConfigError(f"this run cannot go on: {reason}")
+        return groups
 
     def __len__(self) -> int:
         return math.ceil(len(self._groups) / self._size)
 
-    def _builder(self, group: Tau2EnvGroupBuilder) -> Tau2EnvGroupBuilder:
+    def _builder(self, group: Tau2EnvGroupBuilder, place: int) -> Tau2EnvGroupBuilder:
         return _copy(group, ())
 
 
 class Tau2RotatingDataset(Tau2Dataset):
-    """The same, but the environments of a group talk to ``user_models`` in turn: 8 over 3 models are 3, 3 and 2."""
+    """The same, but the environments of a group talk to ``user_models`` in turn: 8 over 3 models are 3, 3 and 2.
+
+    The next group goes on where this one ended, so over the groups each model gets its share.
+    """
 
     def __init__(
-        self, groups: Sequence[Tau2EnvGroupBuilder], groups_per_batch: int, user_models: Sequence[str], **kwargs: Any
+        self,
+        groups: Sequence[Tau2EnvGroupBuilder],
+        groups_per_batch: int,
+        user_models: Sequence[str],
+        *,
+        rotation: Rotation = "within_group",
+        weights: Sequence[float] = (),
+        **kwargs: Any,
     ):
+        """``rotation``, ``weights``: as `user_pool.choose` understands them."""
         super().__init__(groups, groups_per_batch, **kwargs)
         if not user_models:
             raise ConfigError("a rotating dataset needs at least one user model")
         self.user_models = tuple(user_models)
+        self._rotation: Rotation = rotation
+        self._weights = tuple(weights) or (1.0,) * len(self.user_models)
 
-    def _builder(self, group: Tau2EnvGroupBuilder) -> Tau2EnvGroupBuilder:
-        return _copy(group, self.user_models)
+    def _builder(self, group: Tau2EnvGroupBuilder, place: int) -> Tau2EnvGroupBuilder:
+        first = place * group.group_size
+        chosen = [choose(self._weights, self._rotation, first + i, place) for i in range(group.group_size)]
+        return _copy(group, tuple(self.user_models[i] for i in chosen))
 
 
 def _copy(group: Tau2EnvGroupBuilder, user_models: tuple[str, ...]) -> Tau2EnvGroupBuilder:
@@ -84,55 +118,85 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
     group_size: int = 8
     epochs: int = 1
     seed: int = 0
-    user_model: str = "gpt-4o-mini"
+    user_model: str | None = None
+    """The simulator of evaluation, and of training without others. Unset: TAU2_USER_MODEL, else the default."""
     train_user_models: list[str] = chz.field(default_factory=list)
-    """Simulators that a training group rotates through; evaluation always talks to ``user_model``."""
+    """Simulators that the environments of a training group talk to in turn; unset: the pool of the settings, if any."""
     max_tokens: int = 2048
     max_trajectory_tokens: int | None = None
     max_tasks: int | None = None
     """Of each domain, for a short run."""
     settings: dict[str, Any] = chz.field(default_factory=dict)
-    """Any other key of `Tau2Config`, for every domain."""
+    """Other keys of `Tau2Config`, for every domain."""
 
     async def __call__(self) -> tuple[RLDataset, RLDataset | None]:
         """Raises ConfigError for whatever a setting gets wrong: at the first rollout the cookbook may swallow it."""
-        await offload(words_for, self.model_name, self.renderer_name)
-        train = [g for d in self.domains for g in await offload(self._groups, d, self.task_split, self.group_size)]
-        if not train:
-            raise ConfigError(f"no task to train on in {', '.join(self.domains)} ({self.task_split})")
+        for name in ("groups_per_batch", "group_size", "epochs", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
+        groups = [g for domain in self.domains for g in await self._groups(domain, self.task_split, evaluation=False)]
+        if not groups:
+            raise ConfigError(f"no task to train on: domains={list(self.domains)}, task_split={self.task_split!r}")
         kwargs: dict[str, Any] = {"epochs": self.epochs, "seed": self.seed}
-        training: RLDataset = (
-            Tau2RotatingDataset(train, self.groups_per_batch, self.train_user_models, **kwargs)
-            if self.train_user_models
-            else Tau2Dataset(train, self.groups_per_batch, **kwargs)
+        config = groups[0].config
+        pool = config.user_pool()
+        dataset: RLDataset = (
+            Tau2RotatingDataset(
+                groups,
+                self.groups_per_batch,
+                [simulator.name for simulator in pool],
+                rotation=config.user_rotation,
+                weights=[simulator.weight for simulator in pool],
+                **kwargs,
+            )
+            if pool
+            else Tau2Dataset(groups, self.groups_per_batch, **kwargs)
         )
-        if self.eval_split is None:
-            return training, None
-        tested = [g for d in self.domains for g in await offload(self._groups, d, self.eval_split, 1)]
-        return training, Tau2Dataset(tested, max(1, len(tested)), seed=None)
+        tests = [
+            g
+            for domain in self.domains
+            if self.eval_split
+            for g in await self._groups(domain, self.eval_split, evaluation=True)
+        ]
+        await offload(words_for, self.model_name, self.renderer_name)
+        return dataset, Tau2Dataset(tests, len(tests), seed=None) if tests else None
 
-    def _groups(self, domain: str, split: str, group_size: int) -> list[Tau2EnvGroupBuilder]:
+    def _config(self, domain: str, split: str) -> Tau2Config:
+        for key in self.settings:
+            if key not in Tau2Config.model_fields:
+                near = difflib.get_close_matches(key, Tau2Config.model_fields, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                allowed = ", ".join(name for name in Tau2Config.model_fields if name not in _NOT_HERE)
+                raise ConfigError(f"settings: unknown key {key!r}{hint} (allowed: {allowed})")
+            if key in _NOT_HERE:
+                raise ConfigError(f"settings: {key!r} changes nothing here: {_NOT_HERE[key]}")
         given = {**self.settings, "domain": domain, "task_split": split, "user_model": self.user_model}
-        unknown = sorted(set(given) - set(Tau2Config.model_fields))
-        if unknown:
-            raise ConfigError(f"settings: unknown key {unknown[0]!r} (allowed: {', '.join(Tau2Config.model_fields)})")
-        config = Tau2Config.resolve(metadata=given)
-        if config.agent_type != "solo":
-            for model in {self.user_model, *self.train_user_models} - {assembly.SCRIPTED}:
-                assembly.user_spec(config, model).connection()
-        tasks = domains.tasks(domain, split)
-        kept = [t for t in tasks if config.allow_llm_judge or not scoring.needs_judge(t)]
-        if len(kept) < len(tasks):
-            logger.warning("%s/%s: %d tasks need an LLM judge and are left out", domain, split, len(tasks) - len(kept))
+        if self.train_user_models:
+            given["user_model_rotation"] = tuple(self.train_user_models)
+        return Tau2Config.resolve(metadata=given)
+
+    async def _groups(self, domain: str, split: str, *, evaluation: bool) -> list[Tau2EnvGroupBuilder]:
+        """One group a task. An episode with each simulator is put together, to see that it can be."""
+        config = self._config(domain, split)
+        tasks = await offload(domains.tasks, domain, split)
+        kept = [t for t in tasks if config.allow_llm_judge or not scoring.needs_judge(t)][: self.max_tasks]
+        judged = 0 if config.allow_llm_judge else sum(scoring.needs_judge(t) for t in tasks)
+        if judged:
+            logger.warning("%s/%s: %d tasks need an LLM judge and are left out", domain, split, judged)
+        for model in preflight.models_of(config, training=not evaluation):
+            await offload(preflight.key_of, config, model)
+            if kept:
+                await TurnEpisode.create(config, task_id=str(kept[0].id), user_model=model, training=not evaluation)
         return [
             Tau2EnvGroupBuilder(
                 config=config,
                 task_id=str(task.id),
-                group_size=group_size,
+                group_size=1 if evaluation else self.group_size,
                 model_name=self.model_name,
                 renderer_name=self.renderer_name,
                 max_tokens=self.max_tokens,
                 max_trajectory_tokens=self.max_trajectory_tokens,
+                evaluation=evaluation,
             )
-            for task in kept[: self.max_tasks]
+            for task in kept
         ]

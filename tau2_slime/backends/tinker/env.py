@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tinker
 from tinker_cookbook.rl.types import Env, EnvGroupBuilder, InitialObservationOverflow, StepResult, StopReason
 
+from tau2_slime import run_stop
 from tau2_slime.backends.tinker.words import Words, words_for
 from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.config import Tau2Config
-from tau2_slime.errors import Tau2SlimeError
+from tau2_slime.errors import ConfigError, Tau2SlimeError
+from tau2_slime.observe.metrics import tag
 from tau2_slime.offload import offload
-from tau2_slime.outcome import Blame, InteractionResult, Status, Termination
-from tau2_slime.tokens.tool_calls import ParsedTurn
+from tau2_slime.outcome import Blame, InteractionResult, Termination
+from tau2_slime.shaping import shaped_reward
+from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
 
 _STOPS = {
     Termination.AGENT_STOP: StopReason.COMPLETED,
@@ -28,10 +32,20 @@ _STOPS = {
     Termination.AGENT_ERROR: StopReason.PARSE_ERROR,
 }
 """Ours -> the cookbook's, where it has one; the others keep their own name."""
+_TRAINED = tuple(t for t in Termination if t in _STOPS or t is Termination.TOO_MANY_ERRORS)
+"""How an episode that counts can end; the others raise."""
 
 
 class EpisodeFailed(Tau2SlimeError):
-    """Not the agent's doing (simulator, infrastructure, configuration): raised, so that it is never scored 0."""
+    """Not the agent's doing: raised, so that it is never scored 0. The cookbook counts such errors by the class's name."""
+
+
+class UserSimulatorFailed(EpisodeFailed):
+    """The simulator's doing."""
+
+
+class InfrastructureFailed(EpisodeFailed):
+    """Nobody's: scoring, configuration, a cancelled episode."""
 
 
 class Tau2Env(Env):
@@ -46,32 +60,62 @@ class Tau2Env(Env):
         user_model: str | None = None,
         max_tokens: int = 0,
         max_trajectory_tokens: int | None = None,
+        evaluation: bool = False,
     ) -> None:
-        """``max_tokens``: what a turn may sample, kept free below ``max_trajectory_tokens``, the whole episode's limit."""
+        """``max_tokens``: what a turn may sample, kept free below ``max_trajectory_tokens``, the whole episode's limit.
+
+        ``evaluation``: what the configuration has for training only (reward shaping, quality gate, ...) does not count.
+        """
         self.config, self.task_id, self.words, self.user_model = config, task_id, words, user_model or config.user_model
-        self.max_tokens, self.max_trajectory_tokens = max_tokens, max_trajectory_tokens
+        self.max_tokens, self.max_trajectory_tokens, self.evaluation = max_tokens, max_trajectory_tokens, evaluation
         self.turns: list[ParsedTurn] = []
         """What the agent said so far."""
         self.tokens: list[int] = []
         """The last observation."""
         self.episode: TurnEpisode | None = None
         """Built by `initial_observation`."""
+        self.failed = False
+        """True once it has raised: the cookbook plays another one in its place."""
         self._ask: Ask | None = None
+        self._closed = False
 
     async def initial_observation(self) -> Any:
-        self.episode = await TurnEpisode.create(self.config, task_id=self.task_id, user_model=self.user_model)
-        self._ask = await self.episode.begin()
-        if self._ask is None:
-            result = self._finished()
-            return InitialObservationOverflow(reward=result.reward or 0.0, metrics=metrics_of(result))
-        self.tokens = await offload(self.words.first, self._ask.chat, self._ask.tools)
-        if self._overflows():
-            result = await self._stop(Termination.CONTEXT_LENGTH, "the first prompt leaves no room for a turn")
-            return InitialObservationOverflow(reward=result.reward or 0.0, metrics=metrics_of(result))
-        return tinker.ModelInput.from_ints(self.tokens), self.words.stop_ids
+        """Raises EpisodeFailed if the episode ended for a reason that is not the agent's, or cannot be played."""
+        with self._noticed():
+            return await self._begin()
 
     async def step(self, action: list[int], *, extra: Any = None) -> StepResult:
         """Raises EpisodeFailed if the episode ended for a reason that is not the agent's."""
+        with self._noticed():
+            return await self._step(action, extra)
+
+    async def close(self) -> None:
+        """Drop whatever is under way."""
+        self._closed = True
+        if self.episode is not None:
+            await self.episode.close()
+
+    async def _begin(self) -> Any:
+        stop = None if self.evaluation else run_stop.reason_to_stop()
+        if stop is not None:  # every call would fail: the dataset ends the run, see `Tau2Dataset.get_batch`
+            raise InfrastructureFailed(stop)
+        try:
+            self.episode = await TurnEpisode.create(
+                self.config, task_id=self.task_id, user_model=self.user_model, training=not self.evaluation
+            )
+        except ConfigError as error:
+            raise InfrastructureFailed(f"{self._name()}: {error}") from error
+        self._ask = await self.episode.begin()
+        if self._ask is None:
+            return self._nothing_to_say(self._finished())
+        self.tokens = await offload(self.words.first, self._ask.chat, self._ask.tools)
+        if self._overflows():
+            return self._nothing_to_say(
+                await self._stop(Termination.CONTEXT_LENGTH, "the first prompt leaves no room for a turn")
+            )
+        return tinker.ModelInput.from_ints(self.tokens), self.words.stop_ids
+
+    async def _step(self, action: list[int], extra: Any) -> StepResult:
         assert self.episode is not None and self._ask is not None, "initial_observation comes first"
         action = list(action)
         if (extra or {}).get("stop_reason") == "length" or not self.words.ended(action):
@@ -93,11 +137,6 @@ class Tau2Env(Env):
             next_stop_condition=self.words.stop_ids,
         )
 
-    async def close(self) -> None:
-        """Drop whatever is under way."""
-        if self.episode is not None:
-            await self.episode.close()
-
     def _overflows(self) -> bool:
         limit = self.max_trajectory_tokens
         return limit is not None and len(self.tokens) + self.max_tokens > limit
@@ -110,35 +149,74 @@ class Tau2Env(Env):
     def _finished(self) -> InteractionResult:
         assert self.episode is not None
         result = self.episode.result
-        if result is None or result.status in (Status.FAILED, Status.ABORTED):
-            why = "cancelled" if result is None else f"{result.termination} ({result.blame}): {result.detail}"
-            raise EpisodeFailed(f"{self.config.domain}/{self.task_id} with {self.user_model}: {why}")
+        if self._closed and result is None:  # a rollout that outlives its group, which was given up
+            raise asyncio.CancelledError(f"{self._name()}: closed")
+        if result is None:
+            raise InfrastructureFailed(f"{self._name()}: cancelled")
+        if not result.trainable or result.reward is None:
+            kind = UserSimulatorFailed if result.blame is Blame.USER else InfrastructureFailed
+            raise kind(f"{self._name()}: {result.termination} ({result.blame}): {result.detail}")
         return result
+
+    def _reward(self, result: InteractionResult) -> float:
+        assert result.reward is not None
+        shaping = None if self.evaluation else self.config.reward_shaping
+        return result.reward if shaping is None else shaped_reward(result, shaping)
+
+    def _nothing_to_say(self, result: InteractionResult) -> InitialObservationOverflow:
+        return InitialObservationOverflow(
+            reward=self._reward(result), metrics=metrics_of(result), logs=self._logs(result)
+        )
 
     def _last(self, result: InteractionResult) -> StepResult:
         return StepResult(
-            reward=result.reward or 0.0,
+            reward=self._reward(result),
             episode_done=True,
             next_observation=tinker.ModelInput.empty(),
             next_stop_condition=self.words.stop_ids,
             metrics=metrics_of(result),
-            logs={
-                "task": f"{result.domain}/{result.task_id}",
-                "user_model": result.user_model,
-                "end": str(result.termination),
-            },
+            logs=self._logs(result),
         )
+
+    def _logs(self, result: InteractionResult) -> dict[str, str | int | float]:
+        logs: dict[str, str | int | float] = {
+            "task": f"{result.domain}/{result.task_id}",
+            "user_model": result.user_model,
+            "end": str(result.termination),
+        }
+        return {**logs, "detail": result.detail} if result.detail else logs
+
+    def _name(self) -> str:
+        return f"{self.config.domain}/{self.task_id} with {self.user_model}"
+
+    @contextlib.contextmanager
+    def _noticed(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # a time-out of the cookbook's cancels
+            self.failed = True
+            raise
 
 
 def metrics_of(result: InteractionResult) -> dict[str, float]:
-    """The last transition's metrics: why it stopped (the cookbook's one-hot), whose doing that was, counters."""
+    """The last transition's metrics: why it stopped (the cookbook's one-hot), whose doing that was, counters.
+
+    The cookbook averages a metric over the episodes that have it. So `stop/<reason>` is 1 wherever it occurs at all; what
+    is here for every episode, zeros included, averages to a share; what has a name in it, to a mean over the named ones.
+    """
     stop = _STOPS.get(result.termination, result.termination)
     found = {f"stop/{stop}": 1.0}
-    found.update({f"tau2/termination/{t}": float(result.termination is t) for t in Termination})
+    found.update({f"tau2/termination/{t}": float(result.termination is t) for t in _TRAINED})
     found.update({f"tau2/blame/{b}": float(result.blame is b) for b in (Blame.AGENT, Blame.LIMIT)})
     stats = result.stats
-    found.update({f"tau2/{name}": float(getattr(stats, name)) for name in ("agent_turns", "user_turns", "steps")})
-    found.update({f"tau2/{name}": float(getattr(stats, name)) for name in ("agent_errors", "user_errors", "user_cost")})
+    counters = ("agent_turns", "user_turns", "steps", "agent_errors", "user_errors", "user_cost", "user_retries")
+    found.update({f"tau2/{name}": float(getattr(stats, name)) for name in counters})
+    malformed = sum(stats.tool_calls.get(status, 0) for status in (CallStatus.INVALID_JSON, CallStatus.UNCLOSED))
+    found["tau2/malformed_calls"] = float(malformed)
+    reward = result.reward or 0.0
+    found.update({"tau2/reward": reward, f"tau2/reward/domain/{tag(result.domain)}": reward})
+    if result.user_model:
+        found[f"tau2/reward/user/{tag(result.user_model)}"] = reward
     return found
 
 
@@ -155,27 +233,37 @@ class Tau2EnvGroupBuilder(EnvGroupBuilder):
     """Empty: ``config.user_model`` for all."""
     max_tokens: int = 0
     max_trajectory_tokens: int | None = None
+    evaluation: bool = False
+    """See `Tau2Env`."""
     _envs: list[Tau2Env] = field(default_factory=list, repr=False, compare=False)
+    _replaced: int = field(default=0, repr=False, compare=False)
 
     async def make_envs(self) -> Sequence[Env]:
+        """The whole group; asked again, as the cookbook does for a failed one, the first takes that one's place."""
         words = await offload(words_for, self.model_name, self.renderer_name)
-        models = self.user_models or (self.config.user_model,)
+        dealt = self.user_models or (self.config.user_model,)
+        models = [dealt[i % len(dealt)] for i in range(self.group_size)]
+        failed = [env.user_model for env in self._envs if env.failed]
+        if len(failed) > self._replaced:
+            models[0] = failed[self._replaced]
+            self._replaced += 1
         envs = [
             Tau2Env(
                 self.config,
                 self.task_id,
                 words,
-                user_model=models[i % len(models)],
+                user_model=model,
                 max_tokens=self.max_tokens,
                 max_trajectory_tokens=self.max_trajectory_tokens,
+                evaluation=self.evaluation,
             )
-            for i in range(self.group_size)
+            for model in models
         ]
         self._envs += envs
         return envs
 
     async def cleanup(self) -> None:
-        envs, self._envs = self._envs, []
+        envs, self._envs, self._replaced = self._envs, [], 0
         for env in envs:
             with contextlib.suppress(Exception):  # the cookbook: cleanup must not raise
                 await env.close()
@@ -184,7 +272,7 @@ class Tau2EnvGroupBuilder(EnvGroupBuilder):
         return ["tau2", f"tau2_{self.config.domain}"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_envs": []}  # what is being played stays in its process
+        return {**self.__dict__, "_envs": [], "_replaced": 0}  # what is being played stays in its process
 
 
 def _names(chat: list[dict[str, Any]]) -> dict[str, str]:

@@ -20,18 +20,21 @@ class Tau2TrainConfig:
     domains: list[str] = chz.field(default_factory=lambda: ["retail"])
     task_split: str = "train"
     eval_split: str | None = "test"
-    user_model: str = "gpt-4o-mini"
+    user_model: str | None = None
+    """The simulator of evaluation, and of training without others. Unset: TAU2_USER_MODEL, else gpt-4o-mini."""
     train_user_models: list[str] = chz.field(default_factory=list)
+    """Simulators that the episodes of a training group talk to in turn. Unset: TAU2_USER_MODEL_ROTATION, if set."""
     groups_per_batch: int = 16
     group_size: int = 8
-    epochs: int = 1
+    epochs: int = 10
     max_tasks: int | None = None
     seed: int = 0
     max_tokens: int = 2048
     """Of one turn."""
     max_trajectory_tokens: int | None = 32768
     """Of one episode, prompt included."""
-    max_turns: int = 30
+    max_turns: int | None = None
+    """Of one episode, messages of agent and user together. Unset: TAU2_MAX_TURNS, else 30."""
     max_retries: int = 3
     """Failed episodes of a group that are played again; then the group is dropped. A failure is never a reward of 0."""
 
@@ -41,10 +44,12 @@ class Tau2TrainConfig:
     loss_fn: str = "importance_sampling"
     kl_penalty_coef: float = 0.0
     num_substeps: int = 1
-    remove_constant_reward_groups: bool = True
+    remove_constant_reward_groups: bool = False
+    """Their advantage is 0 either way. True saves the price of training on them, but the cookbook then measures only the
+    groups that are left, and credits them to the wrong domains where there are several."""
     load_checkpoint_path: str | None = None
-    eval_every: int = 20
-    save_every: int = 20
+    eval_every: int = 10
+    save_every: int = 10
     max_steps: int | None = None
     log_path: str = "runs/tinker"
     wandb_project: str | None = None
@@ -68,7 +73,7 @@ class Tau2TrainConfig:
             train_user_models=self.train_user_models,
             max_tokens=self.max_tokens,
             max_trajectory_tokens=self.max_trajectory_tokens,
-            settings={"max_turns": self.max_turns},
+            settings={} if self.max_turns is None else {"max_turns": self.max_turns},
         )
         return train.Config(
             dataset_builder=dataset,

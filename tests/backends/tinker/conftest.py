@@ -11,18 +11,22 @@ if find_spec("tinker_cookbook") is None:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model name that the cookbook knows: the package's own small tokenizer (ChatML, hermes calls)."""
-    from tinker_cookbook import tokenizer_utils
-
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the package's own small tokenizer (ChatML, hermes calls): a model name that any process can load."""
     from tau2_slime.local.tokenizer import build_local_checkpoint
 
-    folder = build_local_checkpoint(tmp_path_factory.mktemp("model") / "local")
+    return str(build_local_checkpoint(tmp_path_factory.mktemp("model") / "local"))
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint: str) -> str:
+    """The same under a name that the cookbook knows in this process."""
+    from tinker_cookbook import tokenizer_utils
 
     def load() -> object:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(folder))
+        return AutoTokenizer.from_pretrained(checkpoint)
 
     tokenizer_utils.register_tokenizer("tau2/local", load)
     return "tau2/local"

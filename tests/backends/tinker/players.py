@@ -21,6 +21,9 @@ class Player(TokenCompleter):
         self._assigned: list[str] = []
 
     async def __call__(self, model_input: Any, stop: Any, *, max_tokens: int | None = None) -> TokensWithLogprobs:
+        return self.speak(model_input, stop)
+
+    def speak(self, model_input: Any, stop: Any) -> TokensWithLogprobs:
         prompt = model_input.to_ints()
         text = self.tokenizer.decode(prompt)
         messages = _messages(text)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,8 +51,51 @@ def test_training_rotates_and_evaluation_does_not(model: str, monkeypatch: pytes
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     training, evaluation = build(model, train_user_models=["scripted", "gpt-4o-mini"], eval_split="base")
     assert isinstance(training, Tau2RotatingDataset) and type(evaluation) is Tau2Dataset
-    assert training.get_batch(0)[0].user_models == ("scripted", "gpt-4o-mini")
+    assert training.get_batch(0)[0].user_models == ("scripted", "gpt-4o-mini") * 4
     assert evaluation.get_batch(0)[0].user_models == ()
+    assert evaluation.get_batch(0)[0].config.user_model == "scripted"
+
+
+def dealt(training: Any) -> list[str]:
+    return [m for i in range(len(training)) for b in training.get_batch(i) for m in b.user_models]
+
+
+@pytest.mark.parametrize("group_size", [2, 8])
+def test_over_the_groups_every_simulator_gets_its_share(model: str, group_size: int) -> None:
+    """Also where a group is smaller than the pool, or no multiple of it."""
+    names = ["scripted", "scripted-silent", "scripted-terse"]
+    given = {"user_simulators": [{"name": n, "model": "scripted"} for n in names]}
+    training, _ = build(model, group_size=group_size, epochs=6, settings=given)
+    counts = [dealt(training).count(name) for name in names]
+    assert max(counts) - min(counts) <= 1
+    groups = [b.user_models for b in training.get_batch(0)]
+    assert all(len(set(group)) == min(group_size, 3) for group in groups)
+
+
+def test_the_pool_and_the_rotation_of_the_settings_count_here_too(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = [{"name": "much", "model": "scripted", "weight": 3}, {"name": "little", "model": "scripted"}]
+    training, _ = build(model, settings={"user_simulators": pool, "user_rotation": "weighted"}, epochs=10)
+    shares = dealt(training)
+    assert shares.count("much") == pytest.approx(0.75 * len(shares), abs=2)
+    monkeypatch.setenv("TAU2_USER_MODEL_ROTATION", "much,little")
+    monkeypatch.setenv("TAU2_USER_ROTATION", "across_groups")
+    pool[0]["weight"] = 1
+    training, _ = build(model, settings={"user_simulators": pool})
+    assert [set(b.user_models) for b in training.get_batch(0)[:2]] == [{"much"}, {"little"}]
+
+
+def test_a_simulator_that_is_out_can_be_stood_in_for_in_training_only(model: str) -> None:
+    training, evaluation = build(
+        model,
+        train_user_models=["scripted", "scripted-b"],
+        eval_split="base",
+        settings={
+            "user_failover": "next",
+            "user_simulators": [{"name": "scripted-b", "model": "scripted"}],
+        },
+    )
+    assert training.get_batch(0)[0].config.stand_ins_for("scripted", evaluation=False) == ["scripted-b"]
+    assert evaluation.get_batch(0)[0].evaluation and not training.get_batch(0)[0].evaluation
 
 
 @pytest.mark.parametrize(
@@ -59,7 +103,15 @@ def test_training_rotates_and_evaluation_does_not(model: str, monkeypatch: pytes
     [
         ({"domains": ["nope"]}, "domain='nope' is unknown"),
         ({"task_split": "nope"}, "task_split='nope' is not a split"),
-        ({"settings": {"max_turn": 1}}, "unknown key 'max_turn'"),
+        ({"settings": {"max_turn": 1}}, "unknown key 'max_turn'; did you mean 'max_turns'"),
+        (
+            {"settings": {"chat_template_kwargs": {}}},
+            "'chat_template_kwargs' changes nothing here: the renderer decides",
+        ),
+        ({"settings": {"user_model": "x"}}, "'user_model' changes nothing here: it has a field"),
+        ({"user_model": "scripted-nobody"}, "users without a model are"),
+        ({"group_size": 0}, "group_size=0"),
+        ({"user_model": "openrouter/some/model"}, "OPENROUTER_API_KEY"),
         ({"settings": {"max_turns": 0}}, "max_turns"),
         (
             {"train_user_models": ["gpt-4o-mini"], "settings": {"user_api_key_var": "NO_SUCH_VARIABLE"}},
@@ -67,7 +119,10 @@ def test_training_rotates_and_evaluation_does_not(model: str, monkeypatch: pytes
         ),
     ],
 )
-def test_wrong_settings_are_told_before_training(model: str, settings: dict[str, Any], said: str) -> None:
+def test_wrong_settings_are_told_before_training(
+    model: str, settings: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
     with pytest.raises(ConfigError, match=said):
         build(model, **settings)
 
@@ -93,7 +148,7 @@ def test_a_spelling_without_sense_is_refused(given: list[str]) -> None:
         chz_arguments(given)
 
 
-def test_the_recipes_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipes_command_line(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What reaches the cookbook's training loop."""
     seen: list[Any] = []
 
@@ -101,33 +156,83 @@ def test_the_recipes_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(config)
 
     monkeypatch.setattr(cookbook, "main", main)
+    for variable in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "TINKER_API_KEY"):
+        monkeypatch.setenv(variable, "tml-none")
     models = [
         "gpt-4o-mini",
         "openrouter/deepseek/deepseek-v3.2",
         "openrouter/google/gemini-2.5-flash-lite-preview-09-2025",
     ]
-    command.main(["--train_user_models", *models, "domains=retail,telecom", "--group_size", "4"])
+    small = [f"model_name={model}", f"renderer_name={RENDERER}"]
+    command.main(["--train_user_models", *models, "domains=retail,telecom", "--group_size", "4", *small])
     (config,) = seen
     assert isinstance(config, cookbook.Config)
-    assert config.dataset_builder.train_user_models == models
+    assert list(config.dataset_builder.train_user_models) == models
     assert config.dataset_builder.domains == ["retail", "telecom"]
     assert config.dataset_builder.group_size == 4
-    assert config.rollout_error_tolerance.catches_group_errors and config.remove_constant_reward_groups
+    assert config.rollout_error_tolerance.catches_group_errors
     assert config.loss_fn == "importance_sampling" and config.temperature == 1.0
 
 
-def test_a_mistake_on_the_command_line_is_one_line() -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--train_user_models"], "--train_user_models needs a value"),
+        (["--group_sise", "4"], "'group_sise'.*Did you mean 'group_size'"),
+        (["group_size=four"], "'group_size': Could not cast 'four' to int"),
+        (["user_model=scripted", "model_name=no/such-model"], "model_name='no/such-model'.*Unknown model"),
+        (["user_model=scripted", "domains=nope"], "domain='nope' is unknown; .* has: airline"),
+        (["--train_user_models", "gpt-4o-mini"], "OPENAI_API_KEY, which is not set"),
+        (
+            ["--train_user_models", "openrouter/a/b", "user_model=scripted"],
+            "needs OPENROUTER_API_KEY in the environment",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_before_anything_is_started(
+    given: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cookbook, "main", None)
+    monkeypatch.setenv("TINKER_API_KEY", "tml-none")
+    for variable in ("OPENAI_API_KEY", "OPENROUTER_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(SystemExit, match=said) as ended:
+        command.main([*given, f"log_path={tmp_path / 'log'}"])
+    assert str(ended.value).startswith("tau2_slime: ") and "\n" not in str(ended.value)
+    assert not (tmp_path / "log").exists()
+
+
+def test_without_a_key_for_tinker(tmp_path: Path) -> None:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("TINKER_")} | {"HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-m", "tau2_slime.backends.tinker.train", "--train_user_models"],
+        [sys.executable, "-m", "tau2_slime.backends.tinker.train", "--user_model", "scripted"],
         capture_output=True,
         text=True,
-        env={**os.environ},
+        env=environ,
+        cwd=tmp_path,
         check=False,
     )
-    assert (
-        done.returncode == 1 and done.stderr.strip().splitlines()[-1] == "tau2_slime: --train_user_models needs a value"
-    )
+    (said,) = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and said.endswith("put it into the environment variable TINKER_API_KEY")
+    assert list(tmp_path.glob("runs")) == []
 
 
-def test_every_default_of_the_configuration_is_accepted_by_the_cookbook() -> None:
-    assert isinstance(Tau2TrainConfig().build(), cookbook.Config)
+def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in Tau2TrainConfig.__annotations__)
+
+
+def test_names_that_users_know_count_unless_the_command_line_says_otherwise(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAU2_USER_MODEL", "scripted")
+    monkeypatch.setenv("TAU2_MAX_TURNS", "7")
+    given = {"model_name": model, "renderer_name": RENDERER, "domains": ["mock"], "task_split": "base"}
+    for settings, turns in ({}, 7), ({"max_turns": 9}, 9):
+        config = Tau2TrainConfig(**given, eval_split=None, **settings).build()
+        training, evaluation = asyncio.run(config.dataset_builder())
+        (first, *_) = training.get_batch(0)
+        assert (first.config.user_model, first.config.max_turns, evaluation) == ("scripted", turns, None)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tinker_cookbook import tokenizer_utils
 from tinker_cookbook.rl.data_processing import assemble_training_data, compute_advantages
+from tinker_cookbook.rl.rollout_runner import stop_reason_from_metrics
 from tinker_cookbook.rl.rollout_strategy import RetryOnFailure
 from tinker_cookbook.rl.rollouts import do_group_rollout, do_single_rollout
 
 from tau2_slime.backends.tinker import EpisodeFailed, Tau2Env, Tau2EnvGroupBuilder
+from tau2_slime.backends.tinker.env import InfrastructureFailed, UserSimulatorFailed
 from tau2_slime.backends.tinker.words import Words, words_for
+from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
+from tau2_slime.outcome import Blame, InteractionResult, Termination, blame_for
 from tau2_slime.world import domains, scoring
 from tests.backends.orchestrator import assert_tau2_agrees
 from tests.backends.tinker.players import Player
@@ -99,8 +105,13 @@ async def test_a_group_becomes_grpos_datums(model: str) -> None:
 
 
 async def test_simulators_rotate_within_a_group(model: str) -> None:
-    made = await builder(model, group_size=8, user_models=("a", "b", "c")).make_envs()
+    group = builder(model, group_size=8, user_models=("a", "b", "c"))
+    made = await group.make_envs()
     assert [env.user_model for env in made] == ["a", "b", "c", "a", "b", "c", "a", "b"]
+    for lost in (made[2], made[1]):  # the cookbook takes the first of a new group for each that failed
+        with pytest.raises(InfrastructureFailed):
+            await lost.initial_observation()  # no such simulator
+    assert [(await group.make_envs())[0].user_model for _ in range(3)] == ["b", "c", "a"]
 
 
 async def test_a_builder_pickles_while_it_is_played(model: str) -> None:
@@ -174,7 +185,7 @@ async def test_a_failure_drops_the_group_instead_of_scoring_it(model: str, monke
         update={"user_model": "gpt-4o-mini", "user_base_url": "http://127.0.0.1:9/v1", "user_retries": 0}
     )
     group = builder(model, config=broken, group_size=2)
-    with pytest.raises(EpisodeFailed, match=r"user_error \(user\)"):
+    with pytest.raises(UserSimulatorFailed, match=r"mock/create_task_1 with gpt-4o-mini: user_error \(user\)"):
         await do_group_rollout(group, player(model), strategy=RetryOnFailure(max_retries=1))
     assert RetryOnFailure().catches_group_errors  # so the cookbook's training loop goes on without it
 
@@ -185,3 +196,110 @@ def test_a_renderer_that_cannot_be_exact_is_refused(model: str) -> None:
         words_for(model, "role_colon")
     with pytest.raises(ConfigError, match="nope"):
         words_for(model, "nope")
+
+
+async def test_a_cancelled_rollout_leaves_nothing_running(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As when the cookbook's strategy gives a group up, or its time-out ends a rollout."""
+    group = builder(model, config=config("telecom"), task_id=domains.tasks("telecom", "base")[5].id, group_size=6)
+    before, asked = asyncio.all_tasks(), asyncio.Event()
+
+    class Slow(Player):
+        async def __call__(self, model_input: Any, stop: Any, *, max_tokens: int | None = None) -> Any:
+            if len(self.calls) > 8:
+                asked.set()
+                await asyncio.sleep(0.2)
+            return self.speak(model_input, stop)
+
+    rollout = asyncio.create_task(do_group_rollout(group, Slow(player(model).tokenizer), strategy=RetryOnFailure()))
+    await asked.wait()
+    envs = list(group._envs)
+    rollout.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await rollout
+    assert len(envs) == 6 and all(env.episode.over for env in envs)
+    # 0.5.8 leaves its own rollouts to themselves: each ends with the turn that it samples.
+    await asyncio.wait_for(asyncio.gather(*asyncio.all_tasks() - before, return_exceptions=True), 30)
+    assert {r for r in caplog.records if r.levelname == "ERROR"} == set()
+
+
+async def test_what_is_for_training_only_stays_out_of_evaluation(model: str) -> None:
+    shaped = config("mock", reward_shaping={"format_penalty": 0.25})
+    rewards = {}
+    for evaluation in (False, True):
+        trajectory, _ = await play(model, player(model, "broken"), config=shaped, evaluation=evaluation)
+        last = trajectory.transitions[-1]
+        assert last.metrics["tau2/reward"] == 1.0 and last.metrics["tau2/malformed_calls"] == 1.0
+        rewards[evaluation] = last.reward
+    assert rewards == {False: 0.75, True: 1.0}
+
+
+A, U, L, N = Blame.AGENT, Blame.USER, Blame.LIMIT, Blame.INFRASTRUCTURE
+ENDS = [
+    # how it ended, whose doing, τ²'s reward -> stop reason if it counts, or the error that keeps it out of the group
+    (Termination.AGENT_STOP, A, 1.0, "completed"),
+    (Termination.USER_STOP, A, 0.5, "completed"),
+    (Termination.USER_STOP, U, 1.0, UserSimulatorFailed),  # hung up first, or barred by the quality gate
+    (Termination.AGENT_STOP, U, 0.0, UserSimulatorFailed),
+    (Termination.MAX_TURNS, U, 0.0, UserSimulatorFailed),
+    (Termination.MAX_STEPS, L, 0.0, "max_turns"),
+    (Termination.MAX_TURNS, L, 0.0, "max_turns"),
+    (Termination.RESPONSE_LENGTH, L, 0.0, "max_tokens"),
+    (Termination.CONTEXT_LENGTH, L, 0.0, "context_overflow"),
+    (Termination.TOO_MANY_ERRORS, A, 0.0, "too_many_errors"),
+    (Termination.TOO_MANY_ERRORS, U, 0.0, UserSimulatorFailed),
+    (Termination.AGENT_ERROR, A, 0.0, "parse_error"),
+    (Termination.USER_ERROR, U, None, UserSimulatorFailed),
+    (Termination.INFRASTRUCTURE_ERROR, N, None, InfrastructureFailed),
+    (Termination.CONFIG_ERROR, N, None, InfrastructureFailed),
+    (Termination.ABORTED, N, None, InfrastructureFailed),
+    # what could not be scored is no 0, whoever did it
+    (Termination.USER_STOP, A, None, InfrastructureFailed),
+    (Termination.MAX_TURNS, L, None, InfrastructureFailed),
+]
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["later", "before the first turn"])
+@pytest.mark.parametrize(("termination", "blame", "reward", "becomes"), ENDS)
+async def test_only_what_the_agent_did_reaches_the_gradient(
+    model: str, termination: Termination, blame: Blame, reward: float | None, becomes: Any, first: bool
+) -> None:
+    """Whatever the core makes of an episode, this door either trains on τ²'s own reward or raises; never a 0 of its own."""
+    names = {"domain": "mock", "task_split": "base", "task_id": "t", "agent_type": "llm", "user_model": "m"}
+    result = InteractionResult(**names, termination=termination, blame=blame, reward=reward)
+    (env,) = await builder(model).make_envs()
+
+    async def over(*_: Any) -> None:
+        return None
+
+    episode = SimpleNamespace(result=result, begin=over, reply=over)
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(TurnEpisode, "create", lambda *_, **__: _value(episode))
+        env.episode, env._ask = episode, Ask([], [], [])
+        act = (
+            env.initial_observation() if first else env.step([*env.words.tokenizer.encode("Hi"), env.words.stop_ids[0]])
+        )
+        if isinstance(becomes, type):
+            with pytest.raises(becomes, match=str(termination)):
+                await act
+            return
+        done = await act
+    assert result.trainable and done.reward == reward
+    assert stop_reason_from_metrics(done.metrics) == becomes
+    assert done.metrics["tau2/reward"] == reward and done.metrics[f"tau2/blame/{blame}"] == 1.0
+    assert sum(v for k, v in done.metrics.items() if k.startswith("tau2/termination/")) == 1.0
+
+
+async def _value(value: Any) -> Any:
+    return value
+
+
+def test_the_table_of_ends_is_complete() -> None:
+    assert {end[0] for end in ENDS} == set(Termination) and {end[1] for end in ENDS} == set(Blame)
+    for termination, blame, reward, becomes in ENDS:
+        result = InteractionResult("", "", "", "", "", termination, blame, reward=reward)
+        assert isinstance(becomes, str) == (result.trainable and reward is not None)
+    # what the core itself says of each end, with the agent or the user at fault
+    for termination in Termination:
+        for counts in {"user_errors": 1}, {"agent_errors": 1}, {"agent_turns": 0}:
+            assert (termination, blame_for(termination, **counts)) in {end[:2] for end in ENDS}
