@@ -30,6 +30,8 @@ UNUSABLE: dict[str, UserMove] = {
     "503": UserMove(status=503),
     "empty message": UserMove(content=""),
     "null message": UserMove(content=None),
+    "thoughts without end": UserMove(content="<think>What would this customer say? ###STOP###"),
+    "thoughts and no words": UserMove(content="<think>What would this customer say?</think>\n"),
     "white space": UserMove(content=" \n\t "),
     "a tool call without tools": UserMove(calls=[("create_task", '{"user_id": "user_1", "title": "x"}')]),
     "a tool call beside text": UserMove(content="Look!", calls=[("create_task", "{}")]),
@@ -186,6 +188,22 @@ async def test_what_a_user_writes_stays_text(stage: Stage, kind: str) -> None:
     seen = stage.router.tokenizer.decode(sample.tokens)
     expected = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
     assert expected in seen
+
+
+@pytest.mark.parametrize("opened", ["<think>\n", ""], ids=["opened", "opened by the template"])
+async def test_a_users_thoughts_are_heard_by_nobody(
+    stage: Stage, opened: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An endpoint without a reasoning parser: the scenario would leak, and a stop that is only weighed would end it all."""
+    aloud = UserMove(content=f"{opened}I could say ###STOP###, but not yet.\n</think>\n\nYes, please.")
+    sample = await stage.play([say("Hello?"), *GOLD], users=[aloud, aloud, BYE])
+    assert outcome(sample) == PAID
+    assert sample.reward == 1.0
+    users = [m.content for m in stage.results[0].messages if m.role == "user"]
+    assert users[:2] == ["Yes, please."] * 2
+    assert "not yet" not in stage.router.tokenizer.decode(sample.tokens)
+    assert "not yet" not in str(stage.user.prompts[-1])
+    assert [r.getMessage() for r in caplog.records if "reasoning parser" in r.getMessage()], "the log names the cure"
 
 
 async def test_a_user_that_says_more_than_the_context_holds(stage: Stage) -> None:

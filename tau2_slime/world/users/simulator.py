@@ -26,6 +26,7 @@ from tau2_slime.world.users.completion import complete, cost_of
 from tau2_slime.world.users.faults import OUTAGE, RETRIED, CallFailed, Fault, of_exception
 from tau2_slime.world.users.spec import UserSpec
 from tau2_slime.world.users.spending import spending, usage_of
+from tau2_slime.world.users.thoughts import spoken
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class LitellmUser:
                 spending.failed(spec.label)
             if payer is not None:
                 payer.after(ticket, response, unknown=unknown)
-        return self._message(response, cost)
+        return self._message(spec.label, response, cost)
 
     def _bill(self, spec: UserSpec, response: Any, seconds: float) -> float | None:
         """Book an answer, usable or not, and return its price; None if nobody knows it."""
@@ -237,7 +238,7 @@ class LitellmUser:
         spending.answered(spec.label, seconds, prompt, completion, cost or 0.0)
         return cost
 
-    def _message(self, response: Any, cost: float | None) -> Any:
+    def _message(self, label: str, response: Any, cost: float | None) -> Any:
         """The reply as τ²'s `UserMessage`, tool calls flipped to the user.
 
         Raises:
@@ -250,6 +251,12 @@ class LitellmUser:
             raise CallFailed(Fault.GARBAGE, "an answer without choices")
         choice = response.choices[0]
         content, calls = well_formed_value(choice.message.content), choice.message.tool_calls or []
+        if content:
+            content, thought = spoken(content)
+            if thought and first_time(f"thoughts of {label}"):
+                logger.warning(
+                    "tau2_slime: user model %s sends its thoughts as text; they are cut off. %s", label, _CURE
+                )
         if not (content or "").strip() and not calls:
             if choice.finish_reason == "content_filter":
                 raise CallFailed(Fault.CONTENT_FILTER, "the provider's content filter took the message")
@@ -277,6 +284,9 @@ class LitellmUser:
             usage=t.get_response_usage(response),
             raw_data=well_formed_value(choice.to_dict()),
         )
+
+
+_CURE = "Serve it with a reasoning parser, or without thinking"
 
 
 class _Out(Exception):
