@@ -180,23 +180,25 @@ async def test_a_user_of_ones_own(server: ChatServer) -> None:
     assert trace.reward == 1.0 and len(seen) == 1
 
 
-async def test_a_row_is_all_that_its_rollout_needs(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment server builds the task from the row alone, wherever it runs, and sends the trace over the wire."""
-    import msgpack
-    from verifiers.v1.serve.encoding import msgpack_encoder
+async def test_an_environment_server_plays_rows(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It builds the task from the row alone, whatever its own variables say, and sends the trace over verifiers' wire."""
+    from verifiers.v1.serve.client import EnvClient
+    from verifiers.v1.serve.server import EnvServer
 
-    env = load(max_turns=2)
-    row = next(iter(env.taskset)).data.model_dump(mode="json")
+    rows = [task.data.model_dump(mode="json") for task in load(max_turns=2).taskset.take(3)]
     monkeypatch.setenv("TAU2_MAX_TURNS", "7")
-    task_class = vf.task_type("tau2-bench")
-    task = task_class(task_class.data_type().model_validate(row), env.config.taskset.task)
-    ctx = vf.ModelContext(model="gold", client=vf.EvalClientConfig(base_url=server.url, api_key_var="OPENAI_API_KEY"))
-    async with env.serving():
-        episode = await env.run_slot(env.slots(task)[0], ctx)
-    assert episode.traces[0].stop_condition == "max_turns"
-    sent = msgpack.packb(episode.model_dump(mode="python"), default=msgpack_encoder, use_bin_type=True)
-    (read,) = vf.WireEpisode.model_validate(msgpack.unpackb(sent, raw=False)).traces
-    assert read.info["tau2"]["termination"] == "max_turns" and read.task.key == f"mock/base/{row['task_id']}"
+    served = EnvServer(load().config, address="tcp://127.0.0.1:0")
+    serving = asyncio.create_task(served.run())
+    client, model = EnvClient(served.address), vf.EvalClientConfig(base_url=server.url, api_key_var="OPENAI_API_KEY")
+    episodes = await asyncio.gather(*(client.run(model, "gold", vf.SamplingConfig(), row) for row in rows))
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    await client.close()
+    for row, episode in zip(rows, episodes, strict=True):
+        (trace,) = episode.traces
+        assert trace.ok and trace.task.key == f"mock/base/{row['task_id']}"
+        assert trace.info["tau2"]["termination"] == trace.stop_condition == "max_turns"
+        assert trace.num_turns == 1 and trace.metrics["blame_limit"] == 1.0
 
 
 @pytest.mark.parametrize("domain", ["mock", "telecom", "retail"])
