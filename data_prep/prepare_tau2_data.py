@@ -30,9 +30,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
-        description="Write slime's prompt data (JSONL) from the installed τ².",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument(
         "--output_dir", "--output-dir", metavar="DIR", type=Path, default=Path(os.environ.get("DATA_DIR") or "data"),

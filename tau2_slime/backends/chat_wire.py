@@ -48,8 +48,11 @@ def to_turn(message: dict[str, Any], tools: list[Tool]) -> ParsedTurn:
 
 
 def text_of(content: Any) -> str | None:
-    """The text of a message's content, which may be a list of parts (dicts or objects); None if there is none."""
+    """The text of a message's content, which may be a list of parts (dicts or objects); None if there is none.
+
+    Blanks and all, as the server wrote it: so τ²'s own agent hands it on.
+    """
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else getattr(part, "text", None) for part in content]
-        content = "".join(part for part in parts if part)
-    return content.strip() or None if content else None
+        return "".join(part for part in parts if part) or None
+    return content

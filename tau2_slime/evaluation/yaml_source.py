@@ -121,10 +121,7 @@ class _Resolver:
             if comma:
                 return None if default.strip() == "null" else default.strip()  # a text, as OmegaConf has it
             raise self._source.error(
-                key,
-                f"the environment variable {name.strip()} is not set; export it"
-                + (" (tau2-slime eval: --data-dir)" if name.strip() == "DATA_DIR" else "")
-                + ", or write ${oc.env:NAME,default}",
+                key, f"the environment variable {name.strip()} is not set; export it, or write ${{oc.env:NAME,default}}"
             )
         if ":" in inner:
             raise self._source.error(

@@ -118,7 +118,7 @@ class ChatDelta:
         prefix = self._stable_prefix(text, safe, tools, neutraliser)
         head = self._prefix_ids(prefix, text, neutraliser) if prefix else None
         rest = text if head is None else text[len(prefix) :]
-        tail = self._delta(neutraliser.restore(rest), neutraliser.encode(rest), neutraliser.count)
+        tail = self._delta(neutraliser.restore(rest), neutraliser.encode(rest, self.template.encode), neutraliser.count)
         return tail if head is None else replace(tail, text=prefix + tail.text, ids=head + tail.ids)
 
     def _stable_prefix(self, text: str, messages: Sequence[Message], tools: Tools, neutraliser: Neutraliser) -> str:
@@ -142,7 +142,8 @@ class ChatDelta:
                 self._prefixes.move_to_end(prefix)
                 return self._prefixes[prefix]
         ids = self.template.encode(prefix)
-        additive = neutraliser.encode(text) == ids + neutraliser.encode(text[len(prefix) :])
+        encode = self.template.encode
+        additive = neutraliser.encode(text, encode) == ids + neutraliser.encode(text[len(prefix) :], encode)
         found = ids if additive and self._round_trips(prefix, ids) else None
         with self._lock:
             self._prefixes[prefix] = found
@@ -174,7 +175,7 @@ class ChatDelta:
             history, tools = DUMMY_BASE, DUMMY_TOOLS if tools else None
         tail = anchored_tail(self.template, history, assistant, new_messages, tools, neutraliser)
         text = cut_at_closer(tail, list(self.template.closers))
-        ids = neutraliser.encode(text)
+        ids = neutraliser.encode(text, self.template.encode)
         if not ids or ids[0] not in self._closer_ids:
             raise TemplateError("no-closer", f"the delta {text[:80]!r} does not begin with the id of a closer")
         return self._delta(neutraliser.restore(text), ids, neutraliser.count)

@@ -50,7 +50,19 @@ class MessageShape:
     """Content of an assistant message that has calls and no text."""
 
 
-class ChatTemplate:
+class ControlSpellings:
+    """How a tokenizer's control tokens are spelled."""
+
+    def __init__(self, tokens: Mapping[str, int]) -> None:
+        self.control_tokens = dict(tokens)
+        """Spelling -> id of every added token that text could be mistaken for."""
+        self.control_pattern = _any_of(self.control_tokens)
+        """Finds where such a spelling begins, also inside another; group 1 is the longest. None when there are none."""
+        self.open_tails = _open_tails(self.control_tokens)
+        """Ends of a text that would swallow the beginning of a control token that follows (MiniMax: `[e~` + `[e~[`)."""
+
+
+class ChatTemplate(ControlSpellings):
     """Render, encode and decode with one tokenizer and one set of template arguments.
 
     `template_kwargs` are the user's (for example `enable_thinking=False`). Three are added when the template names them
@@ -72,12 +84,7 @@ class ChatTemplate:
         given = dict(template_kwargs or {})
         self.knobs = _knobs(self.template_source, given)
         self.template_kwargs: dict[str, Any] = {**given, **self.knobs}
-        self.control_tokens = control_tokens(tokenizer)
-        """Spelling -> id of every added token that text could be mistaken for."""
-        self.control_pattern = _any_of(self.control_tokens)
-        """Finds where such a spelling begins, also inside another; group 1 is the longest. None when there are none."""
-        self.open_tails = _open_tails(self.control_tokens)
-        """Ends of a text that would swallow the beginning of a control token that follows (MiniMax: `[e~` + `[e~[`)."""
+        super().__init__(control_tokens(tokenizer))
         self.closers: dict[str, int] = {}
         """Spelling -> id of each token that may end an assistant turn in history."""
         self.stop_ids: frozenset[int] = frozenset(int(token) for token in generation_stop_ids)

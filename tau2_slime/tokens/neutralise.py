@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tau2_slime.text import well_formed
-from tau2_slime.tokens.chat_template import ChatTemplate
+from tau2_slime.tokens.chat_template import ControlSpellings
 
 _NONCE = "tau" + secrets.token_hex(8)
 """Letters and digits only, so that no template escapes or trims it; not guessable, so that no text contains it."""
@@ -27,8 +27,8 @@ class Neutraliser:
     One object serves one render: equal spellings get equal marks, so that ids which a template compares stay equal.
     """
 
-    def __init__(self, template: ChatTemplate) -> None:
-        self._template = template
+    def __init__(self, spellings: ControlSpellings) -> None:
+        self._spellings = spellings
         self._regions: list[tuple[str, list[int]]] = []
         self.count = 0
         """Spellings found so far."""
@@ -57,7 +57,7 @@ class Neutraliser:
         """(start, stop, where to cut, from the start) of each region; no piece between cuts is a spelling."""
         found = [(match.start(), match.end(1), match.start() + 1) for match in self._occurrences(text)]
         end = len(text.rstrip())
-        tails = [tail for tail in self._template.open_tails if text.endswith(tail, 0, end)]
+        tails = [tail for tail in self._spellings.open_tails if text.endswith(tail, 0, end)]
         if tails:
             found.append((end - len(max(tails, key=len)), end, end))
         self.count += len(found)
@@ -71,7 +71,7 @@ class Neutraliser:
         return regions
 
     def _occurrences(self, text: str) -> Iterator[re.Match[str]]:
-        pattern = self._template.control_pattern
+        pattern = self._spellings.control_pattern
         return pattern.finditer(text) if pattern else iter(())
 
     def _mark(self, region: str, cuts: list[int]) -> str:
@@ -83,9 +83,9 @@ class Neutraliser:
         """The text with the spellings back in place of the marks."""
         return _MARK.sub(lambda match: self._regions[int(match.group(1))][0], text)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a rendered text that may contain marks."""
-        return [token for piece in self.pieces(text) for token in self._template.encode(piece)]
+    def encode(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """Ids of a rendered text that may contain marks. ``encode``: the tokenizer's own, to which a spelling is a token."""
+        return [token for piece in self.pieces(text) for token in encode(piece)]
 
     def pieces(self, text: str) -> list[str]:
         """`restore(text)`, cut inside every spelling that a mark stands for."""

@@ -9,14 +9,12 @@ import copy
 import json
 import pickle
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tau2_slime import policy, resume
-from tau2_slime.tokens.chat_delta import ChatDelta
+from tau2_slime import resume
 from tests.faults.conftest import GOLD, PAID, Flag, Stage, Status, outcome, stats
 from tests.faults.servers import Ask, Move, UserMove, after, answer, hang, queued_abort, spell
 
@@ -152,31 +150,6 @@ async def test_an_interrupted_episode_is_taken_up(stage: Stage, case: str) -> No
     asked = [prompt["messages"] for prompt in stage.user.prompts]
     assert len(asked) == len(prompts) + len(cut_users), "only an interrupted call of the user is made again"
     assert [p for i, p in enumerate(asked) if p not in asked[:i]] == prompts
-
-
-async def test_an_abort_while_a_long_message_is_encoded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long text is encoded in a thread; the abort does not wait for it, and the message comes again."""
-    whole, _ = await play_on(stage, {}, set())
-    words, between, cuts = told(stage), ChatDelta.between, [0, 2]
-    calls = 0
-
-    def slow(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls - 1 in cuts:
-            flags[-1].set()
-            time.sleep(0.7)
-        return between(*args, **kwargs)
-
-    flags: list[Flag] = []
-    monkeypatch.setattr(Flag, "__init__", lambda self: flags.append(self) or setattr(self, "on", False))
-    monkeypatch.setattr(ChatDelta, "between", slow)
-    monkeypatch.setattr(policy, "_LONG", 0)
-    stage.router.sent.clear()
-    stage.router.asks.clear()
-    sample, rollouts = await play_on(stage, {}, set())
-    assert rollouts == 1 + len(cuts)
-    same_episode(stage, sample, whole, words)
 
 
 def through_pickle(sample: Any) -> Any:

@@ -16,6 +16,8 @@ from typing import Any
 
 from tau2_slime.backends.turns import parsed_call
 from tau2_slime.errors import ConfigError
+from tau2_slime.tokens.chat_template import ControlSpellings, control_tokens
+from tau2_slime.tokens.neutralise import Neutraliser
 from tau2_slime.tokens.tool_calls import (
     CallStatus,
     ParsedCall,
@@ -28,10 +30,15 @@ from tau2_slime.tokens.tool_calls import (
     get_parser,
 )
 
-_SENTINEL = "[[sampled-turn-4093]]"
+_SENTINEL = "4093-sampled-turn"
+"""Ends with a letter: vocabularies have tokens for punctuation with a line break after it, none for a letter with one."""
 _PROBE_TOOL: Tool = {
     "type": "function",
-    "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"id": {"type": "string"}}}},
+    "function": {
+        "name": "look_up",
+        "description": "Look it up.",
+        "parameters": {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]},
+    },
 }
 
 
@@ -39,8 +46,17 @@ class Words:
     """How a renderer shows a conversation, and how its model's turns are read."""
 
     def __init__(self, renderer: Any, tokenizer: Any, name: str = "") -> None:
-        """Raises ConfigError if the renderer cannot show tools, or what follows a turn cannot be told exactly."""
+        """``tokenizer``: the renderer's, and nobody else's: what it encodes is looked at from now on.
+
+        Raises:
+            ConfigError: the renderer cannot show tools, or what follows a turn cannot be told exactly.
+        """
         self.renderer, self.tokenizer, self.name = renderer, tokenizer, name or type(renderer).__name__
+        # What a user or a tool says may spell a control token: it is encoded as text, whoever asks the tokenizer to.
+        self._encode, self._spellings = tokenizer.encode, ControlSpellings(control_tokens(tokenizer))
+        self._outside: Neutraliser | None = None
+        """Knows what the messages that are being rendered spell."""
+        tokenizer.encode = self._encode_outside
         # Renderers switch a flag of the tokenizer from call to call: two threads at once get an error, or the other's flag.
         self._lock = threading.RLock()
         stops = renderer.get_stop_sequences()
@@ -109,7 +125,18 @@ class Words:
 
     def _tokens(self, messages: list[Any]) -> list[int]:
         with self._lock:
-            return list(self.renderer.build_generation_prompt(messages).to_ints())
+            outside = self._outside = Neutraliser(self._spellings)
+            safe = [outside.message(m) if m["role"] in ("user", "tool") else m for m in messages]
+            try:
+                return list(self.renderer.build_generation_prompt(safe).to_ints())
+            finally:
+                self._outside = None
+
+    def _encode_outside(self, text: Any, *args: Any, **kwargs: Any) -> list[int]:
+        """The tokenizer's ``encode``, while a renderer works: marks become the spellings that they stand for."""
+        if self._outside is None or not isinstance(text, str):
+            return list(self._encode(text, *args, **kwargs))
+        return self._outside.encode(text, lambda piece: list(self._encode(piece, *args, **kwargs)))
 
     def _messages(self, chat: list[dict[str, Any]], names: dict[str, str] | None = None) -> list[Any]:
         from tinker_cookbook.renderers import ToolCall

@@ -27,12 +27,16 @@ def checked_call(
 
 def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | None = None) -> ParsedCall:
     """A tool call as chat-completion servers spell it (``arguments``: JSON text), checked as those in sampled text are."""
+
+    def bad(problem: str) -> ParsedCall:
+        return ParsedCall(name, {}, CallStatus.INVALID_JSON, arguments, problem, call_id)
+
+    if not name:
+        return bad("The tool call has no name.")
     try:
         value = decode(arguments) if arguments.strip() else {}
     except BadJson as problem:
-        error = f"The arguments of {name} are not valid JSON: {problem}."
-        return ParsedCall(name, {}, CallStatus.INVALID_JSON, arguments, error, call_id)
+        return bad(f"The arguments of {name} are not valid JSON: {problem}.")
     if not isinstance(value, dict):
-        error = f"The arguments of {name} must be a JSON object."
-        return ParsedCall(name, {}, CallStatus.INVALID_JSON, arguments, error, call_id)
+        return bad(f"The arguments of {name} must be a JSON object.")
     return checked_call(name, value, tools, arguments, call_id)
