@@ -72,7 +72,7 @@ class Chat:
     async def __aenter__(self) -> Chat:
         app = web.Application(client_max_size=64 * 2**20)
         app.add_routes([web.post("/{side}/v1/chat/completions", self._handle)])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=3600)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"

@@ -19,7 +19,9 @@ class Door:
         import verifiers as vf
 
         os.environ["STAGE_KEY"] = "none"
-        self._client = vf.ClientConfig(api_base_url=f"{self._chat}/policy/v1", api_key_var="STAGE_KEY", max_retries=0)
+        self._client = vf.ClientConfig(
+            api_base_url=f"{self._chat}/policy/v1", api_key_var="STAGE_KEY", connect_timeout=300.0, max_retries=0
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None: ...
