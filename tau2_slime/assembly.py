@@ -15,12 +15,10 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.language import Language, language_for
 from tau2_slime.policy import Policy
 from tau2_slime.samples import replay_spec
-from tau2_slime.simulators import SCRIPTED, make_user, user_spec
+from tau2_slime.simulators import make_user
 from tau2_slime.slime_compat import generation_trace, session_key
 from tau2_slime.tokens import replay_probe
 from tau2_slime.tokens.engine import SglangEngine
-
-__all__ = ["SCRIPTED", "Parts", "assemble", "cast", "choose_task", "config_for", "make_user", "user_spec"]
 
 DEFAULT_MAX_NEW_TOKENS = 8192
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tau2_slime.backends.turns import parsed_call
+from tau2_slime.tokens.parsers.checks import parsed_call
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 
 _SAID = ("role", "content", "tool_calls", "reasoning_content", "reasoning", "reasoning_details")

@@ -17,12 +17,9 @@ from tau2_slime.config import Tau2Config
 from tau2_slime.episode import Conversation, PolicyStopped
 from tau2_slime.outcome import InteractionResult, Termination
 from tau2_slime.simulators import make_user
-from tau2_slime.tokens.parsers.checks import parsed_call
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 from tau2_slime.transcript import Transcript
 from tau2_slime.world.users import User
-
-__all__ = ["Ask", "TurnEpisode", "TurnPolicy", "parsed_call"]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import math
 import random
 from collections.abc import Sequence
@@ -16,14 +15,11 @@ from tau2_slime import preflight, run_stop
 from tau2_slime.backends.tinker.env import Tau2EnvGroupBuilder
 from tau2_slime.backends.tinker.words import words_for
 from tau2_slime.backends.turns import TurnEpisode
+from tau2_slime.casting import playable
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.offload import offload
 from tau2_slime.user_pool import Rotation, choose
-from tau2_slime.world import domains, scoring
-
-logger = logging.getLogger(__name__)
-
 
 _NOT_HERE = {
     **dict.fromkeys(
@@ -178,11 +174,7 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
     async def _groups(self, domain: str, split: str, *, evaluation: bool) -> list[Tau2EnvGroupBuilder]:
         """One group a task. An episode with each simulator is put together, to see that it can be."""
         config = self._config(domain, split)
-        tasks = await offload(domains.tasks, domain, split)
-        kept = [t for t in tasks if config.allow_llm_judge or not scoring.needs_judge(t)][: self.max_tasks]
-        judged = 0 if config.allow_llm_judge else sum(scoring.needs_judge(t) for t in tasks)
-        if judged:
-            logger.warning("%s/%s: %d tasks need an LLM judge and are left out", domain, split, judged)
+        kept = (await offload(playable, config, split))[: self.max_tasks]
         for model in preflight.models_of(config, training=not evaluation):
             await offload(preflight.key_of, config, model)
             if kept:

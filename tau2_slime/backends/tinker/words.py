@@ -14,10 +14,10 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from tau2_slime.backends.turns import parsed_call
 from tau2_slime.errors import ConfigError
 from tau2_slime.tokens.chat_template import ControlSpellings, control_tokens
 from tau2_slime.tokens.neutralise import Neutraliser
+from tau2_slime.tokens.parsers.checks import parsed_call
 from tau2_slime.tokens.tool_calls import (
     CallStatus,
     ParsedCall,

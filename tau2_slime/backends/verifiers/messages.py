@@ -8,7 +8,7 @@ from typing import Any
 import verifiers as vf
 
 from tau2_slime.backends.chat_wire import text_of
-from tau2_slime.backends.turns import parsed_call
+from tau2_slime.tokens.parsers.checks import parsed_call
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 
 
