@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tau2_slime.tokens.parsers.checks import parsed_call
+from tau2_slime.tokens.parsers.checks import parsed_call, parsed_reply
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 
 _SAID = ("role", "content", "tool_calls", "reasoning_content", "reasoning", "reasoning_details")
@@ -44,7 +44,7 @@ def to_turn(message: dict[str, Any], tools: list[Tool]) -> ParsedTurn:
             parsed_call(function.get("name") or "", function.get("arguments") or "", tools, call.get("id") or None)
         )
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    return ParsedTurn(content=text_of(message.get("content")), reasoning=reasoning or None, calls=calls)
+    return parsed_reply(text_of(message.get("content")), reasoning or None, calls)
 
 
 def text_of(content: Any) -> str | None:

@@ -1,7 +1,7 @@
 """A policy behind any litellm model: awaited, bounded, retried; messages instead of tokens.
 
 It speaks through the same agents as a trained policy (`trainable_agents`): τ²'s system prompt and tools, tool calls read and
-checked alike, and reasoning that a server leaves in the text (``<think>…</think>`` at its beginning) shown to nobody.
+checked alike, and reasoning that a server leaves at the beginning of the text shown to nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
 from tau2_slime.offload import PerLoop, until_abort
 from tau2_slime.text import well_formed_value
-from tau2_slime.tokens.parsers.checks import parsed_call
+from tau2_slime.tokens.parsers.checks import parsed_call, parsed_reply
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 from tau2_slime.transcript import Transcript
 from tau2_slime.world import tau2_compat
@@ -25,7 +25,6 @@ from tau2_slime.world.paid import PAYER
 from tau2_slime.world.users.spec import ModelSpec, load_litellm, provider_of
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
-_THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -132,14 +131,11 @@ class _ApiTranscript(Transcript):
         usage = t.get_response_usage(response) or {}
         self.generations.append({**usage, "cost": t.get_response_cost(response)})
         said = response.choices[0].message
-        content, reasoning = well_formed_value(said.content), None
-        if isinstance(content, str) and (thought := _THOUGHT.match(content)):
-            content, reasoning = content[thought.end() :], thought[1].strip()
         calls = [
             parsed_call(call.function.name or "", call.function.arguments or "", self.tools, call.id)
             for call in said.tool_calls or []
         ]
-        return ParsedTurn(content, reasoning, calls)
+        return parsed_reply(well_formed_value(said.content), None, calls)
 
 
 def _too_long(error: Exception) -> bool:

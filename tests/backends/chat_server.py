@@ -14,7 +14,7 @@ from typing import Any
 from tau2_slime.local.gold import ASK_REFERENCE, GoldScript, find_reference
 from tau2_slime.world import domains
 
-MODELS = ("gold", "wrong", "broken", "silent", "cut", "overlong", "failing", "thinking", "flaky", "filtered")
+MODELS = ("gold", "wrong", "broken", "silent", "cut", "overlong", "failing", "thinking", "aloud", "flaky", "filtered")
 
 
 @dataclass
@@ -87,6 +87,9 @@ def speak(model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
         said = speak("gold", messages)
         words = None if said["content"] is None else f"  {said['content']} \n"
         return {**said, "content": words, "reasoning_content": f" thought {len(messages)}\n", "refusal": None}
+    if model == "aloud":  # gold from a server without a reasoning parser
+        said = speak("gold", messages)
+        return {**said, "content": f"a secret\n</think>\n\n{said['content'] or ''}"}
     place = next((i for i, m in enumerate(messages) if m["role"] == "user" and find_reference(str(m["content"]))), None)
     if place is None:
         return _message(ASK_REFERENCE)

@@ -138,15 +138,28 @@ async def test_what_the_simulator_did_is_recorded_and_reported(tmp_path: Path) -
     assert [dataset, MODEL, "role_flip", "1", "100.0%"] in user_table(summary).rows
 
 
-async def test_thoughts_in_the_text_are_for_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opened", ["<think>", ""], ids=["opened", "opened by the template"])
+async def test_thoughts_in_the_text_are_for_nobody(tmp_path: Path, opened: str) -> None:
+    """A server without a reasoning parser; where the template opens the thoughts, only their end is in the text."""
+
     def thinking(body: dict[str, Any]) -> dict[str, Any]:
         step = gold(body)
-        return {**step, "content": f"<think>a secret\n</think>\n\n{step.get('content') or ''}"}
+        return {**step, "content": f"{opened}a secret\n</think>\n\n{step.get('content') or ''}"}
 
     async with ApiServer(thinking) as server:
         _, _, (record,) = await run(tmp_path, one(), server)
     assert record["reward"] == 1.0
     assert "secret" not in str(record["messages"])
+    assert "</think>" not in str(record["messages"])
+    assert "secret" not in str(server.requests[-1]["messages"])
+
+
+async def test_thoughts_without_end_are_no_message(tmp_path: Path) -> None:
+    async with ApiServer(lambda body: {"content": "<think>I could say that all is done"}) as server:
+        _, _, (record,) = await run(tmp_path, one(), server)
+    assert (record["termination"], record["blame"], record["reward"]) == ("agent_error", "agent", 0.0)
+    assert "never closed" in record["detail"]
+    assert "all is done" not in str(record["messages"])
 
 
 async def test_silence_is_the_agents_and_an_error_is_not(tmp_path: Path) -> None:

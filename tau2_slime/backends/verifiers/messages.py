@@ -8,7 +8,7 @@ from typing import Any
 import verifiers as vf
 
 from tau2_slime.backends.chat_wire import text_of
-from tau2_slime.tokens.parsers.checks import parsed_call
+from tau2_slime.tokens.parsers.checks import parsed_call, parsed_reply
 from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
 
 
@@ -46,4 +46,4 @@ def to_turn(message: Any, tools: list[Tool]) -> ParsedTurn:
     """The model's message, as its server took it apart; tool calls are checked as in every door."""
     calls = [parsed_call(call.name, call.arguments or "", tools, call.id or None) for call in message.tool_calls or []]
     reasoning = message.get("reasoning_content")
-    return ParsedTurn(content=text_of(message.content), reasoning=reasoning or None, calls=calls)
+    return parsed_reply(text_of(message.content), reasoning or None, calls)

@@ -1,12 +1,13 @@
-"""A call -> a ParsedCall checked against the tools that were offered."""
+"""A call -> a ParsedCall checked against the tools that were offered; a server's message -> a ParsedTurn."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tau2_slime.tokens.reasoning import split_reasoning
 from tau2_slime.tokens.schema_types import coerce
 from tau2_slime.tokens.spelled_json import BadJson, decode, plain
-from tau2_slime.tokens.tool_calls import CallStatus, ParsedCall, Tool
+from tau2_slime.tokens.tool_calls import CallStatus, ParsedCall, ParsedTurn, Tool
 
 
 def checked_call(
@@ -40,3 +41,15 @@ def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | Non
     if not isinstance(value, dict):
         return bad(f"The arguments of {name} must be a JSON object.")
     return checked_call(name, value, tools, arguments, call_id)
+
+
+def parsed_reply(content: str | None, reasoning: str | None, calls: list[ParsedCall]) -> ParsedTurn:
+    """A chat-completion server's message, its calls read by `parsed_call`.
+
+    Thoughts that the server left at the beginning of the text (it runs without a reasoning parser) are no part of what was
+    said; they need not be opened, as some templates do that in the prompt. Other text stays as it came, blanks and all.
+    """
+    if content is None:
+        return ParsedTurn(None, reasoning, calls)
+    thoughts, said, unclosed = split_reasoning(content)
+    return ParsedTurn(content if said == content else said.strip(), reasoning or thoughts, calls, unclosed)

@@ -114,6 +114,12 @@ async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> Non
     assert told["tool_call_id"] == "broken_0" and "not valid JSON" in told["content"]
 
 
+async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatServer) -> None:
+    state = await rollout(server, load(task_split="base"), "aloud")
+    assert state["reward"] == 1.0
+    assert "secret" not in str([m.content for m in state[EPISODE].result.messages])
+
+
 @pytest.mark.parametrize(
     ("model", "termination", "failed"),
     [

@@ -85,6 +85,13 @@ async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> Non
     assert told["tool_call_id"] == "broken_0" and "not valid JSON" in told["content"]
 
 
+async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatServer) -> None:
+    (trace,) = await rollouts(load(num_eval_examples=1), "aloud")
+    assert trace.reward == 1.0
+    assert "secret" not in str(trace.info["tau2"]["messages"])
+    assert "secret" in str(server.requests[-1]["messages"]), "the model's own words go back as they came"
+
+
 @pytest.mark.parametrize(
     ("model", "termination", "error"),
     [
