@@ -38,13 +38,21 @@ def reward_value(args: Any, sample: Any) -> float:
 
 
 def counts(sample: Any) -> bool:
-    """True if the sample's reward says something about the policy: neither removed, nor aborted, nor without a reward."""
+    """True if the sample's reward says something about the policy: neither removed, nor aborted, nor without a reward, nor
+    without a token of the policy's (a first prompt that fills the context)."""
     status = getattr(getattr(sample, "status", None), "name", "")
     return (
         not getattr(sample, "remove_sample", False)
         and status != "ABORTED"
         and getattr(sample, "reward", None) is not None
+        and not _never_asked(sample)
     )
+
+
+def _never_asked(sample: Any) -> bool:
+    tau2 = metadata_of(sample).get("tau2")
+    tokens = tau2.get("tokens") if isinstance(tau2, Mapping) else None
+    return isinstance(tokens, Mapping) and tokens.get("sampled") == 0
 
 
 def normalise(

@@ -106,7 +106,7 @@ def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float]
 def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
     """``--dynamic-sampling-filter-path tau2_slime.hooks.keep_informative_groups``
 
-    Keeps a group whose samples that count (neither removed nor aborted, with a reward) are at least
+    Keeps a group whose samples that count (neither removed nor aborted, with a reward and a turn of the policy) are at least
     ``tau2: {min_valid_samples: 2}`` and differ in reward. slime counts the others as
     ``rollout/dynamic_filter/drop_too_few_valid`` and ``drop_no_spread``.
 

@@ -127,6 +127,13 @@ def test_a_failure_no_longer_makes_success_look_better() -> None:
     assert advantages(group) == [0.0] * 4
 
 
+def test_a_policy_that_was_never_asked_earned_nothing() -> None:
+    """The first prompt filled the context: τ²'s 0 is there, and would make the others of its group look better."""
+    mute = played(0.0, group=0, termination=Termination.CONTEXT_LENGTH, versions=())
+    assert not mute.remove_sample and not any(mute.loss_mask or ())
+    assert advantages([played(1.0, group=0), played(1.0, group=0), mute]) == [0.0] * 3
+
+
 def test_an_aborted_sample_without_a_reward_is_no_zero() -> None:
     gone = failed(Termination.ABORTED, group=0)
     gone.reward, gone.remove_sample = None, False

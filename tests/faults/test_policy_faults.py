@@ -166,6 +166,23 @@ async def test_a_full_context_asks_no_more(stage: Stage) -> None:
     assert str(size + 29) in detail(sample)
 
 
+@pytest.mark.parametrize("room", [0, 1, 2])
+async def test_the_last_tokens_of_the_context(stage: Stage, room: int) -> None:
+    """``room``: how many tokens the second turn may have."""
+    script: list[Move] = [call("get_users"), cut("and so on ")]
+    await stage.play(script, name="measure")
+    second = len(stage.router.asks[-1].ids)
+    stage.router.asks.clear()
+    limit = second + room + 1  # the reserve is one token
+    sample = await stage.play(script, name="full", args={"rollout_max_context_len": limit})
+    assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
+    assert [ask.params["max_new_tokens"] for ask in stage.router.asks[1:]] == ([room] if room else [])
+    assert sample.loss_mask[-1] == 1
+    if room:
+        assert len(sample.tokens) == second + room
+    assert len(sample.tokens) < limit
+
+
 async def test_a_first_prompt_longer_than_the_context(stage: Stage) -> None:
     sample = await stage.play(args={"rollout_max_context_len": 100})
     assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
