@@ -87,7 +87,10 @@ async def baseline(config: Tau2Config, task: Any, kind: str) -> float | None:
     world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
     if kind == TRANSFER and all(tool.name != TRANSFER_TOOL for tool in world.agent_tools):
         return await baseline(config, task, NOTHING)  # no one to transfer to
-    agent = agent_factory("solo" if solo else "llm", world, IdleSpeaker(kind, solo=solo))
+    try:
+        agent = agent_factory("solo" if solo else "llm", world, IdleSpeaker(kind, solo=solo))
+    except ValueError:  # a task without a ticket has no solo play, whoever plays
+        return None
     result = await agent.asolve(None if solo else LeavingUser(), Limits())
     return result.reward
 

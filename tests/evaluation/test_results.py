@@ -109,6 +109,19 @@ async def test_airline_and_retail_pay_for_nothing(tmp_path: Path) -> None:
             assert sum(value[kind] == 1 for value in known.values()) == wanted
 
 
+async def test_tasks_without_solo_play_have_no_degenerate_score(tmp_path: Path) -> None:
+    """In mock three tasks have no ticket: nobody can play them alone, and that is no reason to lose the report."""
+    overrides = {"agent_type": "solo"}
+    items = (
+        default_plan(["mock"], ["scripted"], split="base", tasks=None, attempts=1, overrides=overrides)
+        .datasets[0]
+        .items
+    )
+    known = {name.rpartition("/")[2]: value for name, value in (await baselines(items, cache=tmp_path)).items()}
+    assert known["create_task_1"] == {NOTHING: 0.0, TRANSFER: 0.0}
+    assert known["update_task_with_message_history"] == {NOTHING: None, TRANSFER: None}
+
+
 def test_the_embedded_policy_says_what_it_is() -> None:
     config = default_plan(["mock"], ["scripted"], tasks=1).datasets[0].config
     assert "0.25" in EmbeddedPolicy(config, gold_rate=0.25).name

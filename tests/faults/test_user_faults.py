@@ -190,7 +190,11 @@ async def test_what_a_user_writes_stays_text(stage: Stage, kind: str) -> None:
     assert expected in seen
 
 
-@pytest.mark.parametrize("opened", ["<think>\n", ""], ids=["opened", "opened by the template"])
+@pytest.mark.parametrize(
+    "opened",
+    ["<think>\n", "", "<think>\nnot yet\n</think>\n\n<think>\n"],
+    ids=["opened", "opened by the template", "twice"],
+)
 async def test_a_users_thoughts_are_heard_by_nobody(
     stage: Stage, opened: str, caplog: pytest.LogCaptureFixture
 ) -> None:

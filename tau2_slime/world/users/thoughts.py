@@ -14,8 +14,12 @@ def spoken(text: str) -> tuple[str, bool]:
 
     They need not be opened: some templates do that in the prompt. Thoughts that never close leave no words.
     """
-    begins = text.lstrip().startswith(OPEN)
-    before, close, words = text.partition(CLOSE)
-    if not close:
-        return ("", True) if begins else (text, False)
-    return (words.strip(), True) if begins or OPEN not in before else (text, False)
+    cut = False
+    while True:  # some think twice
+        begins = text.lstrip().startswith(OPEN)
+        before, close, words = text.partition(CLOSE)
+        if not close:
+            return ("", True) if begins else (text, cut)
+        if not begins and OPEN in before:
+            return text, cut
+        text, cut = words.strip(), True
