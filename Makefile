@@ -11,12 +11,13 @@ UV_VERSION := 0.13.8
 rollout: setup
 	$(BIN)/tau2-slime rollout $(ARGS)
 
-# Everything: first what shares two processes, then what starts servers that need both cores.
+# Everything: first what shares two processes, then the servers that need both cores, then the backends, each file alone.
 test: setup
 	$(BIN)/python tests/tokens/fetch_templates.py
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --ignore=tests/engine --ignore=tests/backends
-	$(BIN)/python -m pytest tests/engine tests/backends
+	$(BIN)/python -m pytest tests/engine
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/backends
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
