@@ -18,7 +18,7 @@ from tau2_slime.backends.verifiers.settings import figures
 from tau2_slime.backends.verifiers.v1.endpoint import Endpoint
 from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, RECORD, Tau2TaskData
 from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
-from tau2_slime.outcome import InteractionResult, Status, Termination
+from tau2_slime.outcome import Status, Termination
 
 
 class EpisodeFailed(Tau2SlimeError):
@@ -73,7 +73,7 @@ class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 
 
-async def _play(episode: TurnEpisode, model: Endpoint, trace: Any) -> InteractionResult | None:
+async def _play(episode: TurnEpisode, model: Endpoint, trace: Any) -> None:
     """Until the episode is over: the model's turns, each with the whole conversation as it was said."""
     said: list[dict[str, Any]] = []
     ask = await episode.begin()
@@ -93,4 +93,3 @@ async def _play(episode: TurnEpisode, model: Endpoint, trace: Any) -> Interactio
             await episode.stop(Termination.MAX_TURNS, f"stopped by {trace.stop_condition}")
         else:
             await episode.stop(Termination.INFRASTRUCTURE_ERROR, str(error))
-    return episode.result

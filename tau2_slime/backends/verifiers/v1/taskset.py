@@ -70,9 +70,7 @@ class Tau2TasksetConfig(_Settings):
             ConfigError: a setting is wrong.
         """
         if self.system_prompt is not None:
-            raise ConfigError(
-                "system_prompt cannot be set: the agent's instructions and policy are the benchmark's own"
-            )
+            raise ConfigError(f"system_prompt cannot be set: {OWN_INSTRUCTIONS}")
         given = {name: getattr(self, name) for name in SETTINGS}
         if self.user_llm is not None and self.user_model not in (None, self.user_llm):
             raise ConfigError(
