@@ -109,9 +109,11 @@ class RouterPolicy:
 class EmbeddedPolicy(RouterPolicy):
     """The package's own scripted policy behind its own server: no model, no key, no network."""
 
-    def __init__(self, config: Tau2Config, *, gold_rate: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self, config: Tau2Config, *, gold_rate: float = 1.0, seed: int = 0, max_context_len: int | None = None
+    ) -> None:
         """``gold_rate``: share of episodes that it plays to the end; in the others it falls silent and earns nothing."""
-        super().__init__("", "", config, name=f"embedded gold ({gold_rate:g})")
+        super().__init__("", "", config, max_context_len=max_context_len, name=f"embedded gold ({gold_rate:g})")
         self.gold_rate, self.seed = gold_rate, seed
         self._server: Any = None
 

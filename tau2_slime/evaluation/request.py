@@ -118,7 +118,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
             "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out with "
             "--set user_model=scripted"
         )
-    return EmbeddedPolicy(config, gold_rate=request.gold_rate)
+    return EmbeddedPolicy(config, gold_rate=request.gold_rate, max_context_len=request.max_context_len)
 
 
 def parse_threshold(text: str) -> tuple[str, int, float]:

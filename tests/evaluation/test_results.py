@@ -13,7 +13,10 @@ import pytest
 from tau2_slime.evaluation.baselines import NOTHING, TRANSFER, baselines
 from tau2_slime.evaluation.plan import default_plan
 from tau2_slime.evaluation.policies import EmbeddedPolicy
+from tau2_slime.evaluation.records import jobs
+from tau2_slime.evaluation.request import Request, make_policy
 from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
 
 
@@ -22,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """3 users x 2 domains x 5 tasks x 4 attempts, played for real, gold in 60% of the episodes."""
     from rich.console import Console
 
-    from tau2_slime.evaluation.command import Request, evaluate
+    from tau2_slime.evaluation.command import evaluate
 
     out = tmp_path_factory.mktemp("run") / "out"
     os.environ.setdefault("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -120,6 +123,13 @@ async def test_tasks_without_solo_play_have_no_degenerate_score(tmp_path: Path) 
     known = {name.rpartition("/")[2]: value for name, value in (await baselines(items, cache=tmp_path)).items()}
     assert known["create_task_1"] == {NOTHING: 0.0, TRANSFER: 0.0}
     assert known["update_task_with_message_history"] == {NOTHING: None, TRANSFER: None}
+
+
+async def test_the_embedded_policy_keeps_to_the_context_that_is_asked_for(tmp_path: Path) -> None:
+    plan = default_plan(["mock"], ["scripted"], split="base", tasks=1, attempts=1)
+    for room, end in ((None, Termination.USER_STOP), (100, Termination.CONTEXT_LENGTH)):
+        async with make_policy(Request(tmp_path, max_context_len=room), plan) as policy:
+            assert (await policy.play(jobs(plan)[0], lambda: False)).termination is end
 
 
 def test_the_embedded_policy_says_what_it_is() -> None:

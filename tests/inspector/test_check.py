@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tau2_slime.observe.inspector.check import check
 from tau2_slime.observe.inspector.check_render import Drift, check_render
 from tau2_slime.observe.inspector.load import load
 from tau2_slime.observe.inspector.words import language_of
+from tau2_slime.rollout import RolloutPlan, plan_jobs, run
 from tests.test_cli import tau2_slime
 
 Row = dict[str, Any]
@@ -197,6 +199,17 @@ def test_a_prompt_token_that_the_template_did_not_write_is_drift(rollout: Path, 
     found = _true_but_for(rollout, tmp_path, change)
     assert len(found) == 1
     assert "token 17: the first prompt is not what the chat template writes" in found[0]
+
+
+def test_a_sample_without_tokens_is_no_drift(tmp_path: Path) -> None:
+    """The first prompt did not fit: two tokens stand for what slime needs, and no template wrote them."""
+    folder = tmp_path / "short"
+    jobs = plan_jobs(["mock"], None, ["create_task_1"], None, 1)
+    overrides = {"user_model": "scripted"}
+    asyncio.run(run(RolloutPlan(jobs=jobs, output_dir=folder, overrides=overrides, max_context_len=100)))
+    (folder / "summary.json").write_text(json.dumps({"embedded": True}))
+    assert len(rows(folder / "samples.jsonl")[0]["tokens"]) == 2
+    assert violations(folder, render=True) == []
 
 
 def test_an_appended_token_that_the_template_did_not_write_is_drift(rollout: Path, tmp_path: Path) -> None:

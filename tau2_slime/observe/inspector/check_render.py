@@ -6,7 +6,7 @@ turn is decoded and read again, and must say what its message says. Nothing of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,8 @@ class _Episode:
         self.trajectory, self.language = trajectory, language
         if trajectory.ledger is None or not trajectory.tokens:
             raise NotComparable("no tokens")
+        if _never_asked(trajectory):
+            raise NotComparable("the policy was never asked")
         if not trajectory.messages:
             raise NotComparable("the file keeps no messages")
         try:
@@ -130,6 +132,14 @@ class _Episode:
             yield start, f"turn {number + 1} decodes to {_short(parsed.content)}, its message is {_short(said.content)}"
         elif self.trajectory.agent_type != "solo" and calls != again:
             yield start, f"turn {number + 1} decodes to the calls {again}, its message has {calls}"
+
+
+def _never_asked(trajectory: Trajectory) -> bool:
+    """True if the sample's tokens stand for none: slime needs a prompt and a response."""
+    metadata = (trajectory.sample or {}).get("metadata")
+    tau2 = metadata.get("tau2") if isinstance(metadata, Mapping) else None
+    counts = tau2.get("tokens") if isinstance(tau2, Mapping) else None
+    return len(trajectory.tokens) == 2 and isinstance(counts, Mapping) and not any(counts.values())
 
 
 def _agent(trajectory: Trajectory) -> tuple[str, list[dict[str, Any]]]:
