@@ -64,6 +64,18 @@ def test_one_episode_in_full(rollout: Path) -> None:
         assert word in done.stdout
 
 
+def test_what_is_said_of_the_database_is_what_the_reward_says(
+    rollout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = load(rollout).trajectories
+    for right in (True, False):
+        one = next(t for t in found if t.domain == "mock" and (t.reward == 1.0) is right)
+        terminal.show_episode(one, None)
+        said = capsys.readouterr().out
+        assert ("database: as gold leaves it" in said) is right
+        assert ("database: not as gold leaves it" in said) is not right
+
+
 def test_a_model_cannot_steer_the_terminal(rollout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = load(rollout).trajectories[0]
     one.messages[-1]["content"] = "\x1b[2Jgone[red]not markup[/red]\x07"

@@ -119,10 +119,10 @@ def show_episode(one: Trajectory, language: Language | None, *, world: bool = Tr
         from tau2_slime.observe.inspector.world_diff import world_diff
 
         difference = world_diff(one)
-        line(f"\ndatabase: {difference.note}" if difference.note else "\ndatabase: as gold leaves it", "bold")
-        for change in difference.changes:
-            if not change.same:
-                line(f"  {change.path}: before {change.before}, here {change.here}, gold {change.gold}", "red")
+        wrong = [change for change in difference.changes if not change.same]
+        line(f"\ndatabase: {difference.note or ('not as gold leaves it' if wrong else 'as gold leaves it')}", "bold")
+        for change in wrong:
+            line(f"  {change.path}: before {change.before}, here {change.here}, gold {change.gold}", "red")
 
 
 _STYLES = {"assistant": "bold cyan", "user": "bold green", "tool": "bold yellow", "prompt": "dim"}
