@@ -69,7 +69,7 @@ async def test_the_second_model_plays_the_user(cluster: Cluster, second_model: C
     assert stats["user_completion_tokens"] > 0 and stats["user_cost"] == 0.0
     account = spending.accounts()["house"]
     assert account.prompt_tokens == stats["user_prompt_tokens"] > account.completion_tokens
-    assert stats["agent_turns"] >= 1
+    assert told["tokens"]["sampled"] > 0  # of a turn that may not have ended by itself: the policy is random too
 
 
 async def test_a_model_that_is_not_served_is_one_clear_error(cluster: Cluster, checkpoint: Path) -> None:
