@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 from tau2_slime.offload import PerLoop
+from tau2_slime.slime_compat import rollout_code
 
 
 class LoopSemaphore:
@@ -32,10 +33,9 @@ def generate_rollout(args: Any, rollout_id: int, data_source: Any, evaluation: b
     Episodes that already hold or await slime's semaphore keep it; so for as long as the first evaluation lasts, up to twice
     as many episodes are under way.
     """
-    from slime.rollout import sglang_rollout
-
-    state = sglang_rollout.GenerateState(args)
+    slime = rollout_code()
+    state = slime.GenerateState(args)
     if not isinstance(state.semaphore, LoopSemaphore):
         engines = max(1, args.rollout_num_gpus // args.rollout_num_gpus_per_engine)
         state.semaphore = LoopSemaphore(args.sglang_server_concurrency * engines)
-    return sglang_rollout.generate_rollout(args, rollout_id, data_source, evaluation=evaluation)
+    return slime.generate_rollout(args, rollout_id, data_source, evaluation=evaluation)

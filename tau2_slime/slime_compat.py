@@ -2,7 +2,7 @@
 
 Everything else in the package speaks to slime through this module or by what all supported versions (v0.2.2 and later)
 share: the arguments of `generate`, and the meaning of tokens, response_length, loss_mask, rollout_log_probs and reward.
-Nothing here imports slime, `describe` excepted: when slime is what calls, its modules are loaded already.
+Nothing here imports slime, `describe` and `rollout_code` excepted: when slime calls, its modules are loaded already.
 """
 
 from __future__ import annotations
@@ -100,6 +100,13 @@ def _version() -> str:
 
 
 # ---- its state ---------------------------------------------------------------------------------------------------------
+
+
+def rollout_code() -> Any:
+    """slime's own rollout module, ``slime.rollout.sglang_rollout``."""
+    from slime.rollout import sglang_rollout
+
+    return sglang_rollout
 
 
 def rollout_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:

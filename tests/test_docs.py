@@ -84,3 +84,13 @@ def test_imports_point_one_way(room: str, never: tuple[str, ...]) -> None:
         if path.is_relative_to(PACKAGE / "backends"):
             continue
         assert not {name for name in imported(path) if name.startswith(tuple(f"tau2_slime.{n}" for n in never))}, path
+
+
+def test_only_the_compatibility_module_imports_slime() -> None:
+    """How slime's releases differ is found out in one place."""
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if any(name == "slime" or name.startswith("slime.") for name in imported(path))
+    }
+    assert users == {"slime_compat.py"}
