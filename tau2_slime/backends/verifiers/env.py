@@ -20,6 +20,7 @@ from tau2_slime.backends.verifiers.settings import (
     model_endpoint,
     require_user,
     resolve,
+    simulator_of,
     training_split,
 )
 from tau2_slime.backends.verifiers.view import EPISODE, show
@@ -50,7 +51,8 @@ def load_environment(
     Raises:
         ConfigError: an unknown setting, domain or split, or the simulator's key is not set.
     """
-    given = {"domain": domain, "user_model": user_llm, "task_split": task_split, **settings}
+    simulator = simulator_of(user_llm, settings.get("user_model"))
+    given = {**settings, "domain": domain, "user_model": simulator, "task_split": task_split}
     config = resolve(given, also="num_train_examples, num_eval_examples, user_llm, eval_split, ")
     train = training_split(config, task_split)
     test = evaluation_split(config, eval_split or task_split)

@@ -38,6 +38,17 @@ def resolve(given: Mapping[str, Any], *, also: str = "") -> Tau2Config:
     return config
 
 
+def simulator_of(user_llm: str | None, user_model: str | None) -> str | None:
+    """Which of the two words for the user simulator was given, None if neither.
+
+    Raises:
+        ConfigError: both were, and they differ.
+    """
+    if user_llm is not None and user_model not in (None, user_llm):
+        raise ConfigError(f"user_llm={user_llm!r} and user_model={user_model!r} are two words for one thing")
+    return user_llm or user_model
+
+
 def training_split(config: Tau2Config, given: str | None) -> str:
     """``given``, else the configured one (train); all tasks where that is the default and the domain has no such split."""
     default = Tau2Config.model_fields["task_split"].default

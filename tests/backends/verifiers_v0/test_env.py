@@ -157,6 +157,7 @@ async def test_a_failure_is_never_a_zero(server: ChatServer) -> None:
         ({"user_modl": "x"}, "does not know 'user_modl'"),
         ({"max_turns": 0}, "max_turns"),
         ({"user_llm": "gpt-4", "user_api_key_var": "NO_SUCH_VARIABLE"}, "NO_SUCH_VARIABLE"),
+        ({"user_llm": "scripted", "user_model": "gpt-4"}, "two words for one thing"),
     ],
 )
 def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) -> None:

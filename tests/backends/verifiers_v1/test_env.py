@@ -255,6 +255,7 @@ def test_rows_are_the_splits_tasks() -> None:
         ({"max_turns": 0}, "^max_turns = 0 is not valid"),
         ({"num_train_examples": 5}, "one taskset"),
         ({"user_llm": "gpt-4", "user_api_key_var": "NO_SUCH_VARIABLE"}, "NO_SUCH_VARIABLE"),
+        ({"user_llm": "scripted", "user_model": "gpt-4"}, "two words for one thing"),
     ],
 )
 def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) -> None:

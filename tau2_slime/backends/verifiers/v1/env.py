@@ -8,7 +8,13 @@ from typing import Any
 
 import verifiers.v1 as vf
 
-from tau2_slime.backends.verifiers.settings import evaluation_split, model_endpoint, require_user, resolve
+from tau2_slime.backends.verifiers.settings import (
+    evaluation_split,
+    model_endpoint,
+    require_user,
+    resolve,
+    simulator_of,
+)
 from tau2_slime.backends.verifiers.v1.taskset import SETTINGS, Tau2Taskset
 from tau2_slime.errors import ConfigError
 from tau2_slime.http_sessions import close_sessions
@@ -132,7 +138,7 @@ def load_environment(
             f"load_environment does not know {unknown[0]!r}; on verifiers >= 0.4 it takes num_eval_examples, user_llm, "
             f"eval_split, user and the settings {', '.join(SETTINGS)}"
         )
-    given = {"domain": domain, "user_model": user_llm or settings.pop("user_model", None), **settings}
+    given = {**settings, "domain": domain, "user_model": simulator_of(user_llm, settings.get("user_model"))}
     given = {name: value for name, value in given.items() if value is not None}
     config = resolve(given)
     taskset = {"id": ID, **given, "domain": config.domain}

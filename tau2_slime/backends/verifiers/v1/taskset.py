@@ -14,7 +14,7 @@ import verifiers.v1 as vf
 from pydantic import Field, create_model, model_validator
 
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.backends.verifiers.settings import figures, resolve, training_split
+from tau2_slime.backends.verifiers.settings import figures, resolve, simulator_of, training_split
 from tau2_slime.casting import playable
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
@@ -72,11 +72,7 @@ class Tau2TasksetConfig(_Settings):
         if self.system_prompt is not None:
             raise ConfigError(f"system_prompt cannot be set: {OWN_INSTRUCTIONS}")
         given = {name: getattr(self, name) for name in SETTINGS}
-        if self.user_llm is not None and self.user_model not in (None, self.user_llm):
-            raise ConfigError(
-                f"user_llm={self.user_llm!r} and user_model={self.user_model!r} are two words for one thing"
-            )
-        given["user_model"] = self.user_llm or self.user_model
+        given["user_model"] = simulator_of(self.user_llm, self.user_model)
         config = resolve({name: value for name, value in given.items() if value is not None})
         config = config.model_copy(update={"task_split": training_split(config, self.task_split)})
         domains.tasks(config.domain, config.task_split)
