@@ -198,7 +198,7 @@ class LitellmUser:
         if payer is not None:
             try:
                 ticket = payer.before("user", spec.model, prompt, spec.args, own=spec.base_url is not None)
-            except BaseException:
+            except BaseException:  # refused or cancelled: the place that was taken is free again
                 place.dropped()
                 raise
         self.stats.calls += 1
