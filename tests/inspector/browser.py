@@ -55,9 +55,10 @@ class Page:
         await self.send("Emulation.setEmulatedMedia", features=scheme)
 
     async def open(self, file: Path) -> None:
-        """Load ``file`` and wait until the page says that it is ready."""
+        """Load ``file`` and wait until the page says that it is ready, and is drawn: Chromium drops earlier clicks."""
         await self.send("Page.navigate", url=file.as_uri())
         await self.until("document.body && document.body.dataset.ready === 'yes'")
+        await self.run("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(1))))")
 
     async def run(self, script: str) -> Any:
         """The value of ``script`` in the page."""

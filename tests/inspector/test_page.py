@@ -52,6 +52,15 @@ def browse(file: Path, folder: Path, act: Callable[[Page], Awaitable[Any]], **lo
     return asyncio.run(play())
 
 
+async def choose(page: Page, number: int) -> None:
+    """Click an episode of the list, and wait until it is the one that is shown."""
+    await page.click(f".episode:nth-of-type({number + 1})")
+    await page.until(
+        f"document.querySelectorAll('.episode')[{number}].title === document.querySelector('h2')?.textContent"
+        ".replace(/ · (?=[^·]*$)/, ' ')"
+    )
+
+
 SHOWN = "[...document.querySelectorAll('.episode:not([hidden])')].map((b) => b.title)"
 
 
@@ -95,8 +104,7 @@ def test_a_message_expands_to_its_own_tokens(page_file: Path, episodes: list[Tra
     one = episodes[number]
 
     async def act(page: Page) -> Any:
-        await page.click(f".episode:nth-of-type({number + 1})")
-        await page.until("document.querySelector('.message')")
+        await choose(page, number)
         marked = {}
         for what in ("assistant", "prompt"):
             before = await page.run("document.querySelectorAll('.t[title]').length")
@@ -109,6 +117,10 @@ def test_a_message_expands_to_its_own_tokens(page_file: Path, episodes: list[Tra
         await page.click(".message.assistant .expand")
         marked["closed"] = await page.run("document.querySelectorAll('.message.assistant .t').length")
         marked["heads"] = await page.run("[...document.querySelectorAll('.message .head')].map((h) => h.textContent)")
+        marked["open"] = [await page.run("document.querySelectorAll('.t[title]').length")]
+        await page.click(f".episode:nth-of-type({number + 1})")
+        await page.run("new Promise((later) => setTimeout(later, 200))")
+        marked["open"].append(await page.run("document.querySelectorAll('.t[title]').length"))
         return marked
 
     seen = browse(page_file, tmp_path, act)
@@ -128,6 +140,7 @@ def test_a_message_expands_to_its_own_tokens(page_file: Path, episodes: list[Tra
     text = "".join(text for _, _, text in seen["assistant"]).replace("⏎\n", "\n")
     assert text == language.delta.template.decode(ids)
     assert seen["closed"] == 0
+    assert seen["open"] == [len(seen["prompt"])] * 2, "choosing the open episode again must not close its messages"
     assert any("weights" in head and "finish stop" in head for head in seen["heads"])
 
 
@@ -139,8 +152,7 @@ def _embedded() -> Any:
 
 def test_two_attempts_stand_side_by_side(page_file: Path, episodes: list[Trajectory], tmp_path: Path) -> None:
     async def act(page: Page) -> Any:
-        await page.click(".episode:nth-of-type(1)")
-        await page.until("document.getElementById('compare')")
+        await choose(page, 0)
         await page.choose("#compare", "1")
         await page.until("document.querySelectorAll('article').length === 2")
         return await page.run(
@@ -190,8 +202,7 @@ def test_nothing_that_was_said_is_executed(episodes: list[Trajectory], tmp_path:
     assert markup.count("window.owned=1") == 1, "the title, escaped; everything else is packed"
 
     async def act(page: Page) -> Any:
-        await page.click(".episode")
-        await page.until("document.querySelector('.message')")
+        await choose(page, 0)
         await page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
         await asyncio.sleep(0.3)
         return await page.run(
@@ -264,8 +275,7 @@ def test_long_names_keep_their_end(episodes: list[Trajectory], tmp_path: Path) -
 def test_it_fits_and_can_be_read(page_file: Path, tmp_path: Path, width: int, dark: bool) -> None:
     async def act(page: Page) -> Any:
         list_fits = await page.run("document.documentElement.scrollWidth <= innerWidth")
-        await page.click(".episode:nth-of-type(5)")
-        await page.until("document.querySelector('.message')")
+        await choose(page, 4)
         await page.run("document.querySelector('.message.assistant .expand, .message.tool .expand').click()")
         fits = await page.run("document.documentElement.scrollWidth <= innerWidth")
         look = await page.run(
@@ -293,8 +303,7 @@ def test_a_thousand_episodes_open_on_demand(episodes: list[Trajectory], tmp_path
     async def act(page: Page) -> Any:
         rows = await page.run("document.querySelectorAll('.episode').length")
         before = await page.run("[...kept.keys()].join()")
-        await page.click(".episode:nth-of-type(700)")
-        await page.until("document.querySelector('h2').textContent.startsWith('699 ')")
+        await choose(page, 699)
         ready = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
         return rows, before, await page.run("[...kept.keys()].join()"), await page.run(ready)
 

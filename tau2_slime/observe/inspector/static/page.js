@@ -75,6 +75,8 @@ function row(r, i) {
 // ---- one episode ------------------------------------------------------------------------------------------------------
 
 async function open(i, second = -1) {
+  // Drawn again, it would close every message that its reader has opened.
+  if (i === chosen && second === other) { document.body.classList.add("reading"); return; }
   buttons[chosen]?.removeAttribute("aria-current");
   chosen = i; other = second;
   buttons[i].setAttribute("aria-current", "true");
