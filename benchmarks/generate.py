@@ -23,7 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tau2_slime import http_sessions
 from tau2_slime.rollout import RolloutPlan, local_checkpoint, plan_jobs, run
 from tau2_slime.world import tau2_compat
 
@@ -182,7 +181,6 @@ async def measure_users(calls: int) -> None:
                 f"{count / (time.perf_counter() - begin):.0f} calls a second"
             )
     finally:
-        await http_sessions.close_sessions()
         server.terminate()
         server.wait(30)
 

@@ -206,17 +206,14 @@ async def _workers(router: str) -> Finding:
 
 async def _generate(router: str, language: Any, config: Tau2Config) -> Finding:
     """One token through the whole path, with everything that the package checks on every turn."""
-    from tau2_slime.tokens.engine import SglangEngine, close_session
+    from tau2_slime.tokens.engine import SglangEngine
 
     engine = SglangEngine(router, timeout=min(config.request_timeout, 120.0), retries=1)
     prompt = await offload(language.delta.template.encode, "Hello")
-    try:
-        started = time.perf_counter()
-        completion = await engine.generate(
-            prompt, {"max_new_tokens": 1, "temperature": 1.0}, routing_key="tau2-slime-doctor"
-        )
-    finally:
-        await close_session()
+    started = time.perf_counter()
+    completion = await engine.generate(
+        prompt, {"max_new_tokens": 1, "temperature": 1.0}, routing_key="tau2-slime-doctor"
+    )
     took = (time.perf_counter() - started) * 1000
     vocabulary = len(language.delta.template.tokenizer)
     if completion.ids and completion.ids[0] >= vocabulary + 4096:
@@ -236,7 +233,6 @@ async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
     """Does what slime can replay come back through this router? Two of slime's flags need it, so it is never a failure."""
     from tau2_slime.errors import EngineError, ReplayUnavailable
     from tau2_slime.language import expert_shape
-    from tau2_slime.tokens.engine import close_session
     from tau2_slime.tokens.replay import ReplaySpec
     from tau2_slime.tokens.replay_probe import probe
 
@@ -246,15 +242,12 @@ async def _replay(router: str, checkpoint: str, language: Any) -> Finding:
     if shape is not None:
         asked["--use-rollout-routing-replay"] = (ReplaySpec(experts=shape), {"temperature": 1.0})
     there, reasons = [], []
-    try:
-        for name, (spec, params) in asked.items():
-            try:
-                await probe(router, language.stop_ids, params, spec)
-                there.append(name)
-            except (ReplayUnavailable, EngineError) as error:
-                reasons.append(f"{name}: {error}")
-    finally:
-        await close_session()
+    for name, (spec, params) in asked.items():
+        try:
+            await probe(router, language.stop_ids, params, spec)
+            there.append(name)
+        except (ReplayUnavailable, EngineError) as error:
+            reasons.append(f"{name}: {error}")
     if not reasons:
         return Finding(Verdict.OK, "replay", f"{router} returns what these flags of slime need: {', '.join(there)}")
     return Finding(

@@ -101,7 +101,6 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
             used, or a user model has no key.
     """
     from tau2_slime.generate_with_tau2 import generate
-    from tau2_slime.tokens.engine import close_session
 
     if (plan.output_dir / "samples.jsonl").exists():  # perhaps hours of a paid simulator
         raise ConfigError(f"{plan.output_dir} holds a rollout already; name another folder with --output-dir")
@@ -150,10 +149,7 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
                 trajectories.flush()
                 on_done(done)
 
-            try:
-                await asyncio.gather(*(play(job) for job in plan.jobs))
-            finally:
-                await close_session()
+            await asyncio.gather(*(play(job) for job in plan.jobs))
     return [played[job.index] for job in plan.jobs if job.index in played]
 
 

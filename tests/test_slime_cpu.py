@@ -15,7 +15,7 @@ import pytest_asyncio
 from tau2_slime.generate_with_tau2 import generate
 from tau2_slime.local.tokenizer import build_local_checkpoint
 from tau2_slime.samples import StandaloneSample
-from tau2_slime.tokens.engine import SglangEngine, close_session
+from tau2_slime.tokens.engine import SglangEngine
 from tests.slime_cpu import check, customer, watch
 from tests.slime_cpu.server import FAULTS, Options, RouterServer
 
@@ -60,7 +60,6 @@ def played(checkpoint: Path) -> tuple[StandaloneSample, list[dict[str, Any]]]:
             await server.sampler.pause()
             server.sampler.resume()
             sample = await episode
-            await close_session()
             return sample, server.sampler.journal
 
     return asyncio.run(play())
@@ -255,7 +254,6 @@ def test_a_batch_is_looked_at_as_slime_does() -> None:
 async def prompt(checkpoint: Path) -> Any:
     async with RouterServer(Options(str(checkpoint), latency=0.005)) as server:
         yield server, server.sampler.policy.template.encode("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
-        await close_session()
 
 
 async def test_an_update_cuts_what_runs_and_holds_what_comes(prompt: tuple[RouterServer, list[int]]) -> None:

@@ -63,9 +63,7 @@ class RouterPolicy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        from tau2_slime.tokens.engine import close_session
-
-        await close_session()
+        """The router is somebody else's, and connections end with the event loop."""
 
     def describe(self) -> dict[str, Any]:
         assert self._language is not None
@@ -128,7 +126,6 @@ class EmbeddedPolicy(RouterPolicy):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await super().__aexit__()
         await self._server.stop()
 
     def describe(self) -> dict[str, Any]:

@@ -56,10 +56,6 @@ class Completion:
     """What came back for the trainer to replay, if it was asked for."""
 
 
-close_session = http_sessions.close_sessions
-"""Close this event loop's connections (stand-alone tools and tests; slime's loop lives as long as it does)."""
-
-
 class SglangEngine:
     """``/generate`` of one router (or of one worker)."""
 

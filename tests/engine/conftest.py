@@ -6,15 +6,13 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tau2_slime.local.tokenizer import CHAT_TEMPLATE
-from tau2_slime.tokens.engine import close_session
 from tests.engine.cluster import HERE, Cluster, Forge, tail
 from tests.engine.setup_env import REPOSITORY, REQUIREMENTS, EngineEnvUnavailable, engine_python
 
@@ -112,12 +110,6 @@ def cluster(forge: Forge) -> Iterator[Cluster]:
     """Two workers behind a router, with slime's router settings. Nobody may hurt these."""
     with Cluster.start(forge, 2, disable_health_check=True, disable_circuit_breaker=True) as healthy:
         yield healthy
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def _close_connections() -> AsyncIterator[None]:
-    yield
-    await close_session()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -233,4 +233,3 @@ async def stage(checkpoint: Path, tokenizer: Any) -> AsyncIterator[Stage]:
     yield Stage(checkpoint, router, user)
     await router.stop()
     await user.stop()
-    await engine.close_session()

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Coroutine
+import weakref
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from tau2_slime import generate_with_tau2
-from tau2_slime.tokens import engine
+from tau2_slime import generate_with_tau2, http_sessions
 from tests.faults.conftest import PAID, Stage, check_sample, outcome
 from tests.faults.servers import UserMove, after, hang, say
 
 HELLO = UserMove(content="Please create the task 'Important Meeting' for user_1.")
-
-
-def _in_a_loop_of_its_own(work: Coroutine[Any, Any, Any]) -> Any:
-    async def whole() -> Any:
-        try:
-            return await work
-        finally:
-            await engine.close_session()
-
-    return asyncio.run(whole())
 
 
 async def _episodes(stage: Stage, prefix: str, count: int) -> list[Any]:
@@ -43,7 +34,7 @@ async def test_three_loops_at_once_and_one_after_another(stage: Stage) -> None:
     for round_ in range(2):
         groups = await asyncio.gather(
             _episodes(stage, f"{round_} here", 8),
-            *(asyncio.to_thread(_in_a_loop_of_its_own, _episodes(stage, f"{round_} thread {i}", 8)) for i in range(2)),
+            *(asyncio.to_thread(asyncio.run, _episodes(stage, f"{round_} thread {i}", 8)) for i in range(2)),
         )
         for sample in (sample for group in groups for sample in group):
             check_sample(sample)
@@ -63,6 +54,30 @@ async def test_a_loop_that_dies_takes_no_other_with_it(stage: Stage) -> None:
             await episodes
 
     stage.user.script = [HELLO] * 4
-    await asyncio.to_thread(_in_a_loop_of_its_own, die())
+    await asyncio.to_thread(asyncio.run, die())
     sample = await stage.play()
     assert outcome(sample) == PAID
+
+
+def test_connections_end_with_their_loop() -> None:
+    """Whoever calls ``asyncio.run`` need not know of them: nothing is left open, and nothing keeps the loop alive."""
+
+    async def ask() -> tuple[Any, Any]:
+        router = web.Application()
+        runner = web.AppRunner(router)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        for session in (http_sessions.inside(), http_sessions.outside()):
+            async with session.get(url) as reply:
+                assert reply.status == 404
+        assert http_sessions.inside() is http_sessions.inside()
+        await runner.cleanup()
+        return (http_sessions.inside(), http_sessions.outside()), weakref.ref(asyncio.get_running_loop())
+
+    sessions, loop = asyncio.run(ask())
+    assert [session.closed for session in sessions] == [True, True]
+    del sessions
+    gc.collect()
+    assert loop() is None

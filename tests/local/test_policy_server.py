@@ -20,19 +20,13 @@ from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.outcome import Blame, InteractionResult
 from tau2_slime.tokens.chat_delta import ChatDelta
-from tau2_slime.tokens.engine import SglangEngine, close_session
+from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.tool_calls import detect_parser, get_parser
 from tau2_slime.trainable_agents import Policy, agent_factory
 from tau2_slime.world.domains import World, find_task
 from tests.tokens.rows import ROWS
 
 CREATE = CaseReference("mock", "base", "create_task_1")
-
-
-@pytest.fixture(autouse=True)
-async def _no_open_connections() -> AsyncIterator[None]:
-    yield
-    await close_session()
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.http_sessions import close_sessions
 
 
 def chz_arguments(arguments: Sequence[str]) -> list[str]:
@@ -143,13 +142,6 @@ def _check_folder(config: Any) -> None:
     print(f"tau2_slime: going on from the last checkpoint in {config.log_path}", file=sys.stderr)
 
 
-async def _played(training: Awaitable[None]) -> None:
-    try:
-        await training
-    finally:
-        await close_sessions()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -157,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         config = read(given).build()
         check(config)
-        asyncio.run(_played(train.main(config)))
+        asyncio.run(train.main(config))
     except ConfigError as error:
         sys.exit(f"tau2_slime: {' '.join(str(error).split())}")
     except ModuleNotFoundError as error:

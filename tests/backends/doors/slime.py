@@ -66,9 +66,6 @@ class Door:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        from tau2_slime.tokens.engine import close_session
-
-        await close_session()
         await self._server.stop()
 
     async def play(self, case: Case) -> Record:

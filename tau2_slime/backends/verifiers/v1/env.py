@@ -17,14 +17,10 @@ from tau2_slime.backends.verifiers.settings import (
 )
 from tau2_slime.backends.verifiers.v1.taskset import SETTINGS, Tau2Taskset
 from tau2_slime.errors import ConfigError
-from tau2_slime.http_sessions import close_sessions
-from tau2_slime.offload import PerLoop
 from tau2_slime.world import domains
 from tau2_slime.world.users import User
 
 ID = "tau2-bench"
-
-_serving: PerLoop[set[int]] = PerLoop(set)
 
 
 class Tau2EnvConfig(vf.SingleAgentEnvConfig):
@@ -41,16 +37,6 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
     def __init__(self, config: Tau2EnvConfig) -> None:
         super().__init__(config)
         require_user(self.taskset.tau2_config)
-
-    async def start(self) -> None:
-        _serving.get().add(id(self))
-
-    async def stop(self) -> None:
-        """The last environment of this loop closes the connections to the simulators' endpoints."""
-        serving = _serving.get()
-        serving.discard(id(self))
-        if not serving:
-            await close_sessions()
 
     def evaluate(self, client: Any = None, model: str | None = None, **kwargs: Any) -> Any:
         """Rollouts of the first tasks; see `_evaluate`. A coroutine where a loop runs, else the results themselves."""
