@@ -129,6 +129,7 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
                 sample = StandaloneSample(
                     index=job.index,
                     group_index=job.group,
+                    session_id=f"rollout-{job.index}",  # what the embedded policy draws its mistakes by
                     prompt=f"{job.domain}/{job.split}/{job.task_id}",
                     metadata={
                         "domain": job.domain,
