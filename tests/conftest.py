@@ -1,4 +1,4 @@
-"""Fixtures for tests against a real slime."""
+"""Hypothesis without clocks, and fixtures for tests against a real slime."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "here", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine is no bug
+settings.load_profile("here")
 
 NEEDED = "torch, tau2, litellm, httpx, omegaconf, pylatexenc, PIL, pybase64, tqdm"
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tau2_slime.hooks import post_process_rewards
@@ -88,9 +88,6 @@ def test_whole_groups_get_exactly_what_slime_gives_them(slime: str, python: str)
 
 
 # ---- groups and failures -----------------------------------------------------------------------------------------------
-
-
-@settings(deadline=None)
 @given(batches, st.randoms(use_true_random=False))
 def test_order_and_removed_rewards_change_nothing(batch: list[list[tuple[float, bool]]], rng: random.Random) -> None:
     samples = [sample(r, g, removed=gone) for g, group in enumerate(batch) for r, gone in group]
@@ -103,7 +100,6 @@ def test_order_and_removed_rewards_change_nothing(batch: list[list[tuple[float, 
     assert all(before[id(s)] == 0.0 for s in samples if s.remove_sample)
 
 
-@settings(deadline=None)
 @given(batches)
 def test_a_group_is_centred_and_scaled_over_its_valid_samples(batch: list[list[tuple[float, bool]]]) -> None:
     samples = [sample(r, g, removed=gone) for g, group in enumerate(batch) for r, gone in group]
@@ -186,14 +182,12 @@ def test_what_is_the_simulators_doing_is_taken_out() -> None:
     assert max(map(abs, baseline)) < 0.1
 
 
-@settings(deadline=None)
 @given(batches)
 def test_with_one_simulator_it_changes_nothing(batch: list[list[tuple[float, bool]]]) -> None:
     samples = [sample(r, g, removed=gone) for g, group in enumerate(batch) for r, gone in group]
     assert advantages(samples, **WITH) == pytest.approx(advantages(samples))
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(rewards, st.sampled_from("abc")), min_size=1, max_size=8), min_size=1, max_size=4))
 def test_no_simulator_makes_a_groups_best_bad_or_its_worst_good(batch: list[list[tuple[float, str]]]) -> None:
     samples = [sample(r, g, user=user) for g, group in enumerate(batch) for r, user in group]

@@ -159,7 +159,7 @@ def test_limit_keeps_the_first_tasks(prepare: Prepare, tmp_path: Path) -> None:
         assert rows_of(tmp_path / "some" / name) == rows_of(tmp_path / "all" / name)[:7]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     weights=st.lists(st.integers(1, 20), min_size=1, max_size=5),
     seed=st.integers(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tau2_slime.observe.passk import Tally, ks_up_to, pass_at, pass_hat, pass_metrics
@@ -13,7 +13,6 @@ from tau2_slime.observe.passk import Tally, ks_up_to, pass_at, pass_hat, pass_me
 outcomes = st.lists(st.booleans(), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(outcomes, st.data())
 def test_both_are_averages_over_all_subsets(results: list[bool], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(results)))
@@ -23,7 +22,6 @@ def test_both_are_averages_over_all_subsets(results: list[bool], data: st.DataOb
     assert pass_hat(n, c, k) == pytest.approx(sum(all(s) for s in subsets) / len(subsets))
 
 
-@settings(deadline=None)
 @given(outcomes)
 def test_one_sample_is_one_sample(results: list[bool]) -> None:
     n, c = len(results), sum(results)
@@ -38,7 +36,6 @@ def test_pass_hat_k_is_tau2s_own() -> None:
             assert pass_hat(n, c, k) == pass_hat_k(n, c, k)
 
 
-@settings(deadline=None)
 @given(st.lists(outcomes, min_size=1, max_size=6))
 def test_a_k_is_an_average_over_the_tasks_that_reach_it(tasks: list[list[bool]]) -> None:
     tallies = [Tally("d", "u", len(r), len(r), sum(r)) for r in tasks]

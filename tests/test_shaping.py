@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -92,7 +92,6 @@ weights = st.floats(0, 10)
 marks = st.text("+-", max_size=4)
 
 
-@settings(deadline=None)
 @given(
     st.builds(dict, partial_credit=st.floats(0, 0.99), max_penalty=st.floats(0, 0.99), db=weights, action=weights,
               communicate=weights, env_assertion=weights, turn_penalty=weights, format_penalty=weights),

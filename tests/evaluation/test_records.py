@@ -36,7 +36,7 @@ def test_what_is_appended_is_read_again(tmp_path: Path) -> None:
     assert again.damaged == 0
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(cut=st.integers(0, 100_000))
 def test_a_file_cut_anywhere_loses_only_the_line_that_was_cut(tmp_path: Path, cut: int) -> None:
     whole = b"".join(json.dumps(record(i)).encode() + b"\n" for i in range(4))

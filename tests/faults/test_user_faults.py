@@ -76,13 +76,13 @@ async def test_what_no_retry_cures_is_not_retried(stage: Stage, status: int) -> 
 
 
 async def test_no_answer_is_a_time_out(stage: Stage) -> None:
-    sample = await stage.play(users=[HELLO, *[UserMove(silent=True)] * 9], user_timeout=0.3, user_retries=1)
+    sample = await stage.play(users=[HELLO, *[UserMove(silent=True)] * 9], user_timeout=1, user_retries=1)
     assert outcome(sample) == BROKEN
     assert len(stage.user.prompts) == 3
 
 
 async def test_an_answer_after_a_time_out(stage: Stage) -> None:
-    sample = await stage.play(users=[UserMove(silent=True), HELLO, BYE], user_timeout=1)
+    sample = await stage.play(users=[UserMove(silent=True), HELLO, BYE], user_timeout=3)
     assert outcome(sample) == PAID
     assert stats(sample)["user_retries"] == 1
 

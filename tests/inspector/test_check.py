@@ -158,7 +158,7 @@ CORRUPTIONS: dict[str, Callable[[Row, Any], None]] = {
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_single_corruption_of_a_sample_file_is_found(
     rollout: Path, tmp_path: Path, corruption: str, data: Any

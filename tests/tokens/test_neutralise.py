@@ -67,7 +67,7 @@ PIECES = {
 }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 @pytest.mark.parametrize("row", PIECES)
 def test_no_text_of_a_user_makes_or_breaks_a_control_token(row: str, data: st.DataObject) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tau2_slime.tokens.schema_types import coerce
@@ -215,7 +215,6 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(value=JSON, schema=SCHEMAS, raw=st.booleans())
 def test_any_value_against_any_schema(value: Any, schema: dict[str, Any], raw: bool) -> None:
     """Never raises; the result is plain JSON, fits the schema where no problem is told, and is then left alone."""

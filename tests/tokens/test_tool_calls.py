@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tau2_slime.tokens.tool_calls import (
@@ -351,7 +351,6 @@ SOUP = st.lists(PIECES | st.text(max_size=5), max_size=25).map("".join)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(deadline=None)
 @given(text=SOUP, opened=st.booleans())
 def test_any_text_parses_and_no_attempt_is_lost(family: str, text: str, opened: bool) -> None:
     turn = get_parser(family).parse(text, TOOLS, reasoning_open=opened)
@@ -453,7 +452,6 @@ def offered_and_called(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tupl
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(deadline=None)
 @given(case=offered_and_called(), before=st.sampled_from(["", "Let me see.", "<think>\nhm\n</think>\n\n"]))
 def test_what_a_family_writes_is_read_back(family: str, case: tuple[list[Any], list[Any]], before: str) -> None:
     tools, calls = case

@@ -143,7 +143,7 @@ def test_an_expression_that_is_no_text_is_left_to_tau2(value: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.text(alphabet="0123456789+-*/(). ", max_size=24))
 def test_any_text_is_answered_or_refused(expression: str) -> None:
     """No example hangs; and a refusal never takes an answer away that τ² has at once."""
@@ -171,7 +171,7 @@ def _combine(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.recursive(NUMBERS, _combine, max_leaves=12))
 def test_no_arithmetic_hangs(expression: str) -> None:
     if refuse("calculate", {"expression": expression}) is None:
@@ -181,7 +181,7 @@ def test_no_arithmetic_hangs(expression: str) -> None:
 POWERS = st.tuples(NUMBERS, st.integers(-999, 999)).map("({0[0]}**{0[1]})".format)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(POWERS, min_size=1, max_size=6), st.sampled_from(["+", "-", "*", "/", "//"]))
 def test_powers_with_exponents_below_a_thousand_are_never_refused(powers: list[str], operator: str) -> None:
     assert refuse("calculate", {"expression": f" {operator} ".join(powers)}) is None
