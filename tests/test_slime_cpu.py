@@ -17,7 +17,7 @@ from tau2_slime.local.tokenizer import build_local_checkpoint
 from tau2_slime.samples import StandaloneSample
 from tau2_slime.tokens.engine import SglangEngine
 from tests.slime_cpu import check, customer, watch
-from tests.slime_cpu.server import FAULTS, Options, RouterServer
+from tests.slime_cpu.server import FAULTS, JournalSampler, Options, RouterServer
 
 Status = StandaloneSample.Status
 PARAMS = {"temperature": 0.7, "top_p": 1.0, "top_k": -1, "max_new_tokens": 512}
@@ -26,6 +26,19 @@ PARAMS = {"temperature": 0.7, "top_p": 1.0, "top_k": -1, "max_new_tokens": 512}
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - the server has no event for it
         await asyncio.sleep(0.005)
+
+
+def go_on_until_aborted(sampler: JournalSampler, sampled: int) -> None:
+    """The next turn never ends by itself; the abort that ends it finds ``sampled`` tokens."""
+    usual = sampler._wait
+
+    async def wait(tokens: int, aborted: asyncio.Event) -> int:
+        assert sampled < tokens
+        sampler._wait = usual  # type: ignore[method-assign]
+        await aborted.wait()
+        return sampled
+
+    sampler._wait = wait  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +66,10 @@ def played(checkpoint: Path) -> tuple[StandaloneSample, list[dict[str, Any]]]:
     """An episode of three turns, with a weight update in the middle of one, and what the server says about it."""
 
     async def play() -> tuple[StandaloneSample, list[dict[str, Any]]]:
-        async with RouterServer(Options(str(checkpoint), latency=0.01, spelling=0.3, chatty=True)) as server:
+        async with RouterServer(Options(str(checkpoint), spelling=0.3, chatty=True)) as server:
+            go_on_until_aborted(server.sampler, 5)
             episode = asyncio.create_task(generate(arguments(server, checkpoint), new_sample(), PARAMS))
             await until(lambda: server.sampler.running > 0)
-            await asyncio.sleep(0.05)
             await server.sampler.pause()
             server.sampler.resume()
             sample = await episode
@@ -252,26 +265,28 @@ def test_a_batch_is_looked_at_as_slime_does() -> None:
 
 @pytest_asyncio.fixture
 async def prompt(checkpoint: Path) -> Any:
-    async with RouterServer(Options(str(checkpoint), latency=0.005)) as server:
+    async with RouterServer(Options(str(checkpoint))) as server:
         yield server, server.sampler.policy.template.encode("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
 
 
 async def test_an_update_cuts_what_runs_and_holds_what_comes(prompt: tuple[RouterServer, list[int]]) -> None:
     server, ids = prompt
     engine = SglangEngine(server.url)
+    go_on_until_aborted(server.sampler, 3)
     running = asyncio.create_task(engine.generate(ids, PARAMS, routing_key="a"))
     await until(lambda: server.sampler.running > 0)
     await server.sampler.pause()
     cut = await running
     waiting = asyncio.create_task(engine.generate(ids, PARAMS, routing_key="b"))
-    await asyncio.sleep(0.2)
+    await until(lambda: server.requests == 2)
+    await asyncio.sleep(0.05)
     assert not waiting.done()
     server.sampler.resume()
     whole = await waiting
     assert (cut.finish, cut.weight_version) == ("abort", "1")
     assert (whole.finish, whole.weight_version) == ("stop", "2")
-    assert whole.ids[: len(cut.ids)] == cut.ids
-    assert whole.log_probs[: len(cut.ids)] != cut.log_probs or not cut.ids, "other weights, other log-probs"
+    assert whole.ids[:3] == cut.ids
+    assert whole.log_probs[:3] != cut.log_probs, "other weights, other log-probs"
     assert [call["finish"] for call in server.sampler.journal] == ["abort", "stop"]
 
 

@@ -197,7 +197,7 @@ async def test_an_aborted_call_answers_with_a_part_and_can_be_continued(
     checkpoint: Path, prompt: Callable[..., list[int]], everything: bool
 ) -> None:
     ids = prompt(f"Hello, {CREATE.sentence()}")
-    async with PolicyServer(checkpoint) as fast, PolicyServer(checkpoint, latency=0.1) as slow:
+    async with PolicyServer(checkpoint) as fast, PolicyServer(checkpoint, latency=0.3) as slow:
         whole = await ask(fast, ids)
         await ask(slow, prompt("warm up"), max_new_tokens=1)
         body = {"rid": "r1", "input_ids": ids, "sampling_params": {"max_new_tokens": 500}, "return_logprob": True}
@@ -217,7 +217,7 @@ async def test_an_aborted_call_answers_with_a_part_and_can_be_continued(
 
 
 async def test_one_request_id_serves_one_call_at_a_time(checkpoint: Path, prompt: Callable[..., list[int]]) -> None:
-    async with PolicyServer(checkpoint, latency=0.1) as server:
+    async with PolicyServer(checkpoint, latency=60) as server:
         body = {"rid": "same", "input_ids": prompt("x"), "sampling_params": {}}
         first = asyncio.create_task(post(server, "/generate", body))
         await running(server)
