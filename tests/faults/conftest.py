@@ -31,7 +31,7 @@ GOLD: tuple[Move, ...] = (
 )
 """What the task wants of the agent; after it the scripted user hangs up and τ² pays 1.0."""
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 """Seconds after which an episode that does not come back is lost."""
 
 
@@ -190,10 +190,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(request: pytest.FixtureRequest) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tau2_slime.local.tokenizer import build_local_checkpoint
 
-    return build_local_checkpoint(request.config.cache.mkdir("tau2-slime") / "local-checkpoint")
+    return build_local_checkpoint(tmp_path_factory.mktemp("faults") / "local-checkpoint")
 
 
 @pytest.fixture(scope="session")
@@ -231,5 +231,5 @@ async def stage(checkpoint: Path, tokenizer: Any) -> AsyncIterator[Stage]:
     await router.start()
     await user.start()
     yield Stage(checkpoint, router, user)
-    await router.stop()
-    await user.stop()
+    await router.close()
+    await user.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,10 +40,13 @@ Move = Callable[["Router", web.Request, Ask], Awaitable[web.StreamResponse]]
 
 
 class _Server:
-    """An aiohttp application on a port that it keeps when it is stopped and started again."""
+    """An aiohttp application on a port that stays its own while it is stopped: nobody else can listen there meanwhile."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that the server may bind it as well
+        self._held.bind(("127.0.0.1", 0))
+        self.port = self._held.getsockname()[1]
         self._runner: web.AppRunner | None = None
         self._release = asyncio.Event()
 
@@ -56,13 +60,16 @@ class _Server:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
-        self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         self._release.set()
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
+
+    async def close(self) -> None:
+        await self.stop()
+        self._held.close()
 
     async def silence(self) -> None:
         """No answer until the server stops."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import GOLD, PAID, Flag, Stage, Status, outcome, stats
+from tests.faults.conftest import GOLD, PAID, PATIENCE, Flag, Stage, Status, outcome, stats
 from tests.faults.servers import (
     Move,
     UserMove,
@@ -150,7 +150,8 @@ async def test_a_hundred_at_once(stage: Stage) -> None:
 
     stage.router.choose = lambda ask: after(count, hang())
     names = [f"episode {i}" for i in range(100)]
-    samples = await asyncio.wait_for(asyncio.gather(*(stage.play(name=n, aborted=flag) for n in names)), 40)
+    episodes = (stage.play(name=n, aborted=flag, request_timeout=3600) for n in names)
+    samples = await asyncio.wait_for(asyncio.gather(*episodes), PATIENCE)
     assert {outcome(sample) for sample in samples} == {STOPPED}
 
 

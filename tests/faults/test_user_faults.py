@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import forward
 from tests.faults.conftest import GOLD, PAID, Stage, Status, detail, outcome, stats
 from tests.faults.servers import FAREWELL, Move, UserMove, call, say
 
@@ -76,13 +77,15 @@ async def test_what_no_retry_cures_is_not_retried(stage: Stage, status: int) -> 
 
 
 async def test_no_answer_is_a_time_out(stage: Stage) -> None:
-    sample = await stage.play(users=[HELLO, *[UserMove(silent=True)] * 9], user_timeout=1, user_retries=1)
+    silent = UserMove(silent=True, before=lambda: forward(61))
+    sample = await stage.play(users=[HELLO, *[silent] * 9], user_timeout=60, user_retries=1)
     assert outcome(sample) == BROKEN
     assert len(stage.user.prompts) == 3
 
 
 async def test_an_answer_after_a_time_out(stage: Stage) -> None:
-    sample = await stage.play(users=[UserMove(silent=True), HELLO, BYE], user_timeout=3)
+    silent = UserMove(silent=True, before=lambda: forward(61))
+    sample = await stage.play(users=[silent, HELLO, BYE], user_timeout=60)
     assert outcome(sample) == PAID
     assert stats(sample)["user_retries"] == 1
 

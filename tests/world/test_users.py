@@ -15,6 +15,7 @@ from tau2_slime.errors import ConfigError, UserAuthenticationError, UserSimulato
 from tau2_slime.user_pool import Price
 from tau2_slime.world import domains, tau2_compat, users
 from tau2_slime.world.users import LitellmUser, UserSpec, completion, faults
+from tests.clock import forward
 
 MODEL = "openai/test"
 
@@ -273,8 +274,12 @@ async def test_what_another_try_cannot_cure_is_not_tried_again(server: Server, s
 async def test_an_endpoint_that_does_not_answer_times_out(server: Server) -> None:
     server.open.clear()
     server.will({"content": "too late"})
-    with pytest.raises(UserSimulatorError, match=r"(?i)no answer within 2 s|timeout|timed out"):
-        await user_for(server, timeout=2.0, retries=1).reply(greeting())
+    reply = asyncio.ensure_future(user_for(server, timeout=60, retries=1).reply(greeting()))
+    for tries in (1, 2):
+        await server.wait_for_requests(tries)
+        forward(61)
+    with pytest.raises(UserSimulatorError, match=r"(?i)no answer within 60 s|timeout|timed out"):
+        await reply
     assert len(server.requests) == 2
 
 
