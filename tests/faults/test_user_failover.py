@@ -26,7 +26,7 @@ async def spare() -> AsyncIterator[UserModel]:
     server = UserModel()
     await server.start()
     yield server
-    await server.stop()
+    await server.close()
 
 
 def pool(stage: Stage, spare: UserModel) -> list[dict[str, Any]]:
@@ -92,7 +92,7 @@ async def test_by_default_nobody_plays_for_another(stage: Stage, spare: UserMode
 async def test_an_endpoint_that_is_out_is_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """More failures in a row than the breaker takes; the episode does not use up its tries while it is open."""
     monkeypatch.setattr(endpoints, "THRESHOLD", 2)
-    monkeypatch.setattr(endpoints.Endpoint, "_cooldown", 0.05)
+    monkeypatch.setattr(endpoints, "COOLDOWN_FIRST", 0.05)
     sample = await stage.play(users=[*[UserMove(status=503)] * 3, HELLO, BYE], user_retries=3)
     assert outcome(sample) == PAID
     assert stats(sample)["user_waited"] > 0

@@ -32,7 +32,7 @@ class Endpoint:
     clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _failures: int = 0
-    _cooldown: float = COOLDOWN_FIRST
+    _cooldown: float = field(default_factory=lambda: COOLDOWN_FIRST)
     _open_until: float | None = None
     """None: closed."""
     _probing: bool = False
