@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tau2_slime.evaluation.command import evaluate
 
     out = tmp_path_factory.mktemp("run") / "out"
-    os.environ.setdefault("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     request = Request(out, domains=["mock", "telecom"], tasks=5, attempts=4, gold_rate=0.6)
-    assert evaluate(request, Console(quiet=True)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        assert evaluate(request, Console(quiet=True)) == 0
     return out
 
 
