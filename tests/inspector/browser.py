@@ -58,6 +58,10 @@ class Page:
         """Load ``file`` and wait until the page says that it is ready, and is drawn: Chromium drops earlier clicks."""
         await self.send("Page.navigate", url=file.as_uri())
         await self.until("document.body && document.body.dataset.ready === 'yes'")
+        await self.drawn()
+
+    async def drawn(self) -> None:
+        """Wait until the page as it is now is on the screen."""
         await self.run("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(1))))")
 
     async def run(self, script: str) -> Any:
@@ -74,10 +78,12 @@ class Page:
         raise AssertionError(f"never true: {condition}")
 
     async def click(self, selector: str) -> None:
-        """A real click in the middle of the first element that matches."""
+        """A real click in the middle of the first element that matches, once what was scrolled to is drawn."""
+        await self.run(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
+        await self.drawn()
         at = await self.run(
-            f"(() => {{ const n = document.querySelector({json.dumps(selector)}); n.scrollIntoView({{block: 'center'}});"
-            " const r = n.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            f"(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
+            " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             await self.send("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
@@ -112,8 +118,7 @@ async def browsing(folder: Path) -> AsyncIterator[Page]:
     try:
         port = await _port(profile / "DevToolsActivePort", process)
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json") as reply:
-                tab = next(one for one in await reply.json() if one["type"] == "page")
+            tab = await _tab(session, port)
             async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                 page = Page(socket)
                 for domain in ("Page", "Runtime", "Network", "Log"):
@@ -123,6 +128,17 @@ async def browsing(folder: Path) -> AsyncIterator[Page]:
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+async def _tab(session: aiohttp.ClientSession, port: int) -> dict[str, Any]:
+    """The browser listens before it has a tab."""
+    for _ in range(1200):
+        async with session.get(f"http://127.0.0.1:{port}/json") as reply:
+            for one in await reply.json():
+                if one["type"] == "page":
+                    return dict(one)
+        await asyncio.sleep(0.05)
+    raise AssertionError("the browser has no tab after a minute")
 
 
 async def _port(file: Path, process: asyncio.subprocess.Process) -> int:

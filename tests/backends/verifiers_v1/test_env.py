@@ -270,7 +270,11 @@ class Sleeper(ScriptedUser):
         await asyncio.Event().wait()
 
 
+_taken = socket.socket()
+
+
 def closed() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    """Where nobody listens, and nobody else can."""
+    if not _taken.getsockname()[1]:
+        _taken.bind(("127.0.0.1", 0))
+    return f"http://127.0.0.1:{_taken.getsockname()[1]}/v1"
