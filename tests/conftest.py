@@ -1,4 +1,4 @@
-"""Hypothesis without clocks, and fixtures for tests against a real slime."""
+"""The same run everywhere, and fixtures for tests against a real slime."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile(
-    "here", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # a busy machine is no bug
+# The same examples in every run, so that a failure belongs to the change that it meets; to look further:
+# pytest --hypothesis-seed=random. And a busy machine is no bug.
+settings.register_profile("here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+# Every server of the tests is on this machine: a proxy of the environment has no part in it.
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1", "localhost"]))
 
 NEEDED = "torch, tau2, litellm, httpx, omegaconf, pylatexenc, PIL, pybase64, tqdm"
 
