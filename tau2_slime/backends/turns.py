@@ -70,7 +70,10 @@ class TurnEpisode:
         return cls(parts, policy)
 
     async def begin(self) -> Ask | None:
-        """What the policy is to answer first; None if the episode is over without its doing."""
+        """What the policy is to answer first; None if the episode is over without its doing.
+
+        Cancelled here or in `reply`, the episode is dropped, as by `close`.
+        """
         assert self._task is None, "an episode is played once"
         self._task = asyncio.create_task(self.parts.solve())
         return await self._next()
@@ -115,6 +118,9 @@ class TurnEpisode:
         try:
             await asyncio.wait({asked, self._task}, return_when=asyncio.FIRST_COMPLETED)
             return asked.result() if asked.done() else None
+        except asyncio.CancelledError:  # who asked has given up; a simulator that still works is paid for nothing
+            self._task.cancel()
+            raise
         finally:
             asked.cancel()
 

@@ -112,6 +112,22 @@ async def test_closing_drops_what_is_under_way() -> None:
     assert len(asyncio.all_tasks()) == 1  # this test's own
 
 
+async def test_an_episode_that_nobody_waits_for_any_more_is_dropped() -> None:
+    asked = asyncio.Event()
+
+    class Silent(play.ScriptedUser):
+        async def reply(self, message: Any) -> Any:
+            asked.set()
+            await asyncio.Event().wait()
+
+    episode = await TurnEpisode.create(MOCK, task_id="create_task_1", user=lambda world: Silent(Script([], [])))
+    waiting = asyncio.create_task(episode.begin())
+    await asked.wait()
+    waiting.cancel()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=10)
+    assert waiting.cancelled() and episode.over and episode.result is None
+
+
 async def test_malformed_calls_are_answered_and_can_be_repaired() -> None:
     task = domains.find_task("mock", "base", task_id="create_task_1")
     script = play.gold_script(task)

@@ -78,6 +78,7 @@ class Tau2Env(vf.MultiTurnEnv):
             episode = await TurnEpisode.create(config, task_id=info["task_id"])
         except ConfigError as error:
             raise vf.InfraError(str(error)) from error
+        show(state, episode)  # before the first wait: a rollout that is cut there is ended by what stands in its state
         ask = await episode.begin()
         show(state, episode)
         state["tool_defs"] = [tool_def(tool) for tool in episode.parts.agent.tools]
@@ -114,26 +115,32 @@ class Tau2Env(vf.MultiTurnEnv):
     async def end_episode(self, state: Any) -> None:
         """However the rollout ended, the episode ends with it, and what the model did until then is scored."""
         episode: TurnEpisode | None = state.get(EPISODE)
-        if episode is None or episode.over:
+        if state.get("timed_out") and (episode is None or episode.result is None):
+            state["error"] = vf.InfraError("the rollout took longer than timeout_seconds")
+        if episode is None:
             return
+        if not episode.over:
+            await self._stop(episode, state)
+        show(state, episode)
+        if episode.result is not None:
+            _blame(state, episode.result)
+
+    async def _stop(self, episode: TurnEpisode, state: Any) -> None:
+        """End the episode that verifiers has no further turn for."""
         error = state.get("error")
-        if state.get("prompt_too_long"):
+        if state.get("timed_out") or not state.get("is_completed"):  # out of time, or cancelled: nobody waits for it
+            await episode.close()
+        elif state.get("prompt_too_long"):
             await episode.stop(Termination.CONTEXT_LENGTH, "the prompt does not fit the model's context")
         elif isinstance(error, vf.EmptyModelResponseError):
             state["error"] = None  # as in every door: an empty message is the agent's fault, and τ² scores it
             await episode.stop(Termination.AGENT_ERROR, f"the policy sent an empty message: {error}")
         elif error is not None:
             await episode.stop(Termination.INFRASTRUCTURE_ERROR, f"{type(error).__name__}: {error}")
-        elif state.get("timed_out"):
-            await episode.close()
-            state["error"] = vf.InfraError("the rollout took longer than timeout_seconds")
         elif state["trajectory"] and state["trajectory"][-1].get("is_truncated"):
             await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
         else:  # verifiers' own max_turns or token budget
             await episode.stop(Termination.MAX_TURNS, f"stopped by {state.get('stop_condition')}")
-        show(state, episode)
-        if episode.result is not None:
-            _blame(state, episode.result)
 
     def evaluate(self, client: Any = None, model: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """verifiers' `evaluate`; without a ``client`` it asks the OpenAI-compatible endpoint of the usual variables.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -147,6 +148,50 @@ async def test_limits_are_the_cores(server: ChatServer) -> None:
 async def test_a_failure_is_never_a_zero(server: ChatServer) -> None:
     results = await load(task_split="base").evaluate(model="failing", num_examples=1, max_retries=0)
     assert results["score"] is None and results["failed"] == 1
+
+
+@pytest.fixture
+async def silence() -> AsyncIterator[str]:
+    """The address of a server that never answers."""
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    for writer in held:
+        writer.close()
+    server.close()
+
+
+def unfinished(who: str, silence: str) -> tuple[Any, dict[str, Any]]:
+    """An environment whose rollouts never end because ``who`` is silent, and what `evaluate` is to be told."""
+    given = {"user_llm": "openai/nobody", "user_base_url": silence} if who == "user" else {"user_llm": "scripted"}
+    env = vf.load_environment("tau2_bench", domain="mock", task_split="base", **given)
+    how = {"base_url": silence} if who == "model" else {}
+    return env, {"model": "gold", "num_examples": 1, "max_retries": 0, **how}
+
+
+@pytest.mark.parametrize("who", ["user", "model"])
+async def test_a_rollout_that_runs_out_of_time_is_no_zero(server: ChatServer, silence: str, who: str) -> None:
+    env, how = unfinished(who, silence)
+    if not hasattr(env, "timeout_seconds"):
+        pytest.skip("this release of verifiers has no time limit")
+    env.timeout_seconds = 1.0
+    before = asyncio.all_tasks()
+    results = await env.evaluate(**how)
+    assert results["score"] is None and (results["completed"], results["failed"]) == (0, 1)
+    assert "longer than timeout_seconds" in str(results["outputs"][0]["error"])
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("who", ["user", "model"])
+async def test_a_cancelled_evaluation_leaves_nothing_behind(server: ChatServer, silence: str, who: str) -> None:
+    env, how = unfinished(who, silence)
+    before = asyncio.all_tasks()
+    work = asyncio.ensure_future(env.evaluate(**how))
+    await asyncio.sleep(1.0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.parametrize(
