@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -200,10 +200,28 @@ _MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_sim
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
 
 
-def _unknown(key: str, where: str) -> ConfigError:
-    near = difflib.get_close_matches(key, Tau2Config.model_fields, n=1)
+def check_keys(
+    keys: Iterable[str], where: str, *, also: Iterable[str] = (), not_here: Mapping[str, str] | None = None
+) -> None:
+    """What a door is told must be settings, or words of its own (``also``).
+
+    Raises:
+        ConfigError: naming a key that is neither, or that is in ``not_here`` (key -> why it would change nothing).
+    """
+    refused = not_here or {}
+    allowed = [*also, *(name for name in Tau2Config.model_fields if name not in refused)]
+    for key in keys:
+        if key in refused:
+            raise ConfigError(f"{where}: {key!r} changes nothing here: {refused[key]}")
+        if key not in allowed:
+            raise _unknown(key, where, allowed)
+
+
+def _unknown(key: str, where: str, allowed: Sequence[str] | None = None) -> ConfigError:
+    known = list(Tau2Config.model_fields) if allowed is None else allowed
+    near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"{where}: unknown key {key!r}{hint} (allowed: {', '.join(Tau2Config.model_fields)})")
+    return ConfigError(f"{where}: unknown key {key!r}{hint} (allowed: {', '.join(known)})")
 
 
 def _from_yaml(mapping: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -211,9 +229,7 @@ def _from_yaml(mapping: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"'tau2' of the custom config must be a mapping, not {type(mapping).__name__}")
-    for key in mapping:
-        if key not in Tau2Config.model_fields:
-            raise _unknown(str(key), "'tau2' of the custom config")
+    check_keys(map(str, mapping), "'tau2' of the custom config")
     return dict(mapping)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import random
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from tau2_slime.backends.tinker.env import Tau2EnvGroupBuilder
 from tau2_slime.backends.tinker.words import words_for
 from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.casting import playable
-from tau2_slime.config import Tau2Config
+from tau2_slime.config import Tau2Config, check_keys
 from tau2_slime.errors import ConfigError
 from tau2_slime.offload import offload
 from tau2_slime.user_pool import Rotation, choose
@@ -158,14 +157,7 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         return dataset, Tau2Dataset(tests, len(tests), seed=None) if tests else None
 
     def _config(self, domain: str, split: str) -> Tau2Config:
-        for key in self.settings:
-            if key not in Tau2Config.model_fields:
-                near = difflib.get_close_matches(key, Tau2Config.model_fields, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                allowed = ", ".join(name for name in Tau2Config.model_fields if name not in _NOT_HERE)
-                raise ConfigError(f"settings: unknown key {key!r}{hint} (allowed: {allowed})")
-            if key in _NOT_HERE:
-                raise ConfigError(f"settings: {key!r} changes nothing here: {_NOT_HERE[key]}")
+        check_keys(self.settings, "settings", not_here=_NOT_HERE)
         given = {**self.settings, "domain": domain, "task_split": split, "user_model": self.user_model}
         if self.train_user_models:
             given["user_model_rotation"] = tuple(self.train_user_models)

@@ -16,6 +16,7 @@ from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.backends.verifiers.messages import to_turn, to_vf, tool_def
 from tau2_slime.backends.verifiers.rubric import tau2_rubric
 from tau2_slime.backends.verifiers.settings import (
+    NOT_HERE,
     evaluation_split,
     model_endpoint,
     require_user,
@@ -32,6 +33,9 @@ from tau2_slime.outcome import InteractionResult, Status, Termination
 from tau2_slime.trainable_agents import chat_message
 from tau2_slime.world import domains
 
+_OWN = ("num_train_examples", "num_eval_examples", "user_llm", "eval_split")
+_NOT_IN_V0 = dict.fromkeys(("request_timeout", "request_retries"), "verifiers' own client asks the model")
+
 
 def load_environment(
     domain: str | None = None,
@@ -46,14 +50,16 @@ def load_environment(
 
     ``num_*_examples``: the first so many tasks, -1 for all. ``user_llm``: the user simulator (`user_model`). Training rows
     come from ``task_split`` (train), evaluation rows from ``eval_split`` (test, or ``task_split`` if that is given).
-    ``settings``: any other key of `Tau2Config`; unset ones come from ``TAU2_*`` and the defaults, as in slime's door.
+    ``settings``: any other key of `Tau2Config` that changes something here; unset ones come from ``TAU2_*`` and the
+    defaults, as in slime's door.
 
     Raises:
-        ConfigError: an unknown setting, domain or split, or the simulator's key is not set.
+        ConfigError: an unknown setting or one that would change nothing, an unknown domain or split, or the simulator's
+            key is not set.
     """
     simulator = simulator_of(user_llm, settings.get("user_model"))
     given = {**settings, "domain": domain, "user_model": simulator, "task_split": task_split}
-    config = resolve(given, also="num_train_examples, num_eval_examples, user_llm, eval_split, ")
+    config = resolve(given, also=_OWN, not_here={**NOT_HERE, **_NOT_IN_V0})
     train = training_split(config, task_split)
     test = evaluation_split(config, eval_split or task_split)
     return Tau2Env(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tau2_slime.config import Tau2Config
+from tau2_slime.config import Tau2Config, check_keys
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame
 from tau2_slime.simulators import is_scripted, user_spec
@@ -18,18 +18,31 @@ PARTS = ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
 COUNTERS = ("agent_turns", "user_turns", "steps", "agent_errors", "user_errors")
 
 
-def resolve(given: Mapping[str, Any], *, also: str = "") -> Tau2Config:
+NOT_HERE = {
+    **dict.fromkeys(
+        ("tool_call_parser", "chat_template_kwargs", "stop_mismatch", "drift_rate"), "tokens are the model server's"
+    ),
+    **dict.fromkeys(
+        ("user_model_rotation", "user_rotation", "user_failover", "user_quality_gate", "user_budget"),
+        "it is for training through slime or Tinker",
+    ),
+    **dict.fromkeys(
+        ("reward_shaping", "simulator_baseline", "min_valid_samples"), "verifiers' trainer uses τ²'s reward"
+    ),
+}
+"""Keys of `Tau2Config` that would change nothing here -> why."""
+
+
+def resolve(
+    given: Mapping[str, Any], *, also: Iterable[str] = (), not_here: Mapping[str, str] = NOT_HERE
+) -> Tau2Config:
     """The configuration: ``given`` (None: not given) over ``TAU2_*`` over the defaults. ``also``: further keys that the
     door takes, for the message.
 
     Raises:
-        ConfigError: an unknown setting, domain or split, or a value that is not allowed.
+        ConfigError: an unknown setting, domain or split, one of ``not_here``, or a value that is not allowed.
     """
-    unknown = sorted(set(given) - set(Tau2Config.model_fields))
-    if unknown:
-        raise ConfigError(
-            f"the tau2_bench environment does not know {unknown[0]!r}; it takes {also}{', '.join(Tau2Config.model_fields)}"
-        )
+    check_keys(given, "the tau2_bench environment", also=also, not_here=not_here)
     try:
         config = Tau2Config.resolve(metadata=given)
     except ConfigError as error:

@@ -31,6 +31,7 @@ class Door:
         from tau2_slime.backends.verifiers.view import EPISODE
 
         settings = self._stage.settings(case, self._chat)
+        del settings["drift_rate"]  # of tokens, which are not this door's
         env = load_environment(user_llm=settings.pop("user_model"), **settings)
         info = {"domain": case.domain, "task_split": case.split, "task_id": case.task_id}
         row = {"example_id": 0, "prompt": [], "answer": "", "info": json.dumps(info)}

@@ -251,7 +251,8 @@ def test_rows_are_the_splits_tasks() -> None:
     [
         ({"domain": "nope"}, "domain='nope' is unknown"),
         ({"task_split": "nope"}, "task_split='nope' is not a split"),
-        ({"user_modl": "x"}, "does not know 'user_modl'"),
+        ({"user_modl": "x"}, "unknown key 'user_modl'; did you mean 'user_model'"),
+        ({"reward_shaping": {}}, "'reward_shaping' changes nothing here"),
         ({"max_turns": 0}, "^max_turns = 0 is not valid"),
         ({"num_train_examples": 5}, "one taskset"),
         ({"user_llm": "gpt-4", "user_api_key_var": "NO_SUCH_VARIABLE"}, "NO_SUCH_VARIABLE"),

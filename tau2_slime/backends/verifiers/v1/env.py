@@ -15,7 +15,7 @@ from tau2_slime.backends.verifiers.settings import (
     resolve,
     simulator_of,
 )
-from tau2_slime.backends.verifiers.v1.taskset import SETTINGS, Tau2Taskset
+from tau2_slime.backends.verifiers.v1.taskset import Tau2Taskset
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
 from tau2_slime.world.users import User
@@ -110,23 +110,17 @@ def load_environment(
     world. ``settings``: any other key of the taskset.
 
     Raises:
-        ConfigError: an unknown setting, domain or split, the simulator's key is not set, or the package `tau2_bench` is
-            not installed.
+        ConfigError: an unknown setting or one that would change nothing, an unknown domain or split, the simulator's key
+            is not set, or the package `tau2_bench` is not installed.
     """
     if num_train_examples != -1:
         raise ConfigError(
             "num_train_examples: on verifiers >= 0.4 an environment has one taskset: load another one with "
             "task_split='train' and num_eval_examples"
         )
-    unknown = sorted(set(settings) - set(SETTINGS))
-    if unknown:
-        raise ConfigError(
-            f"load_environment does not know {unknown[0]!r}; on verifiers >= 0.4 it takes num_eval_examples, user_llm, "
-            f"eval_split, user and the settings {', '.join(SETTINGS)}"
-        )
     given = {**settings, "domain": domain, "user_model": simulator_of(user_llm, settings.get("user_model"))}
     given = {name: value for name, value in given.items() if value is not None}
-    config = resolve(given)
+    config = resolve(given, also=("num_eval_examples", "user_llm", "eval_split", "user"))
     taskset = {"id": ID, **given, "domain": config.domain}
     taskset["task_split"] = evaluation_split(config, eval_split or task_split)
     domains.tasks(config.domain, taskset["task_split"])  # an unknown split is told now

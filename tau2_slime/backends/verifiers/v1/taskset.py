@@ -14,7 +14,7 @@ import verifiers.v1 as vf
 from pydantic import Field, create_model, model_validator
 
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.backends.verifiers.settings import figures, resolve, simulator_of, training_split
+from tau2_slime.backends.verifiers.settings import NOT_HERE, figures, resolve, simulator_of, training_split
 from tau2_slime.casting import playable
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
@@ -28,23 +28,7 @@ RECORD = "tau2"
 
 OWN_INSTRUCTIONS = "the agent's instructions and policy are the benchmark's own"
 
-_OF_OTHER_DOORS = {
-    "tool_call_parser",
-    "chat_template_kwargs",
-    "stop_mismatch",
-    "drift_rate",
-    "user_model_rotation",
-    "user_rotation",
-    "user_failover",
-    "user_quality_gate",
-    "user_budget",
-    "reward_shaping",
-    "simulator_baseline",
-    "min_valid_samples",
-}
-"""Settings of slime's training, or of tokens, which are verifiers' here."""
-
-SETTINGS = [name for name in Tau2Config.model_fields if name not in _OF_OTHER_DOORS]
+SETTINGS = [name for name in Tau2Config.model_fields if name not in NOT_HERE]
 
 
 def _optional(name: str) -> Any:
