@@ -6,6 +6,7 @@ installed τ²'s policies and tool schemas, ChatML control tokens, tool calls as
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -96,19 +97,22 @@ def build_local_checkpoint(directory: str | os.PathLike[str]) -> Path:
     if target.exists() and any(target.iterdir()) and not (target / _COMPLETE).exists():
         raise FileExistsError(f"{target} is not empty and was not built by tau2-slime; name another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    scratch, outdated = (Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)) for _ in range(2))
     try:
         _write(scratch)
         scratch.chmod(0o755)
         if target.exists() and not _is_complete(target):
-            shutil.rmtree(target)  # an empty folder, or one that an older release of this package built
+            # An empty folder, or one that an older release of this package built. Only one process can move it away.
+            with contextlib.suppress(FileNotFoundError):
+                target.rename(outdated)
         try:
             scratch.rename(target)
         except OSError:
             if not _is_complete(target):  # another process was not the reason
                 raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in (scratch, outdated):
+            shutil.rmtree(folder, ignore_errors=True)
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -100,7 +101,16 @@ def test_a_second_build_leaves_the_folder_alone(checkpoint: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in checkpoint.iterdir()} == before
 
 
-def test_two_builds_at_once_give_one_folder_with_the_same_files(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("outdated", [False, True])
+def test_two_builds_at_once_give_one_folder_with_the_same_files(
+    checkpoint: Path, tmp_path: Path, outdated: bool
+) -> None:
+    """Also where both find one that an older release built."""
+    if outdated:
+        shutil.copytree(checkpoint, tmp_path / "new")
+        (tmp_path / "new" / "tau2_slime_local.json").write_text('{"fingerprint": "another"}')
+        for number in range(200):
+            (tmp_path / "new" / f"more_{number}").write_text("")
     with ThreadPoolExecutor(2) as pool:
         built = list(pool.map(build_local_checkpoint, [tmp_path / "new", tmp_path / "new"]))
     assert built[0] == built[1]
