@@ -5,6 +5,7 @@ Everything listens on 127.0.0.1 and is ended by the pid that was started: SIGTER
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -31,7 +32,7 @@ WORKER_FLAGS = [
     "--max-running-requests",
     "128",
 ]
-START_TIMEOUT = 120.0
+START_TIMEOUT = 300.0
 
 
 class ServerFailed(RuntimeError):
@@ -178,6 +179,20 @@ class Cluster:
             )
             urllib.request.urlopen(request, timeout=60).close()
 
+    async def until_sampling(self, server: Server | None = None) -> None:
+        """Wait until a worker (of this cluster, or just ``server``) has sampled a token of a call that goes on."""
+        async with asyncio.timeout(START_TIMEOUT):
+            while not await asyncio.to_thread(self._is_sampling, [server] if server else self.workers):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    @staticmethod
+    def _is_sampling(workers: list[Server]) -> bool:
+        for worker in workers:
+            with suppress(OSError), urllib.request.urlopen(f"{worker.url}/v1/loads", timeout=60) as reply:
+                if any(load["num_running_reqs"] for load in json.load(reply)["loads"]):
+                    return True
+        return False
+
     def wait_until_registered(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while len(known := self.registered()) != len(self.workers) or status_of(f"{self.url}/liveness") != 200:
@@ -207,14 +222,15 @@ def stop_all(servers: list[Server], patience: float = 3.0) -> None:
 
 
 def free_port() -> int:
-    """A port on which nobody listens, below 55,000: sglang derives a second one by adding 10,000."""
+    """A port on which nobody listens, and the same for the second one that sglang derives by adding 10,000.
+
+    Both lie below those that the kernel gives to connections, so that none takes them before the server does.
+    """
     while True:
-        port = random.randint(20000, 55000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        port = random.SystemRandom().randint(15000, 22700)
+        with socket.socket() as one, socket.socket() as other, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10000))
             return port
 
 

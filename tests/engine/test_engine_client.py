@@ -39,7 +39,7 @@ async def test_a_turn_that_stops_keeps_its_stop_token(cluster: Cluster) -> None:
 
 async def test_the_servers_abort_returns_what_was_sampled_so_far(cluster: Cluster) -> None:
     call = asyncio.create_task(SglangEngine(cluster.url).generate(PROMPT, ENDLESS, routing_key="abort"))
-    await asyncio.sleep(1.0)
+    await cluster.until_sampling()
     await asyncio.to_thread(cluster.abort_all)
     done = await call
     assert done.finish == "abort"
@@ -91,9 +91,10 @@ async def test_a_killed_workers_call_is_answered_by_the_other_one(forge: Forge) 
         call = asyncio.create_task(
             engine.generate(PROMPT, {"max_new_tokens": 1500, "ignore_eos": True}, routing_key="sticky")
         )
-        await asyncio.sleep(0.5)
         assert first.weight_version is not None
-        cluster.worker_named(first.weight_version).kill()
+        worker = cluster.worker_named(first.weight_version)
+        await cluster.until_sampling(worker)
+        worker.kill()
         done = await call
         assert done.weight_version != first.weight_version
         assert len(done.ids) == len(done.log_probs) == 1500

@@ -274,6 +274,7 @@ async def test_turns_that_a_weight_update_cuts_short_are_continued_in_place(
     async def interrupt() -> None:
         while True:
             await asyncio.sleep(0.1)
+            await cluster.until_sampling()
             await asyncio.to_thread(cluster.abort_all)
 
     interruptions = asyncio.create_task(interrupt())
@@ -303,16 +304,19 @@ async def test_episodes_that_a_rollout_leaves_unfinished_are_taken_up_by_the_nex
     while left := [s for s in samples if s.status in (Status.PENDING, Status.ABORTED)]:
         stop = False
 
-        async def abort(after: float) -> None:
+        async def abort(calls: int) -> None:
             nonlocal stop
-            await asyncio.sleep(after)
+            while recorder.total < calls:  # noqa: ASYNC110 - the recorder has no event for it
+                await asyncio.sleep(0.02)
+            await cluster.until_sampling()
             stop = True
             for _ in range(3):
                 await asyncio.to_thread(cluster.abort_all)
                 await asyncio.sleep(0.05)
 
-        # Short rollouts at first, then one that ends everything.
-        ending = asyncio.create_task(abort(0.6 if rollouts < 6 else 3600))
+        # Short rollouts at first (24 episodes make over a hundred calls), then one that ends everything.
+        if rollouts < 6:
+            ending = asyncio.create_task(abort(recorder.total + 8))
         await play(recorder, cluster, checkpoint, left, temperature=1.0, aborted=lambda: stop)  # noqa: B023
         ending.cancel()
         rollouts += 1

@@ -132,10 +132,13 @@ R3 = {"use_rollout_routing_replay": True, "num_layers": SHAPE.layers, "moe_route
 async def test_routed_experts_are_those_that_every_token_met(
     moe_worker: Server, moe_checkpoint: Path, posted: list[tuple[dict[str, Any], dict[str, Any]]]
 ) -> None:
+    cluster = Cluster([moe_worker], moe_worker)
+
     async def interrupt() -> None:
         while True:
             await asyncio.sleep(0.3)
-            await asyncio.to_thread(Cluster([moe_worker], moe_worker).abort_all)
+            await cluster.until_sampling()
+            await asyncio.to_thread(cluster.abort_all)
 
     interruptions = asyncio.create_task(interrupt())
     samples = await play(moe_worker, moe_checkpoint, 8, **R3)
