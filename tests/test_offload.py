@@ -66,7 +66,7 @@ def test_two_event_loops_share_one_build() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=300)
     assert len(builds) == 1
     assert len(values) == 100 and len({id(value) for value in values}) == 1
 

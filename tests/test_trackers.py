@@ -96,7 +96,7 @@ events.Reload()
 print("ANSWER " + json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}))
 """
     read = subprocess.run(
-        [python, "-c", reader, str(tmp_path / "tensorboard")], capture_output=True, text=True, timeout=120
+        [python, "-c", reader, str(tmp_path / "tensorboard")], capture_output=True, text=True, timeout=300
     )
     scalars = json.loads(read.stdout.split("ANSWER ")[-1])
     assert [value for _, value in scalars["rollout/tau2/reward"]] == [0.5]

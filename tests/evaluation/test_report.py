@@ -111,7 +111,7 @@ def browse(chromium: str, tmp_path: Path, *arguments: str) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -68,7 +68,7 @@ def test_tau2s_viewer_opens_a_file(folder: Path) -> None:
         input="1\n\n\n",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert "Available Simulations" in done.stdout, done.stderr
     assert "Error loading results" not in done.stdout

@@ -42,7 +42,7 @@ def test_scores_of_every_user_model_and_the_report(tmp_path: Path) -> None:
     (folder / "report.html").write_text("<p>report</p>")
     environ = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", LOG, str(folder)], env=environ, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", LOG, str(folder)], env=environ, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.split("SEEN ")[1])

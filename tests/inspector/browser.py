@@ -40,7 +40,7 @@ class Page:
         number = self._number
         await self._socket.send_json({"id": number, "method": method, "params": params})
         while True:
-            message = json.loads((await self._socket.receive(timeout=60)).data)
+            message = json.loads((await self._socket.receive(timeout=300)).data)
             if message.get("id") == number:
                 assert "error" not in message, message["error"]
                 return message["result"]
@@ -70,7 +70,7 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    async def until(self, condition: str, seconds: float = 30) -> None:
+    async def until(self, condition: str, seconds: float = 120) -> None:
         for _ in range(int(seconds / 0.05)):
             if await self.run(f"Boolean({condition})"):
                 return

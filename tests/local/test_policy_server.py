@@ -67,7 +67,7 @@ async def get(server: PolicyServer, path: str) -> Any:
 
 async def running(server: PolicyServer) -> None:
     """Wait until a call is in progress."""
-    for _ in range(2000):
+    for _ in range(20_000):
         if server.sampler.running:
             return
         await asyncio.sleep(0.005)

@@ -299,8 +299,8 @@ def test_a_forked_child_uses_the_base_without_reading_it_again(monkeypatch: pyte
     with blueprints._lock:  # as if another thread were reading a domain at that moment
         child = context.Process(target=_hash_in_a_child, args=(queue,))
         child.start()
-    seen, written = queue.get(timeout=60)
-    child.join(timeout=60)
+    seen, written = queue.get(timeout=300)
+    child.join(timeout=300)
     assert seen == before != written
     assert retail_world().built.hashes()[0] == before
 
