@@ -153,7 +153,6 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
             if self.eval_split
             for g in await self._groups(domain, self.eval_split, evaluation=True)
         ]
-        await offload(words_for, self.model_name, self.renderer_name)
         return dataset, Tau2Dataset(tests, len(tests), seed=None) if tests else None
 
     def _config(self, domain: str, split: str) -> Tau2Config:
@@ -170,7 +169,9 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         for model in preflight.models_of(config, training=not evaluation):
             await offload(preflight.key_of, config, model)
             if kept:
-                await TurnEpisode.create(config, task_id=str(kept[0].id), user_model=model, training=not evaluation)
+                task = str(kept[0].id)
+                episode = await TurnEpisode.create(config, task_id=task, user_model=model, training=not evaluation)
+                await self._check_room(episode, domain)
         return [
             Tau2EnvGroupBuilder(
                 config=config,
@@ -184,3 +185,15 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
             )
             for task in kept
         ]
+
+    async def _check_room(self, episode: TurnEpisode, domain: str) -> None:
+        """Raises ConfigError if no episode of the domain could begin: the cookbook fails on a batch without any turn."""
+        words = await offload(words_for, self.model_name, self.renderer_name)
+        agent, limit = episode.parts.agent, self.max_trajectory_tokens
+        system = {"role": "system", "content": agent.tau2_agent.system_prompt}
+        needed = len(await offload(words.first, [system], agent.tools))
+        if limit is not None and needed + self.max_tokens > limit:
+            raise ConfigError(
+                f"max_trajectory_tokens={limit}: policy and tools of {domain} alone are {needed} tokens, and "
+                f"max_tokens={self.max_tokens} are kept free for each turn; no episode could begin"
+            )

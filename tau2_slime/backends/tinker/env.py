@@ -9,31 +9,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tinker
-from tinker_cookbook.rl.types import Env, EnvGroupBuilder, InitialObservationOverflow, StepResult, StopReason
+from tinker_cookbook.rl.types import Env, EnvGroupBuilder, InitialObservationOverflow, StepResult
+from tinker_cookbook.utils import logtree
 
 from tau2_slime import run_stop
+from tau2_slime.backends.tinker.report import conversation_of, logs_of, metrics_of
 from tau2_slime.backends.tinker.words import Words, words_for
 from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError, Tau2SlimeError
-from tau2_slime.observe.metrics import tag
 from tau2_slime.offload import offload
 from tau2_slime.outcome import Blame, InteractionResult, Termination
 from tau2_slime.shaping import shaped_reward
-from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
-
-_STOPS = {
-    Termination.AGENT_STOP: StopReason.COMPLETED,
-    Termination.USER_STOP: StopReason.COMPLETED,
-    Termination.MAX_STEPS: StopReason.MAX_TURNS,
-    Termination.MAX_TURNS: StopReason.MAX_TURNS,
-    Termination.RESPONSE_LENGTH: StopReason.MAX_TOKENS,
-    Termination.CONTEXT_LENGTH: StopReason.CONTEXT_OVERFLOW,
-    Termination.AGENT_ERROR: StopReason.PARSE_ERROR,
-}
-"""Ours -> the cookbook's, where it has one; the others keep their own name."""
-_TRAINED = tuple(t for t in Termination if t in _STOPS or t is Termination.TOO_MANY_ERRORS)
-"""How an episode that counts can end; the others raise."""
+from tau2_slime.tokens.tool_calls import ParsedTurn
 
 
 class EpisodeFailed(Tau2SlimeError):
@@ -74,13 +62,18 @@ class Tau2Env(Env):
         """The last observation."""
         self.episode: TurnEpisode | None = None
         """Built by `initial_observation`."""
-        self.failed = False
-        """True once it has raised: the cookbook plays another one in its place."""
+        self.replaced = False
+        """True once another one is played in its place."""
+        self._raised = False
+        self._rollout: asyncio.Task[Any] | None = None
         self._ask: Ask | None = None
+        self._before = 0
+        self._cut = ""
         self._closed = False
 
     async def initial_observation(self) -> Any:
         """Raises EpisodeFailed if the episode ended for a reason that is not the agent's, or cannot be played."""
+        self._rollout = asyncio.current_task()
         with self._noticed():
             return await self._begin()
 
@@ -88,6 +81,12 @@ class Tau2Env(Env):
         """Raises EpisodeFailed if the episode ended for a reason that is not the agent's."""
         with self._noticed():
             return await self._step(action, extra)
+
+    @property
+    def failed(self) -> bool:
+        """True once it has raised, or its rollout has, as when sampling fails: the cookbook plays another one instead."""
+        task = self._rollout
+        return self._raised or (task is not None and task.done() and (task.cancelled() or task.exception() is not None))
 
     async def close(self) -> None:
         """Drop whatever is under way."""
@@ -108,6 +107,7 @@ class Tau2Env(Env):
         self._ask = await self.episode.begin()
         if self._ask is None:
             return self._nothing_to_say(self._finished())
+        self._before = sum(message["role"] == "assistant" for message in self._ask.chat)
         self.tokens = await offload(self.words.first, self._ask.chat, self._ask.tools)
         if self._overflows():
             return self._nothing_to_say(
@@ -119,6 +119,7 @@ class Tau2Env(Env):
         assert self.episode is not None and self._ask is not None, "initial_observation comes first"
         action = list(action)
         if (extra or {}).get("stop_reason") == "length" or not self.words.ended(action):
+            self._cut = self.words.text(action)
             return self._last(await self._stop(Termination.RESPONSE_LENGTH, "the turn did not end by itself"))
         turn = await offload(self.words.read, action, self._ask.tools)
         self.turns.append(turn)
@@ -155,7 +156,11 @@ class Tau2Env(Env):
             raise InfrastructureFailed(f"{self._name()}: cancelled")
         if not result.trainable or result.reward is None:
             kind = UserSimulatorFailed if result.blame is Blame.USER else InfrastructureFailed
-            raise kind(f"{self._name()}: {result.termination} ({result.blame}): {result.detail}")
+            told = f"{self._name()}: {result.termination} ({result.blame}): {result.detail}"
+            logtree.details(
+                self._conversation(result), summary=f"{kind.__name__}: {told}"
+            )  # no transition will show it
+            raise kind(told)
         return result
 
     def _reward(self, result: InteractionResult) -> float:
@@ -165,7 +170,7 @@ class Tau2Env(Env):
 
     def _nothing_to_say(self, result: InteractionResult) -> InitialObservationOverflow:
         return InitialObservationOverflow(
-            reward=self._reward(result), metrics=metrics_of(result), logs=self._logs(result)
+            reward=self._reward(result), metrics=metrics_of(result), logs=logs_of(result, self._conversation(result))
         )
 
     def _last(self, result: InteractionResult) -> StepResult:
@@ -175,16 +180,11 @@ class Tau2Env(Env):
             next_observation=tinker.ModelInput.empty(),
             next_stop_condition=self.words.stop_ids,
             metrics=metrics_of(result),
-            logs=self._logs(result),
+            logs=logs_of(result, self._conversation(result)),
         )
 
-    def _logs(self, result: InteractionResult) -> dict[str, str | int | float]:
-        logs: dict[str, str | int | float] = {
-            "task": f"{result.domain}/{result.task_id}",
-            "user_model": result.user_model,
-            "end": str(result.termination),
-        }
-        return {**logs, "detail": result.detail} if result.detail else logs
+    def _conversation(self, result: InteractionResult) -> str:
+        return conversation_of(result, self.turns, self._before, self._cut)
 
     def _name(self) -> str:
         return f"{self.config.domain}/{self.task_id} with {self.user_model}"
@@ -194,30 +194,8 @@ class Tau2Env(Env):
         try:
             yield
         except BaseException:  # a time-out of the cookbook's cancels
-            self.failed = True
+            self._raised = True
             raise
-
-
-def metrics_of(result: InteractionResult) -> dict[str, float]:
-    """The last transition's metrics: why it stopped (the cookbook's one-hot), whose doing that was, counters.
-
-    The cookbook averages a metric over the episodes that have it. So `stop/<reason>` is 1 wherever it occurs at all; what
-    is here for every episode, zeros included, averages to a share; what has a name in it, to a mean over the named ones.
-    """
-    stop = _STOPS.get(result.termination, result.termination)
-    found = {f"stop/{stop}": 1.0}
-    found.update({f"tau2/termination/{t}": float(result.termination is t) for t in _TRAINED})
-    found.update({f"tau2/blame/{b}": float(result.blame is b) for b in (Blame.AGENT, Blame.LIMIT)})
-    stats = result.stats
-    counters = ("agent_turns", "user_turns", "steps", "agent_errors", "user_errors", "user_cost", "user_retries")
-    found.update({f"tau2/{name}": float(getattr(stats, name)) for name in counters})
-    malformed = sum(stats.tool_calls.get(status, 0) for status in (CallStatus.INVALID_JSON, CallStatus.UNCLOSED))
-    found["tau2/malformed_calls"] = float(malformed)
-    reward = result.reward or 0.0
-    found.update({"tau2/reward": reward, f"tau2/reward/domain/{tag(result.domain)}": reward})
-    if result.user_model:
-        found[f"tau2/reward/user/{tag(result.user_model)}"] = reward
-    return found
 
 
 @dataclass
@@ -236,17 +214,15 @@ class Tau2EnvGroupBuilder(EnvGroupBuilder):
     evaluation: bool = False
     """See `Tau2Env`."""
     _envs: list[Tau2Env] = field(default_factory=list, repr=False, compare=False)
-    _replaced: int = field(default=0, repr=False, compare=False)
 
     async def make_envs(self) -> Sequence[Env]:
         """The whole group; asked again, as the cookbook does for a failed one, the first takes that one's place."""
         words = await offload(words_for, self.model_name, self.renderer_name)
         dealt = self.user_models or (self.config.user_model,)
         models = [dealt[i % len(dealt)] for i in range(self.group_size)]
-        failed = [env.user_model for env in self._envs if env.failed]
-        if len(failed) > self._replaced:
-            models[0] = failed[self._replaced]
-            self._replaced += 1
+        lost = next((env for env in self._envs if env.failed and not env.replaced), None)
+        if lost is not None:
+            models[0], lost.replaced = lost.user_model, True
         envs = [
             Tau2Env(
                 self.config,
@@ -263,7 +239,7 @@ class Tau2EnvGroupBuilder(EnvGroupBuilder):
         return envs
 
     async def cleanup(self) -> None:
-        envs, self._envs, self._replaced = self._envs, [], 0
+        envs, self._envs = self._envs, []
         for env in envs:
             with contextlib.suppress(Exception):  # the cookbook: cleanup must not raise
                 await env.close()
@@ -272,7 +248,7 @@ class Tau2EnvGroupBuilder(EnvGroupBuilder):
         return ["tau2", f"tau2_{self.config.domain}"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_envs": [], "_replaced": 0}  # what is being played stays in its process
+        return {**self.__dict__, "_envs": []}  # what is being played stays in its process
 
 
 def _names(chat: list[dict[str, Any]]) -> dict[str, str]:

@@ -150,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = read(given).build()
         check(config)
         asyncio.run(train.main(config))
+    except KeyboardInterrupt:
+        print("tau2_slime: interrupted; the same command goes on from the last checkpoint, if any", file=sys.stderr)
+        sys.exit(130)
     except ConfigError as error:
         sys.exit(f"tau2_slime: {' '.join(str(error).split())}")
     except ModuleNotFoundError as error:

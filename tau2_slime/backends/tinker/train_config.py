@@ -9,6 +9,7 @@ from tinker_cookbook.rl import train
 from tinker_cookbook.rl.rollout_strategy import RetryOnFailure
 
 from tau2_slime.backends.tinker.dataset import Tau2DatasetBuilder
+from tau2_slime.backends.tinker.words import renderer_for
 
 
 @chz.chz
@@ -57,10 +58,15 @@ class Tau2TrainConfig:
     base_url: str | None = None
 
     def build(self) -> Any:
-        """The cookbook's configuration."""
+        """The cookbook's configuration.
+
+        Raises:
+            ConfigError: there is no `renderer_name`, and the cookbook recommends none for the model.
+        """
+        renderer = renderer_for(self.model_name, self.renderer_name)
         dataset = Tau2DatasetBuilder(
             model_name=self.model_name,
-            renderer_name=self.renderer_name,
+            renderer_name=renderer,
             domains=self.domains,
             task_split=self.task_split,
             eval_split=self.eval_split if self.eval_every else None,
@@ -78,6 +84,7 @@ class Tau2TrainConfig:
         return train.Config(
             dataset_builder=dataset,
             recipe_name="tau2_slime",
+            renderer_name=renderer,  # never unset: the cookbook keeps it with a checkpoint, and compares
             rollout_error_tolerance=RetryOnFailure(max_retries=self.max_retries),
             kl_reference_config=train.KLReferenceConfig(base_model=self.model_name) if self.kl_penalty_coef else None,
             **{name: getattr(self, name) for name in _SAME},
@@ -85,7 +92,7 @@ class Tau2TrainConfig:
 
 
 _SAME = (
-    *("model_name", "renderer_name", "max_tokens", "learning_rate", "lora_rank", "temperature", "loss_fn"),
+    *("model_name", "max_tokens", "learning_rate", "lora_rank", "temperature", "loss_fn"),
     *("kl_penalty_coef", "num_substeps", "remove_constant_reward_groups", "load_checkpoint_path", "eval_every"),
     *("save_every", "max_steps", "log_path", "wandb_project", "wandb_name", "base_url"),
 )

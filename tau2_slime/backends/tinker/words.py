@@ -67,7 +67,7 @@ class Words:
             )
         self.stop_ids: list[int] = list(stops)
         follow_up = self._after_turn([{"role": "user", "content": "Hello"}])
-        self._thinking_open = self._decode(follow_up).rstrip().endswith("<think>")
+        self._thinking_open = self.text(follow_up).rstrip().endswith("<think>")
         self.first([{"role": "system", "content": "Hello"}], [_PROBE_TOOL])
         self.parser = self._own_parser()
         """This package's parser for the family, if it reads what the renderer writes; None: the renderer's own is used."""
@@ -113,13 +113,13 @@ class Words:
         low, high = 0, len(ids)  # the least count of leading tokens whose text holds the sentinel
         while low < high:
             middle = (low + high) // 2
-            if _SENTINEL in self._decode(ids[:middle]):
+            if _SENTINEL in self.text(ids[:middle]):
                 high = middle
             else:
                 low = middle + 1
-        return low if self._decode(ids[:low]).endswith(_SENTINEL) else None
+        return low if self.text(ids[:low]).endswith(_SENTINEL) else None
 
-    def _decode(self, ids: list[int]) -> str:
+    def text(self, ids: list[int]) -> str:
         with self._lock:
             return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
@@ -164,7 +164,7 @@ class Words:
     def read(self, action: list[int], tools: list[Tool]) -> ParsedTurn:
         """The sampled turn, taken apart; malformed calls keep their error, as in every door."""
         if self.parser is not None:
-            text = self._decode(action[:-1] if self.ended(action) else action)
+            text = self.text(action[:-1] if self.ended(action) else action)
             return self.parser.parse(text, tools, reasoning_open=self._thinking_open)
         with self._lock:
             message, _ = self.renderer.parse_response(action)
@@ -197,7 +197,7 @@ class Words:
         stop = next((i for i in range(end or len(ids), len(ids)) if ids[i] in self.stop_ids), None)
         if end is None or stop is None:
             return None
-        read = parser.parse(_SENTINEL + self._decode(ids[end:stop]), [_PROBE_TOOL])
+        read = parser.parse(_SENTINEL + self.text(ids[end:stop]), [_PROBE_TOOL])
         same = [(c.name, c.arguments) for c in read.calls] == wanted and read.content == _SENTINEL
         return parser if same else None
 
@@ -209,19 +209,33 @@ def words_for(model_name: str, renderer_name: str | None) -> Words:
     Raises:
         ConfigError: see `Words`; or the cookbook knows no such model or renderer.
     """
-    from tinker_cookbook import model_info, renderers, tokenizer_utils
+    from tinker_cookbook import renderers, tokenizer_utils
 
+    name = renderer_for(model_name, renderer_name)
     try:
-        name = renderer_name or model_info.get_recommended_renderer_name(model_name)
         tokenizer = copy.deepcopy(tokenizer_utils.get_tokenizer(model_name))  # ours alone: see `Words._lock`
         renderer = renderers.get_renderer(name, tokenizer)
-    except ConfigError:
-        raise
     except Exception as error:  # the cookbook's errors have no common base
-        raise ConfigError(
-            f"model_name={model_name!r}, renderer_name={renderer_name!r}: {type(error).__name__}: {error}"
-        ) from error
+        raise _unusable(model_name, renderer_name, error) from error
     return Words(renderer, tokenizer, name)
+
+
+def renderer_for(model_name: str, renderer_name: str | None) -> str:
+    """``renderer_name``, or the cookbook's recommendation for the model.
+
+    Raises:
+        ConfigError: the cookbook knows no such model.
+    """
+    from tinker_cookbook import model_info
+
+    try:
+        return str(renderer_name or model_info.get_recommended_renderer_name(model_name))
+    except Exception as error:
+        raise _unusable(model_name, renderer_name, error) from error
+
+
+def _unusable(model_name: str, renderer_name: str | None, error: Exception) -> ConfigError:
+    return ConfigError(f"model_name={model_name!r}, renderer_name={renderer_name!r}: {type(error).__name__}: {error}")
 
 
 def _tool_spec(tool: Tool) -> Any:

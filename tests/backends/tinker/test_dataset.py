@@ -114,6 +114,10 @@ def test_a_simulator_that_is_out_can_be_stood_in_for_in_training_only(model: str
         ({"user_model": "openrouter/some/model"}, "OPENROUTER_API_KEY"),
         ({"settings": {"max_turns": 0}}, "max_turns"),
         (
+            {"domains": ["mock", "retail"], "max_trajectory_tokens": 4000, "max_tokens": 500},
+            r"max_trajectory_tokens=4000: policy and tools of retail alone are \d+ tokens, and max_tokens=500 are kept",
+        ),
+        (
             {"train_user_models": ["gpt-4o-mini"], "settings": {"user_api_key_var": "NO_SUCH_VARIABLE"}},
             "NO_SUCH_VARIABLE",
         ),
@@ -146,6 +150,15 @@ def test_both_spellings(given: list[str], wanted: list[str]) -> None:
 def test_a_spelling_without_sense_is_refused(given: list[str]) -> None:
     with pytest.raises(ConfigError):
         chz_arguments(given)
+
+
+def test_the_renderer_is_named_to_the_cookbook_also_where_it_is_the_recommended_one() -> None:
+    """Without its name, the cookbook neither keeps it with a checkpoint nor compares it with that of one."""
+    config = Tau2TrainConfig(model_name="Qwen/Qwen3-4B-Instruct-2507").build()
+    assert config.renderer_name == config.dataset_builder.renderer_name == "qwen3_instruct"
+    assert Tau2TrainConfig(
+        model_name="Qwen/Qwen3-8B", renderer_name="qwen3_disable_thinking"
+    ).build().renderer_name == ("qwen3_disable_thinking")
 
 
 def test_the_recipes_command_line(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +228,22 @@ def test_without_a_key_for_tinker(tmp_path: Path) -> None:
     (said,) = done.stderr.strip().splitlines()
     assert done.returncode == 1 and said.endswith("put it into the environment variable TINKER_API_KEY")
     assert list(tmp_path.glob("runs")) == []
+
+
+def test_ctrl_c_ends_a_run_in_one_line(
+    model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cookbook, "main", interrupted)
+    monkeypatch.setenv("TINKER_API_KEY", "tml-none")
+    given = {"model_name": model, "renderer_name": RENDERER, "log_path": tmp_path / "log", "eval_split": "None"}
+    given |= {"domains": "mock", "task_split": "base", "user_model": "scripted"}
+    with pytest.raises(SystemExit) as ended:
+        command.main([f"{key}={value}" for key, value in given.items()])
+    assert ended.value.code == 130
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
 
 
 def test_help_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tinker_cookbook import tokenizer_utils
+from tinker_cookbook.completers import TokensWithLogprobs
 from tinker_cookbook.rl.data_processing import assemble_training_data, compute_advantages
 from tinker_cookbook.rl.rollout_runner import stop_reason_from_metrics
 from tinker_cookbook.rl.rollout_strategy import RetryOnFailure
 from tinker_cookbook.rl.rollouts import do_group_rollout, do_single_rollout
+from tinker_cookbook.utils import logtree
 
 from tau2_slime.backends.tinker import EpisodeFailed, Tau2Env, Tau2EnvGroupBuilder
 from tau2_slime.backends.tinker.env import InfrastructureFailed, UserSimulatorFailed
@@ -108,10 +111,71 @@ async def test_simulators_rotate_within_a_group(model: str) -> None:
     group = builder(model, group_size=8, user_models=("a", "b", "c"))
     made = await group.make_envs()
     assert [env.user_model for env in made] == ["a", "b", "c", "a", "b", "c", "a", "b"]
-    for lost in (made[2], made[1]):  # the cookbook takes the first of a new group for each that failed
+    for lost, simulator in (made[7], "b"), (made[2], "c"):  # the cookbook takes the first of a new group in its place
         with pytest.raises(InfrastructureFailed):
             await lost.initial_observation()  # no such simulator
-    assert [(await group.make_envs())[0].user_model for _ in range(3)] == ["b", "c", "a"]
+        assert (await group.make_envs())[0].user_model == simulator
+    assert (await group.make_envs())[0].user_model == "a"
+
+
+async def test_an_episode_whose_sampling_fails_is_played_again_with_its_own_simulator(model: str) -> None:
+    """Nothing of it is the environment's doing: all that it sees of the failure is its rollout's end."""
+
+    class Failing(Player):
+        async def __call__(self, model_input: Any, stop: Any, *, max_tokens: int | None = None) -> Any:
+            if len(self.calls) == 2 and not failures:
+                failures.append(model_input)
+                raise RuntimeError("the service is out for a moment")
+            return self.speak(model_input, stop)
+
+    failures: list[Any] = []
+    names = ("scripted", "scripted-b", "scripted-c")
+    pool = [{"name": name, "model": "scripted"} for name in names[1:]]
+    group = builder(model, group_size=3, user_models=names, config=config(user_simulators=pool))
+    played = await do_group_rollout(group, Failing(player(model).tokenizer), strategy=RetryOnFailure())
+    assert failures and [error.error_type for error in played.rollout_errors] == ["RuntimeError"]
+    assert sorted(str(t.transitions[-1].logs["user_model"]) for t in played.trajectories_G) == sorted(names)
+
+
+async def test_the_conversation_can_be_read_in_the_cookbooks_logs(model: str) -> None:
+    """What each side said and did, in order, with what became of it."""
+    task = next(t for t in domains.tasks("telecom", "base") if "user_abroad_roaming_enabled_off" in t.id)
+    trajectory, _ = await play(model, player(model), task_id=task.id, config=config("telecom"))
+    logs = trajectory.transitions[-1].logs
+    assert all(not transition.logs for transition in trajectory.transitions[:-1])
+    assert logs["task"] == f"telecom/{task.id}" and logs["end"] == "user_stop"
+    assert logs["reward_breakdown"] == "ENV_ASSERTION 1"
+    told = str(logs["conversation"]).split("\n\n")
+    assert told[0].startswith("agent: Hi!") and told[1].startswith("user: ") and told[-1] == "user: ###STOP###"
+    place = told.index("user: [calls] toggle_roaming({})")  # the user has tools of its own here
+    assert told[place + 1].startswith("[result for user] Data Roaming is now ON.")
+
+    words, opening = words_for(model, RENDERER), "<think>\nWhat do they want?\n</think>\n\n"
+    broken = '<tool_call>\n{"name": get_users}\n</tool_call>'
+
+    class Thinking(Player):
+        async def __call__(self, model_input: Any, stop: Any, *, max_tokens: int | None = None) -> Any:
+            self.calls.append(([], []))
+            text, reason = ((opening + broken, "stop"), ("I am not done", "length"))[len(self.calls) - 1]
+            tokens = self.tokenizer.encode(text, add_special_tokens=False) + [stop[0]] * (reason == "stop")
+            return TokensWithLogprobs(tokens, [0.0] * len(tokens), reason)
+
+    trajectory, _ = await play(model, Thinking(words.tokenizer))
+    told = str(trajectory.transitions[-1].logs["conversation"]).split("\n\n")
+    assert told[2] == f"agent: [thinks] What do they want?\n[calls] {broken}"
+    assert told[3].startswith("[error for agent] ") and told[4:] == ["agent, cut off: I am not done"]
+
+
+async def test_the_html_shows_what_was_said_in_an_episode_that_failed(model: str, tmp_path: Path) -> None:
+    """There is no transition that could carry it."""
+    spec = {"name": "dead", "model": "openai/none", "base_url": "http://127.0.0.1:9/v1"}
+    settings = config(user_simulators=[spec], user_retries=0, user_patience=0)
+    page = tmp_path / "page.html"
+    with logtree.init_trace("rollouts", path=str(page)), pytest.raises(UserSimulatorFailed):
+        await do_group_rollout(builder(model, config=settings, user_models=("dead",)), player(model))
+    shown = page.read_text()
+    assert "UserSimulatorFailed: mock/create_task_1 with dead: user_error (user)" in shown
+    assert "agent: Hi! How can I help you today?" in shown
 
 
 async def test_a_builder_pickles_while_it_is_played(model: str) -> None:
@@ -133,8 +197,6 @@ async def test_several_calls_and_broken_ones(model: str) -> None:
     class Stumbling(Player):
         async def __call__(self, model_input: Any, stop: Any, *, max_tokens: int | None = None) -> Any:
             if "<tool_response>" not in self.tokenizer.decode(model_input.to_ints()):
-                from tinker_cookbook.completers import TokensWithLogprobs
-
                 text = (
                     '<tool_call>\n{"name": "get_users", "arguments": {}}\n</tool_call>\n'
                     '<tool_call>\n{"name": oops}\n</tool_call>\n'

@@ -77,6 +77,11 @@ def test_grpo_learns_to_do_what_tau2_rewards(run: Run) -> None:
         assert sum(v for k, v in shares.items() if "/blame/" in k) == sum(shares.values()) / 2 == 1.0
         assert row["env/all/stop/completed"] == row["env/all/tau2/termination/user_stop"] == 1.0
         assert row["env/all/tau2/reward/domain/mock"] == row["env/all/reward/total"]
+    (summaries,) = (run.folder / "iteration_000003").glob("train_rollout_summaries.jsonl")
+    kept = [json.loads(line)["steps"][-1] for line in summaries.read_text().splitlines()]
+    assert len(kept) == 6  # every episode, and what was said in it
+    for step in kept:
+        assert ("[calls] create_task(" in step["logs"]["conversation"]) == (step["reward"] == 1.0)
     evaluated = [row["test/env/all/total_episodes"] for row in run.rows if "test/env/all/total_episodes" in row]
     assert len(evaluated) >= 2 and set(evaluated) == {1}
     assert (run.folder / "checkpoints.jsonl").exists()
