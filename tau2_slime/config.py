@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tau2_slime import secret_names
 from tau2_slime.errors import ConfigError
 from tau2_slime.flaws import Flaw
 from tau2_slime.shaping import RewardShaping
-from tau2_slime.user_pool import Failover, Rotation, Simulator, check_pool, choose, name_of_a_variable
+from tau2_slime.user_pool import Failover, Rotation, Simulator, check_pool, choose
 
 AgentType = Literal["llm", "solo", "gt"]
 
@@ -114,14 +115,17 @@ class Tau2Config(BaseModel):
     @field_validator("user_api_key_var")
     @classmethod
     def _a_name_not_a_key(cls, value: str | None) -> str | None:
-        return name_of_a_variable(value)
+        return secret_names.name_of_a_variable(value)
+
+    @field_validator("user_base_url")
+    @classmethod
+    def _no_key_in_the_address(cls, value: str | None) -> str | None:
+        return secret_names.address(value, "user_api_key_var")
 
     @field_validator("user_args")
     @classmethod
     def _no_key_among_the_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if "api_key" in value:
-            raise ValueError("api_key does not belong here: name the variable that holds it with user_api_key_var")
-        return value
+        return secret_names.arguments(value, "user_api_key_var")
 
     @model_validator(mode="after")
     def _pool_holds_together(self) -> Tau2Config:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tau2_slime import secret_names
 
 Rotation = Literal["within_group", "across_groups", "weighted"]
 Failover = Literal["wait", "next"]
@@ -61,14 +62,17 @@ class Simulator(BaseModel):
     @field_validator("api_key_var")
     @classmethod
     def _a_name_not_a_key(cls, value: str | None) -> str | None:
-        return name_of_a_variable(value)
+        return secret_names.name_of_a_variable(value)
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_key_in_the_address(cls, value: str | None) -> str | None:
+        return secret_names.address(value, "api_key_var")
 
     @field_validator("args")
     @classmethod
     def _no_key_among_the_arguments(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value and "api_key" in value:
-            raise ValueError("api_key does not belong here: name the variable that holds it with api_key_var")
-        return value
+        return None if value is None else secret_names.arguments(value, "api_key_var")
 
 
 def check_pool(pool: Sequence[Simulator], rotation: Rotation) -> None:
@@ -94,20 +98,3 @@ def choose(weights: Sequence[float], rotation: Rotation, index: int | None, grou
     sums = list(itertools.accumulate(weights))
     point = ((index or 0) * _GOLDEN % 2**64) / 2**64 * sums[-1]
     return min(bisect.bisect_right(sums, point), len(weights) - 1)
-
-
-def name_of_a_variable(value: str | None) -> str | None:
-    """``value``, if it can be the name of an environment variable.
-
-    Raises:
-        ValueError: it looks like the key itself; the message does not repeat it.
-    """
-    if value is not None and _looks_like_a_key(value):
-        raise ValueError("give the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself")
-    return value
-
-
-def _looks_like_a_key(value: str) -> bool:
-    if not re.fullmatch(r"[A-Za-z_]\w*", value, re.ASCII) or value.startswith(("gsk_", "hf_", "AIza")):
-        return True
-    return len(value) >= 20 and "_" not in value

@@ -117,10 +117,32 @@ def test_a_key_in_place_of_its_name_is_refused_and_not_repeated(key: str) -> Non
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
-def test_a_key_among_the_simulators_arguments_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match="user_api_key_var") as caught:
-        resolve({"user_args": {"api_key": "sk-secret", "temperature": 0}})
-    assert "sk-secret" not in str(caught.value)
+KEYS = [
+    {"user_args": {"api_key": "sk-secret", "temperature": 0}},
+    {"user_args": {"extra_headers": {"Authorization": "Bearer sk-secret"}}},
+    {"user_args": {"extra_body": {"tools": [{"x-api-key": "sk-secret"}]}}},
+    {"user_args": {"aws_secret_access_key": "sk-secret"}},
+    {"user_base_url": "https://me:sk-secret@host/v1"},
+    {"user_base_url": "https://host/v1?key=sk-secret"},
+    {"user_base_url": "https://host/v1?api-version=1&api-key=sk-secret"},
+]
+
+
+@pytest.mark.parametrize("settings", KEYS)
+def test_a_key_among_a_models_settings_is_refused_and_not_repeated(settings: dict[str, Any]) -> None:
+    """A simulator's by the user_* keys, one of the pool; both are uploaded and kept with the results."""
+    inside = {key.removeprefix("user_"): value for key, value in settings.items()}
+    pool = {"user_simulators": [{"name": "one", "model": "openai/x", **inside}]}
+    for given, variable in (settings, "user_api_key_var"), (pool, "api_key_var"):
+        with pytest.raises(ConfigError, match=f"name the variable that holds .* with {variable}") as caught:
+            resolve(given)
+        assert "sk-secret" not in str(caught.value)
+
+
+def test_what_is_no_key_is_left_alone() -> None:
+    args = {"max_tokens": 9, "extra_headers": {"X-Title": "t"}, "extra_body": {"stop_token_ids": [1], "key": 1}}
+    config = resolve({"user_args": args, "user_base_url": "http://host:1/v1?api-version=1"})
+    assert (config.user_args, config.user_base_url) == (args, "http://host:1/v1?api-version=1")
 
 
 @pytest.mark.parametrize(

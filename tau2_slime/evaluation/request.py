@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime import secret_names
 from tau2_slime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,6 +90,12 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     if request.router is not None and request.policy_model is not None:
         raise ConfigError("--router and --policy-model name two policies: give one")
     if request.policy_model is not None:
+        try:  # all of this is kept with the results
+            secret_names.name_of_a_variable(request.policy_api_key_var)
+            secret_names.address(request.policy_base_url, "--policy-api-key-var")
+            secret_names.arguments(request.policy_args, "--policy-api-key-var")
+        except ValueError as error:
+            raise ConfigError(f"--policy-model {request.policy_model}: {error}") from None
         spec = ApiSpec(
             model=request.policy_model,
             base_url=request.policy_base_url,
@@ -159,7 +166,7 @@ def parse_json(text: str | None, option: str) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        ConfigError: it is none, or holds a key that belongs into a variable.
+        ConfigError: it is none.
     """
     if not text:
         return {}
@@ -167,6 +174,6 @@ def parse_json(text: str | None, option: str) -> dict[str, Any]:
         value = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{option} is no JSON: {error}") from None
-    if not isinstance(value, Mapping) or "api_key" in value:
-        raise ConfigError(f"{option} must be a JSON object, without api_key (name its variable instead)")
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{option} must be a JSON object")
     return dict(value)

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.request import Request, make_plan, make_policy
+
 MATRIX = ("--domain", "mock", "--domain", "telecom", "--tasks", "3", "--attempts", "2", "--gold-rate", "0.6")
 
 
@@ -200,6 +203,23 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path, cache: str, arguments: tupl
     assert said in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--policy-args", '{"extra_headers": {"Authorization": "Bearer sk-secret"}}'),
+        ("--policy-base-url", "http://me:sk-secret@127.0.0.1:9/v1"),
+        ("--policy-api-key-var", "sk-secret"),
+    ],
+)
+def test_a_policys_key_is_refused_and_not_repeated(tmp_path: Path, option: str, value: str) -> None:
+    request = Request(tmp_path / "x", domains=["mock"], policy_model="openai/m")
+    name = option.removeprefix("--").replace("-", "_")
+    setattr(request, name, json.loads(value) if name == "policy_args" else value)
+    with pytest.raises(ConfigError, match="variable") as caught:
+        make_policy(request, make_plan(request))
+    assert "sk-secret" not in str(caught.value)
 
 
 def test_a_dead_router_is_told_before_anything_is_played(tmp_path: Path, cache: str) -> None:
