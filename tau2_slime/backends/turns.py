@@ -47,13 +47,12 @@ class TurnEpisode:
         cls,
         config: Tau2Config,
         *,
-        task_id: str | None = None,
-        index: int | None = None,
+        task_id: str,
         user_model: str | None = None,
         user: Callable[[Any], User] | None = None,
         training: bool = False,
     ) -> TurnEpisode:
-        """The episode of one task (by id, or by position in the split), not begun.
+        """The episode of one task, not begun.
 
         ``user_model``: the simulator, if not ``config.user_model``; ``user``: builds one's own from the world.
         ``training``: what the configuration has for training only counts too (stand-ins, budget, quality gate).
@@ -61,7 +60,7 @@ class TurnEpisode:
         Raises:
             ConfigError: a setting or the task is wrong; the message says which.
         """
-        task = await choose_task(config, task_id=task_id, index=index)
+        task = await choose_task(config, task_id=task_id)
         policy = TurnPolicy()
         model = user_model or config.user_model
         build = user or (lambda world: make_user(config, model, world, evaluation=not training))

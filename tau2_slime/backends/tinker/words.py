@@ -10,6 +10,7 @@ what follows, as slime's door does it; the cookbook then begins a new datum.
 from __future__ import annotations
 
 import copy
+import json
 import threading
 from functools import lru_cache
 from typing import Any
@@ -244,8 +245,6 @@ def _tool_spec(tool: Tool) -> Any:
 
 
 def _tool_call(kind: Any, call: dict[str, Any]) -> Any:
-    import json
-
     function = call["function"]
     arguments = json.dumps(function["arguments"], ensure_ascii=False)
     return kind(function=kind.FunctionBody(name=function["name"], arguments=arguments), id=call["id"])
