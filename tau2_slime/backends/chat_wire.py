@@ -47,6 +47,17 @@ def to_turn(message: dict[str, Any], tools: list[Tool]) -> ParsedTurn:
     return parsed_reply(text_of(message.get("content")), reasoning or None, calls)
 
 
+def under_ids_said(new: list[dict[str, Any]], ids: list[str]) -> list[dict[str, Any]]:
+    """``new`` with its tool results, which come first and in the order of the calls, under the ``ids`` that the server gave.
+
+    The core makes up an id where there is none; a server that says ``""`` has to find its own word in the answer.
+    """
+    out = list(new)
+    for place, said in enumerate(ids[: sum(message["role"] == "tool" for message in new)]):
+        out[place] = {**out[place], "tool_call_id": said}
+    return out
+
+
 def text_of(content: Any) -> str | None:
     """The text of a message's content, which may be a list of parts (dicts or objects); None if there is none.
 

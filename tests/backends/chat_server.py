@@ -14,7 +14,21 @@ from typing import Any
 from tau2_slime.local.gold import ASK_REFERENCE, GoldScript, find_reference
 from tau2_slime.world import domains
 
-MODELS = ("gold", "wrong", "broken", "silent", "cut", "overlong", "failing", "thinking", "aloud", "flaky", "filtered")
+MODELS = (
+    "gold",
+    "wrong",
+    "broken",
+    "silent",
+    "cut",
+    "overlong",
+    "failing",
+    "thinking",
+    "aloud",
+    "flaky",
+    "filtered",
+    "nameless",
+    "fading",
+)
 
 
 @dataclass
@@ -92,6 +106,11 @@ def speak(model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
         said = speak("gold", messages)
         words = None if said["content"] is None else f"  {said['content']} \n"
         return {**said, "content": words, "reasoning_content": f" thought {len(messages)}\n", "refusal": None}
+    if model == "nameless":  # gold from a server that gives its calls no ids
+        said = speak("gold", messages)
+        return {**said, "tool_calls": [{**call, "id": ""} for call in said["tool_calls"] or []] or None}
+    if model == "fading":  # words first, then blanks
+        return _message("Well..." if sum(m["role"] == "assistant" for m in messages) < 3 else "  ")
     if model == "aloud":  # gold from a server without a reasoning parser
         said = speak("gold", messages)
         return {**said, "content": f"a secret\n</think>\n\n{said['content'] or ''}"}

@@ -12,6 +12,7 @@ from typing import Any
 
 import verifiers as vf
 
+from tau2_slime.backends.chat_wire import under_ids_said
 from tau2_slime.backends.turns import Ask, TurnEpisode
 from tau2_slime.backends.verifiers.messages import to_turn, to_vf, tool_def
 from tau2_slime.backends.verifiers.rubric import tau2_rubric
@@ -97,6 +98,8 @@ class Tau2Env(vf.MultiTurnEnv):
     async def env_response(self, messages: Any, state: Any, **_: Any) -> list[Any]:
         """What the model is told next: tool results, or the user's words after whatever the user did on its side."""
         episode: TurnEpisode = state[EPISODE]
+        assert episode.conversation is not None
+        known = len(episode.conversation.messages)
         ask: Ask | None = None
         if state["trajectory"][-1].get("is_truncated"):
             await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
@@ -104,18 +107,24 @@ class Tau2Env(vf.MultiTurnEnv):
             ask = await episode.reply(to_turn(messages[-1], episode.parts.agent.tools))
         show(state, episode)
         if ask is not None:
-            return [to_vf(message) for message in ask.new]
-        return self._ended(state, episode)
+            told = ask.new
+        else:
+            result = self._ended(state, episode)
+            later = [m for m in result.messages[known:] if m.role != "assistant"]
+            told = [chat_message(message) for message in later if agent_sees(message)]
+        calls = messages[-1].tool_calls or []
+        out = [to_vf(message) for message in under_ids_said(told, [call.id for call in calls])]
+        if ask is None:
+            state["final_env_response"] = out
+        return out
 
-    def _ended(self, state: Any, episode: TurnEpisode) -> list[Any]:
-        """The episode is over: what was still said goes into the completion, a failure into ``state["error"]``."""
+    def _ended(self, state: Any, episode: TurnEpisode) -> InteractionResult:
+        """The episode is over: its result; a failure goes into ``state["error"]``."""
         result = episode.result
         assert result is not None
-        last = max((i for i, m in enumerate(result.messages) if m.role == "assistant"), default=-1)
-        final = [to_vf(chat_message(m)) for m in result.messages[last + 1 :] if agent_sees(m)] if last > 0 else []
-        state["final_env_response"] = final
+        state["final_env_response"] = []
         _blame(state, result)
-        return final
+        return result
 
     @vf.cleanup
     async def end_episode(self, state: Any) -> None:
@@ -142,7 +151,8 @@ class Tau2Env(vf.MultiTurnEnv):
             state["error"] = None  # as in every door: an empty message is the agent's fault, and τ² scores it
             await episode.stop(Termination.AGENT_ERROR, f"the policy sent an empty message: {error}")
         elif error is not None:
-            await episode.stop(Termination.INFRASTRUCTURE_ERROR, f"{type(error).__name__}: {error}")
+            said = str(error) or repr(error.__cause__)  # a ModelError itself says nothing
+            await episode.stop(Termination.INFRASTRUCTURE_ERROR, f"{type(error).__name__}: {said}")
         elif state["trajectory"] and state["trajectory"][-1].get("is_truncated"):
             await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
         else:  # verifiers' own max_turns or token budget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -9,9 +10,12 @@ from typing import Any
 
 from tau2_slime.config import Tau2Config, check_keys
 from tau2_slime.errors import ConfigError
-from tau2_slime.outcome import Blame
+from tau2_slime.outcome import Blame, InteractionResult
 from tau2_slime.simulators import is_scripted, user_spec
 from tau2_slime.world import domains
+
+RECORD = "tau2"
+"""Under this key a rollout keeps `record_of` its episode: v0's ``state``, v1's ``trace.info``."""
 
 PARTS = ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
 """τ²'s `RewardType`s; the reward is the product of those that the task is graded on."""
@@ -100,6 +104,12 @@ def require_user(config: Tau2Config) -> None:
     plays = config.simulator(config.user_model).model
     if not is_scripted(plays):
         user_spec(config, config.user_model).connection()
+
+
+def record_of(result: InteractionResult) -> dict[str, Any]:
+    """The episode as plain data: `InteractionResult.to_dict` as JSON, because wires and files know nothing else."""
+    record: dict[str, Any] = json.loads(result.to_json(tokens=False))
+    return record
 
 
 def figures(reward_info: Mapping[str, Any] | None, stats: Mapping[str, Any], blame: str) -> dict[str, float]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import pickle
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import verifiers as vf
 
-from tau2_slime.backends.verifiers.view import EPISODE
+from tau2_slime.backends.verifiers.view import EPISODE, View
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains, scoring
 from tests.backends.chat_server import ChatServer, chat_server
@@ -107,6 +109,69 @@ async def test_the_recipes_state_keys(server: ChatServer) -> None:
     json.dumps([state["tool_executions"], dict(state["env_db"]), dict(state["user_state"])])
 
 
+COLUMNS = [
+    *("agent_state", "user_state", "env_db", "tool_executions", "turn_count"),
+    *("termination_reason", "user_simulator", "tau2"),
+]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_the_recipes_state_keys_can_be_saved(server: ChatServer, grouped: bool) -> None:
+    """As verifiers writes them: to JSON lines and Arrow, and with msgpack from an environment server; in a group too."""
+    import msgpack
+    from datasets import Dataset
+
+    env = load("telecom", num_eval_examples=1)
+    if grouped:
+        env = vf.EnvGroup([env, load("mock", task_split="base", num_eval_examples=1)], env_names=["telecom", "mock"])
+    client = vf.ClientConfig(api_base_url=server.url, api_key_var="OPENAI_API_KEY")
+    outputs = (await env.evaluate(client, "gold", state_columns=COLUMNS))["outputs"]
+    for output in outputs:
+        saved = {column: output[column] for column in COLUMNS}
+        plain = json.loads(json.dumps(saved))
+        assert plain == msgpack.unpackb(msgpack.packb(saved)) == pickle.loads(pickle.dumps(saved)) == saved
+        assert type(pickle.loads(pickle.dumps(output["env_db"]))) is type(copy.deepcopy(output["env_db"])) is dict
+        (row,) = Dataset.from_list([{"agent_state": output["agent_state"]}])
+        told = [message.get("content") for message in plain["agent_state"]["messages"]]
+        assert [message["content"] for message in row["agent_state"]["messages"]] == told and "###STOP###" in told
+        assert plain["env_db"]["agent_db"] and plain["user_state"]["messages"]
+        assert (plain["tau2"]["reward"], plain["tau2"]["termination"]) == (1.0, plain["termination_reason"])
+
+
+def test_what_the_state_shows_is_looked_up_until_the_end_and_never_written() -> None:
+    said, over = ["hello"], False
+    view = View({"messages": lambda: list(said)}, lambda: over)
+    said.append("yes?")
+    ways = (
+        dict,
+        copy.copy,
+        lambda v: {**v},
+        lambda v: json.loads(json.dumps(v)),
+        lambda v: {"messages": v.get("messages")},
+    )
+    for way in ways:
+        assert way(view) == view == {"messages": ["hello", "yes?"]} != {"messages": ["hello"]}
+    over = True
+    assert list(view.values()) == [["hello", "yes?"]] and view["messages"] is view["messages"]
+    for write in (view.clear, lambda: view.update(messages=[]), lambda: view.pop("messages")):
+        with pytest.raises(TypeError, match="never written"):
+            write()
+
+
+async def test_calls_without_ids_are_answered_without_ids(server: ChatServer) -> None:
+    state = await rollout(server, load(task_split="base"), "nameless")
+    assert state["reward"] == 1.0
+    (asked,) = [m for m in server.requests[-1]["messages"] if m.get("tool_calls")]
+    (told,) = [m for m in server.requests[-1]["messages"] if m["role"] == "tool"]
+    assert asked["tool_calls"][0]["id"] == told["tool_call_id"] == ""
+
+
+async def test_the_completion_tells_nothing_twice(server: ChatServer) -> None:
+    state = await rollout(server, load(task_split="base"), "fading")
+    assert state["termination_reason"] == "agent_error"
+    assert [m.role for m in state["completion"]] == ["assistant", "user", "assistant", "user", "assistant"]
+
+
 async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> None:
     state = await rollout(server, load(task_split="base"), "broken")
     result = state[EPISODE].result
@@ -137,6 +202,7 @@ async def test_how_a_model_can_end_it(server: ChatServer, model: str, terminatio
     assert bool(state["error"]) is failed
     assert state["reward"] == 0.0
     assert result.reward == (None if failed else 0.0)
+    assert "the model is broken" in result.detail or not failed
 
 
 async def test_limits_are_the_cores(server: ChatServer) -> None:

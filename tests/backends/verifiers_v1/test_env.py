@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import socket
 from typing import Any
 
@@ -83,6 +85,22 @@ async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> Non
     assert trace.reward == 1.0 and trace.metrics["tau2_agent_errors"] == 1.0
     told = next(m for m in server.requests[-1]["messages"] if m["role"] == "tool")
     assert told["tool_call_id"] == "broken_0" and "not valid JSON" in told["content"]
+
+
+async def test_calls_without_ids_are_answered_without_ids(server: ChatServer) -> None:
+    (trace,) = await rollouts(load(num_eval_examples=1), "nameless")
+    assert trace.reward == 1.0 and trace.num_branches == 1
+    (asked,) = [m for m in server.requests[-1]["messages"] if m.get("tool_calls")]
+    (told,) = [m for m in server.requests[-1]["messages"] if m["role"] == "tool"]
+    assert asked["tool_calls"][0]["id"] == told["tool_call_id"] == ""
+
+
+async def test_a_trace_can_be_pickled_and_copied(server: ChatServer) -> None:
+    (trace,) = await rollouts(load(num_eval_examples=1, user=lambda w: ScriptedUser(w.task, w.domain, w.split)))
+    for again in (pickle.loads(pickle.dumps(trace)), copy.deepcopy(trace), trace.model_copy(deep=True)):
+        assert again.state.episode is None and again.state.user is None
+        assert again.model_dump() == trace.model_dump() and again.reward == 1.0
+    assert trace.state.episode is not None
 
 
 async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatServer) -> None:

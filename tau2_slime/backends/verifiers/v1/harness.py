@@ -7,16 +7,15 @@ model fails the rollout (``trace.ok`` is False, with an error that says why): it
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import verifiers.v1 as vf
 
-from tau2_slime.backends.chat_wire import to_turn, to_wire
+from tau2_slime.backends.chat_wire import to_turn, to_wire, under_ids_said
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.backends.verifiers.settings import figures
+from tau2_slime.backends.verifiers.settings import RECORD, figures, record_of
 from tau2_slime.backends.verifiers.v1.endpoint import Endpoint
-from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, RECORD, Tau2TaskData
+from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, Tau2TaskData
 from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
 from tau2_slime.outcome import Status, Termination
 
@@ -64,8 +63,7 @@ class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
             await episode.close()
         result = episode.result
         assert result is not None
-        record = json.loads(result.to_json(tokens=False))  # as JSON: the wire between servers knows nothing else
-        trace.info[RECORD] = record
+        record = trace.info[RECORD] = record_of(result)
         trace.record_metrics(figures(record["reward_info"], record["stats"], record["blame"]))
         if result.reward is None or result.status in (Status.FAILED, Status.ABORTED):
             raise EpisodeFailed(f"{result.termination} ({result.blame}): {result.detail}")
@@ -76,15 +74,17 @@ class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
 async def _play(episode: TurnEpisode, model: Endpoint, trace: Any) -> None:
     """Until the episode is over: the model's turns, each with the whole conversation as it was said."""
     said: list[dict[str, Any]] = []
+    ids: list[str] = []
     ask = await episode.begin()
     try:
         while ask is not None:
-            said += [to_wire(message) for message in ask.new]
+            said += [to_wire(message) for message in under_ids_said(ask.new, ids)]
             message, finish = await model.complete(said, ask.tools)
             if finish == "length":
                 await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
                 break
             said.append(message)
+            ids = [call["id"] for call in message.get("tool_calls") or []]
             ask = await episode.reply(to_turn(message, ask.tools))
     except ContextOverflow as error:
         await episode.stop(Termination.CONTEXT_LENGTH, str(error))

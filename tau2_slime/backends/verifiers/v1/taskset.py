@@ -14,7 +14,7 @@ import verifiers.v1 as vf
 from pydantic import Field, create_model, model_validator
 
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.backends.verifiers.settings import NOT_HERE, figures, resolve, simulator_of, training_split
+from tau2_slime.backends.verifiers.settings import NOT_HERE, RECORD, figures, resolve, simulator_of, training_split
 from tau2_slime.casting import playable
 from tau2_slime.config import Tau2Config
 from tau2_slime.errors import ConfigError
@@ -22,9 +22,6 @@ from tau2_slime.local.gold import GoldScript
 from tau2_slime.tokens.tool_calls import CallStatus, ParsedCall, ParsedTurn
 from tau2_slime.world import domains
 from tau2_slime.world.users import User
-
-RECORD = "tau2"
-"""The key of the episode's record in ``trace.info``: `InteractionResult.to_dict` as JSON."""
 
 OWN_INSTRUCTIONS = "the agent's instructions and policy are the benchmark's own"
 
@@ -81,12 +78,19 @@ class Tau2TaskData(vf.TaskData):
 
 
 class Tau2State(vf.State):
-    """What lives as long as the rollout."""
+    """What lives as long as the rollout; a copy of it, and what is pickled, holds nothing of that."""
 
     user: Any = Field(default=None, exclude=True)
     """Builds the user from the world; None: the configured simulator."""
     episode: Any = Field(default=None, exclude=True)
     """The `TurnEpisode`, once it is played."""
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__dict__": {**state["__dict__"], "user": None, "episode": None}}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Tau2State:
+        return vf.State.__deepcopy__(self.model_copy(update={"user": None, "episode": None}), memo)
 
 
 class Tau2Task(vf.Task[Tau2TaskData, Tau2State]):
