@@ -41,7 +41,7 @@ def test_the_doors_own_tests_pass(name: str, folder: str) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_the_whole_training_loop_runs_on_the_newer_cookbook_too() -> None:
+def test_rollouts_and_the_whole_training_loop_run_on_the_newer_cookbook_too() -> None:
     python = environment("tinker")
     try:
         newer = newer_release("tinker")
@@ -51,8 +51,8 @@ def test_the_whole_training_loop_runs_on_the_newer_cookbook_too() -> None:
         python, "-c", "from importlib.metadata import version as v; print(v('tinker-cookbook'))", path=(newer,)
     )
     assert version.stdout.strip() == NEWER["tinker"].split("==")[1]
-    tests = "tests/backends/tinker/test_train.py"
-    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", tests, path=(newer,))
+    tests = [f"tests/backends/tinker/test_{name}.py" for name in ("env", "train")]
+    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", *tests, path=(newer,))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout, done.stdout[-2000:]
 

@@ -13,7 +13,10 @@ import copy
 import json
 import threading
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
+
+from tokenizers import Tokenizer as Backend
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.tokens.chat_template import ControlSpellings, control_tokens
@@ -58,6 +61,9 @@ class Words:
         self._outside: Neutraliser | None = None
         """Knows what the messages that are being rendered spell."""
         tokenizer.encode = self._encode_outside
+        for attribute, value in list(vars(renderer).items()):
+            if isinstance(value, Backend | _OwnTokenizer):  # 0.6's qwen3 encodes what messages say with one of its own
+                setattr(renderer, attribute, _OwnTokenizer(value, self))
         # Renderers switch a flag of the tokenizer from call to call: two threads at once get an error, or the other's flag.
         self._lock = threading.RLock()
         stops = renderer.get_stop_sequences()
@@ -67,6 +73,7 @@ class Words:
                 "cannot be appended exactly; choose a renderer of the model's own family"
             )
         self.stop_ids: list[int] = list(stops)
+        self._check_spellings()
         follow_up = self._after_turn([{"role": "user", "content": "Hello"}])
         self._thinking_open = self.text(follow_up).rstrip().endswith("<think>")
         self.first([{"role": "system", "content": "Hello"}], [_PROBE_TOOL])
@@ -139,6 +146,19 @@ class Words:
             return list(self._encode(text, *args, **kwargs))
         return self._outside.encode(text, lambda piece: list(self._encode(piece, *args, **kwargs)))
 
+    def _check_spellings(self) -> None:
+        """Raises ConfigError if the renderer encodes what a message says without this object's noticing."""
+        spelled = next(iter(self._spellings.control_tokens), None)
+        if spelled is None:
+            return
+        said = {"content": f"a {spelled} b"}
+        for chat in [{"role": "user", **said}], [{"role": "tool", "tool_call_id": "a", "name": "look_up", **said}]:
+            if f"a {spelled} b" not in self.text(self._tokens(chat)):
+                raise ConfigError(
+                    f"renderer {self.name} does not show {spelled!r} in a {chat[0]['role']} message as it was written: "
+                    "this release of the cookbook encodes it in a way that is not known here"
+                )
+
     def _messages(self, chat: list[dict[str, Any]], names: dict[str, str] | None = None) -> list[Any]:
         from tinker_cookbook.renderers import ToolCall
 
@@ -201,6 +221,23 @@ class Words:
         read = parser.parse(_SENTINEL + self.text(ids[end:stop]), [_PROBE_TOOL])
         same = [(c.name, c.arguments) for c in read.calls] == wanted and read.content == _SENTINEL
         return parser if same else None
+
+
+class _OwnTokenizer:
+    """A tokenizer that a renderer keeps beside the common one: marks become spellings here, too."""
+
+    def __init__(self, backend: Any, words: Words) -> None:
+        self._backend, self._words = backend, words
+
+    def encode(self, text: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the backend's ``encode`` returns, of which only the ``ids`` are there where there are several pieces."""
+        outside = self._words._outside
+        pieces = [text] if outside is None or not isinstance(text, str) else outside.pieces(text)
+        encoded = [self._backend.encode(piece, *args, **kwargs) for piece in pieces]
+        return encoded[0] if len(encoded) == 1 else SimpleNamespace(ids=[i for piece in encoded for i in piece.ids])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
 
 
 @lru_cache(maxsize=8)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tinker_cookbook import tokenizer_utils
+from tinker_cookbook import renderers, tokenizer_utils
 from tinker_cookbook.completers import TokensWithLogprobs
 from tinker_cookbook.rl.data_processing import assemble_training_data, compute_advantages
 from tinker_cookbook.rl.rollout_runner import stop_reason_from_metrics
@@ -380,3 +381,17 @@ def test_control_tokens_that_a_user_or_a_tool_spells_stay_text(model: str) -> No
         later = words.then([turn], [new], {"a": "look_up"})
         assert later.count(turn) == 2  # the sampled turn's, and the message's own
         assert evil in words.tokenizer.decode(later)
+
+
+def test_a_renderer_that_encodes_behind_our_back_is_refused(model: str) -> None:
+    """What stands for a control token that a message spells would reach the model as it is."""
+
+    class Closed:
+        def __init__(self) -> None:
+            self.inner = [renderers.get_renderer(RENDERER, copy.deepcopy(tokenizer_utils.get_tokenizer(model)))]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner[0], name)
+
+    with pytest.raises(ConfigError, match=r"does not show '<.*>' in a user message as it was written"):
+        Words(Closed(), copy.deepcopy(tokenizer_utils.get_tokenizer(model)))
