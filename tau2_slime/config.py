@@ -43,7 +43,7 @@ class Tau2Config(BaseModel):
     user_api_key_var: str | None = None
     """The NAME of the variable that holds the key; unset: OPENAI_API_KEY for OpenAI models, else litellm's own choice."""
     user_args: dict[str, Any] = Field(default_factory=lambda: {"temperature": 0.0})
-    """Further litellm arguments, such as temperature, max_tokens, seed."""
+    """Further litellm arguments, such as temperature, max_tokens, seed; no keys, in headers neither."""
     user_model_rotation: tuple[str, ...] = ()
     """Training only: sample i talks to ``models[i % n]``. Names of `user_simulators`, or models."""
     user_simulators: tuple[Simulator, ...] = ()
