@@ -62,18 +62,20 @@ def without_none(value: Any) -> Any:
 
 
 def shown(record: Record) -> list[tuple[Any, ...]] | None:
-    """What a policy that is asked in messages was sent last, without the spelling of the calls it made itself."""
+    """What a policy that is asked in messages was sent last, without the spelling of the calls it made itself.
+
+    Of an id only whether a result bears its call's: doors differ in what they make of a call that the server gave none.
+    """
     if record["asked"] is None:
         return None
-    return [
-        (
-            message["role"],
-            (message.get("content") or "").strip() or None,
-            message.get("tool_call_id"),
-            len(message.get("tool_calls") or []),
-        )
-        for message in record["asked"]
-    ]
+    told: list[tuple[Any, ...]] = []
+    waiting: list[str] = []
+    for message in record["asked"]:
+        calls = [call["id"] for call in message.get("tool_calls") or []]
+        waiting = waiting or calls
+        answers = message["role"] == "tool" and waiting.pop(0) == message["tool_call_id"]
+        told.append((message["role"], (message.get("content") or "").strip() or None, answers, len(calls)))
+    return told
 
 
 def told_to_user(record: Record) -> list[dict[str, Any]] | None:
