@@ -166,12 +166,16 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         """One group a task. An episode with each simulator is put together, to see that it can be."""
         config = self._config(domain, split)
         kept = (await offload(playable, config, split))[: self.max_tasks]
-        for model in preflight.models_of(config, training=not evaluation):
+        models = preflight.models_of(config, training=not evaluation)
+        for model in models:
             await offload(preflight.key_of, config, model)
-            if kept:
-                task = str(kept[0].id)
-                episode = await TurnEpisode.create(config, task_id=task, user_model=model, training=not evaluation)
-                await self._check_room(episode, domain)
+        if kept:
+            task, training = str(kept[0].id), not evaluation
+            users: list[str | None] = [*models] or [None]  # solo: nobody
+            episodes = [
+                await TurnEpisode.create(config, task_id=task, user_model=user, training=training) for user in users
+            ]
+            await self._check_room(episodes[0], domain)
         return [
             Tau2EnvGroupBuilder(
                 config=config,

@@ -22,8 +22,8 @@ RENDERER = "qwen3_instruct"
 
 
 def build(model: str, **settings: Any) -> Any:
-    given = {"domains": ["mock"], "task_split": "base", "eval_split": None, "user_model": "scripted", **settings}
-    return asyncio.run(Tau2DatasetBuilder(model_name=model, renderer_name=RENDERER, **given)())
+    given = {"domains": ["mock"], "task_split": "base", "eval_split": None, "user_model": "scripted"}
+    return asyncio.run(Tau2DatasetBuilder(model_name=model, **{"renderer_name": RENDERER, **given, **settings})())
 
 
 def test_several_domains_every_task_once(model: str) -> None:
@@ -117,6 +117,11 @@ def test_a_simulator_that_is_out_can_be_stood_in_for_in_training_only(model: str
             {"domains": ["mock", "retail"], "max_trajectory_tokens": 4000, "max_tokens": 500},
             r"max_trajectory_tokens=4000: policy and tools of retail alone are \d+ tokens, and max_tokens=500 are kept",
         ),
+        (  # solo play talks to no simulator, and has to fit all the same
+            {"domains": ["mock"], "settings": {"agent_type": "solo"}, "max_trajectory_tokens": 600, "max_tokens": 500},
+            r"max_trajectory_tokens=600: policy and tools of mock alone are \d+ tokens",
+        ),
+        ({"domains": ["mock"], "settings": {"agent_type": "solo"}, "renderer_name": "role_colon"}, "role_colon"),
         (
             {"train_user_models": ["gpt-4o-mini"], "settings": {"user_api_key_var": "NO_SUCH_VARIABLE"}},
             "NO_SUCH_VARIABLE",
