@@ -70,7 +70,7 @@ def score(
             return evaluate_with(t.evaluate_simulation, arguments, world.built, plan, world.env_kwargs)
         except NotShared as error:
             why = str(error)
-        except Exception as error:
+        except Exception as error:  # τ²'s own replay, below, says whether it raises as well
             if judge:  # asking again would ask the judge again
                 raise
             why = f"{type(error).__name__}: {error}"

@@ -268,7 +268,7 @@ def renderer_for(model_name: str, renderer_name: str | None) -> str:
 
     try:
         return str(renderer_name or model_info.get_recommended_renderer_name(model_name))
-    except Exception as error:
+    except Exception as error:  # the cookbook's errors have no common base
         raise _unusable(model_name, renderer_name, error) from error
 
 

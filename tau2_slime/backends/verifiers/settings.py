@@ -21,7 +21,6 @@ PARTS = ("DB", "ENV_ASSERTION", "ACTION", "COMMUNICATE", "NL_ASSERTION")
 """τ²'s `RewardType`s; the reward is the product of those that the task is graded on."""
 COUNTERS = ("agent_turns", "user_turns", "steps", "agent_errors", "user_errors")
 
-
 NOT_HERE = {
     **dict.fromkeys(
         ("tool_call_parser", "chat_template_kwargs", "stop_mismatch", "drift_rate"), "tokens are the model server's"

@@ -14,10 +14,11 @@ EPISODE = "tau2_episode"
 
 
 class View(dict[str, Any]):
-    """A read-only dict whose values are looked up when they are read; once the episode is over they are kept.
+    """A read-only dict whose values are looked up when they are read; the first look after the episode's end is kept.
 
-    A dict, because those who write results down (msgpack, Arrow) know no other mapping; kept, because some of them read a
-    dict's storage and not its methods. A copy of it, and what is pickled, is a plain dict.
+    A dict, because those who write results down (msgpack, JSON) know no other mapping. Not looked up before somebody asks:
+    a database is megabytes. A copy of it, and what is pickled, is a plain dict; what reads a dict's storage without its
+    methods (``pyarrow.array``) needs such a copy.
     """
 
     def __init__(self, lookups: Mapping[str, Callable[[], Any]], over: Callable[[], bool]) -> None:

@@ -54,7 +54,7 @@ class _Episode:
         self.trajectory, self.language = trajectory, language
         if trajectory.ledger is None or not trajectory.tokens:
             raise NotComparable("no tokens")
-        if _never_asked(trajectory):
+        if _only_stand_ins(trajectory):
             raise NotComparable("the policy was never asked")
         if not trajectory.messages:
             raise NotComparable("the file keeps no messages")
@@ -134,7 +134,7 @@ class _Episode:
             yield start, f"turn {number + 1} decodes to the calls {again}, its message has {calls}"
 
 
-def _never_asked(trajectory: Trajectory) -> bool:
+def _only_stand_ins(trajectory: Trajectory) -> bool:
     """True if the sample's tokens stand for none: slime needs a prompt and a response."""
     metadata = (trajectory.sample or {}).get("metadata")
     tau2 = metadata.get("tau2") if isinstance(metadata, Mapping) else None
