@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tau2_slime.evaluation import report_html
 from tau2_slime.evaluation.command import Request, evaluate
-from tau2_slime.evaluation.summary import Summary, read_folder
+from tau2_slime.evaluation.report import html
+from tau2_slime.evaluation.statistics.summary import Summary, read_folder
 
 
 def closed_form(summary: Summary, p: float) -> None:
@@ -57,7 +57,7 @@ def big_report(folder: Path, episodes: int) -> None:
                     file.write(json.dumps({**row, "attempt": row["attempt"] + copy * attempts}) + "\n")
         started = time.perf_counter()
         summary = read_folder(big)
-        page = report_html.render(summary)
+        page = html.render(summary)
         seconds = time.perf_counter() - started
     print(f"report of {len(summary.played)} simulations: {seconds:.1f} s, {len(page.encode()) / 1e6:.2f} MB")
 

@@ -23,21 +23,28 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tau2_slime.rollout import RolloutPlan, local_checkpoint, plan_jobs, run
+from tau2_slime.local.tokenizer import local_checkpoint
+from tau2_slime.rollout import RolloutPlan, plan_jobs, run
 from tau2_slime.world import tau2_compat
 
 PACKAGE = str(Path(tau2_compat.__file__).parent.parent)
 INTERVAL = 0.002
 PARTS = [
     ("policy: HTTP and its JSON", ("tokens/engine.py",)),
-    ("chat template", ("tokens/chat_template.py:render", "tokens/chat_delta.py", "tokens/anchored.py")),
-    ("tokenising and decoding", ("tokens/chat_template.py", "tokens/neutralise.py", "tokens/drift.py")),
-    ("reading the reply", ("tokens/tool_calls.py", "tokens/parsers", "tokens/reasoning.py", "tokens/schema_types.py")),
-    ("ledger, samples", ("tokens/ledger.py", "tokens/replay.py", "samples.py", "policy.py", "resume.py")),
-    ("scoring", ("world/scoring.py", "world/stand_ins.py", "world/replays.py")),
+    (
+        "chat template",
+        ("tokens/template/chat_template.py:render", "tokens/template/chat_delta.py", "tokens/template/anchored.py"),
+    ),
+    (
+        "tokenising and decoding",
+        ("tokens/template/chat_template.py", "tokens/template/control_tokens.py", "tokens/template/retokenisation.py"),
+    ),
+    ("reading the reply", ("tokens/calls/",)),
+    ("ledger, samples", ("tokens/ledger.py", "tokens/replay.py", "slime_adapter/", "policy/")),
+    ("scoring", ("world/scoring.py", "world/fast/evaluator_stubs.py", "world/fast/replays.py")),
     ("environment and tools", ("world/",)),
     ("scripted user", ("local/",)),
-    ("writing the files", ("rollout.py", "outcome.py")),
+    ("writing the files", ("rollout.py", "episode/result.py")),
     ("agent, loop, configuration", ("",)),
 ]
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tau2_slime.episode import AgentTurn, Conversation, Limits
+from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.users import UserStats

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tau2_slime.flaws import Flaw
+from tau2_slime.outcome import Flaw
 from tau2_slime.world.users.quality import Turn, examine
 
 LABELLED = Path(__file__).resolve().parents[1] / "tests" / "data" / "simulator_conversations.json"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write slime's prompt data (JSONL) from the installed τ²: see ``--help``; the logic is in ``tau2_slime.data``."""
+"""Write slime's prompt data (JSONL) from the installed τ²: see ``--help``; the logic is in ``tau2_slime.data.plan``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed works as well
 
-from tau2_slime.config import AgentType
-from tau2_slime.data import plan
-from tau2_slime.data_files import MANIFEST, write
-from tau2_slime.data_request import Request, parse_fractions, parse_weights
+from tau2_slime.config.settings import AgentType
+from tau2_slime.data.files import MANIFEST, write
+from tau2_slime.data.plan import plan
+from tau2_slime.data.request import Request, parse_fractions, parse_weights
 from tau2_slime.errors import ConfigError
 
 EPILOG = """\

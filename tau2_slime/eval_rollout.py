@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tau2_slime.offload import PerLoop
-from tau2_slime.slime_compat import rollout_code
+from tau2_slime.runtime.threads import PerLoop
+from tau2_slime.slime_adapter.compat import rollout_code
 
 
 class LoopSemaphore:

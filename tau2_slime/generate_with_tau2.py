@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tau2_slime.errors import first_time
-from tau2_slime.offload import Once, settle, until_abort
-from tau2_slime.slime_compat import refuse_too_old, rollout_state
+from tau2_slime.runtime.threads import Once, settle, until_abort
+from tau2_slime.slime_adapter.compat import refuse_too_old, rollout_state
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,11 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
     Status: COMPLETED (scored), TRUNCATED (a limit), ABORTED (slime stopped the rollout), FAILED (the user simulator, the
     infrastructure or the configuration; ``remove_sample`` is set and ``metadata["tau2"]["detail"]`` says what).
     """
-    from tau2_slime import resume
+    from tau2_slime.episode.result import failed_result
     from tau2_slime.errors import ConfigError, EpisodeAborted
     from tau2_slime.outcome import Termination
-    from tau2_slime.samples import failed_result, fill_sample, replay_spec
+    from tau2_slime.slime_adapter import resume
+    from tau2_slime.slime_adapter.sample import fill_sample, replay_spec
     from tau2_slime.tokens.replay import NOTHING
 
     started = time.perf_counter()
@@ -88,9 +89,9 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
 
 async def _play(parts: Any, sample: Any, assembled: Callable[[], Any], aborted: Callable[[], bool]) -> Any:
     """The episode: taken up where an earlier rollout left it, or from its beginning."""
-    from tau2_slime import resume
+    from tau2_slime.episode.play import identity
     from tau2_slime.errors import CannotResume
-    from tau2_slime.solve import identity
+    from tau2_slime.slime_adapter import resume
 
     if not resume.is_saved(sample):
         return await parts.solve(aborted=aborted)
@@ -108,7 +109,7 @@ async def _play(parts: Any, sample: Any, assembled: Callable[[], Any], aborted: 
 
 def _import_everything() -> Any:
     """τ², litellm and transformers take seconds to import: off the loop, at the first sample."""
-    from tau2_slime import assembly
+    from tau2_slime.slime_adapter import request as assembly
     from tau2_slime.world import tau2_compat
 
     tau2_compat.load()

@@ -11,13 +11,15 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from tau2_slime import run_stop, slime_compat
-from tau2_slime.advantages import counts, normalise, reward_value
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError, first_time
-from tau2_slime.observe.episodes import episode_of, episodes_of, flatten, metadata_of
+from tau2_slime.observe.episodes import episode_of, episodes_of, flatten
 from tau2_slime.observe.evaluation import dataset_metrics
 from tau2_slime.observe.metrics import episode_metrics, tag
+from tau2_slime.runtime import run_stop
+from tau2_slime.slime_adapter import compat
+from tau2_slime.slime_adapter.advantages import counts, normalise, reward_value
+from tau2_slime.slime_adapter.sample import metadata_of
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +121,8 @@ def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
     too_few = len(rewards) < _config(args).min_valid_samples
     _warn_of_failures(group, too_few)
     if too_few:
-        return slime_compat.filter_output(False, "too_few_valid")
-    return slime_compat.filter_output(max(rewards) > min(rewards), "no_spread")
+        return compat.filter_output(False, "too_few_valid")
+    return compat.filter_output(max(rewards) > min(rewards), "no_spread")
 
 
 def _spending() -> dict[str, float]:
@@ -158,7 +160,7 @@ def _publish(
         extra_metrics.update(metrics)
         return
     logger.info("%s %s: %s", axis, rollout_id, metrics)
-    if not slime_compat.log_scalars(args, metrics, rollout_id, axis) and first_time("hooks: no logging"):
+    if not compat.log_scalars(args, metrics, rollout_id, axis) and first_time("hooks: no logging"):
         logger.warning("slime's logging is not loaded: metrics are only in this log")
 
 

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlparse
 
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.telemetry import telemetry, telemetry_metrics
 from tau2_slime.errors import ConfigError
-from tau2_slime.observe.telemetry import telemetry, telemetry_metrics
-from tau2_slime.offload import offload
-from tau2_slime.outcome import InteractionResult, Status
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.outcome import Status
+from tau2_slime.runtime.address import address, answers
+from tau2_slime.runtime.threads import offload
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.world import domains
 
 
@@ -156,8 +157,8 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
 
 async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
     """``checkpoint``, once its tokenizer and chat template have proved themselves: not 100 failed episodes, one error."""
-    from tau2_slime.config import Tau2Config
-    from tau2_slime.language import language_for
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.policy.checkpoint import language_for
 
     await language_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
     return checkpoint
@@ -165,8 +166,8 @@ async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
 
 async def users_can_play(plan: RolloutPlan) -> None:
     """Raises ConfigError if it is known beforehand that a user model can make no call: then every episode would fail."""
-    from tau2_slime.config import Tau2Config
-    from tau2_slime.simulators import is_scripted, user_spec
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.episode.users import is_scripted, user_spec
 
     config = Tau2Config.resolve(plan.yaml_mapping, plan.overrides)
     if config.agent_type == "solo":
@@ -174,25 +175,6 @@ async def users_can_play(plan: RolloutPlan) -> None:
     for name in [simulator.name for simulator in config.user_pool()] or [config.user_model]:
         if not is_scripted(config.simulator(name).model):
             await offload(user_spec(config, name).ready)
-
-
-def address(url: str) -> tuple[str, int]:
-    """Host and port of ``url``; raises ConfigError if it is not http://host:port."""
-    parsed = urlparse(url)
-    if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
-        raise ConfigError(f"--router {url!r}: give http://host:port")
-    return parsed.hostname, parsed.port
-
-
-async def answers(host: str, port: int) -> None:
-    """Raises ConfigError if nothing listens at the router's address."""
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 10)
-    except (OSError, TimeoutError) as error:
-        raise ConfigError(
-            f"nothing answers at http://{host}:{port} ({error or 'time-out'}); is the router there?"
-        ) from error
-    writer.close()
 
 
 @contextlib.asynccontextmanager
@@ -205,20 +187,11 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
         yield plan.router, await _usable(plan, plan.hf_checkpoint)
         return
     from tau2_slime.local.policy_server import PolicyServer
+    from tau2_slime.local.tokenizer import local_checkpoint
 
     checkpoint = await _usable(plan, plan.hf_checkpoint or str(await offload(local_checkpoint)))
     async with PolicyServer(checkpoint, mistakes=plan.mistakes) as server:
         yield server.url, checkpoint
-
-
-def local_checkpoint() -> Path:
-    """The embedded policy's tokenizer, built on first use in the user's cache folder."""
-    import os
-
-    from tau2_slime.local.tokenizer import build_local_checkpoint
-
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return build_local_checkpoint(root / "tau2_slime" / "local-checkpoint")
 
 
 def _sample_row(sample: StandaloneSample) -> dict[str, Any]:

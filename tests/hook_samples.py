@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tau2_slime.outcome import EpisodeStats, InteractionResult, Termination, blame_for
-from tau2_slime.samples import StandaloneSample, fill_sample
+from tau2_slime.episode.result import EpisodeStats, InteractionResult
+from tau2_slime.outcome import Termination, blame_for
+from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
 from tau2_slime.tokens.ledger import TokenLedger
 
 

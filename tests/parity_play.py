@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from tau2_slime.episode import AgentTurn, Conversation, Limits
+from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.users import UserStats
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 
 

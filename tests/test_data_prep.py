@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tau2_slime import assembly
-from tau2_slime.data import plan
-from tau2_slime.data_files import MANIFEST
-from tau2_slime.data_request import Request, parse_fractions
+from tau2_slime.data.files import MANIFEST
+from tau2_slime.data.plan import plan
+from tau2_slime.data.request import Request, parse_fractions
 from tau2_slime.errors import ConfigError
+from tau2_slime.slime_adapter import request as assembly
 from tau2_slime.world import domains, tau2_compat
 from tests.slime_checkout import run_in_slime
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tau2_slime"
@@ -93,4 +93,4 @@ def test_only_the_compatibility_module_imports_slime() -> None:
         for path in PACKAGE.rglob("*.py")
         if any(name == "slime" or name.startswith("slime.") for name in imported(path))
     }
-    assert users == {"slime_compat.py"}
+    assert users == {"slime_adapter/compat.py"}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tau2_slime.config import Tau2Config
-from tau2_slime.doctor import Finding, Verdict, examine
+from tau2_slime.cli.doctor import Finding, Verdict, examine
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.local.tokenizer import build_local_checkpoint
-from tau2_slime.world.users import forget
+from tests.fresh import forget_users
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ async def test_a_refused_key_of_the_pool_is_told_with_its_variable(monkeypatch: 
         config = Tau2Config.resolve({"domain": "mock", "task_split": "base", "user_simulators": pool}, {}, {})
         found = await findings(config, user_models=["calm", "house"])
     finally:
-        forget()
+        forget_users()
         await runner.cleanup()
     assert found["user calm"].verdict is Verdict.FAIL
     assert "MY_USER_KEY" in found["user calm"].text

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tau2_slime.config import Tau2Config
-from tau2_slime.data import plan
-from tau2_slime.data_files import write
-from tau2_slime.data_request import Request
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.data.files import write
+from tau2_slime.data.plan import plan
+from tau2_slime.data.request import Request
 from tau2_slime.world import domains
 from tests.slime_checkout import run_in_slime
 

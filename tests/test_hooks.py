@@ -11,7 +11,7 @@ import pytest
 
 from tau2_slime import hooks
 from tau2_slime.outcome import Termination
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tests.hook_samples import failed, played, slime_args
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tau2_slime.outcome import Blame, InteractionResult, Status, Termination, blame_for
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.outcome import Blame, Status, Termination, blame_for
 
 
 def result(termination: Termination, reward: float | None, **counts: int) -> InteractionResult:

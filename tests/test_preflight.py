@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tau2_slime import preflight
-from tau2_slime.config import Tau2Config
-from tau2_slime.doctor import Finding, Launch, Verdict, examine
+from tau2_slime.cli import preflight
+from tau2_slime.cli.doctor import Finding, Launch, Verdict, examine
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 from tests.launch_lines import ROOT, fake_slime
 

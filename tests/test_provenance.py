@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.world import domains, proved
+from tau2_slime.world import domains
+from tau2_slime.world.fast import known_releases
 from tests.world.twins import Player, stock_reward
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +42,7 @@ def test_a_component_of_tau2_is_where_the_page_says(name: str) -> None:
 
 
 def test_the_tested_releases_are_the_proved_ones() -> None:
-    assert set(re.findall(r"`((?:nvidia-)?tau2 [\d.]+)`", PAGE)) == set(proved.PROVED["core"].values())
+    assert set(re.findall(r"`((?:nvidia-)?tau2 [\d.]+)`", PAGE)) == set(known_releases.PROVED["core"].values())
 
 
 def modules() -> set[str]:
@@ -77,7 +78,7 @@ def uses_tau2(path: Path) -> bool:
 
 def test_no_module_that_uses_tau2_is_missing() -> None:
     using = {str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py") if uses_tau2(path)}
-    assert {"episode", "world/scoring", "world/proved"} <= using
+    assert {"episode/conversation", "world/scoring", "world/fast/known_releases"} <= using
     assert using - modules() == set()
 
 

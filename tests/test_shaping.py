@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.reward_shaping import RewardShaping
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import ConfigError
-from tau2_slime.outcome import Blame, EpisodeStats, InteractionResult, Termination
-from tau2_slime.samples import StandaloneSample, fill_sample
-from tau2_slime.shaping import RewardShaping, met_share, shaped_reward
+from tau2_slime.outcome import Blame, Termination
+from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
+from tau2_slime.slime_adapter.shaping import met_share, shaped_reward
 
 ROOT = Path(__file__).resolve().parents[1]
 

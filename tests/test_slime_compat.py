@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime import slime_compat
 from tau2_slime.errors import ConfigError
+from tau2_slime.slime_adapter import compat
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,7 +65,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
 )
 def test_a_slime_that_is_too_old_is_refused_by_name(installed: Any, old: Any, lacks: str) -> None:
     installed("slime.utils.types", Sample=old)
-    for look in (slime_compat.refuse_too_old, slime_compat.describe):
+    for look in (compat.refuse_too_old, compat.describe):
         with pytest.raises(ConfigError, match=rf"too old.*{lacks}.*use v0\.2\.2 or later"):
             look()
 
@@ -89,54 +89,54 @@ import tau2_slime.generate_with_tau2
 
 
 def test_a_supported_slime_and_no_slime_at_all_are_let_in(installed: Any) -> None:
-    slime_compat.refuse_too_old()
+    compat.refuse_too_old()
     installed("slime.utils.types", Sample=sample_class("session_id"))
-    slime_compat.refuse_too_old()
-    assert "session_id no" in slime_compat.describe()
+    compat.refuse_too_old()
+    assert "session_id no" in compat.describe()
 
 
 def test_a_session_keeps_the_name_that_slime_gave_it() -> None:
     sample = sample_class()()
     sample.session_id = "given"
-    assert slime_compat.session_key(sample) == "given"
+    assert compat.session_key(sample) == "given"
 
 
 def test_a_session_without_a_name_gets_one_that_stays() -> None:
     sample = sample_class()()
-    key = slime_compat.session_key(sample)
+    key = compat.session_key(sample)
     assert key
-    assert slime_compat.session_key(sample) == sample.session_id == key
+    assert compat.session_key(sample) == sample.session_id == key
 
 
 def test_a_sample_without_sessions_gets_no_new_field() -> None:
     sample = sample_class("session_id")()
-    assert slime_compat.session_key(sample)
+    assert compat.session_key(sample)
     assert not hasattr(sample, "session_id")
 
 
 def test_the_status_is_a_member_of_the_samples_own_enumeration() -> None:
     sample = sample_class()()
-    assert slime_compat.status_member(sample, "FAILED") is type(sample).Status.FAILED
+    assert compat.status_member(sample, "FAILED") is type(sample).Status.FAILED
 
 
 def test_calls_are_counted_where_the_sample_counts_them() -> None:
     sample = types.SimpleNamespace(prefix_cache_info=Counts())
-    slime_compat.count_calls(sample, [{"cached_tokens": 3}, {"cached_tokens": None}, {"cached_tokens": 4}])
+    compat.count_calls(sample, [{"cached_tokens": 3}, {"cached_tokens": None}, {"cached_tokens": 4}])
     assert sample.prefix_cache_info.cached == 7
 
 
 def test_the_abort_flag_is_slimes_own(installed: Any) -> None:
     state = types.SimpleNamespace(tokenizer="its tokenizer", aborted=False)
     installed("slime.rollout.sglang_rollout", GenerateState=lambda args: state)
-    tokenizer, aborted = slime_compat.rollout_state(types.SimpleNamespace())
+    tokenizer, aborted = compat.rollout_state(types.SimpleNamespace())
     assert (tokenizer, aborted()) == ("its tokenizer", False)
     state.aborted = True
     assert aborted()
 
 
 def test_without_slime_nothing_is_ever_aborted_unless_the_caller_says_so() -> None:
-    assert slime_compat.rollout_state(types.SimpleNamespace())[1]() is False
-    assert slime_compat.rollout_state(types.SimpleNamespace(tau2_aborted=lambda: True))[1]() is True
+    assert compat.rollout_state(types.SimpleNamespace())[1]() is False
+    assert compat.rollout_state(types.SimpleNamespace(tau2_aborted=lambda: True))[1]() is True
 
 
 @pytest.mark.parametrize("place", ["slime.observability.trace_utils", "slime.utils.trace_utils"])
@@ -153,7 +153,7 @@ def test_a_call_is_traced_under_the_name_that_slime_counts(installed: Any, place
         place, trace_span=trace_span, build_sglang_meta_trace_attrs=lambda meta: {"cached": meta["cached_tokens"]}
     )
     sample = sample_class()()
-    trace = slime_compat.generation_trace(sample)
+    trace = compat.generation_trace(sample)
     assert trace is not None
     with trace(512) as tell:
         tell({"cached_tokens": 3})
@@ -170,7 +170,7 @@ def test_a_trace_that_breaks_costs_no_episode(installed: Any) -> None:
         trace_span=lambda *_, **__: contextlib.nullcontext(span),
         build_sglang_meta_trace_attrs=broken,
     )
-    trace = slime_compat.generation_trace(sample_class()())
+    trace = compat.generation_trace(sample_class()())
     assert trace is not None
     with trace(512) as tell:
         tell({})
@@ -183,11 +183,11 @@ def test_what_slime_cannot_trace_is_not_touched(installed: Any) -> None:
         trace_span=lambda target, *_, **__: contextlib.nullcontext(target),  # what slime does on an error of its own
         build_sglang_meta_trace_attrs=lambda meta: meta,
     )
-    trace = slime_compat.generation_trace(sample)
+    trace = compat.generation_trace(sample)
     assert trace is not None
     with trace(512) as tell:
         tell({"cached_tokens": 3})
 
 
 def test_a_slime_without_tracing_is_not_traced() -> None:
-    assert slime_compat.generation_trace(sample_class()()) is None
+    assert compat.generation_trace(sample_class()()) is None

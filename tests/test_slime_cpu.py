@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tau2_slime.generate_with_tau2 import generate
 from tau2_slime.local.tokenizer import build_local_checkpoint
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.tokens.engine import SglangEngine
 from tests.slime_cpu import check, customer, watch
 from tests.slime_cpu.server import FAULTS, JournalSampler, Options, RouterServer

@@ -29,7 +29,7 @@ def slimes(name):  # in slime.utils up to v0.3.1
 slimes("metric_utils")
 logging_utils = slimes("logging_utils")
 from tau2_slime import hooks
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 
 folder = sys.argv[1]
 args = SimpleNamespace(

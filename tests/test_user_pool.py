@@ -14,11 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.simulators import choose
+from tau2_slime.episode.users import key_of, models_of, user_spec
 from tau2_slime.errors import ConfigError
-from tau2_slime.preflight import key_of, models_of
-from tau2_slime.simulators import user_spec
-from tau2_slime.user_pool import choose
 
 
 def resolve(**mapping: Any) -> Tau2Config:

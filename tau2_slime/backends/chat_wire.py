@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tau2_slime.tokens.parsers.checks import parsed_call, parsed_reply
-from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
+from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 
 _SAID = ("role", "content", "tool_calls", "reasoning_content", "reasoning", "reasoning_details")
 """What of a reply belongs to the conversation; the rest (``refusal``, ``audio``, ...) is about the reply."""

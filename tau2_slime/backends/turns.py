@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tau2_slime.casting import Parts, cast, choose_task
-from tau2_slime.config import Tau2Config
-from tau2_slime.episode import Conversation, PolicyStopped
-from tau2_slime.outcome import InteractionResult, Termination
-from tau2_slime.simulators import make_user
-from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
-from tau2_slime.transcript import Transcript
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.conversation import Conversation
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.setup import Parts, cast, choose_task
+from tau2_slime.episode.transcript import PolicyStopped, Transcript
+from tau2_slime.episode.users import make_user
+from tau2_slime.outcome import Termination
+from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world.users import User
 
 

@@ -16,10 +16,10 @@ from tau2_slime.evaluation.request import Request, make_plan, make_policy, parse
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tau2_slime.evaluation.plan import Plan
-    from tau2_slime.evaluation.policies import PolicyBackend
-    from tau2_slime.evaluation.run import End, Progress
-    from tau2_slime.evaluation.summary import Summary
+    from tau2_slime.evaluation.plan.datasets import Plan
+    from tau2_slime.evaluation.runner.policies import PolicyBackend
+    from tau2_slime.evaluation.runner.run import End, Progress
+    from tau2_slime.evaluation.statistics.summary import Summary
 
 PASSED, BELOW, UNFINISHED = 0, 1, 3
 """Exit statuses: all well; below --fail-under; not everything was played. (2 is a wrong setting, as of every command.)"""
@@ -33,7 +33,7 @@ def evaluate(request: Request, console: Console) -> int:
     """
     limits = [parse_threshold(text) for text in request.fail_under]
     if request.wandb_project is not None:
-        from tau2_slime.evaluation import wandb_log
+        from tau2_slime.evaluation.report import wandb_log
 
         wandb_log.require()  # told now, not after hours of playing
     plan = make_plan(request)
@@ -42,7 +42,7 @@ def evaluate(request: Request, console: Console) -> int:
     show(summary, request.output_dir, console)
     if request.wandb_project is not None:
         wandb_log.log(summary, request.output_dir, request.wandb_project)
-    from tau2_slime.evaluation.run import End
+    from tau2_slime.evaluation.runner.run import End
 
     if end is not End.COMPLETE or summary.overall.played < summary.overall.planned:
         console.print(f"not complete ({end}); the same command goes on where this one stopped:", style="yellow")
@@ -52,12 +52,12 @@ def evaluate(request: Request, console: Console) -> int:
 
 
 async def _session(request: Request, plan: Plan, policy: PolicyBackend, console: Console) -> tuple[Summary, End]:
-    from tau2_slime.evaluation import manifest as manifests
-    from tau2_slime.evaluation.budget import Budget, parse_prices
-    from tau2_slime.evaluation.policies import check_users
-    from tau2_slime.evaluation.records import Store, jobs
-    from tau2_slime.evaluation.run import Options, Runner, excluded
-    from tau2_slime.offload import offload
+    from tau2_slime.evaluation.runner.budget import Budget, parse_prices
+    from tau2_slime.evaluation.runner.policies import check_users
+    from tau2_slime.evaluation.runner.run import Options, Runner, excluded
+    from tau2_slime.evaluation.store import manifest as manifests
+    from tau2_slime.evaluation.store.records import Store, jobs
+    from tau2_slime.runtime.threads import offload
 
     folder = request.output_dir
     budget = Budget(None, request.max_cost, parse_prices(request.prices))
@@ -86,19 +86,20 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
 
 
 def _write(folder: Path, manifest: Any, records: Any, known: Any, budget: Any, end: Any, progress: Progress) -> Summary:
-    from tau2_slime.evaluation.output import write, write_reports
-    from tau2_slime.evaluation.summary import BASELINES, summarise
+    from tau2_slime.evaluation.report.output import write_reports
+    from tau2_slime.evaluation.statistics.summary import BASELINES, summarise
+    from tau2_slime.runtime.files import write_atomically
 
     notes = list(progress.notes)
     if known is not None:
-        write(folder / BASELINES, json.dumps(known, indent=1) + "\n")
+        write_atomically(folder / BASELINES, json.dumps(known, indent=1) + "\n")
     summary = summarise(manifest, records, known=known, bills=budget.bills, end=str(end), notes=notes)
     write_reports(summary, folder)
     return summary
 
 
 async def _baselines(request: Request, plan: Plan, console: Console, *, quiet: bool) -> Any:
-    from tau2_slime.evaluation.baselines import baselines
+    from tau2_slime.evaluation.statistics.baselines import baselines
 
     if not request.with_baselines or quiet:
         return None
@@ -157,8 +158,8 @@ def _progress(total: int, console: Console) -> Any:
 
 def show(summary: Summary, folder: Path, console: Console) -> None:
     """The tables that fit a terminal."""
-    from tau2_slime.evaluation.report_md import heading
-    from tau2_slime.evaluation.tables import cost_table, ending_table, reason_table, score_table
+    from tau2_slime.evaluation.report.markdown import heading
+    from tau2_slime.evaluation.report.tables import cost_table, ending_table, reason_table, score_table
 
     for line in heading(summary):
         console.print(line, markup=False, highlight=False)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.intervals import CONFIDENCE, Stratum, percentiles, resample, standard_error
-from tau2_slime.evaluation.manifest import GROWING, differences
-from tau2_slime.evaluation.statistics import Unit, grouped
-from tau2_slime.evaluation.summary import Summary
+from tau2_slime.evaluation.statistics.estimates import grouped
+from tau2_slime.evaluation.statistics.intervals import CONFIDENCE, Stratum, percentiles, resample, standard_error
+from tau2_slime.evaluation.statistics.summary import Summary
+from tau2_slime.evaluation.store.manifest import GROWING, differences
+from tau2_slime.evaluation.store.unit import Unit
 
 FLIPS = 10_000
 """Random sign flips of the permutation test; up to 13 tasks all of them are tried."""

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tau2_slime.evaluation.compare import Comparison, Difference, Pair, compare
-from tau2_slime.evaluation.manifest import fingerprint
-from tau2_slime.evaluation.output import write
-from tau2_slime.evaluation.summary import read_folder
-from tau2_slime.evaluation.tables import Table
+from tau2_slime.evaluation.report.tables import Table
+from tau2_slime.evaluation.statistics.summary import read_folder
+from tau2_slime.evaluation.store.manifest import fingerprint
+from tau2_slime.runtime.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +30,7 @@ def run(first: Path, second: Path, allow: list[str], output: Path | None, fail_i
         if table.note:
             console.print(table.note, markup=False, highlight=False, style="dim")
     if output is not None:
-        write(output, render(found))
+        write_atomically(output, render(found))
         console.print(f"written to {output}", markup=False, soft_wrap=True)
     return 1 if fail_if_worse and found.overall.words == "worse" else 0
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime import secret_names
+from tau2_slime.config import secret_names
 from tau2_slime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tau2_slime.evaluation.plan import Plan
-    from tau2_slime.evaluation.policies import PolicyBackend
+    from tau2_slime.evaluation.plan.datasets import Plan
+    from tau2_slime.evaluation.runner.policies import PolicyBackend
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Request:
 
 
 def make_plan(request: Request) -> Plan:
-    from tau2_slime.evaluation.plan import default_plan, load_plan
+    from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
 
     if request.config is not None:
         if request.domains or request.users or request.tasks or request.split:
@@ -82,9 +82,9 @@ def make_plan(request: Request) -> Plan:
 
 
 def make_policy(request: Request, plan: Plan) -> PolicyBackend:
-    from tau2_slime.evaluation.api_agent import ApiSpec
-    from tau2_slime.evaluation.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
-    from tau2_slime.simulators import is_scripted
+    from tau2_slime.episode.users import is_scripted
+    from tau2_slime.evaluation.runner.api_agent import ApiSpec
+    from tau2_slime.evaluation.runner.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
 
     config = plan.datasets[0].config
     if request.router is not None and request.policy_model is not None:

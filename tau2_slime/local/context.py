@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tau2_slime.local.gold import CaseReference, find_reference
 
 if TYPE_CHECKING:
-    from tau2_slime.tokens.chat_template import ChatTemplate
+    from tau2_slime.tokens.template.chat_template import ChatTemplate
 
 _THINK = re.compile(r"</?think>")
 _TICKET = re.compile(r"<ticket>\n(.*?)\n</ticket>", re.DOTALL)

@@ -39,8 +39,8 @@ class GoldPolicy:
         Raises:
             ValueError: the chat template cannot be used (TemplateError), or its tool-call format is unknown.
         """
-        from tau2_slime.tokens.chat_delta import ChatDelta
-        from tau2_slime.tokens.tool_calls import detect_parser, get_parser
+        from tau2_slime.tokens.calls.registry import detect_parser, get_parser
+        from tau2_slime.tokens.template.chat_delta import ChatDelta
 
         self.template = ChatDelta.calibrate(tokenizer, template_kwargs=template_kwargs).template
         name = (

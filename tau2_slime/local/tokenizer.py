@@ -200,3 +200,9 @@ def _corpus() -> Iterator[str]:
         if domain in _SPOKEN:
             for task in tasks(domain, next(iter(splits(domain))))[:40]:
                 yield task.user_scenario.model_dump_json(exclude_none=True)
+
+
+def local_checkpoint() -> Path:
+    """The embedded policy's tokenizer, built on first use in the user's cache folder."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return build_local_checkpoint(root / "tau2_slime" / "local-checkpoint")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tau2_slime.outcome import SUCCESS, Blame
+from tau2_slime.slime_adapter.sample import metadata_of
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,6 @@ def flatten(samples: Iterable[Any]) -> Iterator[Any]:
             yield from flatten(sample)
         else:
             yield sample
-
-
-def metadata_of(sample: Any) -> Mapping[str, Any]:
-    metadata = getattr(sample, "metadata", None)
-    return metadata if isinstance(metadata, Mapping) else {}
 
 
 def episode_of(sample: Any) -> Episode | None:

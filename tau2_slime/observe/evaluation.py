@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from tau2_slime.observe.episodes import Episode, episode_of, flatten, metadata_of
+from tau2_slime.observe.episodes import Episode, episode_of, flatten
 from tau2_slime.observe.metrics import episode_metrics, tag
 from tau2_slime.observe.passk import Tally, pass_metrics
+from tau2_slime.slime_adapter.sample import metadata_of
 
 
 def dataset_metrics(samples: Iterable[Any], samples_per_prompt: int | None = None) -> dict[str, float]:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tau2_slime.flaws import Flaw
+from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.observe.episodes import Episode
-from tau2_slime.observe.telemetry import telemetry_metrics
-from tau2_slime.outcome import Blame, Termination
-from tau2_slime.tokens.tool_calls import CallStatus
+from tau2_slime.outcome import Blame, Flaw, Termination
+from tau2_slime.tokens.calls.types import CallStatus
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

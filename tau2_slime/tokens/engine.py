@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tau2_slime import http_sessions
 from tau2_slime.errors import (
     ContextOverflow,
     EngineError,
@@ -24,7 +23,8 @@ from tau2_slime.errors import (
     ReplayUnavailable,
     TokenTruthError,
 )
-from tau2_slime.offload import until_abort
+from tau2_slime.runtime import http_sessions
+from tau2_slime.runtime.threads import until_abort
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
 from tau2_slime.tokens.replay_reply import META_KEYS, read_call
 

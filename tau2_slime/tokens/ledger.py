@@ -9,6 +9,8 @@ What else a training run replays for each token (`replay`) is kept in step here 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -237,3 +239,12 @@ class TokenLedger:
             raise LedgerError(f"not a ledger snapshot: {error!r}") from error
         ledger.check()
         return ledger
+
+
+def fingerprint(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
+    """Of the ids and the log-probabilities. The loss mask is left out: slime may take old tokens out of the loss.
+
+    Two samples differ in it exactly if they differ in a number's value; how a number is stored makes no difference.
+    """
+    text = json.dumps([[int(token) for token in tokens], [float(value) for value in log_probs]])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

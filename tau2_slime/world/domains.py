@@ -9,10 +9,10 @@ from functools import lru_cache, partial
 from typing import Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.offload import offload, settle
+from tau2_slime.runtime.threads import offload, settle
 from tau2_slime.world import guards, tau2_compat
-from tau2_slime.world.blueprints import blueprint, is_quick
-from tau2_slime.world.replays import Executed, pairs
+from tau2_slime.world.fast.blueprints import blueprint, is_quick
+from tau2_slime.world.fast.replays import Executed, pairs
 
 
 def domains() -> list[str]:

@@ -9,11 +9,11 @@ from typing import Any
 from tau2_slime.errors import ConfigError, first_time
 from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.audit import auditor
 from tau2_slime.world.domains import World
-from tau2_slime.world.replays import objection
-from tau2_slime.world.shared_db import NotShared
-from tau2_slime.world.stand_ins import evaluate_with, knows_gold
+from tau2_slime.world.fast.audit import auditor
+from tau2_slime.world.fast.evaluator_stubs import evaluate_with, knows_gold
+from tau2_slime.world.fast.replays import objection
+from tau2_slime.world.fast.shared_db import NotShared
 
 logger = logging.getLogger(__name__)
 

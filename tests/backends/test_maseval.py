@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tau2_slime.evaluation.statistics import Unit, scores
+from tau2_slime.evaluation.statistics.estimates import scores
+from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.world import domains, tau2_compat
 from tests.backends.setup_env import REPOSITORY
 from tests.backends.test_doors import environment

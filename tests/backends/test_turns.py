@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tau2_slime.backends.turns import Ask, TurnEpisode
-from tau2_slime.config import Tau2Config
-from tau2_slime.episode import Conversation
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.conversation import Conversation
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame, Status, Termination
-from tau2_slime.tokens.parsers.checks import parsed_call
-from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
+from tau2_slime.tokens.calls.parsers.checks import parsed_call
+from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
 from tau2_slime.world import domains
 from tests import parity_play as play
 from tests.parity_play import Script, Turn

@@ -27,7 +27,7 @@ import pytest
 
 from tau2_slime.errors import EngineUnavailable
 from tau2_slime.generate_with_tau2 import generate
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.tokens.engine import SglangEngine
 from tests.engine.cluster import CONTEXT_LENGTH, Cluster, Forge
 from tests.engine.conftest import LogprobsCheck

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from tau2_slime.generate_with_tau2 import generate
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.tokens import replay_probe
 from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.replay import ExpertShape, ReplayRequest, ReplaySpec

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tau2_slime.generate_with_tau2 import generate
-from tau2_slime.samples import StandaloneSample
-from tau2_slime.world.users import forget, spending
+from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.world.users import spending
 from tests.engine.cluster import CONTEXT_LENGTH, Cluster, Forge
+from tests.fresh import forget_users
 
 PARAMS = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 48, "skip_special_tokens": False, "no_stop_trim": True}
 
@@ -29,9 +30,9 @@ def second_model(forge: Forge) -> Iterator[Cluster]:
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    forget()
+    forget_users()
     yield
-    forget()
+    forget_users()
 
 
 async def play(

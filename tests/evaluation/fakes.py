@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tau2_slime.config import Tau2Config
-from tau2_slime.evaluation.plan import Dataset, Item, Plan, sampling_params
-from tau2_slime.evaluation.records import Job
-from tau2_slime.outcome import Blame, InteractionResult, Termination, blame_for
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.evaluation.plan.datasets import Dataset, Item, Plan, sampling_params
+from tau2_slime.evaluation.store.records import Job
+from tau2_slime.outcome import Blame, Termination, blame_for
 
 Script = Callable[[Job, int], tuple[Termination, float | None]]
 """(job, how often it was played before) -> how it ends and what it earns."""

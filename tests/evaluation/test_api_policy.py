@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.evaluation import api_agent
-from tau2_slime.evaluation.api_agent import ApiSpec, litellm_message
-from tau2_slime.evaluation.budget import Budget, parse_prices
-from tau2_slime.evaluation.plan import Plan, default_plan
-from tau2_slime.evaluation.policies import ApiPolicy
-from tau2_slime.evaluation.records import Store, jobs
-from tau2_slime.evaluation.run import End, Options, Progress, Runner
-from tau2_slime.evaluation.tables import user_table
-from tau2_slime.history import agent_sees
-from tau2_slime.trainable_agents import chat_message
+from tau2_slime.episode.agents import chat_message
+from tau2_slime.episode.history import agent_sees
+from tau2_slime.evaluation.plan.datasets import Plan, default_plan
+from tau2_slime.evaluation.report.tables import user_table
+from tau2_slime.evaluation.runner import api_agent
+from tau2_slime.evaluation.runner.api_agent import ApiSpec, litellm_message
+from tau2_slime.evaluation.runner.budget import Budget, parse_prices
+from tau2_slime.evaluation.runner.policies import ApiPolicy
+from tau2_slime.evaluation.runner.run import End, Options, Progress, Runner
+from tau2_slime.evaluation.store.records import Store, jobs
 from tau2_slime.world import domains, tau2_compat
 from tau2_slime.world.users import simulator
 from tests import parity_play

@@ -123,8 +123,8 @@ def test_a_run_killed_five_times_equals_an_uninterrupted_one(whole: Path, tmp_pa
 
 CTRL_C = """
 import os, signal
-from tau2_slime import cli
-from tau2_slime.evaluation.records import Store
+from tau2_slime.cli.main import main as cli
+from tau2_slime.evaluation.store.records import Store
 
 append = Store.append
 
@@ -223,7 +223,7 @@ def test_a_policys_key_is_refused_and_not_repeated(tmp_path: Path, option: str, 
 
 
 def test_a_dead_router_is_told_before_anything_is_played(tmp_path: Path, cache: str) -> None:
-    from tau2_slime.rollout import local_checkpoint
+    from tau2_slime.local.tokenizer import local_checkpoint
 
     checkpoint = str(local_checkpoint())
     done = evaluate(

@@ -13,7 +13,7 @@ from rich.console import Console
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation import compare_command
 from tau2_slime.evaluation.compare import compare, sign_flip_p
-from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.evaluation.statistics.summary import read_folder
 from tests.evaluation.folders import write_folder
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.data import plan as data_plan
-from tau2_slime.data_files import write
-from tau2_slime.data_request import Request
+from tau2_slime.data.files import write
+from tau2_slime.data.plan import plan as data_plan
+from tau2_slime.data.request import Request
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.plan import GENERATE, default_plan, load_plan
-from tau2_slime.evaluation.yaml_source import load
+from tau2_slime.evaluation.plan.datasets import GENERATE, default_plan, load_plan
+from tau2_slime.evaluation.plan.yaml_source import load
 
 SHIPPED = Path(__file__).parents[2] / "eval_config.yaml"
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.records import Store, name_of
+from tau2_slime.evaluation.store.records import Store, name_of
 
 
 def record(attempt: int, reward: float | None = 1.0) -> dict:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tau2_slime.evaluation.report_html import render
-from tau2_slime.evaluation.report_md import render as render_md
-from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.evaluation.report.html import render
+from tau2_slime.evaluation.report.markdown import render as render_md
+from tau2_slime.evaluation.statistics.summary import read_folder
 from tests.evaluation.folders import write_folder
 
 USERS = {"airline-a": "vendor/a", "airline-b": "vendor/b", "airline-c": "vendor/c"}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tau2_slime.evaluation.baselines import NOTHING, TRANSFER, baselines
-from tau2_slime.evaluation.plan import default_plan
-from tau2_slime.evaluation.policies import EmbeddedPolicy
-from tau2_slime.evaluation.records import jobs
+from tau2_slime.evaluation.plan.datasets import default_plan
 from tau2_slime.evaluation.request import Request, make_policy
-from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.evaluation.runner.policies import EmbeddedPolicy
+from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER, baselines
+from tau2_slime.evaluation.statistics.summary import read_folder
+from tau2_slime.evaluation.store.records import jobs
 from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tau2_slime.evaluation.budget import Budget
-from tau2_slime.evaluation.plan import Plan
-from tau2_slime.evaluation.records import Store, jobs
-from tau2_slime.evaluation.run import End, Options, Progress, Runner, excluded
+from tau2_slime.evaluation.plan.datasets import Plan
+from tau2_slime.evaluation.runner.budget import Budget
+from tau2_slime.evaluation.runner.run import End, Options, Progress, Runner, excluded
+from tau2_slime.evaluation.store.records import Store, jobs
 from tau2_slime.outcome import Termination
 from tests.evaluation.fakes import FakePolicy, Script, plan
 

@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.evaluation.intervals import student_quantile
-from tau2_slime.evaluation.statistics import (
-    Unit,
-    domain_weighted,
-    estimate,
-    noise,
-    pass_first,
-    pass_hat,
-    scores,
-)
+from tau2_slime.evaluation.statistics.estimates import domain_weighted, estimate, noise, pass_first, pass_hat, scores
+from tau2_slime.evaluation.statistics.intervals import student_quantile
+from tau2_slime.evaluation.store.unit import Unit
 
 
 def unit(outcomes: list[float | None], task: object = 0, dataset: str = "d", domain: str = "x", **more: int) -> Unit:

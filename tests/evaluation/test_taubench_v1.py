@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tau2_slime.cli import app
+from tau2_slime.cli.main import app
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.statistics import scores
+from tau2_slime.evaluation.statistics.estimates import scores
 from tau2_slime.evaluation.taubench_v1 import command
 from tau2_slime.evaluation.taubench_v1.recorded import read_results
 from tau2_slime.evaluation.taubench_v1.replay import Replayed, domain_of, replay, tau2_tasks

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tau2_slime.data import plan as data_plan
-from tau2_slime.data_files import write
-from tau2_slime.data_request import Request as DataRequest
+from tau2_slime.data.files import write
+from tau2_slime.data.plan import plan as data_plan
+from tau2_slime.data.request import Request as DataRequest
 from tau2_slime.evaluation.command import Request, evaluate
-from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.evaluation.statistics.summary import read_folder
 from tests.slime_cpu.modes import MODES, play
 
 FILE = """

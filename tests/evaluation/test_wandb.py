@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation import wandb_log
-from tau2_slime.evaluation.summary import read_folder
+from tau2_slime.evaluation.report import wandb_log
+from tau2_slime.evaluation.statistics.summary import read_folder
 from tests.evaluation.folders import write_folder
 
 LOG = """
 import json, sys
 from pathlib import Path
 import wandb
-from tau2_slime.evaluation.summary import read_folder
-from tau2_slime.evaluation.wandb_log import log
+from tau2_slime.evaluation.statistics.summary import read_folder
+from tau2_slime.evaluation.report.wandb_log import log
 seen = {}
 finish = wandb.sdk.wandb_run.Run.finish
 def spy(run, *args, **more):

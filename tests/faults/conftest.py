@@ -17,10 +17,11 @@ import pytest
 import pytest_asyncio
 
 from tau2_slime import errors, generate_with_tau2
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.tokens import engine
 from tau2_slime.world import users
 from tests.faults.servers import Move, Router, UserModel, UserMove, call, log_prob, say
+from tests.fresh import forget_users
 
 Status = StandaloneSample.Status
 
@@ -206,7 +207,7 @@ def tokenizer(checkpoint: Path) -> Any:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries that do not wait, no settings from outside, every failure told anew."""
-    users.forget()
+    forget_users()
     for module in (engine, users.simulator):
         monkeypatch.setattr(module, "BACKOFF_FIRST", 0.01)
         monkeypatch.setattr(module, "BACKOFF_MAX", 0.05)

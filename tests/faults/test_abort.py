@@ -197,7 +197,7 @@ async def test_a_turn_that_was_over_when_the_abort_came_is_not_continued(stage: 
 
 
 async def test_aborts_from_the_queue_are_asked_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tau2_slime.policy._RESUME_PAUSE", 0.01)
+    monkeypatch.setattr("tau2_slime.policy.sampling._RESUME_PAUSE", 0.01)
     sample = await stage.play([GOLD[0], queued_abort(), queued_abort(), *GOLD[1:]])
     assert outcome(sample) == PAID
     assert stats(sample)["resumed_aborts"] == 2
@@ -211,14 +211,14 @@ async def test_a_turn_that_aborts_eat_up_is_too_long(stage: Stage) -> None:
 
 
 async def test_an_endlessly_aborting_server_is_unavailable(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tau2_slime.policy._RESUME_PAUSE", 0)
-    monkeypatch.setattr("tau2_slime.policy._MAX_EMPTY_ABORTS", 5)
+    monkeypatch.setattr("tau2_slime.policy.sampling._RESUME_PAUSE", 0)
+    monkeypatch.setattr("tau2_slime.policy.sampling._MAX_EMPTY_ABORTS", 5)
     sample = await stage.play([queued_abort()] * 50)
     assert outcome(sample) == (Status.FAILED, "infrastructure_error", "infrastructure")
 
 
 async def test_slimes_abort_ends_the_waiting_for_a_weight_update(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tau2_slime.policy._RESUME_PAUSE", 3600)
+    monkeypatch.setattr("tau2_slime.policy.sampling._RESUME_PAUSE", 3600)
     flag = Flag()
     sample = await _soon(stage.play([after(lambda: _set_later(flag), queued_abort())], aborted=flag))
     assert outcome(sample) == STOPPED

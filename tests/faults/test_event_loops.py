@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tau2_slime import generate_with_tau2, http_sessions
+from tau2_slime import generate_with_tau2
+from tau2_slime.runtime import http_sessions
 from tests.faults.conftest import PAID, Stage, check_sample, outcome
 from tests.faults.servers import UserMove, after, hang, say
 

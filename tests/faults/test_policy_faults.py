@@ -62,15 +62,15 @@ ROOM = {"rollout_max_context_len": 400_000, "sglang_context_length": 400_000}
 @pytest.fixture
 def roomy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A checkpoint that names no context length, so that even the longest nonsense fits."""
-    monkeypatch.setattr("tau2_slime.language._context_length", lambda checkpoint: None)
-    monkeypatch.setattr("tau2_slime.language._languages", type(_languages())())
+    monkeypatch.setattr("tau2_slime.policy.checkpoint._context_length", lambda checkpoint: None)
+    monkeypatch.setattr("tau2_slime.policy.checkpoint._languages", type(_languages())())
     return stage
 
 
 def _languages() -> Any:
-    from tau2_slime import language
+    from tau2_slime.policy import checkpoint
 
-    return language._languages
+    return checkpoint._languages
 
 
 @pytest.mark.parametrize("kind", MALFORMED)

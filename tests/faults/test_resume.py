@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime import resume
+from tau2_slime.slime_adapter import resume
 from tests.faults.conftest import GOLD, PAID, Flag, Stage, Status, outcome, stats
 from tests.faults.servers import Ask, Move, UserMove, after, answer, hang, queued_abort, spell
 

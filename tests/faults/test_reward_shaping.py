@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tau2_slime import generate_with_tau2
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tests.faults.conftest import GOLD, PATIENCE, Stage, stats
 from tests.faults.servers import Move, answer, call
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tau2_slime import generate_with_tau2
-from tau2_slime.samples import StandaloneSample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tests.faults.conftest import GOLD, PAID, Stage, Status, check_sample, detail, outcome
 from tests.faults.servers import Ask, Move, answer, error, http, partial, queued_abort, reset_mid_reply, say
 
@@ -25,7 +25,7 @@ async def test_a_bug_is_logged_once_with_its_traceback(
     def explode(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr("tau2_slime.assembly.make_user", explode)
+    monkeypatch.setattr("tau2_slime.slime_adapter.request.make_user", explode)
     samples = await asyncio.gather(*(stage.play(name=f"s{i}") for i in range(20)))
     assert {outcome(sample) for sample in samples} == {(Status.FAILED, "infrastructure_error", "infrastructure")}
     assert all("a bug of ours" in detail(sample) for sample in samples)
@@ -144,16 +144,16 @@ async def test_any_sampling_parameters(stage: Stage, params: Any, request: pytes
 @pytest.mark.parametrize(
     "place",
     [
-        "tau2_slime.solve._fill_stats",
-        "tau2_slime.policy.TokenTranscript.drift",
+        "tau2_slime.episode.play._fill_stats",
+        "tau2_slime.policy.sampling.TokenTranscript.drift",
         "tau2_slime.world.scoring.score",
         "tau2_slime.world.domains.World.set_state",
         "tau2_slime.world.domains.World.call",
-        "tau2_slime.tokens.chat_delta.ChatDelta.between",
-        "tau2_slime.tokens.chat_delta.ChatDelta.first_prompt_delta",
-        "tau2_slime.tokens.parsers.hermes.HermesParser.parse",
+        "tau2_slime.tokens.template.chat_delta.ChatDelta.between",
+        "tau2_slime.tokens.template.chat_delta.ChatDelta.first_prompt_delta",
+        "tau2_slime.tokens.calls.parsers.hermes.HermesParser.parse",
         "tau2_slime.local.scripted_user.ScriptedUser.reply",
-        "tau2_slime.samples.fill_sample",
+        "tau2_slime.slime_adapter.sample.fill_sample",
         "tau2_slime.generate_with_tau2.rollout_state",
     ],
 )
@@ -260,7 +260,7 @@ def _fate(ask: Ask) -> Move | None:
 
 
 async def test_five_hundred_at_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tau2_slime.policy._RESUME_PAUSE", 0.01)
+    monkeypatch.setattr("tau2_slime.policy.sampling._RESUME_PAUSE", 0.01)
     fatal: set[str] = set()
 
     def choose(ask: Ask) -> Move | None:

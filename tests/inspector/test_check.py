@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tau2_slime.observe.inspector.check import check
-from tau2_slime.observe.inspector.check_render import Drift, check_render
-from tau2_slime.observe.inspector.load import load
-from tau2_slime.observe.inspector.words import language_of
+from tau2_slime.inspector.check import check
+from tau2_slime.inspector.check_render import Drift, check_render
+from tau2_slime.inspector.load import load
+from tau2_slime.inspector.words import language_of
 from tau2_slime.rollout import RolloutPlan, plan_jobs, run
 from tests.test_cli import tau2_slime
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.observe.inspector.load import load
-from tau2_slime.observe.inspector.page import write_page
-from tau2_slime.observe.inspector.trajectory import Trajectory
-from tau2_slime.observe.inspector.words import language_of
+from tau2_slime.inspector.load import load
+from tau2_slime.inspector.page import write_page
+from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.inspector.words import language_of
 from tests.inspector.browser import Page, browsing, chromium
 from tests.test_cli import tau2_slime
 
@@ -145,7 +145,7 @@ def test_a_message_expands_to_its_own_tokens(page_file: Path, episodes: list[Tra
 
 
 def _embedded() -> Any:
-    from tau2_slime.observe.inspector.load import Loaded
+    from tau2_slime.inspector.load import Loaded
 
     return Loaded(embedded=True)
 

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.episode.result import failed_result
 from tau2_slime.errors import ConfigError
-from tau2_slime.observe.inspector import terminal
-from tau2_slime.observe.inspector.blocks import blocks_of
-from tau2_slime.observe.inspector.check import check
-from tau2_slime.observe.inspector.load import load
-from tau2_slime.observe.inspector.page import write_page
+from tau2_slime.inspector import terminal
+from tau2_slime.inspector.blocks import blocks_of
+from tau2_slime.inspector.check import check
+from tau2_slime.inspector.load import load
+from tau2_slime.inspector.page import write_page
 from tau2_slime.outcome import Termination
-from tau2_slime.samples import StandaloneSample, failed_result, fill_sample
+from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
 from tests.test_cli import tau2_slime
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -181,7 +182,7 @@ def test_without_torch_a_pt_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "0.pt").write_bytes(b"x")
     code = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; "
-        "from tau2_slime.observe.inspector.load import load; load(Path(sys.argv[1]))"
+        "from tau2_slime.inspector.load import load; load(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "0.pt")], capture_output=True, text=True)
     assert "ConfigError: 0.pt is a file of torch, which is not installed here" in done.stderr.strip().splitlines()[-1]
@@ -201,7 +202,7 @@ def test_slimes_own_dump_shows_and_passes(slime: str, python: str, tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((tmp_path / "report.json").read_text())["problems"] == []
-    from tau2_slime.rollout import local_checkpoint
+    from tau2_slime.local.tokenizer import local_checkpoint
 
     given = ["-m", "tau2_slime.cli", "inspect", str(tmp_path), "--hf-checkpoint", str(local_checkpoint())]
     done = subprocess.run([python, *given, "--check"], capture_output=True, text=True, timeout=300)
@@ -259,7 +260,7 @@ def test_a_foreign_sample_of_a_mixed_batch_is_checked_for_what_it_has(tmp_path: 
 
 def test_importing_the_command_stays_cheap() -> None:
     code = (
-        "import sys; import tau2_slime.cli; "
+        "import sys; import tau2_slime.cli.main; "
         "print([m for m in ('tau2', 'litellm', 'transformers', 'torch', 'rich.table') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.episode.telemetry import telemetry, telemetry_metrics
 from tau2_slime.observe.episodes import episodes_of
 from tau2_slime.observe.metrics import episode_metrics
-from tau2_slime.observe.telemetry import telemetry, telemetry_metrics
 from tests.test_cli import tau2_slime
 
 
@@ -93,7 +93,7 @@ def test_samples_metrics_report_and_inspector_have_the_same_names(rollout: Path)
     """From the samples' metadata (metrics) and from the messages (inspector): the same names, the same values."""
     from types import SimpleNamespace
 
-    from tau2_slime.observe.inspector.load import load
+    from tau2_slime.inspector.load import load
 
     samples = [SimpleNamespace(**json.loads(line)) for line in (rollout / "samples.jsonl").read_text().splitlines()]
     metrics = episode_metrics(episodes_of(samples)[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.episode import AgentTurn, Conversation, Limits
+from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.local.gold import ASK_REFERENCE, DONE_TOOL, GoldScript, find_reference
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.outcome import Termination

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tau2_slime.local.tokenizer import build_local_checkpoint
-from tau2_slime.tokens.chat_delta import ChatDelta
-from tau2_slime.tokens.tool_calls import detect_parser
+from tau2_slime.tokens.calls.registry import detect_parser
+from tau2_slime.tokens.template.chat_delta import ChatDelta
 
 TOOL = {"type": "function", "function": {"name": "find_order", "description": "d", "parameters": {"type": "object"}}}
 

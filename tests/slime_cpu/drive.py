@@ -253,7 +253,7 @@ def limited(work: Callable[[], Any], seconds: float) -> Any:
 
 def carry_out(plan: Plan) -> dict[str, Any]:
     """The report of ``plan``; what slime itself raised is a problem like any other."""
-    from tau2_slime.rollout import local_checkpoint
+    from tau2_slime.local.tokenizer import local_checkpoint
 
     sys.path.insert(0, plan.slime)
     checkpoint = str(local_checkpoint())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tau2_slime.tokens.chat_delta import ChatDelta
+from tau2_slime.tokens.template.chat_delta import ChatDelta
 from tests.tokens.rows import chat_of
 
 

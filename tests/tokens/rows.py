@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from tau2_slime.tokens.chat_delta import ChatDelta
+from tau2_slime.tokens.template.chat_delta import ChatDelta
 from tests.tokens.support import (
     GREETING,
     SYSTEM,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.tokens.chat_delta import ChatDelta, TemplateError
-from tau2_slime.tokens.chat_template import ChatTemplate
+from tau2_slime.tokens.template.chat_delta import ChatDelta, TemplateError
+from tau2_slime.tokens.template.chat_template import ChatTemplate
 from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, stand_in_tokenizer, text, user
 
 ADDED = ("<|open|>", "<|close|>", "<|other|>")

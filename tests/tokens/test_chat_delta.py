@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tau2_slime.tokens.chat_delta import ChatDelta, TemplateError
 from tau2_slime.tokens.ledger import TokenLedger
+from tau2_slime.tokens.template.chat_delta import ChatDelta, TemplateError
 from tests.tokens.rows import CALL, HISTORY, ROWS, chat_of, reference, token
 from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, spelled_out, text, user
 

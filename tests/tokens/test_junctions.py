@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.tokens.chat_delta import ChatDelta, Delta
 from tau2_slime.tokens.ledger import TokenLedger
+from tau2_slime.tokens.template.chat_delta import ChatDelta, Delta
 from tests.tokens.rows import HISTORY, chat_of, reference, token
 from tests.tokens.support import TOOLS, spelled_out, text, user
 

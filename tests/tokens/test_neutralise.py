@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tau2_slime.tokens.chat_delta import ChatDelta
+from tau2_slime.tokens.template.chat_delta import ChatDelta
 from tests.tokens.rows import CALL, HISTORY, chat_of, control_ids, reference
 from tests.tokens.support import GREETING, SYSTEM, TOOLS, calls, result, text, user
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.tokens.schema_types import coerce
-from tau2_slime.tokens.spelled_json import BadJson, RawText, decode
+from tau2_slime.tokens.calls.schema_types import coerce
+from tau2_slime.tokens.calls.spelled_json import BadJson, RawText, decode
 
 PASSENGER = {
     "type": "object",

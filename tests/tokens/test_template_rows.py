@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.tokens.chat_delta import ChatDelta, TemplateError
 from tau2_slime.tokens.ledger import TokenLedger
+from tau2_slime.tokens.template.chat_delta import ChatDelta, TemplateError
 from tests.tokens.rows import ROWS, Row
 from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, spelled_out, text, user
 

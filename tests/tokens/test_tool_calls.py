@@ -10,14 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.tokens.tool_calls import (
-    CallStatus,
-    ParsedTurn,
-    ParserUnavailable,
-    UnknownToolFormat,
-    detect_parser,
-    get_parser,
-)
+from tau2_slime.tokens.calls.registry import detect_parser, get_parser
+from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, ParserUnavailable, UnknownToolFormat
 from tests.tokens.support import llama_cpp_template, trl_template
 
 FAMILIES = ("hermes", "qwen_xml", "glm")

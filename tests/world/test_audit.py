@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tau2_slime.outcome import Termination
-from tau2_slime.world import audit, domains, scoring, tau2_compat
+from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.fast import audit
 from tests.world.twins import Player, gold_calls
 
 

@@ -14,7 +14,7 @@ from tau2_slime.world import domains, tau2_compat
 
 def test_the_package_itself_imports_no_tau2() -> None:
     code = (
-        "import sys, tau2_slime, tau2_slime.config, tau2_slime.episode, tau2_slime.world.domains, "
+        "import sys, tau2_slime, tau2_slime.config.settings, tau2_slime.episode.conversation, tau2_slime.world.domains, "
         "tau2_slime.world.users, tau2_slime.world.scoring; "
         "print([m for m in ('tau2', 'litellm', 'transformers', 'torch', 'slime') if m in sys.modules])"
     )

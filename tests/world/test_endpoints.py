@@ -162,8 +162,8 @@ def test_every_failure_has_its_kind(raised: Exception, fault: Fault) -> None:
 
 
 def test_a_refused_key_is_remembered_until_another_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tau2_slime import run_stop
     from tau2_slime.errors import UserAuthenticationError
+    from tau2_slime.runtime import run_stop
 
     monkeypatch.setenv("MY_USER_KEY", "first")
     endpoints.forget()

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from tau2_slime import errors, offload
+from tau2_slime import errors
 from tau2_slime.outcome import Termination
-from tau2_slime.world import blueprints, domains, proved, replays, scoring, stand_ins, tau2_compat
+from tau2_slime.runtime import threads as offload
+from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.fast import blueprints, evaluator_stubs, known_releases, replays
 from tests import parity_play as play
 from tests.parity_play import Call
 from tests.world.twins import Player, gold_calls, stock_reward
@@ -54,9 +56,9 @@ def played(domain: str, *calls: Call, task: Any = None) -> Player:
 def test_unknown_sources_get_tau2s_own_path_and_one_warning(
     part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgetful: None
 ) -> None:
-    monkeypatch.setitem(proved.PROVED, part, {})
-    proved.core.cache_clear()
-    proved.tools.cache_clear()
+    monkeypatch.setitem(known_releases.PROVED, part, {})
+    known_releases.core.cache_clear()
+    known_releases.tools.cache_clear()
     try:
         for number in range(2):
             player = gold_player("retail", number)
@@ -67,16 +69,16 @@ def test_unknown_sources_get_tau2s_own_path_and_one_warning(
         assert tau2_compat.version() in warnings_of(caplog)[0] and "retail" in warnings_of(caplog)[0]
     finally:
         monkeypatch.undo()
-        proved.core.cache_clear()
-        proved.tools.cache_clear()
+        known_releases.core.cache_clear()
+        known_releases.tools.cache_clear()
 
 
 def test_a_changed_source_file_is_another_source(tmp_path: Any) -> None:
     file = tmp_path / "tools.py"
     file.write_text("x = 1\n")
-    before = proved._hash([file])
+    before = known_releases._hash([file])
     file.write_text("x = 2\n")
-    assert proved._hash([file]) != before
+    assert known_releases._hash([file]) != before
 
 
 def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
@@ -95,7 +97,7 @@ def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
     def broken(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(stand_ins._Predicted, "get_db_hash", broken)
+    monkeypatch.setattr(evaluator_stubs._Predicted, "get_db_hash", broken)
     for number in range(2):
         player = gold_player("mock", number)
         assert player.reward() == stock_reward(player)
@@ -209,7 +211,7 @@ def test_the_gold_actions_are_played_once_a_task(monkeypatch: pytest.MonkeyPatch
     assert not scoring.is_quick(player.world, allow_judge=False)
     first = player.reward()
     assert scoring.is_quick(player.world, allow_judge=False)
-    monkeypatch.setattr(stand_ins, "_RecordingGold", None)
+    monkeypatch.setattr(evaluator_stubs, "_RecordingGold", None)
     assert gold_player("retail", 3).reward() == first
 
 
@@ -226,7 +228,7 @@ def test_a_changed_copy_of_a_task_has_its_own_gold() -> None:
 
 
 def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
-    monkeypatch.setattr(stand_ins, "MAX_GOLD", 3)
+    monkeypatch.setattr(evaluator_stubs, "MAX_GOLD", 3)
     for number in range(6):
         player = gold_player("mock", number % 4)
         player.reward()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.world import domains, replays
+from tau2_slime.world import domains
+from tau2_slime.world.fast import replays
 from tests import parity_play as play
 from tests.world.twins import DOMAINS, NIGHTLY, Player, Twin, gold_calls, same, stock_reward
 

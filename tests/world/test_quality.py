@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.simulator_quality import load, scores
-from tau2_slime.flaws import Flaw
+from tau2_slime.outcome import Flaw
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users.quality import Turn, examine, turns_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.episode import AgentTurn, Conversation, Limits
+from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.world import blueprints, domains, tau2_compat
-from tau2_slime.world.shared_db import Base, NotShared, SharedDatabase, SharedTable
+from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.fast import blueprints
+from tau2_slime.world.fast.shared_db import Base, NotShared, SharedDatabase, SharedTable
 
 tau2_compat.load()
 

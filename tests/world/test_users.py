@@ -11,11 +11,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError, UserAuthenticationError, UserSimulatorError
-from tau2_slime.user_pool import Price
 from tau2_slime.world import domains, tau2_compat, users
 from tau2_slime.world.users import LitellmUser, UserSpec, completion, faults
 from tests.clock import forward
+from tests.fresh import forget_users
 
 MODEL = "openai/test"
 
@@ -83,7 +84,7 @@ class Server:
 async def server() -> AsyncIterator[Server]:
     tau2_compat.load()  # before the first request, so that no time-out pays for the import
     users.simulator._limits.pop()
-    users.forget()
+    forget_users()
     endpoint = Server()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", endpoint.answer)

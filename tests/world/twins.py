@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tau2_slime.outcome import Termination
-from tau2_slime.world import domains, replays, scoring, tau2_compat
-from tau2_slime.world.shared_db import SharedDatabase, spell
+from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.fast import replays
+from tau2_slime.world.fast.shared_db import SharedDatabase, spell
 from tests import parity_play as play
 from tests.parity_play import Call
 

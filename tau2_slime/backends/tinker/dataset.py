@@ -10,15 +10,16 @@ from typing import Any
 import chz
 from tinker_cookbook.rl.types import EnvGroupBuilder, RLDataset, RLDatasetBuilder
 
-from tau2_slime import preflight, run_stop
 from tau2_slime.backends.tinker.env import Tau2EnvGroupBuilder
 from tau2_slime.backends.tinker.words import words_for
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.casting import playable
-from tau2_slime.config import Tau2Config, check_keys
+from tau2_slime.config.settings import Tau2Config, check_keys
+from tau2_slime.config.simulators import Rotation, choose
+from tau2_slime.episode.setup import playable
+from tau2_slime.episode.users import key_of, models_of
 from tau2_slime.errors import ConfigError
-from tau2_slime.offload import offload
-from tau2_slime.user_pool import Rotation, choose
+from tau2_slime.runtime import run_stop
+from tau2_slime.runtime.threads import offload
 
 _NOT_HERE = {
     **dict.fromkeys(
@@ -166,9 +167,9 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         """One group a task. An episode with each simulator is put together, to see that it can be."""
         config = self._config(domain, split)
         kept = (await offload(playable, config, split))[: self.max_tasks]
-        models = preflight.models_of(config, training=not evaluation)
+        models = models_of(config, training=not evaluation)
         for model in models:
-            await offload(preflight.key_of, config, model)
+            await offload(key_of, config, model)
         if kept:
             task, training = str(kept[0].id), not evaluation
             users: list[str | None] = [*models] or [None]  # solo: nobody

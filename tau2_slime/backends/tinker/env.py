@@ -12,16 +12,17 @@ import tinker
 from tinker_cookbook.rl.types import Env, EnvGroupBuilder, InitialObservationOverflow, StepResult
 from tinker_cookbook.utils import logtree
 
-from tau2_slime import run_stop
 from tau2_slime.backends.tinker.report import conversation_of, logs_of, metrics_of
 from tau2_slime.backends.tinker.words import Words, words_for
 from tau2_slime.backends.turns import Ask, TurnEpisode
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError, Tau2SlimeError
-from tau2_slime.offload import offload
-from tau2_slime.outcome import Blame, InteractionResult, Termination
-from tau2_slime.shaping import shaped_reward
-from tau2_slime.tokens.tool_calls import ParsedTurn
+from tau2_slime.outcome import Blame, Termination
+from tau2_slime.runtime import run_stop
+from tau2_slime.runtime.threads import offload
+from tau2_slime.slime_adapter.shaping import shaped_reward
+from tau2_slime.tokens.calls.types import ParsedTurn
 
 
 class EpisodeFailed(Tau2SlimeError):

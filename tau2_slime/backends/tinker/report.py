@@ -9,9 +9,10 @@ from typing import Any
 
 from tinker_cookbook.rl.types import StopReason
 
+from tau2_slime.episode.result import InteractionResult
 from tau2_slime.observe.metrics import tag
-from tau2_slime.outcome import Blame, InteractionResult, Termination
-from tau2_slime.tokens.tool_calls import CallStatus, ParsedTurn
+from tau2_slime.outcome import Blame, Termination
+from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
 
 STOPS = {
     Termination.AGENT_STOP: StopReason.COMPLETED,

@@ -19,10 +19,9 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.tokens.chat_template import ControlSpellings, control_tokens
-from tau2_slime.tokens.neutralise import Neutraliser
-from tau2_slime.tokens.parsers.checks import parsed_call
-from tau2_slime.tokens.tool_calls import (
+from tau2_slime.tokens.calls.parsers.checks import parsed_call
+from tau2_slime.tokens.calls.registry import detect_parser, get_parser
+from tau2_slime.tokens.calls.types import (
     CallStatus,
     ParsedCall,
     ParsedTurn,
@@ -30,9 +29,9 @@ from tau2_slime.tokens.tool_calls import (
     Tool,
     ToolCallParser,
     UnknownToolFormat,
-    detect_parser,
-    get_parser,
 )
+from tau2_slime.tokens.template.chat_template import ControlSpellings, control_tokens
+from tau2_slime.tokens.template.control_tokens import Neutraliser
 
 _SENTINEL = "4093-sampled-turn"
 """Ends with a letter: vocabularies have tokens for punctuation with a line break after it, none for a letter with one."""

@@ -26,12 +26,13 @@ from tau2_slime.backends.verifiers.settings import (
     training_split,
 )
 from tau2_slime.backends.verifiers.view import EPISODE, show
-from tau2_slime.casting import playable
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.agents import chat_message
+from tau2_slime.episode.history import agent_sees
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.setup import playable
 from tau2_slime.errors import ConfigError
-from tau2_slime.history import agent_sees
-from tau2_slime.outcome import InteractionResult, Status, Termination
-from tau2_slime.trainable_agents import chat_message
+from tau2_slime.outcome import Status, Termination
 from tau2_slime.world import domains
 
 _OWN = ("num_train_examples", "num_eval_examples", "user_llm", "eval_split")

@@ -8,8 +8,8 @@ from typing import Any
 import verifiers as vf
 
 from tau2_slime.backends.chat_wire import text_of
-from tau2_slime.tokens.parsers.checks import parsed_call, parsed_reply
-from tau2_slime.tokens.tool_calls import ParsedTurn, Tool
+from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 
 
 def to_vf(message: dict[str, Any]) -> Any:

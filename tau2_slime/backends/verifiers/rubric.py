@@ -8,7 +8,8 @@ import verifiers as vf
 
 from tau2_slime.backends.verifiers.settings import figures
 from tau2_slime.backends.verifiers.view import EPISODE
-from tau2_slime.outcome import Blame, EpisodeStats, InteractionResult
+from tau2_slime.episode.result import EpisodeStats, InteractionResult
+from tau2_slime.outcome import Blame
 
 NAMES = tuple(figures(None, vars(EpisodeStats()), Blame.AGENT))
 

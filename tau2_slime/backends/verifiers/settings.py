@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tau2_slime.config import Tau2Config, check_keys
+from tau2_slime.config.settings import Tau2Config, check_keys
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.users import is_scripted, user_spec
 from tau2_slime.errors import ConfigError
-from tau2_slime.outcome import Blame, InteractionResult
-from tau2_slime.simulators import is_scripted, user_spec
+from tau2_slime.outcome import Blame
 from tau2_slime.world import domains
 
 RECORD = "tau2"

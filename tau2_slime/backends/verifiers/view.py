@@ -7,7 +7,7 @@ from typing import Any
 
 from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.backends.verifiers.settings import RECORD, record_of
-from tau2_slime.history import agent_sees, user_sees
+from tau2_slime.episode.history import agent_sees, user_sees
 
 EPISODE = "tau2_episode"
 """The key of the `TurnEpisode` itself."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.output import write
-from tau2_slime.evaluation.statistics import Scores, Unit, scores
-from tau2_slime.evaluation.tables import Table, decimal
+from tau2_slime.evaluation.report.tables import Table, decimal
+from tau2_slime.evaluation.statistics.estimates import Scores, scores
+from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.evaluation.taubench_v1.recorded import read_results
 from tau2_slime.evaluation.taubench_v1.replay import DOMAINS, Replayed, domain_of, replay, tau2_tasks
 from tau2_slime.outcome import Termination
+from tau2_slime.runtime.files import write_atomically
 from tau2_slime.world import scoring, tau2_compat
 
 if TYPE_CHECKING:
@@ -129,8 +130,10 @@ def write_files(replayed: Sequence[Replayed], tasks: Mapping[int, Any], domain: 
     """``tasks.json``, a τ² task file, and ``simulations.json``, τ²'s `Results` of every run with a trajectory."""
     folder.mkdir(parents=True, exist_ok=True)
     dumped = [task.model_dump(mode="json") for task in tasks.values()]
-    write(folder / "tasks.json", json.dumps(dumped, indent=1, ensure_ascii=False) + "\n")
-    write(folder / "simulations.json", results(replayed, tasks, domain, name).model_dump_json(indent=1) + "\n")
+    write_atomically(folder / "tasks.json", json.dumps(dumped, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(
+        folder / "simulations.json", results(replayed, tasks, domain, name).model_dump_json(indent=1) + "\n"
+    )
 
 
 def results(replayed: Sequence[Replayed], tasks: Mapping[int, Any], domain: str, name: str) -> Any:

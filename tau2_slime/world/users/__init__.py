@@ -5,11 +5,4 @@ from tau2_slime.world.users.simulator import LitellmUser, User, UserStats
 from tau2_slime.world.users.spec import UserSpec, provider_of
 from tau2_slime.world.users.spending import spending
 
-
-def forget() -> None:
-    """As if no call had been made in this process: breakers closed, no key refused, nothing spent."""
-    endpoints.forget()
-    spending.clear()
-
-
-__all__ = ["LitellmUser", "User", "UserSpec", "UserStats", "forget", "provider_of", "quality", "spending"]
+__all__ = ["LitellmUser", "User", "UserSpec", "UserStats", "endpoints", "provider_of", "quality", "spending"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlparse
 
-from tau2_slime import http_sessions
+from tau2_slime.runtime import http_sessions
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users.spec import UserSpec, known_provider, load_litellm
 

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tau2_slime import run_stop
 from tau2_slime.errors import UserAuthenticationError
+from tau2_slime.runtime import run_stop
 
 THRESHOLD = 5
 """Failed calls in a row (time-outs, refused connections, 5xx) that open the breaker."""

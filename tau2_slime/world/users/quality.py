@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
 
-from tau2_slime.flaws import Flaw
+from tau2_slime.outcome import Flaw
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
-from tau2_slime.offload import PerLoop
-from tau2_slime.text import well_formed_value
+from tau2_slime.runtime.text import well_formed_value
+from tau2_slime.runtime.threads import PerLoop
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.billing import PAYER
 from tau2_slime.world.domains import tool_schema
-from tau2_slime.world.paid import PAYER
 from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.completion import complete, cost_of
 from tau2_slime.world.users.faults import OUTAGE, RETRIED, CallFailed, Fault, of_exception
+from tau2_slime.world.users.reasoning import spoken
 from tau2_slime.world.users.spec import UserSpec
 from tau2_slime.world.users.spending import spending, usage_of
-from tau2_slime.world.users.thoughts import spoken
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError
-from tau2_slime.user_pool import Price
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"

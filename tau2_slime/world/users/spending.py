@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from tau2_slime import run_stop
+from tau2_slime.config.simulators import Price
 from tau2_slime.errors import BudgetSpent
-from tau2_slime.user_pool import Price
+from tau2_slime.runtime import run_stop
 from tau2_slime.world.users.spec import load_litellm
 
 

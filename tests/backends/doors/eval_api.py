@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tau2_slime.evaluation.api_agent import ApiSpec
-from tau2_slime.evaluation.policies import ApiPolicy
+from tau2_slime.evaluation.runner.api_agent import ApiSpec
+from tau2_slime.evaluation.runner.policies import ApiPolicy
 from tests.backends.doors.cases import Case
 from tests.backends.doors.eval_router import job_of
 from tests.backends.doors.records import Record, record_of

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tau2_slime.config import Tau2Config
-from tau2_slime.evaluation.plan import Dataset, Item, sampling_params
-from tau2_slime.evaluation.policies import RouterPolicy
-from tau2_slime.evaluation.records import Job
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.evaluation.plan.datasets import Dataset, Item, sampling_params
+from tau2_slime.evaluation.runner.policies import RouterPolicy
+from tau2_slime.evaluation.store.records import Job
 from tests.backends.doors import slime
 from tests.backends.doors.cases import Case
 from tests.backends.doors.records import Record, record_of

@@ -96,7 +96,7 @@ def compared(renderer: str, family: str) -> Row:
 
 
 def _slimes(tokenizer: Any, template: Template, row: Row) -> Any:
-    from tau2_slime.tokens.chat_delta import ChatDelta
+    from tau2_slime.tokens.template.chat_delta import ChatDelta
 
     try:
         return ChatDelta.calibrate(tokenizer, template_kwargs=template.kwargs)

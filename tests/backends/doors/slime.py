@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tau2_slime.local.policy_server import PolicyServer
-from tau2_slime.rollout import address
-from tau2_slime.samples import TRAJECTORY, StandaloneSample
+from tau2_slime.runtime.address import address
+from tau2_slime.slime_adapter.sample import TRAJECTORY, StandaloneSample
 from tests.backends.doors.cases import Case
 from tests.backends.doors.records import Record, record_of
 from tests.backends.doors.stage import Stage, Voice
@@ -33,8 +33,8 @@ class ScriptedPolicy:
     def __init__(self, stage: Stage, checkpoint: str) -> None:
         from transformers import AutoTokenizer
 
-        from tau2_slime.tokens.chat_delta import ChatDelta
-        from tau2_slime.tokens.tool_calls import detect_parser, get_parser
+        from tau2_slime.tokens.calls.registry import detect_parser, get_parser
+        from tau2_slime.tokens.template.chat_delta import ChatDelta
 
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         delta = ChatDelta.calibrate(tokenizer)

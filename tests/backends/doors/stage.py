@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from tau2_slime.local.spelling import Speller
-from tau2_slime.tokens.tool_calls import ToolCallParser
+from tau2_slime.tokens.calls.types import ToolCallParser
 from tests.backends.doors.cases import Case
 from tests.parity_play import STOP, Call, Turn
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from tau2_slime.backends.tinker import EpisodeFailed, Tau2EnvGroupBuilder
 from tau2_slime.backends.tinker.words import words_for
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.local.spelling import log_prob
-from tau2_slime.tokens.tool_calls import detect_parser, get_parser
+from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tests.backends.doors.cases import Case
 from tests.backends.doors.records import Record, record_of
 from tests.backends.doors.stage import Stage, Voice

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
 from tests.backends.doors.cases import Case
 from tests.backends.doors.records import Record, record_of
 from tests.backends.doors.stage import Stage

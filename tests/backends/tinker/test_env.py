@@ -22,9 +22,10 @@ from tau2_slime.backends.tinker import EpisodeFailed, Tau2Env, Tau2EnvGroupBuild
 from tau2_slime.backends.tinker.env import InfrastructureFailed, UserSimulatorFailed
 from tau2_slime.backends.tinker.words import Words, words_for
 from tau2_slime.backends.turns import Ask, TurnEpisode
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
-from tau2_slime.outcome import Blame, InteractionResult, Termination, blame_for
+from tau2_slime.outcome import Blame, Termination, blame_for
 from tau2_slime.world import domains, scoring
 from tests.backends.orchestrator import assert_tau2_agrees
 from tests.backends.tinker.players import Player

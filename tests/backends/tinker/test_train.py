@@ -145,7 +145,7 @@ def test_a_lost_episode_is_played_again_with_its_own_simulator(run: Run, monkeyp
 
 
 def test_a_refused_key_ends_the_run_with_its_reason(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tau2_slime import run_stop
+    from tau2_slime.runtime import run_stop
 
     refused: list[int] = []
 

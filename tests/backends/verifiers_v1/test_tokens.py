@@ -16,7 +16,7 @@ import verifiers.v1 as vf
 from renderers.configs import Qwen3RendererConfig
 
 from tau2_slime.local.gold import GoldScript
-from tau2_slime.rollout import local_checkpoint
+from tau2_slime.local.tokenizer import local_checkpoint
 
 
 @dataclass

@@ -15,11 +15,11 @@ from pydantic import Field, create_model, model_validator
 
 from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.backends.verifiers.settings import NOT_HERE, RECORD, figures, resolve, simulator_of, training_split
-from tau2_slime.casting import playable
-from tau2_slime.config import Tau2Config
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.setup import playable
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.gold import GoldScript
-from tau2_slime.tokens.tool_calls import CallStatus, ParsedCall, ParsedTurn
+from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn
 from tau2_slime.world import domains
 from tau2_slime.world.users import User
 

@@ -1,0 +1,1 @@
+"""The command line: tau2-slime and python -m tau2_slime.cli."""

@@ -1,0 +1,3 @@
+from tau2_slime.cli.main import main
+
+main()

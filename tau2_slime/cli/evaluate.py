@@ -1,0 +1,123 @@
+"""`tau2-slime eval`, `compare` and `convert-v1`: what the command line asks for, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tau2_slime.cli.options import HfCheckpoint, Router
+
+
+def evaluate(
+    config: Annotated[
+        Path | None, typer.Option(help="slime's --eval-config file; default: three domains x three scripted users.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="What ${oc.env:DATA_DIR} stands for in the file.")] = None,
+    router: Router = None,
+    hf_checkpoint: HfCheckpoint = None,
+    policy_model: Annotated[
+        str | None, typer.Option(help="Any litellm model as the policy, instead of a router.")
+    ] = None,
+    policy_base_url: Annotated[str | None, typer.Option(help="Its endpoint, if it is your own.")] = None,
+    policy_api_key_var: Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")] = None,
+    policy_args: Annotated[str | None, typer.Option(help="JSON object of further litellm arguments.")] = None,
+    policy_name: Annotated[str, typer.Option(help="What reports call the policy.")] = "",
+    domain: Annotated[list[str] | None, typer.Option(help="Without --config. Repeatable.")] = None,
+    split: Annotated[str | None, typer.Option(help="Without --config; default: test.")] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="Without --config: tasks per domain, default 10.")] = None,
+    user_model: Annotated[list[str] | None, typer.Option(help="Without --config: user models. Repeatable.")] = None,
+    attempts: Annotated[int | None, typer.Option(min=1, help="Attempts per task; wins over the file's.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE for every dataset, such as max_turns=50. Repeatable.")
+    ] = None,
+    max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
+    gold_rate: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that it plays to the end.")
+    ] = 1.0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Episodes, so calls of the policy, at a time.")] = 16,
+    user_concurrency: Annotated[int | None, typer.Option(min=1, help="Calls at a time of each user endpoint.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Further tries of an episode that failed, not by the agent.")] = 2,
+    retry_excluded: Annotated[bool, typer.Option(help="Play the excluded episodes of an earlier run again.")] = False,
+    max_cost: Annotated[float | None, typer.Option(min=0.0, help="US dollars that the whole run may cost.")] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(help="MODEL=IN,OUT dollars per million tokens. Repeatable.")
+    ] = None,
+    keep_tokens: Annotated[bool, typer.Option(help="Keep tokens and log-probs in simulations.jsonl.")] = False,
+    baselines: Annotated[bool, typer.Option(help="Score doing nothing, and transferring at once, too.")] = True,
+    wandb_project: Annotated[str | None, typer.Option(help="Log to this project of Weights & Biases.")] = None,
+    fail_under: Annotated[
+        list[str] | None, typer.Option(help="Exit status 1 if pass^1 is below this; or pass^K=X, pass@K=X. Repeatable.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Default: runs/eval-<time>. One that exists is resumed.")
+    ] = None,
+) -> None:
+    """Evaluate a policy: pass@k and pass^k with error bars. Interrupted runs go on where they stopped."""
+    from tau2_slime.evaluation import command
+    from tau2_slime.evaluation.request import Request, parse_json, parse_settings
+    from tau2_slime.runtime.console import new_console
+
+    overrides = parse_settings(set_ or [])
+    if user_concurrency is not None:
+        overrides["user_concurrency"] = user_concurrency
+    request = Request(
+        output_dir=output_dir or Path("runs") / time.strftime("eval-%Y%m%d-%H%M%S"),
+        config=config,
+        data_dir=data_dir,
+        domains=domain or [],
+        split=split,
+        tasks=tasks,
+        attempts=attempts,
+        users=user_model or [],
+        overrides=overrides,
+        router=router,
+        hf_checkpoint=hf_checkpoint,
+        policy_model=policy_model,
+        policy_base_url=policy_base_url,
+        policy_api_key_var=policy_api_key_var,
+        policy_args=parse_json(policy_args, "--policy-args"),
+        policy_name=policy_name,
+        max_context_len=max_context_len,
+        gold_rate=gold_rate,
+        concurrency=concurrency,
+        retries=retries,
+        max_cost=max_cost,
+        prices=price or [],
+        retry_excluded=retry_excluded,
+        keep_tokens=keep_tokens,
+        with_baselines=baselines,
+        wandb_project=wandb_project,
+        fail_under=fail_under or [],
+    )
+    raise typer.Exit(command.evaluate(request, new_console()))
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of the run that is compared with.")],
+    second: Annotated[Path, typer.Argument(help="Folder of the other run.")],
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Field of the protocol that may differ, or 'all'. Repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the comparison there as Markdown, too.")] = None,
+    fail_if_worse: Annotated[bool, typer.Option(help="Exit status 1 if the second is worse beyond noise.")] = False,
+) -> None:
+    """Compare two evaluations, paired by task: is the difference more than noise?"""
+    from tau2_slime.evaluation import compare_command
+    from tau2_slime.runtime.console import new_console
+
+    raise typer.Exit(compare_command.run(first, second, allow or [], output, fail_if_worse, new_console()))
+
+
+def convert_v1(
+    file: Annotated[Path, typer.Argument(help="JSON file that tau-bench v1 wrote.")],
+    domain: Annotated[str | None, typer.Option(help="airline or retail; default: what the tools fit.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Write τ²'s tasks.json and simulations.json there.")] = None,
+) -> None:
+    """Play recorded tau-bench v1 conversations again in τ², and compare the rewards."""
+    from tau2_slime.evaluation.taubench_v1 import command
+    from tau2_slime.runtime.console import new_console
+
+    raise typer.Exit(command.run(file, domain, output_dir, new_console()))

@@ -1,0 +1,1 @@
+"""Prompt data for slime, written from τ²'s splits."""

@@ -1,0 +1,124 @@
+"""Prompt data on disk: JSONL files and the manifest that says what is in them and what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tau2_slime.data.plan import Content, DataFile, Plan, check_apart
+from tau2_slime.data.request import Request
+from tau2_slime.errors import ConfigError
+from tau2_slime.world import domains, tau2_compat
+
+MANIFEST = "tau2_manifest.json"
+
+
+def write(planned: Plan, folder: Path) -> dict[str, bool]:
+    """Write the files and then the manifest, each atomically; file name -> whether its content is new.
+
+    The manifest keeps the entries of earlier runs into the same folder for as long as their files are unchanged.
+
+    Raises:
+        ConfigError: the folder cannot be written, or holds a file of an earlier run that shares tasks with one of these
+            where one trains and the other is held out.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        entries = _kept_entries(folder, {file.name for file in planned.files})
+        kept = [_content(folder / name, entry) for name, entry in entries.items()]
+        check_apart([*kept, *(file.content(planned.request) for file in planned.files)])
+        entries.update({file.name: _entry(file, planned.request) for file in planned.files})
+        changed = {file.name: _replace(folder / file.name, file.text()) for file in planned.files}
+        _replace(folder / MANIFEST, json.dumps({"files": entries}, indent=2, sort_keys=True) + "\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return changed
+
+
+def _entry(file: DataFile, request: Request) -> dict[str, Any]:
+    return {
+        "sha256": hashlib.sha256(file.text().encode()).hexdigest(),
+        "tasks": sum(len(s.positions) for s in file.selections),
+        "rows": len(file.rows),
+        "role": file.role,
+        "selections": [
+            {
+                "domain": s.domain,
+                "task_split": s.split,
+                "part": s.part,
+                "tasks": len(s.positions),
+                "weight": s.weight,
+                "left_out": dict(s.left_out),
+            }
+            for s in file.selections
+        ],
+        "tau2": tau2_compat.version(),
+        "sources": {name: sha for s in file.selections for name, sha in source_hashes(s.domain).items()},
+        "seed": request.seed,
+        "arguments": request.arguments(),
+    }
+
+
+@lru_cache(maxsize=64)
+def source_hashes(domain: str) -> dict[str, str]:
+    """sha256 of the task and split files that τ²'s loader of ``domain`` reads, named below τ²'s data folder.
+
+    A domain registered from elsewhere has no such constants: there it is the sha256 of the loaded tasks themselves.
+    """
+    tau2 = tau2_compat.load()
+    loader = inspect.unwrap(tau2.registry.get_tasks_loader(domain))
+    named = [Path(v) for k, v in getattr(loader, "__globals__", {}).items() if k.endswith("_TASK_SET_PATH")]
+    files: list[Path] = []
+    for path in named:
+        files += sorted(path.glob("*.json")) if path.is_dir() else [path, path.with_name(f"split_{path.stem}.json")]
+    root = Path(tau2.DATA_DIR)
+    found = {
+        path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name: _sha256(path)
+        for path in files
+        if path.is_file()
+    }
+    if found:
+        return found
+    dump = [task.model_dump(mode="json") for split in domains.splits(domain) for task in domains.tasks(domain, split)]
+    return {f"{domain} (loaded tasks)": hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()}
+
+
+def _kept_entries(folder: Path, rewritten: set[str]) -> dict[str, Any]:
+    """The manifest's entries for files that are still as they were written, and stay."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    try:
+        entries = json.loads(path.read_text())["files"]
+        stay = {name: entry for name, entry in entries.items() if name not in rewritten and (folder / name).is_file()}
+        return {name: entry for name, entry in stay.items() if _sha256(folder / name) == entry["sha256"]}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a manifest of this script: move it away") from error
+
+
+def _content(path: Path, entry: dict[str, Any]) -> Content:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return Content.of(path.name, entry["role"], rows, test_allowed=entry["arguments"]["allow_test_tasks"])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _replace(path: Path, text: str) -> bool:
+    """Put ``text`` at ``path`` in one step; False if it was there already."""
+    data = text.encode()
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True

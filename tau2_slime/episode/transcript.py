@@ -1,0 +1,99 @@
+"""One episode's conversation as whoever speaks for the agent sees it: chat messages, and what it took to get the answers.
+
+Here are the messages and the counters; `policy.TokenTranscript` adds every token. For a model that answers in messages the
+first is enough: behind an API (`evaluation.api_agent`), or in another framework's hands (`backends.turns`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tau2_slime.errors import CannotResume, Tau2SlimeError
+from tau2_slime.outcome import Termination
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.calls.types import ParsedTurn, Tool
+    from tau2_slime.tokens.ledger import TokenLedger
+
+# Counters that an interrupted episode takes along.
+_CARRIED = (
+    *("turns", "junctions", "generations", "generation_time"),
+    *("resumed_aborts", "engine_retries", "neutralised", "round_trip_failures"),
+)
+
+
+class PolicyStopped(Tau2SlimeError):
+    """The policy cannot or must not go on: its turn ended the episode."""
+
+    def __init__(self, termination: Termination, detail: str) -> None:
+        super().__init__(detail)
+        self.termination = termination
+
+
+class Speaker(Protocol):
+    """What an agent's words come from."""
+
+    def transcript(self, tools: list[Tool]) -> Transcript:
+        """The empty transcript of one episode. ``tools``: OpenAI function schemas."""
+
+
+class Transcript:
+    """One episode's conversation; a subclass says where the turns come from."""
+
+    def __init__(self, tools: list[Tool]) -> None:
+        """``tools``: OpenAI function schemas, as the model gets them."""
+        self.tools = tools
+        self.chat: list[dict[str, Any]] = []
+        """The messages that the model has been shown, and its own turns as they were understood."""
+        self.ledger: TokenLedger | None = None
+        """Every token, where this transcript keeps them."""
+        self.generations: list[dict[str, Any]] = []
+        """What the server said of every call: prompt_tokens, completion_tokens and more, nothing per token."""
+        self.turns = 0
+        self.junctions: dict[str, int] = {}
+        self.resumed_aborts = self.engine_retries = self.neutralised = self.round_trip_failures = 0
+        self.generation_time = 0.0
+        self.aborted: Callable[[], bool] = lambda: False
+
+    @property
+    def parallel_calls(self) -> bool:
+        """True if one turn may hold several tool calls."""
+        return True
+
+    async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
+        """What the model says after ``messages``, taken apart; whoever asks appends what it made of that to `chat`.
+
+        Raises:
+            PolicyStopped: it cannot go on (context, length).
+            EngineError: it cannot be asked.
+        """
+        raise NotImplementedError
+
+    def drift(self) -> dict[str, int] | None:
+        """The drift meter's counts, if this episode was chosen for it."""
+        return None
+
+    # ---- interrupted and resumed -------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` needs beside the ledger and the messages, as plain data."""
+        return {name: getattr(self, name) for name in _CARRIED}
+
+    def resume(self, state: Mapping[str, Any], ledger: TokenLedger | None) -> None:
+        """Take up the ``ledger`` of an earlier part of the same episode; `adopt` brings the messages.
+
+        Raises:
+            CannotResume: the state is damaged.
+        """
+        try:
+            for name in _CARRIED:
+                setattr(self, name, copy.copy(state[name]))
+        except (KeyError, TypeError) as error:
+            raise CannotResume(f"the saved transcript is damaged: {type(error).__name__}: {error}") from error
+        self.ledger = ledger
+
+    def adopt(self, chat: list[dict[str, Any]]) -> None:
+        """``chat``: the messages that the resumed ledger stands for, but for those that `turn` brings again."""
+        self.chat = list(chat)

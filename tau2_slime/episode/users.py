@@ -1,0 +1,139 @@
+"""From a simulator's name in the configuration to the user that plays: scripted, or a model at its endpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.simulators import Price
+from tau2_slime.errors import ConfigError
+from tau2_slime.world import domains
+from tau2_slime.world.users import LitellmUser, User, UserSpec
+from tau2_slime.world.users.spec import SERVED_BY_SLIME
+from tau2_slime.world.users.spending import listed_price, spending
+
+SCRIPTED = "scripted"
+
+
+def make_user(
+    config: Tau2Config, model: str, world: domains.World, args: Any = None, *, evaluation: bool = False
+) -> User:
+    """The simulator that plays ``world.task``'s user. ``model``: its name in the pool, or a model.
+
+    Raises:
+        ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
+    """
+    plays = config.simulator(model).model
+    if is_scripted(plays):
+        from tau2_slime.local.scripted_user import STYLES, ScriptedUser
+
+        if plays not in STYLES:
+            raise ConfigError(f"user_model={plays!r} is unknown; users without a model are: {', '.join(STYLES)}")
+        return ScriptedUser(world.task, world.domain, world.split, STYLES[plays])
+    names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
+    specs = [user_spec(config, name, args) for name in names if not is_scripted(config.simulator(name).model)]
+    if config.user_budget is not None and not evaluation:
+        specs = [dataclasses.replace(spec, budget=config.user_budget) for spec in specs]
+        for spec in specs:
+            _check_budget(spec)
+    for spec in specs:  # what is missing is told before the policy is asked anything
+        spec.ready()
+    return LitellmUser(specs[0], tools=world.user_tools, instructions=str(world.task.user_scenario), others=specs[1:])
+
+
+def _check_budget(spec: UserSpec) -> None:
+    """Raises ConfigError: the budget is spent, or what this simulator adds to the bill would not be known."""
+    own = spec.base_url is not None
+    if spec.price is None and (own or listed_price(spec.model) is None):
+        raise ConfigError(
+            f"user_budget needs the price of the user simulator {spec.label!r}, which litellm's table does not list"
+            f"{' for an endpoint of your own' if own else ''}: give the entry of user_simulators a price: {{input: ..., "
+            "output: ...}, US dollars for a million tokens, zeros if it costs nothing"
+        )
+    spending.check(spec.budget)
+
+
+def is_scripted(model: str) -> bool:
+    """True for the users that need no model, no key and no network."""
+    return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
+
+
+def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
+    """How to reach the simulator ``model``. ``args``: slime's, which know what slime serves; None outside a training job.
+
+    Raises:
+        ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
+    """
+    simulator = config.simulator(model)
+    base_url, price = simulator.base_url, simulator.price
+    served = base_url is not None and base_url.startswith(SERVED_BY_SLIME)
+    if served and price is None:
+        price = Price(input=0, output=0)
+    if base_url is not None and served and args is not None:
+        base_url = f"{served_by_slime(args, base_url.removeprefix(SERVED_BY_SLIME), simulator.name)}/v1"
+    return UserSpec(
+        model=simulator.model,
+        base_url=base_url,
+        api_key_var=simulator.api_key_var,
+        args=config.user_args if simulator.args is None else simulator.args,
+        timeout=config.user_timeout,
+        retries=config.user_retries,
+        concurrency=simulator.concurrency or config.user_concurrency,
+        name=simulator.name,
+        price=price,
+        patience=config.user_patience,
+    )
+
+
+def served_by_slime(args: Any, name: str, simulator: str) -> str:
+    """``http://host:port`` of the router in front of that model of slime's ``--sglang-config``.
+
+    slime's own `get_model_url` answers with the actor's router for a name that it does not know: the policy would play its
+    own user.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    routers = getattr(args, "sglang_model_routers", None) or {}
+    if name not in routers:
+        known = ", ".join(sorted(routers)) or "none: no --sglang-config, or a slime before v0.2.3"
+        raise ConfigError(
+            f"user simulator {simulator!r} wants the model {name!r} of slime's --sglang-config, which serves no model of "
+            f"that name (there are: {known})"
+        )
+    host, port = routers[name]
+    return f"http://{host}:{port}"
+
+
+def key_of(config: Tau2Config, model: str) -> str:
+    """The key of ``model`` is in the environment; the text says in which variable, never the key.
+
+    Raises:
+        ConfigError: it is not, naming the variable.
+    """
+    from tau2_slime.episode.users import is_scripted, user_spec
+    from tau2_slime.world.users.spec import SERVED_BY_SLIME, load_litellm
+
+    spec = user_spec(config, model)
+    if is_scripted(spec.model):
+        return "needs no key"
+    if (spec.base_url or "").startswith(SERVED_BY_SLIME):
+        return f"served by slime's own --sglang-config, as {(spec.base_url or '').removeprefix(SERVED_BY_SLIME)!r}"
+    spec.connection()
+    if spec.api_key_var is None and spec.base_url is None:
+        missing = load_litellm().validate_environment(spec.model).get("missing_keys") or []
+        if missing:
+            raise ConfigError(
+                f"user model {model!r} needs {' and '.join(missing)} in the environment, or its key in a variable that "
+                "user_api_key_var names"
+            )
+    return f"key in {spec.api_key_var}" if spec.api_key_var else "key as its provider wants it"
+
+
+def models_of(config: Tau2Config, *, training: bool = True) -> list[str]:
+    """The user models that an episode under ``config`` may talk to."""
+    if config.agent_type == "solo":
+        return []
+    pool = [simulator.name for simulator in config.user_pool()] if training else []
+    return pool or [config.user_model]

@@ -1,0 +1,1 @@
+"""From an evaluation's YAML file and prompt rows to datasets of tasks."""

@@ -1,0 +1,236 @@
+"""The tables of a run, as text in cells: the terminal, report.md and report.html show the same ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
+from tau2_slime.evaluation.statistics.estimates import Estimate, Scores
+from tau2_slime.evaluation.statistics.summary import Group, Summary
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a heading."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    text_columns: int = 1
+    """How many of the first columns hold text; the others are numbers."""
+    emphasised: frozenset[int] = field(default_factory=frozenset)
+    """Rows that matter most."""
+
+    def markdown(self) -> str:
+        head = "| " + " | ".join(self.columns) + " |"
+        rule = "|" + "|".join(" --- " if i < self.text_columns else " ---: " for i in range(len(self.columns))) + "|"
+        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows]
+        note = f"\n\n{self.note}" if self.note else ""
+        return f"## {self.title}\n\n" + "\n".join([head, rule, *body]) + note + "\n"
+
+    def rich(self) -> Any:
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        out = RichTable(title=self.title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for i, column in enumerate(self.columns):
+            text = i < self.text_columns
+            # Only text gives way on a narrow terminal: half a number is a wrong number.
+            width = max([len(column), *(len(row[i]) for row in self.rows)])
+            out.add_column(
+                column,
+                justify="left" if text else "right",
+                no_wrap=not text,
+                overflow="fold",
+                min_width=min(width, 16) if text else width,
+            )
+        for i, row in enumerate(self.rows):
+            out.add_row(*(Text(cell) for cell in row), style="bold" if i in self.emphasised else None)
+        return out
+
+
+def score_table(summary: Summary, *, brief: bool = False) -> Table:
+    """One row per dataset, domain, user model and overall. ``brief``: what fits 80 columns."""
+    most = max((max(g.scores.pass_hat, default=1) for g in summary.groups), default=1)
+    hats = [k for k in sorted({k for g in summary.groups for k in g.scores.pass_hat}) if k > 1]
+    if brief:
+        hats = hats[-1:]
+    columns = [
+        "",
+        "tasks",
+        "pass^1",
+        "95%" if brief else "95% interval",
+        *(["± se"] if not brief else []),
+        *(f"pass^{k}" for k in hats),
+    ]
+    both_ways = not brief or summary.overall.scores.excluded > 0
+    columns += [f"pass@{most}"] if most > 1 else []
+    columns += ["excl.", *(["if failures"] if both_ways else []), "nothing", "transfer"]
+    rows = []
+    for group in summary.groups:
+        scores = group.scores
+        one = scores.pass_hat.get(1)
+        row = [label(group), str(scores.units), number(one)]
+        row += [_interval(one) if not brief else f"{one.low:.2f}-{one.high:.2f}" if one else "-"]
+        row += [f"{one.stderr:.3f}" if one else "-"] if not brief else []
+        row += [number(scores.pass_hat.get(k)) for k in hats]
+        row += [number(scores.pass_at.get(most))] if most > 1 else []
+        row += [str(scores.excluded), *([decimal(scores.failures_as_zero)] if both_ways else [])]
+        row += [decimal(group.baselines.get(kind)) for kind in (NOTHING, TRANSFER)]
+        rows.append(row)
+    return Table("Scores", columns, rows, _score_note(summary, both_ways), emphasised=frozenset({len(rows) - 1}))
+
+
+def label(group: Group) -> str:
+    return group.name if group.kind == "dataset" else f"{group.kind}: {group.name}"
+
+
+def number(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    return f"{estimate.value:.3f}" + ("*" if estimate.left_out else "")
+
+
+def decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
+
+
+def _score_note(summary: Summary, both_ways: bool) -> str:
+    said = [
+        "pass^k: all of k attempts succeed; pass@k: at least one does (unbiased). Intervals: 95%, bootstrap over tasks.",
+        "'excl.': attempts that the infrastructure or the user model spoiled, left out"
+        + ("; 'if failures': pass^1 if they counted as failures." if both_ways else "."),
+        "'nothing', 'transfer': doing nothing, or transferring to a human at once, on the same tasks.",
+    ]
+    if summary.domain_weighted is not None and any(g.kind == "domain" for g in summary.groups):
+        said.append(
+            f"'overall' counts every task of every dataset once; every domain once: {summary.domain_weighted:.3f}."
+        )
+    said.append(noise_words(summary.overall.scores))
+    if any(e.left_out for g in summary.groups for e in g.scores.pass_hat.values()):
+        said.append("*: some tasks have fewer usable attempts than k and are left out.")
+    return " ".join(said)
+
+
+def noise_words(scores: Scores) -> str:
+    """The noise floor in words."""
+    if scores.noise is None:
+        return "One attempt a task: how much a repetition of this run would differ is not known."
+    if scores.noise.run == 0:
+        return "Noise: no task's attempts differed from one another, so none was seen."
+    return (
+        f"Noise: if this run were repeated on the same tasks, pass^1 would differ by up to {scores.noise.floor:.3f} "
+        "in 95% of cases."
+    )
+
+
+def pass_table(summary: Summary) -> Table:
+    """Both meanings of pass@k, and pass^k, for every k, with intervals."""
+    rows = []
+    for group in summary.groups:
+        for k, hat in group.scores.pass_hat.items():
+            at = group.scores.pass_at[k]
+            row = [label(group) if k == min(group.scores.pass_hat) else "", str(k), number(hat), _interval(hat)]
+            rows.append([*row, number(at), _interval(at), decimal(group.scores.pass_first[k]), str(hat.tasks)])
+    columns = ["", "k", "pass^k", "95% interval", "pass@k", "95% interval", "any of first k", "tasks"]
+    note = "pass@k is the unbiased estimate over all k-subsets of the attempts; 'any of first k' looks at the first k only."
+    return Table("pass^k and pass@k", columns, rows, note)
+
+
+def ending_table(summary: Summary) -> Table:
+    endings = sorted(summary.endings().items(), key=lambda pair: (pair[0][0], -pair[1]))
+    total = sum(count for _, count in endings)
+    rows = [[*names, str(count), f"{count / total:.1%}"] for names, count in endings]
+    return Table(
+        "How episodes ended", ["outcome", "ended by", "whose doing", "episodes", "share"], rows, text_columns=3
+    )
+
+
+def reason_table(summary: Summary) -> Table | None:
+    reasons = summary.reasons()
+    if not reasons:
+        return None
+    rows = [[reason, str(count)] for reason, count in reasons.most_common(20)]
+    return Table(
+        "Excluded episodes",
+        ["reason", "episodes"],
+        rows,
+        "Each was played again before it was given up; --retry-excluded plays them once more.",
+    )
+
+
+def tool_table(summary: Summary) -> Table | None:
+    tools = summary.tools()
+    if not tools:
+        return None
+    rows = [
+        [name, str(use.calls), str(use.errors), f"{use.errors / use.calls:.1%}", str(use.malformed)]
+        for name, use in tools.items()
+    ]
+    return Table("Tool calls of the policy", ["tool", "calls", "errors", "share", "malformed"], rows)
+
+
+def length_table(summary: Summary) -> Table:
+    rows = []
+    for dataset in summary.manifest["protocol"]:
+        records = [r for r in summary.played if r["dataset"] == dataset and not r["excluded"]]
+        if records:
+            rows.append([dataset, *_lengths(records)])
+    columns = ["", "agent turns", "user turns", "tool errors", "sampled tokens", "prompt tokens", "context tokens"]
+    return Table("Turns and tokens, mean per episode", columns, rows)
+
+
+def _lengths(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    def mean(values: list[float]) -> str:
+        return f"{sum(values) / len(values):,.1f}"
+
+    out = [mean([r["stats"][name] for r in records]) for name in ("agent_turns", "user_turns", "agent_errors")]
+    return [*out, *(mean([r["tokens"][name] for r in records]) for name in ("sampled", "prompt", "context"))]
+
+
+def cost_table(summary: Summary) -> Table | None:
+    if not summary.bills:
+        return None
+    rows = [
+        [
+            *(model, role, str(bill.calls), str(bill.failed), f"{bill.prompt_tokens:,}", f"{bill.reply_tokens:,}"),
+            "price unknown" if bill.unpriced else f"${bill.cost:.4f}",
+        ]
+        for (role, model), bill in sorted(summary.bills.items())
+    ]
+    total = sum(bill.cost for bill in summary.bills.values())
+    rows.append(["all", "", "", "", "", "", f"${total:.4f}"])
+    columns = ["model", "role", "calls", "failed", "prompt tokens", "reply tokens", "cost"]
+    assumed = sum(bill.assumed for bill in summary.bills.values())
+    note = f"Of it ${assumed:.4f} assumed, for calls whose answer never came." if assumed else ""
+    return Table("Cost", columns, rows, note, text_columns=2, emphasised=frozenset({len(rows) - 1}))
+
+
+def user_table(summary: Summary) -> Table:
+    """How often the simulators did what no customer would, dataset by dataset; only models are looked at."""
+    rows = []
+    for dataset, described in summary.manifest["protocol"].items():
+        stats = [r["stats"] for r in summary.played if r["dataset"] == dataset and not r["excluded"]]
+        flaws = Counter(flaw for s in stats for flaw in s.get("user_flaws", ()))
+        rows += [
+            [dataset, described["user_model"], flaw, str(count), f"{count / len(stats):.1%}"]
+            for flaw, count in flaws.most_common()
+        ]
+    note = "Episodes with at least one such message, told from its words alone; they count like all others."
+    return Table(
+        "Flaws of the user simulators", ["", "user model", "flaw", "episodes", "share"], rows, note, text_columns=3
+    )
+
+
+def all_tables(summary: Summary) -> list[Table]:
+    found = [score_table(summary), pass_table(summary), ending_table(summary), reason_table(summary)]
+    found += [tool_table(summary), length_table(summary), user_table(summary), cost_table(summary)]
+    return [table for table in found if table is not None and table.rows]

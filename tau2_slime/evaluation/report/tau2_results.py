@@ -1,0 +1,113 @@
+"""τ²'s own `Results` files, one per dataset and domain: what `tau2 view` shows and τ²'s metrics read.
+
+Excluded episodes are not in them, because τ² would count them as failures of the agent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tau2_slime.evaluation.statistics.summary import Summary
+from tau2_slime.outcome import Termination
+from tau2_slime.runtime.threads import settle
+from tau2_slime.world import domains, scoring, tau2_compat
+
+FOLDER = "results"
+_EPOCH = "1970-01-01T00:00:00"
+
+
+def write_results(summary: Summary, folder: Path) -> list[Path]:
+    """Write ``results/<dataset>.json`` (``<dataset>-<domain>.json`` if it has several domains); the paths.
+
+    A file is written by τ²'s own model, so τ² can read it.
+    """
+    from tau2_slime.runtime.files import write_atomically
+
+    out = folder / FOLDER
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for dataset, part in summary.manifest["protocol"].items():
+        chosen = sorted({item.partition("/")[0] for item in part["tasks"]})
+        for domain in chosen:
+            results = results_of(summary, dataset, domain)
+            if results is None:
+                continue
+            stem = dataset if len(chosen) == 1 else f"{dataset}-{domain}"
+            path = out / f"{_file_name(stem)}.json"
+            write_atomically(path, results.model_dump_json(indent=1))
+            paths.append(path)
+    settle()
+    return paths
+
+
+def results_of(summary: Summary, dataset: str, domain: str) -> Any | None:
+    """τ²'s `Results` of one dataset's episodes in one domain; None if there are none."""
+    part = summary.manifest["protocol"][dataset]
+    records = [r for r in summary.played if r["dataset"] == dataset and r["domain"] == domain and not r["excluded"]]
+    if not records:
+        return None
+    t = tau2_compat.load()
+    tasks = {r["task_id"]: domains.find_task(domain, r["task_split"], task_id=r["task_id"]) for r in records}
+    stamps = [stamp for r in records for stamp in r["clock"]["messages"] if stamp]
+    return t.Results.model_validate(
+        {
+            "timestamp": min(stamps, default=_EPOCH),
+            "info": _info(summary.manifest, part, domain, next(iter(tasks.values()))),
+            "tasks": [task.model_dump(mode="json") for task in tasks.values()],
+            "simulations": [_simulation(r, part["attempts"], dataset) for r in records],
+        }
+    )
+
+
+def _info(manifest: Mapping[str, Any], part: Mapping[str, Any], domain: str, task: Any) -> dict[str, Any]:
+    subject = manifest["subject"]
+    solo = part["agent_type"] == "solo"
+    kwargs = tau2_compat.environment_kwargs(domain, task, {})
+    environment = tau2_compat.build_environment(domain, solo=solo, env_kwargs=kwargs)
+    implementations = {"llm": "llm_agent", "gt": "llm_agent_gt", "solo": "llm_agent_solo"}
+    return {
+        "git_commit": part["tau2"]["commit"] or f"{part['tau2']['distribution']} {part['tau2']['version']}",
+        "num_trials": part["attempts"],
+        "max_steps": part["limits"]["max_steps"],
+        "max_errors": part["limits"]["max_errors"],
+        "user_info": {
+            "implementation": "dummy_user" if solo else "user_simulator",
+            "llm": part["user_model"] or None,
+            "llm_args": part["user_args"],
+        },
+        "agent_info": {
+            "implementation": implementations[part["agent_type"]],
+            "llm": subject.get("model") or subject["name"],
+            "llm_args": {**part["sampling"], **(subject.get("args") or {})},
+        },
+        "environment_info": environment.get_info(include_tool_info=False).model_dump(mode="json"),
+    }
+
+
+def _simulation(record: Mapping[str, Any], attempts: int, dataset: str) -> dict[str, Any]:
+    stamps = record["clock"]["messages"]
+    messages = [{**m, "timestamp": stamp} for m, stamp in zip(record["messages"], stamps, strict=True)]
+    name = f"{dataset}/{record['item']}/{record['attempt']}"
+    known = [stamp for stamp in stamps if stamp]
+    return {
+        "id": str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())),
+        "task_id": record["task_id"],
+        "timestamp": known[0] if known else _EPOCH,
+        "start_time": known[0] if known else _EPOCH,
+        "end_time": known[-1] if known else _EPOCH,
+        "duration": record["clock"]["total_time"],
+        "termination_reason": scoring.tau2_reason(Termination(record["termination"])).value,
+        "agent_cost": record["cost"].get("policy", 0.0),
+        "user_cost": record["cost"].get("user", 0.0),
+        "reward_info": record["reward_info"],
+        "messages": messages,
+        "trial": record["repeat"] * attempts + record["attempt"],
+    }
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)

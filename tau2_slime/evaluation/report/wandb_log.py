@@ -1,0 +1,66 @@
+"""A run's scores in Weights & Biases: one metric per dataset and k, so that user models stay apart, and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.statistics.estimates import Scores
+from tau2_slime.evaluation.statistics.summary import Summary
+from tau2_slime.evaluation.store.manifest import fingerprint
+
+
+def metrics(summary: Summary) -> dict[str, float]:
+    """``eval/<dataset>/pass@k``, ``eval/<dataset>/pass^k`` with ``…/low`` and ``…/high``, and the same for every group."""
+    out: dict[str, float] = {}
+    for group in summary.groups:
+        prefix = f"eval/{group.name}" if group.kind == "dataset" else f"eval/{group.kind}/{group.name}"
+        if group.kind == "overall":
+            prefix = "eval/overall"
+        out |= {f"{prefix}/{name}": value for name, value in _of(group.scores).items()}
+        out |= {f"{prefix}/baseline/{kind}": value for kind, value in group.baselines.items() if value is not None}
+    out["eval/cost"] = sum(bill.cost for bill in summary.bills.values())
+    return out
+
+
+def _of(scores: Scores) -> dict[str, float]:
+    out: dict[str, float] = {"excluded": float(scores.excluded)}
+    for family, estimates in (("pass@", scores.pass_at), ("pass^", scores.pass_hat)):
+        for k, estimate in estimates.items():
+            out[f"{family}{k}"] = estimate.value
+            out[f"{family}{k}/low"], out[f"{family}{k}/high"] = estimate.low, estimate.high
+    if scores.reward is not None:
+        out["reward"] = scores.reward.value
+    return out
+
+
+def require() -> Any:
+    """The wandb module.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise ConfigError("--wandb-project needs wandb: pip install 'tau2-slime[wandb]'") from None
+    return wandb
+
+
+def log(summary: Summary, folder: Path, project: str) -> None:
+    """Log into ``project`` as one run (``WANDB_MODE=offline`` keeps it on this machine); reports become an artifact."""
+    wandb = require()
+    name = f"{summary.manifest['subject']['name']} {fingerprint(summary.manifest)}"
+    run = wandb.init(project=project, name=name, job_type="eval", dir=str(folder), config=dict(summary.manifest))
+    try:
+        found = metrics(summary)
+        run.log(found)
+        run.summary.update(found)
+        artifact = wandb.Artifact(f"tau2-eval-{fingerprint(summary.manifest)}", type="evaluation")
+        for file in ("report.html", "report.md", "summary.json", "manifest.json", "simulations.jsonl"):
+            if (folder / file).exists():
+                artifact.add_file(str(folder / file))
+        run.log_artifact(artifact)
+    finally:
+        run.finish()

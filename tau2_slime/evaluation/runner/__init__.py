@@ -1,0 +1,1 @@
+"""Who plays an evaluation's episodes, and each of them exactly once."""

@@ -1,0 +1,173 @@
+"""A policy behind any litellm model: awaited, bounded, retried; messages instead of tokens.
+
+It speaks through the same agents as a trained policy (`trainable_agents`): τ²'s system prompt and tools, tool calls read and
+checked alike, and reasoning that a server leaves at the beginning of the text shown to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tau2_slime.episode.transcript import Transcript
+from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
+from tau2_slime.runtime.text import well_formed_value
+from tau2_slime.runtime.threads import PerLoop, until_abort
+from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.types import ParsedTurn, Tool
+from tau2_slime.world import tau2_compat
+from tau2_slime.world.billing import PAYER
+from tau2_slime.world.users.spec import ModelSpec, load_litellm, provider_of
+
+BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
+
+
+@dataclass(frozen=True)
+class ApiSpec(ModelSpec):
+    """Which model plays the agent. `args` win over the dataset's sampling."""
+
+    ROLE = "policy model"
+    KEY_OPTION = "--policy-api-key-var"
+
+    timeout: float = 600.0
+    concurrency: int = 64
+
+
+_gates: PerLoop[dict[str, asyncio.Semaphore]] = PerLoop(dict)
+
+
+class ApiSpeaker:
+    """The `transcript.Speaker` of one episode."""
+
+    def __init__(self, spec: ApiSpec, sampling: dict[str, Any]) -> None:
+        """``sampling``: litellm arguments."""
+        self.spec, self.args = spec, {**sampling, **spec.args}
+
+    def transcript(self, tools: list[Tool]) -> Transcript:
+        return _ApiTranscript(self, tools)
+
+
+class _ApiTranscript(Transcript):
+    def __init__(self, speaker: ApiSpeaker, tools: list[Tool]) -> None:
+        super().__init__(tools)
+        self._spec, self._args = speaker.spec, speaker.args
+
+    async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
+        self.chat += messages
+        started = time.perf_counter()
+        try:
+            turn = await until_abort(self._ask(), self.aborted)
+        finally:
+            self.generation_time += time.perf_counter() - started
+        self.turns += 1
+        return turn
+
+    async def _ask(self) -> ParsedTurn:
+        spec, connection = self._spec, self._spec.connection()
+        prompt = [litellm_message(message) for message in self.chat]
+        gate = _gates.get().setdefault(
+            f"{connection.get('api_base')}|{spec.model}", asyncio.Semaphore(spec.concurrency)
+        )
+        payer, problem = PAYER.get(), ""
+        for attempt in range(spec.retries + 1):
+            if attempt:
+                self.engine_retries += 1
+                await asyncio.sleep(min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random()))
+            async with gate:
+                ticket = None
+                if payer is not None:
+                    own = spec.base_url is not None
+                    ticket = payer.before("policy", spec.model, [*prompt, *self.tools], self._args, own=own)
+                response, unknown = None, False
+                try:
+                    response = await asyncio.wait_for(self._complete(prompt, connection), spec.timeout)
+                    if response is None:
+                        raise EngineRejected(f"policy model {spec.model}: it cannot process the request (HTTP 422)")
+                    message = response.choices[0].message
+                    if (message.content or "").strip() or message.tool_calls or attempt == spec.retries:
+                        return self._read(response)
+                    problem = "an empty message"  # τ² asks again, too; in the end it is the agent's own silence
+                except TimeoutError:
+                    unknown, problem = True, f"no answer within {spec.timeout:g} s"
+                except EngineRejected:
+                    raise
+                except Exception as error:  # litellm's errors have no common base
+                    problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                    if type(error).__name__ == "ContextWindowExceededError" or _too_long(error):
+                        raise ContextOverflow(f"policy model {spec.model}: {problem}") from error
+                    if getattr(error, "status_code", None) in (400, 401, 403, 404, 422):
+                        raise EngineRejected(f"policy model {spec.model}: {problem}") from error
+                finally:
+                    if payer is not None:
+                        payer.after(ticket, response, unknown=unknown)
+        raise EngineUnavailable(f"policy model {spec.model}: {problem} ({spec.retries + 1} tries)")
+
+    async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> Any:
+        litellm = load_litellm()
+        litellm.suppress_debug_info = True
+        if provider_of(self._spec.model) == "openai" and not self._spec.model.startswith("openai/"):
+            connection = {**connection, "custom_llm_provider": "openai"}
+        return await litellm.acompletion(
+            model=self._spec.model,
+            messages=prompt,
+            tools=self.tools or None,
+            tool_choice="auto" if self.tools else None,
+            timeout=self._spec.timeout,
+            num_retries=0,
+            max_retries=0,
+            caching=False,
+            drop_params=True,
+            **connection,
+            **self._args,
+        )
+
+    def _read(self, response: Any) -> ParsedTurn:
+        t = tau2_compat.load()
+        usage = t.get_response_usage(response) or {}
+        self.generations.append({**usage, "cost": t.get_response_cost(response)})
+        said = response.choices[0].message
+        calls = [
+            parsed_call(call.function.name or "", call.function.arguments or "", self.tools, call.id)
+            for call in said.tool_calls or []
+        ]
+        return parsed_reply(well_formed_value(said.content), None, calls)
+
+
+def _too_long(error: Exception) -> bool:
+    """True for a 400 that speaks of the context; litellm knows the words of few servers."""
+    said = str(error).lower()
+    return getattr(error, "status_code", None) == 400 and bool(re.search(r"context (length|window|limit|size)", said))
+
+
+def litellm_message(message: dict[str, Any]) -> dict[str, Any]:
+    """A chat message as τ² hands its own to litellm."""
+    if message["role"] != "assistant":
+        return dict(message)
+    calls = message.get("tool_calls")
+    if not calls:
+        return {**message, "tool_calls": None}
+    spelled = [
+        {
+            "id": call["id"],
+            "name": call["function"]["name"],
+            "function": {"name": call["function"]["name"], "arguments": json.dumps(call["function"]["arguments"])},
+            "type": "function",
+        }
+        for call in calls
+    ]
+    return {**message, "content": message["content"] or None, "tool_calls": spelled}
+
+
+def litellm_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
+    """A dataset's sampling in OpenAI's words; what is at its neutral value is left to the provider."""
+    out = {"temperature": sampling["temperature"], "max_tokens": sampling["max_new_tokens"]}
+    if sampling.get("top_p") not in (None, 1.0):
+        out["top_p"] = sampling["top_p"]
+    if sampling.get("stop"):
+        out["stop"] = sampling["stop"]
+    return out

@@ -1,0 +1,196 @@
+"""Who plays the agent: a router of sglang servers (the token path of training), a litellm model, or the embedded policy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from types import SimpleNamespace, TracebackType
+from typing import Any, Protocol
+
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.result import InteractionResult, failed_result
+from tau2_slime.episode.setup import cast, choose_task
+from tau2_slime.episode.users import is_scripted, make_user, user_spec
+from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
+from tau2_slime.evaluation.store.records import Job
+from tau2_slime.local.tokenizer import local_checkpoint
+from tau2_slime.outcome import Termination
+from tau2_slime.policy.checkpoint import Language, language_for
+from tau2_slime.runtime.address import address, answers
+from tau2_slime.runtime.threads import offload
+from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.world import domains
+from tau2_slime.world.users import User
+
+Stopped = Callable[[], bool]
+
+
+class PolicyBackend(Protocol):
+    """Plays episodes; an asynchronous context manager for as long as it is needed."""
+
+    async def __aenter__(self) -> PolicyBackend:
+        """Raises ConfigError if it cannot be used."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def describe(self) -> dict[str, Any]:
+        """What is evaluated, for the manifest; known once entered."""
+
+    async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
+        """One episode; raises nothing but CancelledError."""
+
+    def paid_models(self) -> list[tuple[str, bool]]:
+        """(litellm model, own endpoint) of what costs money."""
+
+
+class RouterPolicy:
+    """The token path: slime's own ``generate`` against a router."""
+
+    def __init__(
+        self, url: str, checkpoint: str, config: Tau2Config, *, max_context_len: int | None = None, name: str = ""
+    ) -> None:
+        """``config``: the first dataset's, for the template's arguments. ``name``: what the report calls the policy."""
+        self.url, self.checkpoint, self.name = url, checkpoint, name or checkpoint
+        self._config, self._max_context_len = config, max_context_len
+        self._language: Language | None = None
+
+    async def __aenter__(self) -> RouterPolicy:
+        host, port = address(self.url)
+        self._language = await language_for(self.checkpoint, self._config)
+        await answers(host, port)
+        self._host, self._port = host, port
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """The router is somebody else's, and connections end with the event loop."""
+
+    def describe(self) -> dict[str, Any]:
+        assert self._language is not None
+        template = self._language.delta.template
+        return {
+            "kind": "sglang",
+            "name": self.name,
+            "checkpoint": self.checkpoint,
+            "chat_template": hashlib.sha256(template.template_source.encode()).hexdigest(),
+            "tool_call_parser": type(self._language.parser).__name__,
+            "max_context_len": self._max_context_len,
+        }
+
+    def paid_models(self) -> list[tuple[str, bool]]:
+        return []
+
+    async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
+        from tau2_slime.generate_with_tau2 import generate
+
+        kept: list[InteractionResult] = []
+        args = SimpleNamespace(
+            hf_checkpoint=self.checkpoint,
+            sglang_router_ip=self._host,
+            sglang_router_port=self._port,
+            eval_max_context_len=self._max_context_len,
+            tau2={},
+            tau2_aborted=stopped,
+            tau2_on_result=lambda _, result: kept.append(result),
+        )
+        sample = StandaloneSample(
+            index=job.attempt,
+            prompt="/".join(map(str, job.name)),
+            metadata=dict(job.item.metadata),
+            # The same in every run: a server that routes or draws by it does the same again.
+            session_id="/".join(map(str, job.name)),
+        )
+        await generate(args, sample, dict(job.dataset.sampling), evaluation=True)
+        return kept[0]
+
+
+class EmbeddedPolicy(RouterPolicy):
+    """The package's own scripted policy behind its own server: no model, no key, no network."""
+
+    def __init__(
+        self, config: Tau2Config, *, gold_rate: float = 1.0, seed: int = 0, max_context_len: int | None = None
+    ) -> None:
+        """``gold_rate``: share of episodes that it plays to the end; in the others it falls silent and earns nothing."""
+        super().__init__("", "", config, max_context_len=max_context_len, name=f"embedded gold ({gold_rate:g})")
+        self.gold_rate, self.seed = gold_rate, seed
+        self._server: Any = None
+
+    async def __aenter__(self) -> EmbeddedPolicy:
+        from tau2_slime.local.policy_server import PolicyServer
+
+        self.checkpoint = str(await offload(local_checkpoint))
+        self._server = PolicyServer(self.checkpoint, gives_up=1 - self.gold_rate, seed=self.seed)
+        await self._server.start()
+        self.url = self._server.url
+        await super().__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop()
+
+    def describe(self) -> dict[str, Any]:
+        seen = super().describe()
+        return {**seen, "kind": "embedded", "checkpoint": "", "gold_rate": self.gold_rate, "seed": self.seed}
+
+
+class ApiPolicy:
+    """A litellm model."""
+
+    def __init__(self, spec: ApiSpec, *, name: str = "") -> None:
+        self.spec, self.name = spec, name or spec.model
+
+    async def __aenter__(self) -> ApiPolicy:
+        self.spec.connection()
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def describe(self) -> dict[str, Any]:
+        spec = self.spec
+        described = {"kind": "litellm", "name": self.name, "model": spec.model}
+        return {**described, "base_url": spec.base_url, "args": dict(spec.args)}
+
+    def paid_models(self) -> list[tuple[str, bool]]:
+        return [(self.spec.model, self.spec.base_url is not None)]
+
+    async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
+        config = job.item.config
+        model = config.user_model_for(None, evaluation=True)
+        speaker = ApiSpeaker(self.spec, litellm_sampling(dict(job.dataset.sampling)))
+
+        def user(world: domains.World) -> User:
+            return make_user(config, model, world, evaluation=True)
+
+        try:
+            task = await choose_task(config, task_id=job.item.task_id)
+            parts = await cast(config, task, speaker, model, user)
+        except ConfigError as error:
+            return failed_result(str(error), termination=Termination.CONFIG_ERROR)
+        return await parts.solve(aborted=stopped)
+
+
+def check_users(job_items: list[Any], prices: Any) -> None:
+    """Every user model of the plan is known, has its key and, under a budget, a price: told before anything is played.
+
+    Raises:
+        ConfigError: naming what is missing.
+    """
+    from tau2_slime.local.scripted_user import STYLES
+
+    seen: dict[tuple[str, str | None, str | None], Tau2Config] = {}
+    for item in job_items:
+        config = item.config
+        if config.agent_type != "solo":
+            seen.setdefault((config.user_model, config.user_base_url, config.user_api_key_var), config)
+    for (name, _, _), config in seen.items():
+        simulator = config.simulator(name)
+        if is_scripted(simulator.model):
+            if simulator.model not in STYLES:
+                raise ConfigError(
+                    f"user_model={simulator.model!r} is unknown; users without a model are: {', '.join(STYLES)}"
+                )
+            continue
+        user_spec(config, name).connection()
+        prices.require_prices([(simulator.model, simulator.base_url is not None)])

@@ -1,0 +1,1 @@
+"""From kept episodes to pass@k and pass^k with intervals."""

@@ -1,0 +1,169 @@
+"""pass@k and pass^k with error bars (`intervals` has the arithmetic behind the bars).
+
+The unit is a task of a dataset; its attempts are repeats. What varies from task to task is what an evaluation of some tasks
+says little about, so intervals and standard errors come from resampling tasks. A task that is met by several user simulators
+is one task: its rows are resampled together. Domains are a fixed set: tasks are resampled within their domain.
+
+Two things are called "pass@k" in the literature. `pass_at` is the unbiased one: the share of all k-subsets of the n attempts
+that hold a success. `pass_first` is "any of the first k attempts", which depends on their order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+from tau2_slime.evaluation.statistics.intervals import interval, standard_error, strata_of
+from tau2_slime.evaluation.store.unit import Unit
+from tau2_slime.observe.passk import ks_up_to, pass_at, pass_hat
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score and how sure it is."""
+
+    value: float
+    low: float
+    """Ends of the 95% interval."""
+    high: float
+    stderr: float
+    tasks: int
+    """Units that the value is the mean of."""
+    left_out: int = 0
+    """Units with too few usable attempts."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything about one group of units."""
+
+    pass_at: dict[int, Estimate]
+    """k -> unbiased pass@k."""
+    pass_hat: dict[int, Estimate]
+    """k -> pass^k."""
+    pass_first: dict[int, float]
+    """k -> the share of tasks with a success among the first k attempts."""
+    reward: Estimate | None
+    """Mean of the tasks' mean rewards; None without a usable attempt."""
+    failures_as_zero: float | None
+    """pass^1 if every excluded attempt had been the agent's failure: the number the other way."""
+    noise: Noise | None
+    """None with fewer than two attempts a task."""
+    units: int
+    attempts: int
+    """Usable ones."""
+    excluded: int
+    repeats: list[float] = field(default_factory=list)
+    """pass^1 of the first attempts alone, of the second attempts alone, ..."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What repeating the run on the same tasks would change, estimated from its repeats."""
+
+    one_attempt: float
+    """Standard deviation of the score of one attempt a task."""
+    run: float
+    """Standard deviation of this run's score, the mean over its attempts."""
+
+    @property
+    def floor(self) -> float:
+        """Two identical runs differ by less than this in 95% of cases."""
+        return NormalDist().inv_cdf(0.975) * math.sqrt(2) * self.run
+
+
+def pass_first(successes: Sequence[bool | None], k: int) -> float | None:
+    """1.0 if any of the first k usable attempts succeeded, 0.0 if none; None if there are fewer than k."""
+    usable = [success for success in successes if success is not None]
+    return float(any(usable[:k])) if len(usable) >= k else None
+
+
+def scores(units: Sequence[Unit], largest: int | None = None) -> Scores:
+    """Scores of ``units`` for every k up to ``largest`` (default: the most attempts that any of them has)."""
+    ks = ks_up_to(largest or max((len(unit.outcomes) for unit in units), default=1))
+    at, hat, first = {}, {}, {}
+    for k in ks:
+        enough = [unit for unit in units if unit.n >= k]
+        if not enough:
+            continue
+        left_out = len(units) - len(enough)
+        at[k] = estimate(enough, [pass_at(u.n, u.c, k) for u in enough], left_out)
+        hat[k] = estimate(enough, [pass_hat(u.n, u.c, k) for u in enough], left_out)
+        first[k] = _mean([pass_first(u.successes, k) or 0.0 for u in enough])
+    usable = [unit for unit in units if unit.n]
+    played = [unit for unit in units if unit.n + unit.excluded]
+    return Scores(
+        pass_at=at,
+        pass_hat=hat,
+        pass_first=first,
+        reward=estimate(usable, [_mean(u.rewards) for u in usable], len(units) - len(usable)) if usable else None,
+        failures_as_zero=_mean([u.c / (u.n + u.excluded) for u in played]) if played else None,
+        noise=noise(units),
+        units=len(units),
+        attempts=sum(unit.n for unit in units),
+        excluded=sum(unit.excluded for unit in units),
+        repeats=_repeats(units),
+    )
+
+
+def estimate(units: Sequence[Unit], values: Sequence[float], left_out: int = 0) -> Estimate:
+    """The mean of ``values`` (one per unit), with a bootstrap interval over tasks within domains.
+
+    Raises ValueError for no units.
+    """
+    if not units:
+        raise ValueError("no task, no estimate")
+    strata = strata_of([unit.domain for unit in units], [unit.task for unit in units], values)
+    value = _mean(values)
+    low, high = interval(strata, value)
+    return Estimate(value, low, high, standard_error(strata), len(units), left_out)
+
+
+def noise(units: Sequence[Unit]) -> Noise | None:
+    """The noise floor; None unless some task has two usable attempts. Tasks with one tell nothing and are left out."""
+    repeated = [unit for unit in units if unit.n >= 2]
+    if not repeated:
+        return None
+    # Unbiased variance of one attempt: c (n - c) / (n (n - 1)).
+    variances = [u.c * (u.n - u.c) / (u.n * (u.n - 1)) for u in repeated]
+    t = len(repeated)
+    return Noise(
+        one_attempt=math.sqrt(math.fsum(variances)) / t,
+        run=math.sqrt(math.fsum(v / u.n for v, u in zip(variances, repeated, strict=True))) / t,
+    )
+
+
+def _repeats(units: Sequence[Unit]) -> list[float]:
+    out = []
+    for i in range(max((len(unit.outcomes) for unit in units), default=0)):
+        column = [u.successes[i] for u in units if i < len(u.outcomes) and u.successes[i] is not None]
+        if column:
+            out.append(_mean([float(bool(s)) for s in column]))
+    return out
+
+
+def grouped(units: Iterable[Unit], key: Callable[[Unit], str]) -> dict[str, list[Unit]]:
+    """Units by ``key``, in order of appearance."""
+    out: dict[str, list[Unit]] = {}
+    for unit in units:
+        out.setdefault(key(unit), []).append(unit)
+    return out
+
+
+def domain_weighted(units: Sequence[Unit], k: int = 1) -> float | None:
+    """pass^k with every domain counted once, instead of every task."""
+    means = []
+    for members in grouped(units, lambda u: u.domain).values():
+        enough = [pass_hat(u.n, u.c, k) for u in members if u.n >= k]
+        if enough:
+            means.append(_mean(enough))
+    return _mean(means) if means else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

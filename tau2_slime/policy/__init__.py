@@ -1,0 +1,1 @@
+"""The policy in tokens: how turns are sampled, and what a checkpoint brings."""

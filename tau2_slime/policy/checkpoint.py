@@ -1,0 +1,125 @@
+"""A checkpoint's language: its tokenizer, the chat template that was proved usable, its tool-call format.
+
+Built once per process, off the event loop, and shared by every episode.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.threads import Once
+from tau2_slime.tokens.calls.registry import detect_parser, get_parser
+from tau2_slime.tokens.calls.types import ToolCallParser
+from tau2_slime.tokens.replay import ExpertShape
+from tau2_slime.tokens.template.chat_delta import ChatDelta
+from tau2_slime.tokens.template.chat_template import TemplateError
+
+
+@dataclass(frozen=True)
+class Language:
+    """One checkpoint's tokenizer, proven chat template and tool-call format."""
+
+    delta: ChatDelta
+    parser: ToolCallParser
+    context_length: int | None
+    """What the checkpoint's config.json says, if it says."""
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Token ids that the model surely knows."""
+        return sorted(self.delta.stop_ids)
+
+
+_languages: Once[Language] = Once()
+
+
+async def language_for(checkpoint: str, config: Tau2Config, tokenizer: Any | None = None) -> Language:
+    """The `Language` of ``checkpoint`` (loaded unless ``tokenizer`` is given), built once per process.
+
+    Raises:
+        ConfigError: no such checkpoint, or its chat template cannot be used token-exactly; the message says why.
+    """
+    key = (checkpoint, json.dumps(config.chat_template_kwargs, sort_keys=True), config.tool_call_parser)
+    return await _languages.get(key, lambda: build_language(checkpoint, config, tokenizer))
+
+
+def build_language(checkpoint: str, config: Tau2Config, tokenizer: Any | None = None) -> Language:
+    """Load, calibrate and detect; takes up to seconds, call it off the loop."""
+    if tokenizer is None:
+        tokenizer = load_tokenizer(checkpoint)
+    try:
+        delta = ChatDelta.calibrate(
+            tokenizer,
+            template_kwargs=config.chat_template_kwargs,
+            generation_stop_ids=_generation_stop_ids(checkpoint),
+        )
+    except TemplateError as error:
+        raise ConfigError(f"the chat template of {checkpoint} cannot be used: {error}") from error
+    try:
+        name = config.tool_call_parser
+        if name == "auto":
+            name = detect_parser(delta.template.template_source, delta.template.control_tokens)
+        parser = get_parser(name)
+    except ValueError as error:  # ParserUnavailable, UnknownToolFormat
+        raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}") from error
+    return Language(delta, parser, _context_length(checkpoint))
+
+
+def load_tokenizer(checkpoint: str) -> Any:
+    """transformers' tokenizer of a checkpoint folder or hub name.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
+    except Exception as error:  # a broken folder raises whatever the code meets that trips over it
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ConfigError(
+            f"no tokenizer can be loaded from {checkpoint!r}: {type(error).__name__}: {reason}; "
+            "hf_checkpoint must be a Hugging Face folder or hub name"
+        ) from error
+
+
+def _generation_stop_ids(checkpoint: str) -> list[int]:
+    eos = _read_json(checkpoint, "generation_config.json").get("eos_token_id")
+    return [eos] if isinstance(eos, int) else [i for i in eos or [] if isinstance(i, int)]
+
+
+def _context_length(checkpoint: str) -> int | None:
+    config = _read_json(checkpoint, "config.json")
+    value = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    return value if isinstance(value, int) else None
+
+
+def expert_shape(checkpoint: str) -> ExpertShape | None:
+    """How a mixture of experts routes, as its config.json says; None for any other model."""
+    config = _read_json(checkpoint, "config.json")
+    config = config.get("text_config") or config
+    layers, topk = config.get("num_hidden_layers"), config.get("num_experts_per_tok")
+    return ExpertShape(layers, topk) if isinstance(layers, int) and isinstance(topk, int) else None
+
+
+def _read_json(checkpoint: str, name: str) -> dict[str, Any]:
+    """A JSON file of a checkpoint folder; empty if there is none (a hub name, a bare tokenizer).
+
+    Raises:
+        ConfigError: it holds no JSON object.
+    """
+    path = Path(checkpoint) / name
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no JSON object")
+    return value

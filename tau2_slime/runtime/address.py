@@ -1,0 +1,27 @@
+"""The address of a router: read, and asked whether anything listens there."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlparse
+
+from tau2_slime.errors import ConfigError
+
+
+def address(url: str) -> tuple[str, int]:
+    """Host and port of ``url``; raises ConfigError if it is not http://host:port."""
+    parsed = urlparse(url)
+    if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
+        raise ConfigError(f"--router {url!r}: give http://host:port")
+    return parsed.hostname, parsed.port
+
+
+async def answers(host: str, port: int) -> None:
+    """Raises ConfigError if nothing listens at the router's address."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 10)
+    except (OSError, TimeoutError) as error:
+        raise ConfigError(
+            f"nothing answers at http://{host}:{port} ({error or 'time-out'}); is the router there?"
+        ) from error
+    writer.close()

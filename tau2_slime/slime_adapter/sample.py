@@ -1,0 +1,193 @@
+"""`InteractionResult` -> the slime `Sample` that was given.
+
+The sample is mutated, never replaced: slime sorts and groups by fields that it set itself. Whatever the episode did, the
+result can be trained on: prompt tokens, at least one response token, mask and log-probs of its length, a number as reward.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from tau2_slime.config.reward_shaping import RewardShaping
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.telemetry import telemetry
+from tau2_slime.errors import ConfigError
+from tau2_slime.outcome import Status
+from tau2_slime.slime_adapter import resume
+from tau2_slime.slime_adapter.compat import count_calls, has_field, status_member
+from tau2_slime.slime_adapter.compat import set_field as _set
+from tau2_slime.slime_adapter.shaping import shaped_reward
+from tau2_slime.tokens.ledger import fingerprint
+from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.ledger import TokenLedger
+
+TRAJECTORY = "tau2_trajectory"
+"""Where a sample's metadata holds the conversation, if it does."""
+_CONVERSATION = ("messages", "rejected_calls", "generations", "reward_info")
+
+
+@dataclass
+class StandaloneSample:
+    """The fields of slime's ``Sample`` that a rollout fills, for use without slime (`tau2-slime rollout`, tests)."""
+
+    class Status(Enum):
+        PENDING = "pending"
+        COMPLETED = "completed"
+        TRUNCATED = "truncated"
+        ABORTED = "aborted"
+        FAILED = "failed"
+
+    index: int | None = None
+    group_index: int | None = None
+    prompt: Any = ""
+    tokens: list[int] = field(default_factory=list)
+    response: str = ""
+    response_length: int = 0
+    reward: float | None = None
+    loss_mask: list[int] | None = None
+    rollout_log_probs: list[float] | None = None
+    rollout_top_p_token_ids: Any = None
+    rollout_top_p_token_offsets: Any = None
+    rollout_routed_experts: Any = None
+    weight_versions: list[str] = field(default_factory=list)
+    remove_sample: bool = False
+    status: Status = Status.PENDING
+    metadata: dict[str, Any] = field(default_factory=dict)
+    session_id: str | None = None
+    non_generation_time: float = 0.0
+
+
+def replay_spec(args: Any, sample: Any, *, evaluation: bool) -> ReplaySpec:
+    """What slime's trainer will want to replay of this sample: ``--rollout-top-p``, ``--use-rollout-routing-replay``.
+
+    A slime without the fields for kept sets (before v0.3.1) trains without them, whatever its top-p.
+
+    Raises:
+        ConfigError: routed experts are wanted, but the model's sizes are not among slime's arguments.
+    """
+    if evaluation:
+        return NOTHING
+    top_p = getattr(args, "rollout_top_p", 1.0) not in (None, 1.0) and has_field(sample, "rollout_top_p_token_ids")
+    if not getattr(args, "use_rollout_routing_replay", False):
+        return ReplaySpec(top_p)
+    layers, topk = getattr(args, "num_layers", None), getattr(args, "moe_router_topk", None)
+    if not layers or not topk:
+        raise ConfigError(
+            f"--use-rollout-routing-replay needs --num-layers and --moe-router-topk of the model; they are {layers} and "
+            f"{topk}: does slime's scripts/models/ file for this model belong to the command line?"
+        )
+    return ReplaySpec(top_p, ExpertShape(int(layers), int(topk), getattr(args, "num_experts", None)))
+
+
+def fill_sample(
+    sample: Any,
+    result: InteractionResult,
+    *,
+    response_text: str = "",
+    pad_id: int = 0,
+    replay: ReplaySpec = NOTHING,
+    shaping: RewardShaping | None = None,
+    keep_trajectory: bool = False,
+) -> Any:
+    """Write ``result`` into ``sample`` and return the same object.
+
+    Failures (the user simulator's, the infrastructure's) get ``remove_sample``, an all-zero mask, zero log-probs and the
+    reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none, and what τ² itself would have paid.
+    Aborted samples keep what was sampled, and ``metadata["tau2_resume"]`` what the next rollout needs to go on.
+    ``response_text`` is the decoded response; ``pad_id`` stands in where nothing was tokenised. ``replay``: what every
+    sample of the batch must carry, this one too, whatever became of it. ``shaping`` changes ``reward``, never
+    ``raw_reward``. ``keep_trajectory`` adds the conversation as ``metadata["tau2_trajectory"]``, for a debug file.
+    """
+    ledger = result.ledger
+    tokens = list(ledger.tokens) if ledger is not None else []
+    prompt_length = ledger.prompt_length if ledger is not None else 0
+    mask = list(ledger.loss_mask) if ledger is not None else []
+    log_probs = list(ledger.log_probs) if ledger is not None else []
+    if not prompt_length:
+        tokens, prompt_length = [pad_id, *tokens], 1
+    if not mask:  # slime's trainer cannot take an empty response: one token that counts for nothing
+        tokens.append(pad_id)
+        mask, log_probs = [0], [0.0]
+    removed = not result.trainable
+    if removed and result.status is not Status.ABORTED:
+        mask, log_probs = [0] * len(mask), [0.0] * len(log_probs)
+
+    _set(sample, "tokens", tokens)
+    _set(sample, "response", response_text)
+    _set(sample, "response_length", len(mask))
+    _set(sample, "loss_mask", mask)
+    _set(sample, "rollout_log_probs", log_probs)
+    if replay.wanted:
+        _set_replay(sample, ledger.replay if ledger is not None else None, replay, len(tokens), len(mask))
+    _set(sample, "weight_versions", list(ledger.weight_versions) if ledger is not None else [])
+    _set(sample, "remove_sample", removed)
+    reward = result.reward if result.reward is not None and not removed else 0.0
+    shaped = reward if shaping is None or removed or result.reward is None else shaped_reward(result, shaping)
+    _set(sample, "reward", shaped)
+    _set(sample, "status", status_member(sample, result.status.name))
+    stats = result.stats
+    _set(sample, "non_generation_time", max(0.0, stats.total_time - stats.generation_time))
+    count_calls(sample, result.generations[result.earlier_generations :])  # the sample counts on over its rollouts
+    metadata = dict(sample.metadata) if isinstance(getattr(sample, "metadata", None), dict) else {}
+    metadata.update(
+        raw_reward=reward,
+        round_number=stats.agent_turns,
+        tau2={
+            "domain": result.domain,
+            "task_split": result.task_split,
+            "task_id": result.task_id,
+            "agent_type": result.agent_type,
+            "user_model": result.user_model,
+            "user_played": list(stats.user_played),
+            "termination": str(result.termination),
+            "blame": str(result.blame),
+            "excluded": removed,
+            "official_reward": result.reward,
+            "detail": result.detail,
+            "restarted": result.restarted,
+            "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
+            "tokens": _token_counts(ledger),
+            "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
+            "fingerprint": fingerprint(tokens, log_probs),
+            "stats": dataclasses.asdict(stats),
+            "telemetry": telemetry(result.messages, result.reward_info, result.generations),
+        },
+    )
+    if keep_trajectory:
+        whole = result.to_dict(tokens=False)
+        metadata[TRAJECTORY] = {name: whole[name] for name in _CONVERSATION}
+    if result.saved is not None:
+        metadata[resume.KEY] = result.saved
+    else:
+        metadata.pop(resume.KEY, None)
+    sample.metadata = metadata
+    return sample
+
+
+def _token_counts(ledger: TokenLedger | None) -> dict[str, int]:
+    """Where the tokens came from: a removed sample's mask no longer says it."""
+    if ledger is None:
+        return {"prompt": 0, "sampled": 0, "context": 0}
+    return {"prompt": ledger.prompt_length, "sampled": ledger.sampled_count, "context": ledger.context_count}
+
+
+def _set_replay(sample: Any, replay: Replay | None, spec: ReplaySpec, total: int, response: int) -> None:
+    """slime takes these of all samples of a batch or dies: tokens that stand in for something get stand-ins here too."""
+    replay = replay if replay is not None and replay.spec == spec else Replay(spec)
+    if spec.top_p:
+        ids, offsets = replay.kept_sets(response)
+        _set(sample, "rollout_top_p_token_ids", ids)
+        _set(sample, "rollout_top_p_token_offsets", offsets)
+    if spec.experts is not None:
+        _set(sample, "rollout_routed_experts", replay.expert_rows(total))
+
+
+def metadata_of(sample: Any) -> Mapping[str, Any]:
+    metadata = getattr(sample, "metadata", None)
+    return metadata if isinstance(metadata, Mapping) else {}

@@ -1,0 +1,1 @@
+"""From a turn's text to tool calls."""

@@ -1,0 +1,168 @@
+"""sglang's tool-call parsers, for the families that have no parser here, without their habit of dropping bad calls.
+
+sglang is imported when the parser is made; it comes with the container and is no dependency of this package.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tau2_slime.tokens.calls.parsers.checks import checked_call
+from tau2_slime.tokens.calls.reasoning import (
+    END_THINK,
+    THINK,
+    Tags,
+    joined,
+    split_reasoning,
+    strip_stop,
+    without_reasoning,
+)
+from tau2_slime.tokens.calls.spelled_json import BadJson, decode
+from tau2_slime.tokens.calls.types import BUILT_IN, Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
+
+_CALL_MARKERS: dict[str, str] = {
+    "deepseekv3": "<｜tool▁call▁begin｜>",
+    "deepseekv31": "<｜tool▁call▁begin｜>",
+    "deepseekv32": "<｜DSML｜invoke",
+    "deepseekv4": "<｜DSML｜invoke",
+    "gemma4": "<|tool_call>",
+    "gpt-oss": " to=functions.",
+    "kimi_k2": "<|tool_call_begin|>",
+    "minimax-m2": "<invoke name=",
+    "step3": "<｜tool_call_begin｜>",
+    **dict.fromkeys(("glm", "glm45", "glm47", "hermes", "hunyuan", "mimo", "poolside_v1"), "<tool_call>"),
+    **dict.fromkeys(("qwen", "qwen25", "qwen3_coder", "step3p5", "trinity"), "<tool_call>"),
+}
+"""What each single call begins with, by sglang's parser name; for the others one call is expected where it sees any."""
+
+_THINK_TAGS: dict[str, Tags] = {
+    "cohere_command4": ("<|START_THINKING|>", "<|END_THINKING|>"),
+    "mistral": ("[THINK]", "[/THINK]"),
+}
+
+_KIMI_ID = re.compile(r"<\|tool_call_begin\|>\s*([^\s<|]+)\s*<\|tool_call_argument_begin\|>")
+_MISTRAL_ID = re.compile(r"\[CALL_ID\][^\[]*(?=\[ARGS\])")
+_HARMONY_START = "<|start|>assistant"
+
+
+class SglangParser:
+    """Adapter of sglang's FunctionCallParser; see ToolCallParser.
+
+    sglang does not say which text a call came from or why it failed: `raw` is the turn without its reasoning, and a
+    call that it left out is INVALID_JSON whatever its fault. It re-spells numbers (1.50 arrives as 1.5).
+    """
+
+    def __init__(self, name: str) -> None:
+        """`name`: one of sglang's --tool-call-parser. Raises ParserUnavailable."""
+        try:
+            from sglang.srt.entrypoints.openai.protocol import Tool as SglangTool
+            from sglang.srt.function_call.function_call_parser import FunctionCallParser
+        except Exception as error:  # a half-installed sglang fails in many ways: torch, triton, shared libraries
+            raise ParserUnavailable(
+                f"the tool-call parser 'sglang:{name}' needs sglang, which cannot be imported here "
+                f"({type(error).__name__}: {error}); run inside an sglang or slime container, or choose one of "
+                f"{', '.join(BUILT_IN)}"
+            ) from error
+        known = FunctionCallParser.ToolCallParserEnum
+        if name not in known:
+            raise ParserUnavailable(f"this sglang has no tool-call parser {name!r}; it has {', '.join(sorted(known))}")
+        self._sglang_name = name
+        self._parser, self._tool = FunctionCallParser, SglangTool
+
+    @property
+    def name(self) -> str:
+        return f"sglang:{self._sglang_name}"
+
+    def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
+        reasoning, text, unclosed = self._split(self._prepared(strip_stop(text)), reasoning_open)
+        if unclosed:
+            return ParsedTurn(None, reasoning, reasoning_unclosed=True)
+        normal, found, failure = self._ask(text, tools)
+        calls = [self._call(item, tools, text) for item in found]
+        if self._sglang_name == "kimi_k2" and len(ids := _KIMI_ID.findall(text)) == len(calls):
+            for call, call_id in zip(calls, ids, strict=True):
+                call.id = call_id
+        missing = self._expected(text, found, failure is not None) - len(calls)
+        because = f" ({failure})" if failure else ""
+        error = f"A tool call in this message cannot be read{because}: write every call exactly in the given format."
+        calls += [ParsedCall("", {}, CallStatus.INVALID_JSON, text.strip(), error) for _ in range(missing)]
+        if calls and not found:
+            normal = ""  # sglang hands the unread calls back as if they were said
+        content, thoughts = without_reasoning(normal, self._tags)
+        return ParsedTurn(joined(content), joined([reasoning or "", *thoughts]), calls)
+
+    def format(self, calls: list[Call]) -> str:
+        raise NotImplementedError(
+            f"{self.name} only reads calls; the parsers that write them are {', '.join(BUILT_IN)}"
+        )
+
+    @property
+    def _tags(self) -> Tags:
+        return _THINK_TAGS.get(self._sglang_name, (THINK, END_THINK))
+
+    def _prepared(self, text: str) -> str:
+        """`text` with what sglang's parser insists on and the decoded tokens of one turn lack."""
+        if self._sglang_name == "mistral":
+            return _MISTRAL_ID.sub("", text).replace("[TOOL_CALLS][", "[TOOL_CALLS] [")
+        if self._sglang_name == "gpt-oss" and text.lstrip().startswith("<|channel|>"):
+            text = _HARMONY_START + text.lstrip()  # the generation prompt wrote it
+            last = text[text.rfind("<|start|>") :]
+            return text + "<|call|>" if " to=functions." in last and "<|call|>" not in last else text
+        return text
+
+    def _split(self, text: str, reasoning_open: bool) -> tuple[str | None, str, bool]:
+        """(reasoning, rest, unclosed), by sglang's own parser where the reasoning is a channel."""
+        if self._sglang_name != "gpt-oss":
+            return split_reasoning(text, reasoning_open=reasoning_open, tags=self._tags)
+        from sglang.srt.parser.reasoning_parser import ReasoningParser
+
+        reasoning, rest = ReasoningParser("gpt-oss").parse_non_stream(text)
+        unclosed = not (rest or "").strip() and text.rfind("<|end|>") < text.rfind("<|channel|>analysis<|message|>")
+        return (reasoning or "").strip() or None, rest or "", unclosed
+
+    def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[Any], str | None]:
+        """(normal text, what sglang found, why it failed or saw a call that it did not return)."""
+        try:
+            parser = self._parser([self._tool(**tool) for tool in tools], self._sglang_name)
+            with _unknown_tools_forwarded():
+                normal, found = parser.parse_non_stream(text)
+            return normal, found, "" if not found and parser.has_tool_call(text) else None
+        except Exception as error:  # sglang's code on whatever a model sampled: the failure is the call's
+            return text, [], str(error) or type(error).__name__
+
+    def _call(self, item: Any, tools: list[Tool], text: str) -> ParsedCall:
+        name = item.name or ""
+        try:
+            arguments = decode(item.parameters)
+            problem = None if isinstance(arguments, dict) else "they are no JSON object"
+        except BadJson as bad:
+            arguments, problem = {}, str(bad)
+        if problem is None and name:
+            return checked_call(name, arguments, tools, text.strip())
+        error = f"The arguments of the call of {name} cannot be read: {problem}." if name else "A call names no tool."
+        return ParsedCall(name, {}, CallStatus.INVALID_JSON, text.strip(), error)
+
+    def _expected(self, text: str, found: list[Any], failed: bool) -> int:
+        """How many calls the text begins, as far as it can be told."""
+        marker = _CALL_MARKERS.get(self._sglang_name)
+        begun = text.count(marker) - sum(item.parameters.count(marker) for item in found) if marker else 0
+        return max(begun, int(failed))
+
+
+@contextmanager
+def _unknown_tools_forwarded() -> Iterator[None]:
+    """Make sglang return calls of tools that were not offered; it reads the switch from the environment each time."""
+    switch = "SGLANG_FORWARD_UNKNOWN_TOOLS"
+    before = os.environ.get(switch)
+    os.environ[switch] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before

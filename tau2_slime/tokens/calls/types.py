@@ -1,0 +1,94 @@
+"""What a parsed turn is made of: calls with a status, text, reasoning; and what a parser of one family must offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+Tool = dict[str, Any]
+"""An OpenAI function schema: {"type": "function", "function": {"name", "description", "parameters"}}."""
+
+Call = tuple[str, dict[str, Any]]
+"""A tool's name and its arguments."""
+
+
+class CallStatus(StrEnum):
+    """What became of one attempt to call a tool."""
+
+    OK = "ok"
+    """Well formed, a known tool, arguments typed by its schema."""
+    INVALID_JSON = "invalid_json"
+    """Not readable: broken JSON, or (for the XML-like formats) broken structure between intact outer tags."""
+    UNCLOSED = "unclosed"
+    """A tag that frames the call is missing; the text may have been cut."""
+    UNKNOWN_TOOL = "unknown_tool"
+    """Readable, but no such tool was offered."""
+    BAD_ARGUMENTS = "bad_arguments"
+    """Readable, but the arguments do not fit the tool's schema."""
+
+
+@dataclass
+class ParsedCall:
+    """One attempt to call a tool, good or bad."""
+
+    name: str
+    """The tool's name, or the best guess at it; "" where none could be read."""
+    arguments: dict[str, Any]
+    """Typed by the tool's schema as far as possible; plain JSON values."""
+    status: CallStatus
+    raw: str
+    """The text of the call as sampled, tags included."""
+    error: str | None = None
+    """One sentence for the model; None exactly when `status` is OK."""
+    id: str | None = None
+    """The id that the model itself wrote, in the formats that have one."""
+
+
+@dataclass
+class ParsedTurn:
+    """One assistant turn, taken apart."""
+
+    content: str | None
+    """Text outside reasoning and calls, stripped; None if there is none."""
+    reasoning: str | None
+    """Text of the thoughts, stripped; None if there is none."""
+    calls: list[ParsedCall] = field(default_factory=list)
+    reasoning_unclosed: bool = False
+    """The text ended inside the reasoning: there is neither content nor a call after it."""
+
+
+class ToolCallParser(Protocol):
+    """Reads and writes the tool calls of one family of models."""
+
+    @property
+    def name(self) -> str: ...
+
+    def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
+        """Take `text`, the decoded tokens of one turn, apart. Never raises, whatever the text.
+
+        `reasoning_open`: the chat template's generation prompt already opened the reasoning block.
+        """
+        ...
+
+    def format(self, calls: list[Call]) -> str:
+        """The canonical text that a model of this family writes for `calls`; the inverse of `parse`."""
+        ...
+
+
+class ParserUnavailable(ValueError):
+    """The named parser does not exist or cannot run here; the message names the fix."""
+
+
+class UnknownToolFormat(ValueError):
+    """No known tool-call format is written by the chat template; the message names the choices."""
+
+
+SGLANG_PREFIX = "sglang:"
+"""What the names of sglang's own parsers begin with here."""
+BUILT_IN = {
+    "hermes": ("hermes", "HermesParser"),
+    "qwen_xml": ("qwen_xml", "QwenXmlParser"),
+    "glm": ("glm", "GlmParser"),
+}
+"""Name -> module in `parsers` and class, imported when it is asked for."""

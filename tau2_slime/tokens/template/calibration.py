@@ -1,0 +1,278 @@
+"""Start-up proof that a chat template can be used token-exactly, on a battery of conversations, in 25 to 75 ms.
+
+Each transition of the battery is a conversation that ends in an assistant turn and what the environment adds to it. The
+delta must be what the template writes at the end of the whole conversation, and must tokenise apart from the turn as it
+does together with it. What fails is named by a `TemplateError`; what merely differs is in the `TemplateReport`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tau2_slime.tokens.template import calibration_cases
+from tau2_slime.tokens.template.anchored import DUMMY_BASE, DUMMY_TOOLS, anchored_tail, cut_at_closer
+from tau2_slime.tokens.template.calibration_cases import BASE, TOOLS, TRANSITIONS, Transition
+from tau2_slime.tokens.template.calibration_report import Rewrites, TemplateReport
+from tau2_slime.tokens.template.chat_template import ChatTemplate, Message, MessageShape, TemplateError, template_source
+from tau2_slime.tokens.template.control_tokens import Neutraliser
+from tau2_slime.tokens.template.stop_tokens import first_control_token
+
+__all__ = ["Rewrites", "TemplateReport", "cache_key", "run"]
+
+SHAPES = (
+    MessageShape(string_arguments=False, call_content=""),
+    MessageShape(string_arguments=True, call_content=""),
+    MessageShape(string_arguments=False, call_content=None),
+    MessageShape(string_arguments=True, call_content=None),
+)
+"""Tried in this order; the first with which the battery passes is used."""
+
+TURN_ENDS = ("Sure.", "ok ", "ok\n", "ok\n\n", "好的", "...", '"}')
+"""Ends of sampled turns that could merge with the delta's first characters."""
+
+
+def run(template: ChatTemplate) -> TemplateReport:
+    """Calibrate `template` (its shape and closers are settled here); raises TemplateError."""
+    _check_prompt(template)
+    _settle_closers(template)
+    deltas = _settle_shape(template)
+    _check_stops(template, deltas)
+    _check_additive(template, deltas)
+    prompt = template.render(BASE, TOOLS)
+    return TemplateReport(
+        closers=dict(template.closers),
+        stop_ids=template.stop_ids,
+        string_arguments=template.shape.string_arguments,
+        call_content=template.shape.call_content,
+        parallel_ok="tools2" in deltas,
+        mid_system_ok="sys" in deltas,
+        text_with_call_ok="text_tool" in deltas,
+        dummy_base_ok=_dummy_base_ok(template, deltas),
+        rewrites_on_user=_rewrites(template, "user"),
+        rewrites_on_tool=_rewrites(template, "tool"),
+        reasoning_preopened=prompt.rstrip().endswith("<think>"),
+        knobs=dict(template.knobs),
+    )
+
+
+def cache_key(
+    tokenizer: Any, template_kwargs: Mapping[str, Any] | None, generation_stop_ids: Iterable[int]
+) -> tuple[Any, ...]:
+    """Equal for tokenizers that write and encode the same."""
+    added = sorted((str(text), int(token)) for text, token in tokenizer.get_added_vocab().items())
+    identity = (type(tokenizer).__name__, len(tokenizer), getattr(tokenizer, "eos_token_id", None), added)
+    probe = tuple(tokenizer.encode(calibration_cases.PROBE, add_special_tokens=False))
+    names = (getattr(tokenizer, "bos_token", None), getattr(tokenizer, "eos_token", None))
+    return (
+        hashlib.sha256(template_source(tokenizer).encode()).hexdigest(),
+        hashlib.sha256(repr((identity, probe, names)).encode()).hexdigest(),
+        json.dumps(dict(template_kwargs or {}), sort_keys=True, default=repr),
+        tuple(sorted(set(generation_stop_ids))),
+    )
+
+
+# --- the first prompt
+
+
+def _check_prompt(template: ChatTemplate) -> None:
+    """Tools, greeting and user are in the prompt, each in its own role."""
+    greeting, user = BASE[1]["content"], BASE[2]["content"]
+    prompt = template.render(BASE, TOOLS)
+    missing = [tool["function"]["name"] for tool in TOOLS if tool["function"]["name"] not in prompt]
+    if missing:
+        raise TemplateError(
+            "tools-not-rendered",
+            f"the chat template ignores `tools`: {', '.join(missing)} is not in the prompt, so the model would not know "
+            "its tools. Use a checkpoint, or a template given with the tokenizer, that renders tools",
+        )
+    for name, text in (("system prompt", BASE[0]["content"]), ("greeting", greeting), ("user's message", user)):
+        if prompt.count(text) != 1:
+            raise TemplateError(
+                "message-dropped", f"the chat template writes the {name} {prompt.count(text)} times instead of once"
+            )
+    _check_greeting(template)
+
+
+def _check_greeting(template: ChatTemplate) -> None:
+    """The greeting is an assistant turn: it is not written as a user's would be, and something opens it."""
+    greeting = BASE[1]["content"]
+    prompt = template.render(BASE, TOOLS)
+    before = prompt.split(greeting)[0]
+    remedy = (
+        f"before it stands {before[-60:]!r}. Where the template has a switch for this, set it in the template arguments; "
+        "else use a template that renders a leading assistant message"
+    )
+    system = _render_or_none(template, BASE[:1], add_generation_prompt=False)
+    if system is not None and system.strip() == before.strip():
+        raise TemplateError("greeting-not-assistant", f"the agent's greeting is rendered outside of any turn: {remedy}")
+    if _render_or_none(template, [BASE[0], {"role": "user", "content": greeting}, BASE[2]]) == prompt:
+        raise TemplateError(
+            "greeting-as-user",
+            f"the agent's greeting, an assistant message, is rendered as the words of the user: {remedy}",
+        )
+
+
+def _render_or_none(
+    template: ChatTemplate, messages: Sequence[Message], add_generation_prompt: bool = True
+) -> str | None:
+    """None: the template refuses such a conversation, which here is no fault."""
+    try:
+        return template.render(messages, TOOLS, add_generation_prompt)
+    except TemplateError:
+        return None
+
+
+# --- closers, shape, deltas
+
+
+def _settle_closers(template: ChatTemplate) -> None:
+    """A template of no known family: its closer is the first added token after an assistant's text."""
+    if template.closers:
+        return
+    transition = TRANSITIONS["user"]
+    tail = anchored_tail(
+        template,
+        [*BASE, *transition.before[:-1]],
+        transition.before[-1],
+        transition.after,
+        TOOLS,
+        Neutraliser(template),
+    )
+    found = first_control_token(tail, template.control_tokens)
+    if found is None:
+        raise TemplateError("no-closer", f"no added token follows an assistant turn; the template writes {tail[:80]!r}")
+    template.closers = {found[0]: found[1]}
+
+
+def _settle_shape(template: ChatTemplate) -> dict[str, str]:
+    """The deltas of the battery with the first message shape that works; the required transitions are all there."""
+    first: TemplateError | None = None
+    for shape in SHAPES:
+        template.shape = shape
+        try:
+            return _deltas(template)
+        except TemplateError as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _deltas(template: ChatTemplate) -> dict[str, str]:
+    """Delta text of each transition that works; raises for a required one that does not."""
+    deltas: dict[str, str] = {}
+    for name, transition in TRANSITIONS.items():
+        try:
+            delta = _delta(template, transition)
+            whole = template.render([*BASE, *transition.before, *transition.after], TOOLS)
+            if not whole.endswith(delta):
+                raise TemplateError(
+                    "not-suffix",
+                    f"after `{name}` the template ends with {whole[-60:]!r}, which is not the delta {delta[-60:]!r}",
+                )
+            _check_content(name, transition, delta, whole)
+        except TemplateError as error:
+            if transition.required:
+                raise TemplateError(error.problem, f"{error.detail} (transition `{name}`)") from error
+            continue
+        deltas[name] = delta
+    return deltas
+
+
+def _delta(template: ChatTemplate, transition: Transition, *, dummy: bool = False) -> str:
+    history = DUMMY_BASE if dummy else [*BASE, *transition.before[:-1]]
+    tools = DUMMY_TOOLS if dummy else TOOLS
+    tail = anchored_tail(template, history, transition.before[-1], transition.after, tools, Neutraliser(template))
+    return cut_at_closer(tail, list(template.closers))
+
+
+def _check_content(name: str, transition: Transition, delta: str, whole: str) -> None:
+    """Nothing that was said is lost: the new messages are in the delta, the turn's own calls in the whole."""
+    for message in transition.after:
+        if message["content"] not in delta:
+            raise TemplateError(
+                "message-dropped", f"the template does not write the {message['role']} message {message['content']!r}"
+            )
+    for call in transition.before[-1].get("tool_calls", ()):
+        (value,) = call["function"]["arguments"].values()
+        if value not in whole or call["function"]["name"] not in whole.split(value)[0][-200:]:
+            raise TemplateError("tool-call-dropped", f"the template does not write the tool call of `{name}`")
+        if f'\\"{value}\\"' in whole:
+            raise TemplateError("arguments-escaped", "the template encodes a call's arguments twice")
+
+
+def _dummy_base_ok(template: ChatTemplate, deltas: Mapping[str, str]) -> bool:
+    for name, real in deltas.items():
+        try:
+            if _delta(template, TRANSITIONS[name], dummy=True) != real:
+                return False
+        except TemplateError:
+            return False
+    return True
+
+
+# --- tokens
+
+
+def _check_stops(template: ChatTemplate, deltas: Mapping[str, str]) -> None:
+    """The server can stop where the template closes the turn, after a text and after a call."""
+    for name in ("user", "tool"):
+        found = first_control_token(deltas[name], template.closers)
+        assert found is not None  # the delta was cut there
+        if found[1] not in template.stop_ids and not _sampled_differently(template):
+            raise TemplateError(
+                "closer-not-stop",
+                f"the template closes a turn with {found[0]} ({found[1]}), which is no stop id: the server would run "
+                f"past it. Stop ids are {sorted(template.stop_ids)}; add it to eos_token_id in generation_config",
+            )
+
+
+def _sampled_differently(template: ChatTemplate) -> bool:
+    """gpt-oss: a turn ends in a stop token that history replaces by another closer."""
+    return any(token in template.stop_ids for token in template.closers.values())
+
+
+def _check_additive(template: ChatTemplate, deltas: Mapping[str, str]) -> None:
+    """Encoding the delta apart from the sampled turn is the same as encoding both together."""
+    for name, delta in deltas.items():
+        ids = template.encode(delta)
+        if not ids or ids[0] not in template.closers.values():
+            raise TemplateError("no-closer", f"encoded, the delta of `{name}` does not begin with its closer's id")
+        if unicodedata.normalize("NFC", template.decode(ids)) != unicodedata.normalize("NFC", delta):
+            raise TemplateError(
+                "not-round-trip",
+                f"the ids of {delta[:60]!r} decode to {template.decode(ids)[:60]!r}: this tokenizer does not keep text",
+            )
+        for end in TURN_ENDS:
+            if template.encode(end + delta) != template.encode(end) + ids:
+                raise TemplateError(
+                    "not-additive",
+                    f"encoded apart from a turn that ends in {end!r}, the delta of `{name}` has other ids than encoded "
+                    "together with it. SentencePiece tokenizers that prefix a space do this; they are not supported",
+                )
+
+
+# --- what the template does to earlier turns
+
+
+def _rewrites(template: ChatTemplate, name: str) -> Rewrites:
+    return Rewrites(
+        plain=_rewrites_turn(template, name, reasoning=False), reasoning=_rewrites_turn(template, name, reasoning=True)
+    )
+
+
+def _rewrites_turn(template: ChatTemplate, name: str, *, reasoning: bool) -> bool | None:
+    """Is the rendered conversation, less its closer, no prefix of the conversation that goes on? None: refused."""
+    transition = TRANSITIONS[name]
+    before = [calibration_cases.with_reasoning(message) if reasoning else message for message in transition.before]
+    earlier = _render_or_none(template, [*BASE, *before], add_generation_prompt=False)
+    later = _render_or_none(template, [*BASE, *before, *transition.after])
+    if earlier is None or later is None:
+        return None
+    trimmed = earlier.rstrip()
+    for closer in template.closers:
+        trimmed = trimmed.removesuffix(closer)
+    return not later.startswith(trimmed.rstrip())

@@ -1,0 +1,99 @@
+"""The conversations on which a chat template is tried. Every text occurs once, so that it can be found again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tau2_slime.tokens.template.chat_template import Message
+
+PROBE = "Grüße, 世界! 🙂 don't 12345 \t\n\n  x <|im_end|> </think>"
+"""Encoded to tell tokenizers apart."""
+
+
+TOOLS: tuple[dict[str, Any], ...] = tuple(
+    {
+        "type": "function",
+        "function": {
+            "name": name,
+            "description": description,
+            "parameters": {
+                "type": "object",
+                "properties": {argument: {"type": "string", "description": "As the customer gave it."}},
+                "required": [argument],
+            },
+        },
+    }
+    for name, description, argument in (
+        ("find_booking_probe", "Find a booking.", "booking_id"),
+        ("cancel_seat_probe", "Cancel a seat.", "seat_id"),
+    )
+)
+
+BASE: tuple[Message, ...] = (
+    {"role": "system", "content": "You help travellers politely."},
+    {"role": "assistant", "content": "Welcome aboard, how may I help?"},
+    {"role": "user", "content": "Please look up my trip."},
+)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """`before` ends in an assistant turn and follows BASE; `after` is what the environment adds."""
+
+    before: tuple[Message, ...]
+    after: tuple[Message, ...]
+    required: bool = True
+    """A template on which it fails is refused; else the report says so."""
+
+
+def _call(number: int, tool: int, argument: str, value: str) -> dict[str, Any]:
+    function = {"name": TOOLS[tool]["function"]["name"], "arguments": {argument: value}}
+    return {"id": f"call_{number}", "type": "function", "function": function}
+
+
+def _calls(*calls: Mapping[str, Any], content: str | None = None) -> Message:
+    return {"role": "assistant", "content": content, "tool_calls": list(calls)}
+
+
+def _result(number: int, tool: int, text: str) -> Message:
+    return {"role": "tool", "tool_call_id": f"call_{number}", "name": TOOLS[tool]["function"]["name"], "content": text}
+
+
+def _user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def _text(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+_FIND = _call(1, 0, "booking_id", "QX81")
+_CANCEL = _call(2, 1, "seat_id", "14C")
+_FOUND = _result(1, 0, "Booking found, two seats.")
+_CANCELLED = _result(2, 1, "Seat is free again.")
+
+TRANSITIONS: dict[str, Transition] = {
+    "user": Transition((_text("Which booking is it?"),), (_user("The one on Friday."),)),
+    "tool": Transition((_calls(_FIND),), (_FOUND,)),
+    "late_tool": Transition(
+        (_calls(_FIND), _FOUND, _text("I see two seats."), _user("Free the aisle one."), _calls(_CANCEL)), (_CANCELLED,)
+    ),
+    "late_user": Transition((_calls(_FIND), _FOUND, _text("I see two seats.")), (_user("Good, what do they cost?"),)),
+    "tools2": Transition((_calls(_FIND, _CANCEL),), (_FOUND, _CANCELLED), required=False),
+    "text_tool": Transition((_calls(_FIND, content="One moment please."),), (_FOUND,), required=False),
+    "sys": Transition(
+        (_text("Which booking is it?"),),
+        ({"role": "system", "content": "The office closes soon."}, _user("The one on Friday.")),
+        required=False,
+    ),
+}
+
+
+def with_reasoning(message: Message) -> Message:
+    """An assistant message as it is handed in by those who keep reasoning apart; others unchanged."""
+    if message["role"] != "assistant":
+        return message
+    thought = "They want the trip details."
+    return {**message, "reasoning_content": thought, "thinking": thought}

