@@ -1,6 +1,6 @@
-"""The typed errors of the package: each one says whose fault an episode's failure is.
+"""The typed errors of the package: each one says how the episode ends that meets it, and so who is to blame.
 
-None of them ever leaves ``generate``; they end as the cause of an `InteractionResult`.
+None of them ever leaves ``generate``; they become the cause of an `InteractionResult`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ _told: set[str] = set()
 class Tau2SlimeError(Exception):
     """Base class: a failure with a one-line cause that a user can act on."""
 
+    termination: str = "infrastructure_error"
+    """The `outcome.Termination` of an episode in which it is raised, by its value."""
+
 
 class ConfigError(Tau2SlimeError, ValueError):
     """A setting is wrong. The message names the key, where it came from and what is allowed."""
+
+    termination = "config_error"
 
 
 class ReplayUnavailable(ConfigError):
@@ -43,6 +48,8 @@ class EngineRejected(EngineError):
 class ContextOverflow(EngineRejected):
     """The server says that the conversation no longer fits its context: a limit, not a fault."""
 
+    termination = "context_length"
+
 
 class TokenTruthError(EngineError):
     """The server's answer contradicts itself or the request (counts, ids, log-probs, last id)."""
@@ -51,9 +58,13 @@ class TokenTruthError(EngineError):
 class UserSimulatorError(Tau2SlimeError):
     """The user simulator gave no usable message after every retry: the user's fault."""
 
+    termination = "user_error"
+
 
 class EpisodeAborted(Tau2SlimeError):
     """slime asked to stop; the episode ends where it stands."""
+
+    termination = "aborted"
 
 
 class CannotResume(Tau2SlimeError):

@@ -158,9 +158,9 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
 async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
     """``checkpoint``, once its tokenizer and chat template have proved themselves: not 100 failed episodes, one error."""
     from tau2_slime.config.settings import Tau2Config
-    from tau2_slime.policy.checkpoint import language_for
+    from tau2_slime.policy.checkpoint import profile_for
 
-    await language_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
+    await profile_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
     return checkpoint
 
 

@@ -1,7 +1,7 @@
 """An episode played turn by turn, for frameworks that hold the policy themselves.
 
 slime's door pulls: the episode asks the policy. Tinker, verifiers and their like push: they ask the environment what comes
-next and bring the policy's reply. `TurnEpisode` turns one into the other: the same `asolve` runs as a task, stops where the
+next and bring the policy's reply. `TurnEpisode` turns one into the other: `play_and_score` runs as a task, stops where the
 policy is asked, and goes on with the reply. It knows messages; tokens are the framework's.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.conversation import Conversation
+from tau2_slime.episode.play import EpisodeSetup, play_and_score
 from tau2_slime.episode.result import InteractionResult
-from tau2_slime.episode.setup import Parts, cast, choose_task
+from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.episode.users import make_user
 from tau2_slime.outcome import Termination
@@ -38,8 +39,8 @@ class Ask:
 class TurnEpisode:
     """One episode whose policy answers from outside: `begin`, then `reply` until there is a `result`."""
 
-    def __init__(self, parts: Parts, policy: TurnPolicy) -> None:
-        self.parts = parts
+    def __init__(self, setup: EpisodeSetup, policy: TurnPolicy) -> None:
+        self.setup = setup
         self._policy = policy
         self._task: asyncio.Task[InteractionResult] | None = None
 
@@ -65,9 +66,7 @@ class TurnEpisode:
         policy = TurnPolicy()
         model = user_model or config.user_model
         build = user or (lambda world: make_user(config, model, world, evaluation=not training))
-        parts = await cast(config, task, policy, model, build)
-        parts.gate = config.user_quality_gate if training else ()
-        return cls(parts, policy)
+        return cls(await build_episode(config, task, policy, model, build, training=training), policy)
 
     async def begin(self) -> Ask | None:
         """What the policy is to answer first; None if the episode is over without its doing.
@@ -75,7 +74,7 @@ class TurnEpisode:
         Cancelled here or in `reply`, the episode is dropped, as by `close`.
         """
         assert self._task is None, "an episode is played once"
-        self._task = asyncio.create_task(self.parts.solve())
+        self._task = asyncio.create_task(play_and_score(self.setup))
         return await self._next()
 
     async def reply(self, turn: ParsedTurn) -> Ask | None:
@@ -110,7 +109,7 @@ class TurnEpisode:
     @property
     def conversation(self) -> Conversation | None:
         """The core's own state, while it is being played and afterwards; read, never written."""
-        return self.parts.agent.conversation
+        return self.setup.conversation
 
     async def _next(self) -> Ask | None:
         assert self._task is not None

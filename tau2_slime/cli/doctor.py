@@ -153,10 +153,10 @@ async def _tau2(chosen: list[str], config: Tau2Config) -> Finding:
 
 
 async def _tokenizer(checkpoint: str, config: Tau2Config) -> tuple[Finding, Any]:
-    from tau2_slime.policy.checkpoint import language_for
+    from tau2_slime.policy.checkpoint import profile_for
 
     try:
-        language = await language_for(checkpoint, config)
+        language = await profile_for(checkpoint, config)
     except Exception as error:  # anything that a checkpoint's own files can raise
         return Finding(Verdict.FAIL, "tokenizer", str(error)), None
     text = f"{language.delta.report.one_line()}; tool calls: {language.parser.name}; context {language.context_length}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import Price
@@ -16,10 +16,16 @@ from tau2_slime.world.users.spending import listed_price, spending
 SCRIPTED = "scripted"
 
 
+Routers = Mapping[str, tuple[str, int]]
+"""What slime's ``--sglang-config`` serves beside the policy: a model's name -> host and port of its router."""
+
+
 def make_user(
-    config: Tau2Config, model: str, world: domains.World, args: Any = None, *, evaluation: bool = False
+    config: Tau2Config, model: str, world: domains.World, routers: Routers | None = None, *, evaluation: bool = False
 ) -> User:
     """The simulator that plays ``world.task``'s user. ``model``: its name in the pool, or a model.
+
+    ``routers``: what slime serves; None outside a training job. ``evaluation``: no other simulator takes over, no budget.
 
     Raises:
         ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
@@ -32,7 +38,7 @@ def make_user(
             raise ConfigError(f"user_model={plays!r} is unknown; users without a model are: {', '.join(STYLES)}")
         return ScriptedUser(world.task, world.domain, world.split, STYLES[plays])
     names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
-    specs = [user_spec(config, name, args) for name in names if not is_scripted(config.simulator(name).model)]
+    specs = [user_spec(config, name, routers) for name in names if not is_scripted(config.simulator(name).model)]
     if config.user_budget is not None and not evaluation:
         specs = [dataclasses.replace(spec, budget=config.user_budget) for spec in specs]
         for spec in specs:
@@ -59,8 +65,8 @@ def is_scripted(model: str) -> bool:
     return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
 
 
-def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
-    """How to reach the simulator ``model``. ``args``: slime's, which know what slime serves; None outside a training job.
+def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) -> UserSpec:
+    """How to reach the simulator ``model``. ``routers``: what slime serves; None outside a training job.
 
     Raises:
         ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
@@ -70,8 +76,8 @@ def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
     served = base_url is not None and base_url.startswith(SERVED_BY_SLIME)
     if served and price is None:
         price = Price(input=0, output=0)
-    if base_url is not None and served and args is not None:
-        base_url = f"{served_by_slime(args, base_url.removeprefix(SERVED_BY_SLIME), simulator.name)}/v1"
+    if base_url is not None and served and routers is not None:
+        base_url = f"{_served_by_slime(routers, base_url.removeprefix(SERVED_BY_SLIME), simulator.name)}/v1"
     return UserSpec(
         model=simulator.model,
         base_url=base_url,
@@ -86,7 +92,7 @@ def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
     )
 
 
-def served_by_slime(args: Any, name: str, simulator: str) -> str:
+def _served_by_slime(routers: Routers, name: str, simulator: str) -> str:
     """``http://host:port`` of the router in front of that model of slime's ``--sglang-config``.
 
     slime's own `get_model_url` answers with the actor's router for a name that it does not know: the policy would play its
@@ -95,7 +101,6 @@ def served_by_slime(args: Any, name: str, simulator: str) -> str:
     Raises:
         ConfigError: there is no such model.
     """
-    routers = getattr(args, "sglang_model_routers", None) or {}
     if name not in routers:
         known = ", ".join(sorted(routers)) or "none: no --sglang-config, or a slime before v0.2.3"
         raise ConfigError(

@@ -52,6 +52,7 @@ def world_diff(one: Trajectory) -> Difference:
 
 def _compare(one: Trajectory) -> Difference:
     from tau2_slime.episode import history
+    from tau2_slime.errors import CannotResume
     from tau2_slime.world import domains
 
     split = one.task_split or _split_of(one.domain, one.task_id)
@@ -59,11 +60,11 @@ def _compare(one: Trajectory) -> Difference:
     solo = one.agent_type in ("solo", "llm_agent_solo")
     world = domains.World(one.domain, split, task, solo=solo)
     start = list(task.initial_state.message_history or []) if task.initial_state else []
-    messages = history.load(one.messages)
+    messages = history.load_messages(one.messages)
     note = ""
     try:
-        history.replay(world, start, messages, one.rejected)
-    except history.CannotResume as error:
+        history.replay_calls(world, start, messages, one.rejected)
+    except CannotResume as error:
         note = f"the replay answers otherwise from there on: {error}"
     reference = _reference(one.domain, split, one.task_id)
     worlds = (reference[0], world, reference[1])

@@ -51,7 +51,8 @@ class SlimeSample(Protocol):
     rollout_routed_experts: NDArray[np.int32] | None
     """Shape (T - 1, layers, experts per token)."""
     weight_versions: list[str]
-    reward: float | dict[str, Any] | None
+    reward: Any
+    """A number, or what a custom reward function makes of it."""
     remove_sample: bool
     """True: slime keeps the sample out of the loss."""
     metadata: dict[str, Any]

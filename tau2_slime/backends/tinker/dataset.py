@@ -194,7 +194,7 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
     async def _check_room(self, episode: TurnEpisode, domain: str) -> None:
         """Raises ConfigError if no episode of the domain could begin: the cookbook fails on a batch without any turn."""
         words = await offload(words_for, self.model_name, self.renderer_name)
-        agent, limit = episode.parts.agent, self.max_trajectory_tokens
+        agent, limit = episode.setup.agent, self.max_trajectory_tokens
         system = {"role": "system", "content": agent.tau2_agent.system_prompt}
         needed = len(await offload(words.first, [system], agent.tools))
         if limit is not None and needed + self.max_tokens > limit:

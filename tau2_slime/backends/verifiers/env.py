@@ -89,7 +89,7 @@ class Tau2Env(vf.MultiTurnEnv):
         show(state, episode)  # before the first wait: a rollout that is cut there is ended by what stands in its state
         ask = await episode.begin()
         show(state, episode)
-        state["tool_defs"] = [tool_def(tool) for tool in episode.parts.agent.tools]
+        state["tool_defs"] = [tool_def(tool) for tool in episode.setup.agent.tools]
         if ask is None:
             self._ended(state, episode)
         else:
@@ -105,7 +105,7 @@ class Tau2Env(vf.MultiTurnEnv):
         if state["trajectory"][-1].get("is_truncated"):
             await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
         else:
-            ask = await episode.reply(to_turn(messages[-1], episode.parts.agent.tools))
+            ask = await episode.reply(to_turn(messages[-1], episode.setup.agent.tools))
         show(state, episode)
         if ask is not None:
             told = ask.new

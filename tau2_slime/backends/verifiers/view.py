@@ -68,7 +68,7 @@ def show(state: Any, episode: TurnEpisode) -> None:
     """Write the recipe's keys into ``state``; call it again after every turn, for those that are plain values."""
     conversation = episode.conversation
     messages = conversation.messages if conversation is not None else []
-    environment = episode.parts.agent.world.environment
+    environment = episode.setup.agent.world.environment
     if EPISODE not in state:
         state[EPISODE] = episode
 
@@ -80,7 +80,7 @@ def show(state: Any, episode: TurnEpisode) -> None:
         state["env_db"] = View(
             {"agent_db": lambda: _dump(environment.tools), "user_db": lambda: _dump(environment.user_tools)}, over
         )
-        state["user_simulator"] = episode.parts.user_model
+        state["user_simulator"] = episode.setup.user_model
     state["turn_count"] = 0 if conversation is None else conversation.agent_turns + conversation.user_turns
     state["tool_executions"] = tool_executions(messages)
     state["termination_reason"] = None if episode.result is None else str(episode.result.termination)

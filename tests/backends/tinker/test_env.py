@@ -86,11 +86,11 @@ async def test_the_words_are_the_renderers_own(model: str) -> None:
     """The last observation is what the renderer makes of the whole conversation at once."""
     words = words_for(model, RENDERER)
     trajectory, env = await play(model, player(model), config=config("retail"), task_id="0")
-    chat = env.episode.parts.agent.transcript.chat
+    chat = env.episode.setup.agent.transcript.chat
     count = sum(len(t.ob.to_ints()) > 0 for t in trajectory.transitions)
     assert count > 3
     shown = words.tokenizer.decode(trajectory.transitions[-1].ob.to_ints())
-    assert shown == words.tokenizer.decode(words.first(chat[:-1], env.episode.parts.agent.tools))
+    assert shown == words.tokenizer.decode(words.first(chat[:-1], env.episode.setup.agent.tools))
 
 
 async def test_a_group_becomes_grpos_datums(model: str) -> None:

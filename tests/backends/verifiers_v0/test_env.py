@@ -77,13 +77,13 @@ async def test_what_the_model_is_sent(server: ChatServer) -> None:
     first, last = server.requests[0], server.requests[-1]
     assert [m["role"] for m in first["messages"]] == ["system", "assistant", "user"]
     episode = state[EPISODE]
-    assert first["messages"][0]["content"] == episode.parts.agent.tau2_agent.system_prompt
+    assert first["messages"][0]["content"] == episode.setup.agent.tau2_agent.system_prompt
     offered = [tool["function"] for tool in first["tools"]]
     assert offered == [
-        {k: t["function"][k] for k in ("name", "description", "parameters")} for t in episode.parts.agent.tools
+        {k: t["function"][k] for k in ("name", "description", "parameters")} for t in episode.setup.agent.tools
     ]
     sent = [(m["role"], m.get("content") or "") for m in last["messages"]]
-    assert sent == [(m["role"], m["content"]) for m in episode.parts.agent.transcript.chat[: len(sent)]]
+    assert sent == [(m["role"], m["content"]) for m in episode.setup.agent.transcript.chat[: len(sent)]]
     # The customer's own tools are called in env_response, and the model never hears of them.
     assert any(t["requestor"] == "user" for t in state["tool_executions"])
     assert all(m["role"] != "tool" or m["tool_call_id"].startswith("gold_") for m in last["messages"])

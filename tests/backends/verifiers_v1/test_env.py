@@ -56,8 +56,8 @@ async def test_what_the_model_is_sent(server: ChatServer) -> None:
     episode = trace.state.episode
     first, last = server.requests[0], server.requests[-1]
     assert [m["role"] for m in first["messages"]] == ["system", "assistant", "user"]
-    assert first["messages"][0]["content"] == episode.parts.agent.tau2_agent.system_prompt
-    assert first["tools"] == episode.parts.agent.tools
+    assert first["messages"][0]["content"] == episode.setup.agent.tau2_agent.system_prompt
+    assert first["tools"] == episode.setup.agent.tools
     said = [(i, m) for i, m in enumerate(last["messages"]) if m["role"] == "assistant"][1:]
     assert len(said) == result_turns(trace) - 1
     for at, message in said:
