@@ -27,7 +27,7 @@ MOST_WORDS_OF_THE_README = 900
 MOST_WORDS_OF_ALL = 15_000
 LONGEST_MEAN_SENTENCE = 20
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 # ---- files and headings that a page names -------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_the_page_on_reward_shaping_lists_every_part_with_its_default() -> None:
 def options() -> dict[str, set[str]]:
     """The options of each subcommand of ``tau2-slime``."""
     group = get_command(app)
-    commands = group.commands  # type: ignore[attr-defined]
+    commands = group.commands
     return {
         name: {word for option in command.params for word in (*option.opts, *option.secondary_opts)} | {"--help"}
         for name, command in commands.items()
