@@ -1,7 +1,7 @@
 """The cookbook's renderers beside the models' own chat templates: one conversation as slime's and Tinker's doors show it.
 
 `python -m tests.backends.doors.renderers` (where tinker-cookbook is) prints a list of `Row`s as JSON, with ``--tables`` what
-docs/tinker.md says about them.
+renderers.md says about them.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _parting(tokenizer: Any, ours: list[int], theirs: list[int]) -> list[str]:
     return [first[start : at + 36], second[start : at + 36]]
 
 
-# ---- the tables of docs/tinker.md ------------------------------------------------------------------------------------
+# ---- the tables of renderers.md --------------------------------------------------------------------------------------
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
