@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, ParserUnavailable, UnknownToolFormat
+from tau2_slime.tokens.families import PARSER_CLASSES
 from tests.tokens.support import llama_cpp_template, trl_template
 
-FAMILIES = ("hermes", "qwen_xml", "glm")
+FAMILIES = tuple(PARSER_CLASSES)
 
 
 def tool(name: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
@@ -502,7 +503,7 @@ def test_parser_of_a_template_from_llama_cpp(template: str, name: str) -> None:
 
 
 def test_unknown_template_names_the_choices() -> None:
-    with pytest.raises(UnknownToolFormat, match=r"hermes, qwen_xml, glm, sglang:<parser>"):
+    with pytest.raises(UnknownToolFormat, match=", ".join((*PARSER_CLASSES, "sglang:<parser>"))):
         detect_parser("{% for m in messages %}{{ m.content }}{% endfor %}", ["<tool_call>"])
     assert detect_parser("{{ messages }}", ["<tool_call>", "<arg_key>"]) == "glm"
 
@@ -531,7 +532,7 @@ def test_format_is_what_the_template_writes(template: str) -> None:
 
 
 def test_unknown_parser_names_the_choices() -> None:
-    with pytest.raises(ParserUnavailable, match="hermes, qwen_xml, glm"):
+    with pytest.raises(ParserUnavailable, match=", ".join(PARSER_CLASSES)):
         get_parser("hermess")
 
 

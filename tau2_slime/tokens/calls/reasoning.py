@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-THINK, END_THINK = "<think>", "</think>"
-
-STOP_TEXTS = (
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|observation|>",
-    "<|user|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-)
-"""Texts of tokens that end a turn in the families served here."""
+from tau2_slime.tokens.families import END_THINK, STOP_TEXTS, THINK, Tags
 
 
 def strip_stop(text: str) -> str:
@@ -29,10 +16,6 @@ def strip_stop(text: str) -> str:
         if stop is None:
             return text
         text = bare.removesuffix(stop)
-
-
-Tags = tuple[str, str]
-"""What opens and what closes the reasoning."""
 
 
 def open_reasoning(text: str, start: int = 0, tags: Tags = (THINK, END_THINK)) -> tuple[str, int | None]:

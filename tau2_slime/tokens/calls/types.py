@@ -82,13 +82,3 @@ class ParserUnavailable(ValueError):
 
 class UnknownToolFormat(ValueError):
     """No known tool-call format is written by the chat template; the message names the choices."""
-
-
-SGLANG_PREFIX = "sglang:"
-"""What the names of sglang's own parsers begin with here."""
-BUILT_IN = {
-    "hermes": ("hermes", "HermesParser"),
-    "qwen_xml": ("qwen_xml", "QwenXmlParser"),
-    "glm": ("glm", "GlmParser"),
-}
-"""Name -> module in `parsers` and class, imported when it is asked for."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import END_THINK, THINK, joined, open_reasoning, strip_stop
+from tau2_slime.tokens.calls.reasoning import joined, open_reasoning, strip_stop
 from tau2_slime.tokens.calls.spelled_json import plain
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, Tool
+from tau2_slime.tokens.families import END_THINK, THINK
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
