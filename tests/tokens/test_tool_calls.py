@@ -503,7 +503,7 @@ def test_parser_of_a_template_from_llama_cpp(template: str, name: str) -> None:
 
 
 def test_unknown_template_names_the_choices() -> None:
-    with pytest.raises(UnknownToolFormat, match=", ".join((*PARSER_CLASSES, "sglang:<parser>"))):
+    with pytest.raises(UnknownToolFormat, match=", ".join((*PARSER_CLASSES, "sglang:<parser>, or the dotted path"))):
         detect_parser("{% for m in messages %}{{ m.content }}{% endfor %}", ["<tool_call>"])
     assert detect_parser("{{ messages }}", ["<tool_call>", "<arg_key>"]) == "glm"
 

@@ -43,15 +43,11 @@ class SglangParser:
         known = FunctionCallParser.ToolCallParserEnum
         if name not in known:
             raise ParserUnavailable(f"this sglang has no tool-call parser {name!r}; it has {', '.join(sorted(known))}")
-        self._sglang_name = name
+        self.name, self._sglang_name = f"sglang:{name}", name
         family = sglang_family(name)
         self._tags = family.reasoning_tags if family is not None else (THINK, END_THINK)
         self._call_start = family.call_start if family is not None else None
         self._parser, self._tool = FunctionCallParser, SglangTool
-
-    @property
-    def name(self) -> str:
-        return f"sglang:{self._sglang_name}"
 
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
         reasoning, text, unclosed = self._split(self._prepared(strip_stop(text)), reasoning_open)
