@@ -128,7 +128,6 @@ class TokenTranscript(Transcript):
                 addition,
                 finish=self._last_finish,
                 stop_mismatch=self.policy.stop_mismatch,
-                no_closer="synthesise",  # a turn cut by length never gets here; a stop string leaves no closer
             )
             self.junctions[junction.kind] = self.junctions.get(junction.kind, 0) + 1
             if junction.kind == "ended":

@@ -71,7 +71,7 @@ def test_a_conversation_is_what_the_template_writes(name: str) -> None:
     tokenizer = row.tokenizer()
     chat = ChatDelta.calibrate(tokenizer, template_kwargs=row.kwargs)
     assert chat.report.parallel_ok is row.parallel
-    assert chat.template_kwargs == {**row.kwargs, **row.knobs}
+    assert chat.template.template_kwargs == {**row.kwargs, **row.knobs}
     reference = Reference(tokenizer, row, {})
 
     history: list[Message] = [SYSTEM, GREETING, user("Hi, I want to cancel #W1.")]

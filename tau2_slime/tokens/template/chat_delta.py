@@ -92,11 +92,6 @@ class ChatDelta:
         """Ids on which the server has to stop: send them as `stop_token_ids`."""
         return self.template.stop_ids
 
-    @property
-    def template_kwargs(self) -> dict[str, Any]:
-        """The template arguments in use, the switches that were set for the user included."""
-        return dict(self.template.template_kwargs)
-
     # --- the first prompt
 
     def first_prompt(self, messages: Sequence[Message], tools: Tools = None) -> list[int]:
@@ -195,14 +190,13 @@ class ChatDelta:
         *,
         finish: Literal["stop", "length", "abort"],
         stop_mismatch: Literal["replace", "end"] = "replace",
-        no_closer: Literal["end", "synthesise"] = "end",
     ) -> Junction:
         """Append `delta` to a ledger that ends in the sampled turn, by the rule for how that turn ended.
 
         * the template's closer was sampled: it stays, the rest of the delta follows (GLM's role marker likewise);
         * another stop token was sampled: `stop_mismatch` pops it and appends the whole delta, or ends;
-        * no stop token (cut by length, by a stop string, or nothing sampled): `no_closer` ends, or appends the whole
-          delta, its closer as context;
+        * no stop token (cut by length, by a stop string, or nothing sampled): the whole delta follows, its closer as
+          context;
         * aborted: ends.
         """
         last = ledger.tokens[-1] if ledger.last_is_sampled else None
@@ -218,8 +212,6 @@ class ChatDelta:
             popped = ledger.pop_stop()
             ledger.append_context(delta.ids)
             return Junction("replaced", len(delta.ids), popped)
-        if no_closer == "end":
-            return Junction("ended", 0)
         ledger.append_context(delta.ids)
         return Junction("synthesised", len(delta.ids))
 
