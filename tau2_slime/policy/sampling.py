@@ -114,14 +114,14 @@ class TokenTranscript(Transcript):
             first = await self._first_prompt(self.chat)
             self._must_fit(len(first.ids), "the first prompt")
             self._first_count = len(self.chat)
-            self.neutralised += first.neutralised
+            self.neutralised += first.escaped
             self.round_trip_failures += not first.round_trip_ok
             self.ledger = TokenLedger(first.ids, self.policy.replay)
         else:
             addition = await self._between(messages)
             # Of what it adds, at most one token (the closer) is there already.
             self._must_fit(len(self.ledger.tokens) + len(addition.ids) - 1, "the conversation")
-            self.neutralised += addition.neutralised
+            self.neutralised += addition.escaped
             self.round_trip_failures += not addition.round_trip_ok
             junction = delta.join(
                 self.ledger,

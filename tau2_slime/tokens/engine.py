@@ -27,7 +27,7 @@ from tau2_slime.runtime import http_sessions
 from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.runtime.threads import until_abort
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
-from tau2_slime.tokens.replay_reply import META_KEYS, read_call
+from tau2_slime.tokens.replay_reply import META_KEYS, read_call_replay
 
 Finish = Literal["stop", "length", "abort"]
 
@@ -183,7 +183,7 @@ def read_reply(reply: Any, input_ids: list[int], replay: ReplayRequest | None = 
     completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), light)
     if replay is not None:
         try:
-            completion.replay = read_call(meta, replay, given=len(input_ids), sampled=len(ids))
+            completion.replay = read_call_replay(meta, replay, given=len(input_ids), sampled=len(ids))
         except ReplayUnavailable:
             if kind != "abort":
                 raise

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.tokens.calls.reasoning import strip_stop
+from tau2_slime.tokens.calls.reasoning import strip_stop_tokens
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import ParserUnavailable, UnknownToolFormat
 from tau2_slime.tokens.families import FAMILIES, PARSER_CLASSES, ModelFamily, TurnTokens, sglang_family
@@ -70,7 +70,7 @@ def test_a_template_has_a_familys_turns_if_template_and_vocabulary_have_its_toke
     found = known_turn_tokens(source, bare.get)
     assert found is not None and set(found[0]) == set(markers) & set(closers)
     for stop in stops:
-        assert strip_stop(f"Bye. {stop}\n") == "Bye. "
+        assert strip_stop_tokens(f"Bye. {stop}\n") == "Bye. "
 
 
 # --- the choice of a parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tau2_slime.tokens.families import END_THINK, STOP_TEXTS, THINK, Tags
 
 
-def strip_stop(text: str) -> str:
+def strip_stop_tokens(text: str) -> str:
     """`text` without the stop tokens, and the white space around them, at its end.
 
     The caller should have cut the stop token off by its id; this is for the one that did not.

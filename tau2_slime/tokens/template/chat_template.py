@@ -17,7 +17,7 @@ from typing import Any
 
 from tau2_slime.tokens.template.stop_tokens import known_turn_tokens
 
-Message = Mapping[str, Any]
+ChatMessage = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]] | None
 
 HISTORY_KNOBS: dict[str, bool] = {
@@ -98,7 +98,7 @@ class ChatTemplate(ControlSpellings):
 
     # --- text
 
-    def render(self, messages: Sequence[Message], tools: Tools = None, add_generation_prompt: bool = True) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Tools = None, add_generation_prompt: bool = True) -> str:
         """The text that the template writes. Raises TemplateError("raises") when the template refuses the messages."""
         shaped = [self.shaped(message) for message in messages]
         try:
@@ -113,7 +113,7 @@ class ChatTemplate(ControlSpellings):
             roles = " ".join(str(message.get("role")) for message in messages)
             raise TemplateError("raises", f"the chat template refuses [{roles}]: {_reason(error)}") from error
 
-    def shaped(self, message: Message) -> dict[str, Any]:
+    def shaped(self, message: ChatMessage) -> dict[str, Any]:
         """The message as this template wants it; the input is left as it was."""
         result = {key: value for key, value in message.items() if value is not None or key == "content"}
         calls = result.pop("tool_calls", None)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import re
 
+from tau2_slime.tokens.calls.literal_json import UntypedText
 from tau2_slime.tokens.calls.parsers.tagged import BrokenCall, DraftCall, NestedTagParser, skip_space
-from tau2_slime.tokens.calls.spelled_json import RawText
 from tau2_slime.tokens.calls.types import Call
 
 _NAME = re.compile(r"[^\s<>{}\"']+")
@@ -37,7 +37,7 @@ class GlmParser(NestedTagParser):
             if not text.startswith(VALUE, at):
                 raise BrokenCall(f"{VALUE} must follow {KEY}{key[:80]}{END_KEY}")
             value, at = _element(text, at, VALUE, END_VALUE)
-            draft.arguments[key.strip()] = RawText(value)
+            draft.arguments[key.strip()] = UntypedText(value)
         if text.startswith(self.closing, at):
             return at + len(self.closing)
         if at == len(text) or text.startswith(self.opening, at):

@@ -6,8 +6,8 @@ import json
 import re
 from typing import Any
 
+from tau2_slime.tokens.calls.literal_json import BadJson, read_json, read_json_at
 from tau2_slime.tokens.calls.parsers.tagged import DraftCall, TaggedParser, skip_space
-from tau2_slime.tokens.calls.spelled_json import BadJson, decode, decode_at
 from tau2_slime.tokens.calls.types import Call, CallStatus
 
 _NAME = re.compile(r'"name"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -24,7 +24,7 @@ class HermesParser(TaggedParser):
         if not text.startswith("{", body):
             return self._unreadable(text, start)
         try:
-            value, end = decode_at(text, body)
+            value, end = read_json_at(text, body)
         except BadJson:
             return self._unreadable(text, start)
         draft = _from_object(value)
@@ -52,7 +52,7 @@ class HermesParser(TaggedParser):
             problem = f"it begins with {body[:20]!r}; {_SHAPE}"
         else:
             try:
-                decode_at(body, 0)
+                read_json_at(body, 0)
                 problem = f"it must not contain {self.closing}"
             except BadJson as bad:
                 problem = str(bad)
@@ -98,7 +98,7 @@ def _from_object(value: dict[str, Any]) -> DraftCall:
     arguments = value["arguments"]
     if isinstance(arguments, str):
         try:
-            arguments = decode(arguments)
+            arguments = read_json(arguments)
         except BadJson as problem:
             return bad(f'"arguments" is a string that holds no JSON object: {problem}')
     if not isinstance(arguments, dict):
@@ -111,6 +111,6 @@ def _guess_name(body: str) -> str:
     if match is None:
         return ""
     try:
-        return str(decode(match.group(1)))
+        return str(read_json(match.group(1)))
     except BadJson:
         return ""

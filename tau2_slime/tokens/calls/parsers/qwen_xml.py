@@ -12,8 +12,8 @@ import json
 import re
 from typing import Any
 
+from tau2_slime.tokens.calls.literal_json import UntypedText
 from tau2_slime.tokens.calls.parsers.tagged import BrokenCall, DraftCall, NestedTagParser, skip_space
-from tau2_slime.tokens.calls.spelled_json import RawText
 from tau2_slime.tokens.calls.types import Call
 
 _FUNCTION = re.compile(r"<function=([^<>\n]*)>")
@@ -63,18 +63,18 @@ class QwenXmlParser(NestedTagParser):
     def format(self, calls: list[Call]) -> str:
         return "\n".join(
             f"{self.opening}\n<function={name}>\n"
-            + "".join(f"<parameter={key}>\n{_spell(value)}\n{END_PARAMETER}\n" for key, value in arguments.items())
+            + "".join(f"<parameter={key}>\n{_value_text(value)}\n{END_PARAMETER}\n" for key, value in arguments.items())
             + f"{END_FUNCTION}\n{self.closing}"
             for name, arguments in calls
         )
 
 
-def _value(text: str) -> RawText:
+def _value(text: str) -> UntypedText:
     """A value without the one line break that the format puts on either side of it."""
     text = text.removeprefix("\n")
-    return RawText(text.removesuffix("\n"))
+    return UntypedText(text.removesuffix("\n"))
 
 
-def _spell(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """As the templates of the family do: lists and objects as JSON, all else as Python prints it."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tau2_slime.tokens.calls.literal_json import BadJson, read_json
 from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import joined, split_reasoning, strip_stop, without_reasoning
-from tau2_slime.tokens.calls.spelled_json import BadJson, decode
+from tau2_slime.tokens.calls.reasoning import joined, split_reasoning, strip_stop_tokens, without_reasoning
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
 from tau2_slime.tokens.families import END_THINK, PARSER_CLASSES, THINK, sglang_family
 
@@ -50,7 +50,7 @@ class SglangParser:
         self._parser, self._tool = FunctionCallParser, SglangTool
 
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
-        reasoning, text, unclosed = self._split(self._prepared(strip_stop(text)), reasoning_open)
+        reasoning, text, unclosed = self._split(self._prepared(strip_stop_tokens(text)), reasoning_open)
         if unclosed:
             return ParsedTurn(None, reasoning, reasoning_unclosed=True)
         normal, found, failure = self._ask(text, tools)
@@ -80,7 +80,7 @@ class SglangParser:
             if text.lstrip().startswith("<|channel|>"):
                 text = _HARMONY_START + text.lstrip()  # the generation prompt wrote it
             last = text[text.rfind("<|start|>") :]
-            # It is a stop token as well: the caller or `strip_stop` took it off.
+            # It is a stop token as well: the caller or `strip_stop_tokens` took it off.
             return text + "<|call|>" if " to=functions." in last and "<|call|>" not in last else text
         return text
 
@@ -107,7 +107,7 @@ class SglangParser:
     def _call(self, item: Any, tools: list[Tool], text: str) -> ParsedCall:
         name = item.name or ""
         try:
-            arguments = decode(item.parameters)
+            arguments = read_json(item.parameters)
             problem = None if isinstance(arguments, dict) else "they are no JSON object"
         except BadJson as bad:
             arguments, problem = {}, str(bad)

@@ -29,9 +29,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tau2_slime.tokens.calls.literal_json import to_plain_json
 from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import joined, open_reasoning, strip_stop
-from tau2_slime.tokens.calls.spelled_json import plain
+from tau2_slime.tokens.calls.reasoning import joined, open_reasoning, strip_stop_tokens
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, Tool
 from tau2_slime.tokens.families import END_THINK, THINK
 
@@ -106,7 +106,7 @@ class TaggedParser:
 
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
         """See `ToolCallParser.parse`. A <think> inside a call is part of the call."""
-        text = strip_stop(text)
+        text = strip_stop_tokens(text)
         content: list[str] = []
         thoughts: list[str] = []
         calls: list[ParsedCall] = []
@@ -186,4 +186,4 @@ def skip_space(text: str, at: int) -> int:
 def _checked(draft: DraftCall, tools: list[Tool], raw: str) -> ParsedCall:
     if draft.error is None:
         return checked_call(draft.name, draft.arguments, tools, raw, draft.id)
-    return ParsedCall(draft.name, plain(draft.arguments), draft.status, raw, draft.error, draft.id)
+    return ParsedCall(draft.name, to_plain_json(draft.arguments), draft.status, raw, draft.error, draft.id)
