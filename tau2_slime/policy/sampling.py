@@ -112,7 +112,7 @@ class TokenTranscript(Transcript):
             first = await self._first_prompt(self.chat)
             self._require_room(len(first.ids), "the first prompt")
             self._first_count = len(self.chat)
-            self.neutralised += first.neutralised
+            self.neutralised += first.escaped
             self.round_trip_failures += not first.round_trip_ok
             self.ledger = TokenLedger(first.ids, self.policy.replay)
         else:
@@ -124,14 +124,13 @@ class TokenTranscript(Transcript):
                 raise EngineError(f"chat template: {error}") from error
             # Of what it adds, at most one token (the closer) is there already.
             self._require_room(len(self.ledger.tokens) + len(addition.ids) - 1, "the conversation")
-            self.neutralised += addition.neutralised
+            self.neutralised += addition.escaped
             self.round_trip_failures += not addition.round_trip_ok
             junction = delta.join(
                 self.ledger,
                 addition,
                 finish=self._last_finish,
                 stop_mismatch=self.policy.stop_mismatch,
-                no_closer="synthesise",  # a turn cut by length never gets here; a stop string leaves no closer
             )
             self.junctions[junction.kind] = self.junctions.get(junction.kind, 0) + 1
             if junction.kind == "ended":

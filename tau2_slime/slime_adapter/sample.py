@@ -21,7 +21,7 @@ from tau2_slime.slime_adapter import resume
 from tau2_slime.slime_adapter.compat import count_calls, has_field, status_member
 from tau2_slime.slime_adapter.compat import set_field as _set
 from tau2_slime.slime_adapter.shaping import shaped_reward
-from tau2_slime.tokens.ledger import fingerprint
+from tau2_slime.tokens.ledger import trajectory_digest
 from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def fill_sample(
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
             "tokens": _token_counts(ledger),
             "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
-            "fingerprint": fingerprint(tokens, log_probs),
+            "fingerprint": trajectory_digest(tokens, log_probs),
             "stats": dataclasses.asdict(stats),
             "telemetry": telemetry(result.messages, result.reward_info, result.generations),
         },

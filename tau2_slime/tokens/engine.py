@@ -24,9 +24,10 @@ from tau2_slime.errors import (
     TokenTruthError,
 )
 from tau2_slime.runtime import http_sessions
+from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.runtime.threads import until_abort
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
-from tau2_slime.tokens.replay_reply import META_KEYS, read_call
+from tau2_slime.tokens.replay_reply import META_KEYS, read_call_replay
 
 Finish = Literal["stop", "length", "abort"]
 
@@ -182,7 +183,7 @@ def read_reply(reply: Any, input_ids: list[int], replay: ReplayRequest | None = 
     completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), light)
     if replay is not None:
         try:
-            completion.replay = read_call(meta, replay, given=len(input_ids), sampled=len(ids))
+            completion.replay = read_call_replay(meta, replay, given=len(input_ids), sampled=len(ids))
         except ReplayUnavailable:
             if kind != "abort":
                 raise
@@ -196,14 +197,6 @@ def _same_count(meta: dict[str, Any], key: str, expected: int, kind: str) -> Non
         return
     if found != expected:
         raise TokenTruthError(f"the server counts {key}={found}, the trajectory has {expected}")
-
-
-def speaks_of_length(body: str) -> bool:
-    """True if the body of a 400 or 413 says that the conversation does not fit the model's context."""
-    text = body.lower()
-    return any(
-        word in text for word in ("context length", "context_length", "too long", "longer than", "maximum allowed")
-    )
 
 
 def _excerpt(text: str, limit: int = 200) -> str:

@@ -82,7 +82,7 @@ class TokenLedger:
             raise LedgerError(f"log-probability {values[bad]} of sampled token {bad} is not a finite number")
         if self.replay is not None:
             try:
-                self.replay.sampled(replay, len(ids), len(self.tokens) + len(ids))
+                self.replay.append_sampled(replay, len(ids), len(self.tokens) + len(ids))
             except (ValueError, TokenTruthError) as error:
                 raise LedgerError(str(error)) from error
         self._append("sampled", [int(token) for token in ids], 1, values, weight_version)
@@ -92,7 +92,7 @@ class TokenLedger:
     def append_context(self, ids: Sequence[int]) -> None:
         """Append what the chat template wrote: mask 0, log-probability 0.0."""
         if self.replay is not None:
-            self.replay.context(len(ids))
+            self.replay.append_context(len(ids))
         self._append("context", [int(token) for token in ids], 0, [0.0] * len(ids), None)
 
     def pop_stop(self) -> int:
@@ -106,7 +106,7 @@ class TokenLedger:
         self.loss_mask.pop()
         self.log_probs.pop()
         if self.replay is not None:
-            self.replay.pop(len(self.tokens) - 1)
+            self.replay.pop_last(len(self.tokens) - 1)
         return self.tokens.pop()
 
     def _append(
@@ -241,7 +241,7 @@ class TokenLedger:
         return ledger
 
 
-def fingerprint(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
+def trajectory_digest(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
     """Of the ids and the log-probabilities. The loss mask is left out: slime may take old tokens out of the loss.
 
     Two samples differ in it exactly if they differ in a number's value; how a number is stored makes no difference.

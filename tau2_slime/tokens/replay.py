@@ -105,7 +105,7 @@ class Replay:
 
     # --- in step with the ledger, which calls these
 
-    def sampled(self, part: CallReplay | None, count: int, total: int) -> None:
+    def append_sampled(self, part: CallReplay | None, count: int, total: int) -> None:
         """``count`` tokens were sampled and make the trajectory ``total`` long.
 
         Raises ValueError, and changes nothing, when ``part`` does not belong to them.
@@ -130,12 +130,12 @@ class Replay:
             self.kept_ids.extend(part.kept_ids)
             self.kept_offsets.extend(base + offset for offset in part.kept_offsets[1:])
 
-    def context(self, count: int) -> None:
+    def append_context(self, count: int) -> None:
         """``count`` tokens were appended that nobody sampled."""
         if self.spec.top_p:
             self.kept_offsets.extend([self.kept_offsets[-1]] * count)
 
-    def pop(self, total: int) -> None:
+    def pop_last(self, total: int) -> None:
         """The last token was dropped, ``total`` are left."""
         if self.spec.top_p:
             self.kept_offsets.pop()
@@ -193,7 +193,7 @@ class Replay:
         if spec.top_p:
             if kept_ids is None or kept_offsets is None:
                 raise ValueError("the saved trajectory has no kept sets")
-            replay.kept_ids, replay.kept_offsets = _flat(kept_ids), list(_flat(kept_offsets))
+            replay.kept_ids, replay.kept_offsets = _int32_array(kept_ids), list(_int32_array(kept_offsets))
             try:
                 check_offsets(replay.kept_offsets, len(replay.kept_offsets) - 1, len(replay.kept_ids))
             except TokenTruthError as error:
@@ -201,7 +201,7 @@ class Replay:
         if spec.experts is not None:
             if experts is None:
                 raise ValueError("the saved trajectory has no routed experts")
-            replay.experts, replay._ask_again = _flat(experts), True
+            replay.experts, replay._ask_again = _int32_array(experts), True
         return replay
 
     def to_dict(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class Replay:
             "spec": asdict(self.spec),
             "kept_ids": list(self.kept_ids),
             "kept_offsets": list(self.kept_offsets),
-            "experts": base64.b64encode(_little(self.experts).tobytes()).decode(),
+            "experts": base64.b64encode(_little_endian(self.experts).tobytes()).decode(),
             "ask_again": self._ask_again,
         }
 
@@ -221,7 +221,7 @@ class Replay:
         replay = cls(ReplaySpec(bool(data["spec"]["top_p"]), None if shape is None else ExpertShape(**shape)))
         replay.kept_ids = array("i", data["kept_ids"])
         replay.kept_offsets = [int(offset) for offset in data["kept_offsets"]]
-        replay.experts, replay._ask_again = decode(data["experts"]), bool(data["ask_again"])
+        replay.experts, replay._ask_again = decode_int32(data["experts"]), bool(data["ask_again"])
         return replay
 
 
@@ -231,17 +231,17 @@ def check_offsets(offsets: Sequence[int], tokens: int, ids: int) -> None:
         raise TokenTruthError(f"{len(offsets)} offsets to {ids} kept ids do not belong to {tokens} tokens")
 
 
-def decode(text: str) -> array[int]:
+def decode_int32(text: str) -> array[int]:
     """Base64 of little-endian int32; raises ValueError."""
     numbers = array("i")
     try:
         numbers.frombytes(base64.b64decode(text, validate=True))
     except binascii.Error as error:
         raise ValueError(str(error)) from error
-    return _little(numbers)
+    return _little_endian(numbers)
 
 
-def _little(numbers: array[int]) -> array[int]:
+def _little_endian(numbers: array[int]) -> array[int]:
     """Between this machine's byte order and little endian."""
     if sys.byteorder == "little":
         return numbers
@@ -250,7 +250,7 @@ def _little(numbers: array[int]) -> array[int]:
     return swapped
 
 
-def _flat(values: Any) -> array[int]:
+def _int32_array(values: Any) -> array[int]:
     """A list, numpy array or CPU tensor of any shape: slime keeps one or the other in a sample, by version."""
     import numpy as np
 

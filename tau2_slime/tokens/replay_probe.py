@@ -24,7 +24,7 @@ _REMEMBERED = 60.0
 
 _locks: PerLoop[asyncio.Lock] = PerLoop(asyncio.Lock)
 _proved: set[tuple[str, ReplaySpec]] = set()
-_doubted: dict[tuple[str, ReplaySpec], tuple[float, str | None]] = {}
+_last_answers: dict[tuple[str, ReplaySpec], tuple[float, str | None]] = {}
 
 
 async def require(url: str, input_ids: Sequence[int], sampling_params: Mapping[str, Any], spec: ReplaySpec) -> None:
@@ -41,7 +41,7 @@ async def require(url: str, input_ids: Sequence[int], sampling_params: Mapping[s
     async with _locks.get():
         if key in _proved:
             return
-        when, refusal = _doubted.get(key, (0.0, None))
+        when, refusal = _last_answers.get(key, (0.0, None))
         if when and time.monotonic() - when < _REMEMBERED:
             if refusal is not None:
                 raise ReplayUnavailable(refusal)
@@ -49,11 +49,11 @@ async def require(url: str, input_ids: Sequence[int], sampling_params: Mapping[s
         try:
             await probe(url, input_ids, sampling_params, spec)
         except (ReplayUnavailable, TokenTruthError) as error:
-            _doubted[key] = (time.monotonic(), str(error))
+            _last_answers[key] = (time.monotonic(), str(error))
             raise ReplayUnavailable(str(error)) from error
         except EngineError as error:  # the episode's own calls meet it, with patience, and blame it on the right thing
             logger.warning("tau2_slime: whether %s sends what is to be replayed is not known yet: %s", url, error)
-            _doubted[key] = (time.monotonic(), None)
+            _last_answers[key] = (time.monotonic(), None)
         else:
             _proved.add(key)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tau2_slime.errors import ReplayUnavailable, TokenTruthError
-from tau2_slime.tokens.replay import CallReplay, ReplayRequest, check_offsets, decode
+from tau2_slime.tokens.replay import CallReplay, ReplayRequest, check_offsets, decode_int32
 
 _KEPT_IDS = ("top_p_token_ids", "top_p_kept_token_ids")
 _KEPT_OFFSETS = ("top_p_token_offsets", "top_p_kept_token_offsets")
@@ -31,7 +31,7 @@ _NO_EXPERTS = (
 )
 
 
-def read_call(meta: Mapping[str, Any], request: ReplayRequest, *, given: int, sampled: int) -> CallReplay:
+def read_call_replay(meta: Mapping[str, Any], request: ReplayRequest, *, given: int, sampled: int) -> CallReplay:
     """Take the replay data out of a reply to ``given`` input ids that brought ``sampled`` more.
 
     Raises:
@@ -71,6 +71,6 @@ def _int32(meta: Mapping[str, Any], keys: Sequence[str]) -> array[int] | None:
     if value is None:
         return None
     try:
-        return decode(value) if isinstance(value, str) else array("i", value)
+        return decode_int32(value) if isinstance(value, str) else array("i", value)
     except (TypeError, ValueError, OverflowError) as error:
         raise TokenTruthError(f"{keys[0]} cannot be read: {error}") from error

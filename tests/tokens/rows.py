@@ -255,5 +255,5 @@ def control_ids(chat: ChatDelta, ids: list[int]) -> list[int]:
 
 def reference(chat: ChatDelta, messages: list[dict[str, Any]]) -> str:
     return chat.template.tokenizer.apply_chat_template(
-        messages, tools=TOOLS, add_generation_prompt=True, tokenize=False, **chat.template_kwargs
+        messages, tools=TOOLS, add_generation_prompt=True, tokenize=False, **chat.template.template_kwargs
     )

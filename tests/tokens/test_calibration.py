@@ -158,10 +158,10 @@ def test_the_templates_switch_for_earlier_thinking_is_set_unless_the_user_did(kn
     source = template(head=head, turn=thoughtful.replace("KEEP", f"({keep})") + "{{ m.content or '' }}" + CALLS)
     value = knob == "preserve_thinking"
     chat = ChatDelta.calibrate(tokenizer_of(source))
-    assert chat.template_kwargs == {knob: value} and f"{knob}={value}" in chat.report.one_line()
+    assert chat.template.template_kwargs == {knob: value} and f"{knob}={value}" in chat.report.one_line()
     assert chat.report.rewrites_on_user.reasoning is False
     other = ChatDelta.calibrate(tokenizer_of(source), template_kwargs={knob: not value})
-    assert other.template_kwargs == {knob: not value} and not other.report.knobs
+    assert other.template.template_kwargs == {knob: not value} and not other.report.knobs
     assert other.report.rewrites_on_user.reasoning is True
     assert "rewrites reasoning turns on a user message" in other.report.one_line()
 

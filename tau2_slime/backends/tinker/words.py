@@ -31,7 +31,7 @@ from tau2_slime.tokens.calls.types import (
     UnknownToolFormat,
 )
 from tau2_slime.tokens.template.chat_template import ControlSpellings, control_tokens
-from tau2_slime.tokens.template.control_tokens import Neutraliser
+from tau2_slime.tokens.template.control_tokens import ControlTokenEscaper
 
 _SENTINEL = "4093-sampled-turn"
 """Ends with a letter: vocabularies have tokens for punctuation with a line break after it, none for a letter with one."""
@@ -57,7 +57,7 @@ class Words:
         self.renderer, self.tokenizer, self.name = renderer, tokenizer, name or type(renderer).__name__
         # What a user or a tool says may spell a control token: it is encoded as text, whoever asks the tokenizer to.
         self._encode, self._spellings = tokenizer.encode, ControlSpellings(control_tokens(tokenizer))
-        self._outside: Neutraliser | None = None
+        self._outside: ControlTokenEscaper | None = None
         """Knows what the messages that are being rendered spell."""
         tokenizer.encode = self._encode_outside
         for attribute, value in list(vars(renderer).items()):
@@ -132,8 +132,8 @@ class Words:
 
     def _tokens(self, messages: list[Any]) -> list[int]:
         with self._lock:
-            outside = self._outside = Neutraliser(self._spellings)
-            safe = [outside.message(m) if m["role"] in ("user", "tool") else m for m in messages]
+            outside = self._outside = ControlTokenEscaper(self._spellings)
+            safe = [outside.escape_message(m) if m["role"] in ("user", "tool") else m for m in messages]
             try:
                 return list(self.renderer.build_generation_prompt(safe).to_ints())
             finally:

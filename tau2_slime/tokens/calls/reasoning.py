@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-THINK, END_THINK = "<think>", "</think>"
-
-STOP_TEXTS = (
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|observation|>",
-    "<|user|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-)
-"""Texts of tokens that end a turn in the families served here."""
+from tau2_slime.tokens.families import END_THINK, STOP_TEXTS, THINK, Tags
 
 
-def strip_stop(text: str) -> str:
+def strip_stop_tokens(text: str) -> str:
     """`text` without the stop tokens, and the white space around them, at its end.
 
     The caller should have cut the stop token off by its id; this is for the one that did not.
@@ -29,10 +16,6 @@ def strip_stop(text: str) -> str:
         if stop is None:
             return text
         text = bare.removesuffix(stop)
-
-
-Tags = tuple[str, str]
-"""What opens and what closes the reasoning."""
 
 
 def open_reasoning(text: str, start: int = 0, tags: Tags = (THINK, END_THINK)) -> tuple[str, int | None]:

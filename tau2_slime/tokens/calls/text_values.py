@@ -8,16 +8,16 @@ import warnings
 from decimal import Decimal
 from typing import Any
 
-from tau2_slime.tokens.calls.spelled_json import (
+from tau2_slime.tokens.calls.literal_json import (
     JSON_NUMBER,
     MAX_DEPTH,
     BadJson,
-    SpelledFloat,
-    SpelledInt,
-    decode,
-    depth,
+    LiteralFloat,
+    LiteralInt,
+    nesting_depth,
     read_float,
     read_int,
+    read_json,
 )
 
 NULL_SPELLINGS = frozenset({"null", "None"})
@@ -27,7 +27,7 @@ MAX_PYTHON_LITERAL = 20_000
 """Longest text, in characters, that is given to Python's own reader."""
 
 
-def number_in(text: str) -> SpelledInt | SpelledFloat | None:
+def number_in(text: str) -> LiteralInt | LiteralFloat | None:
     """The number that `text` spells in JSON's grammar, white space around it allowed; None if it is no such text."""
     text = text.strip()
     if not JSON_NUMBER.fullmatch(text):
@@ -46,7 +46,7 @@ def exact_integer(value: Any) -> int | None:
         return int(value)
     if not math.isfinite(value):
         return None
-    exact = Decimal(value.literal) if isinstance(value, SpelledFloat) else Decimal(value)
+    exact = Decimal(value.literal) if isinstance(value, LiteralFloat) else Decimal(value)
     return int(exact) if exact == exact.to_integral_value() else None
 
 
@@ -59,7 +59,7 @@ def container_in(value: Any, kind: type) -> Any:
     if not isinstance(value, str) or not value.lstrip().startswith(opening):
         return None
     try:
-        found = decode(value)
+        found = read_json(value)
     except BadJson:
         found = _python_literal(value.strip())
     return found if isinstance(found, kind) else None
@@ -75,7 +75,7 @@ def _python_literal(text: str) -> Any:
             found = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, SystemError):
         return None  # MemoryError and SystemError: how Python's compiler gives up on hostile nesting
-    return found if _is_json(found) and depth(found) <= MAX_DEPTH else None
+    return found if _is_json(found) and nesting_depth(found) <= MAX_DEPTH else None
 
 
 def _brackets(text: str) -> int:

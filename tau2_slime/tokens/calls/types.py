@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Tool = dict[str, Any]
 """An OpenAI function schema: {"type": "function", "function": {"name", "description", "parameters"}}."""
@@ -58,11 +58,15 @@ class ParsedTurn:
     """The text ended inside the reasoning: there is neither content nor a call after it."""
 
 
+@runtime_checkable
 class ToolCallParser(Protocol):
-    """Reads and writes the tool calls of one family of models."""
+    """Reads and writes the tool calls of one family of models.
 
-    @property
-    def name(self) -> str: ...
+    A class of your own with these three is chosen by its dotted path, ``tool_call_parser: my.module.MyParser``.
+    """
+
+    name: str
+    """The name by which it was chosen; a run records it."""
 
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
         """Take `text`, the decoded tokens of one turn, apart. Never raises, whatever the text.
@@ -82,13 +86,3 @@ class ParserUnavailable(ValueError):
 
 class UnknownToolFormat(ValueError):
     """No known tool-call format is written by the chat template; the message names the choices."""
-
-
-SGLANG_PREFIX = "sglang:"
-"""What the names of sglang's own parsers begin with here."""
-BUILT_IN = {
-    "hermes": ("hermes", "HermesParser"),
-    "qwen_xml": ("qwen_xml", "QwenXmlParser"),
-    "glm": ("glm", "GlmParser"),
-}
-"""Name -> module in `parsers` and class, imported when it is asked for."""

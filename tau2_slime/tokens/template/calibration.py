@@ -17,11 +17,17 @@ from tau2_slime.tokens.template import calibration_cases
 from tau2_slime.tokens.template.anchored import DUMMY_BASE, DUMMY_TOOLS, anchored_tail, cut_at_closer
 from tau2_slime.tokens.template.calibration_cases import BASE, TOOLS, TRANSITIONS, Transition
 from tau2_slime.tokens.template.calibration_report import Rewrites, TemplateReport
-from tau2_slime.tokens.template.chat_template import ChatTemplate, Message, MessageShape, TemplateError, template_source
-from tau2_slime.tokens.template.control_tokens import Neutraliser
+from tau2_slime.tokens.template.chat_template import (
+    ChatMessage,
+    ChatTemplate,
+    MessageShape,
+    TemplateError,
+    template_source,
+)
+from tau2_slime.tokens.template.control_tokens import ControlTokenEscaper
 from tau2_slime.tokens.template.stop_tokens import first_control_token
 
-__all__ = ["Rewrites", "TemplateReport", "cache_key", "run"]
+__all__ = ["Rewrites", "TemplateReport", "cache_key", "calibrate"]
 
 SHAPES = (
     MessageShape(string_arguments=False, call_content=""),
@@ -35,11 +41,11 @@ TURN_ENDS = ("Sure.", "ok ", "ok\n", "ok\n\n", "好的", "...", '"}')
 """Ends of sampled turns that could merge with the delta's first characters."""
 
 
-def run(template: ChatTemplate) -> TemplateReport:
+def calibrate(template: ChatTemplate) -> TemplateReport:
     """Calibrate `template` (its shape and closers are settled here); raises TemplateError."""
     _check_prompt(template)
-    _settle_closers(template)
-    deltas = _settle_shape(template)
+    _find_closers(template)
+    deltas = _find_shape(template)
     _check_stops(template, deltas)
     _check_additive(template, deltas)
     prompt = template.render(BASE, TOOLS)
@@ -117,7 +123,7 @@ def _check_greeting(template: ChatTemplate) -> None:
 
 
 def _render_or_none(
-    template: ChatTemplate, messages: Sequence[Message], add_generation_prompt: bool = True
+    template: ChatTemplate, messages: Sequence[ChatMessage], add_generation_prompt: bool = True
 ) -> str | None:
     """None: the template refuses such a conversation, which here is no fault."""
     try:
@@ -129,7 +135,7 @@ def _render_or_none(
 # --- closers, shape, deltas
 
 
-def _settle_closers(template: ChatTemplate) -> None:
+def _find_closers(template: ChatTemplate) -> None:
     """A template of no known family: its closer is the first added token after an assistant's text."""
     if template.closers:
         return
@@ -140,7 +146,7 @@ def _settle_closers(template: ChatTemplate) -> None:
         transition.before[-1],
         transition.after,
         TOOLS,
-        Neutraliser(template),
+        ControlTokenEscaper(template),
     )
     found = first_control_token(tail, template.control_tokens)
     if found is None:
@@ -148,7 +154,7 @@ def _settle_closers(template: ChatTemplate) -> None:
     template.closers = {found[0]: found[1]}
 
 
-def _settle_shape(template: ChatTemplate) -> dict[str, str]:
+def _find_shape(template: ChatTemplate) -> dict[str, str]:
     """The deltas of the battery with the first message shape that works; the required transitions are all there."""
     first: TemplateError | None = None
     for shape in SHAPES:
@@ -185,7 +191,9 @@ def _deltas(template: ChatTemplate) -> dict[str, str]:
 def _delta(template: ChatTemplate, transition: Transition, *, dummy: bool = False) -> str:
     history = DUMMY_BASE if dummy else [*BASE, *transition.before[:-1]]
     tools = DUMMY_TOOLS if dummy else TOOLS
-    tail = anchored_tail(template, history, transition.before[-1], transition.after, tools, Neutraliser(template))
+    tail = anchored_tail(
+        template, history, transition.before[-1], transition.after, tools, ControlTokenEscaper(template)
+    )
     return cut_at_closer(tail, list(template.closers))
 
 

@@ -2,7 +2,7 @@
 
 `ChatTemplate` wraps a transformers tokenizer (4.57 or 5.x). The template is used unmodified; what is ours is only the
 shape of the messages that go in (`MessageShape`), the keyword arguments, which stay fixed for the life of the object,
-and the knowledge of which tokens end a turn (`closers.py`).
+and the knowledge of which tokens end a turn (`stop_tokens.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tau2_slime.tokens.template.stop_tokens import find_family
+from tau2_slime.tokens.template.stop_tokens import known_turn_tokens
 
-Message = Mapping[str, Any]
+ChatMessage = Mapping[str, Any]
 Tools = Sequence[Mapping[str, Any]] | None
 
 HISTORY_KNOBS: dict[str, bool] = {
@@ -91,14 +91,14 @@ class ChatTemplate(ControlSpellings):
         """Ids on which the server has to stop; pass them to it as `stop_token_ids`."""
         if isinstance(getattr(tokenizer, "eos_token_id", None), int):
             self.stop_ids |= {tokenizer.eos_token_id}
-        family = find_family(self.template_source, self.token_id)
-        if family is not None:
-            self.closers, stops = family
+        known = known_turn_tokens(self.template_source, self.token_id)
+        if known is not None:
+            self.closers, stops = known
             self.stop_ids |= stops
 
     # --- text
 
-    def render(self, messages: Sequence[Message], tools: Tools = None, add_generation_prompt: bool = True) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Tools = None, add_generation_prompt: bool = True) -> str:
         """The text that the template writes. Raises TemplateError("raises") when the template refuses the messages."""
         shaped = [self.shaped(message) for message in messages]
         try:
@@ -113,7 +113,7 @@ class ChatTemplate(ControlSpellings):
             roles = " ".join(str(message.get("role")) for message in messages)
             raise TemplateError("raises", f"the chat template refuses [{roles}]: {_reason(error)}") from error
 
-    def shaped(self, message: Message) -> dict[str, Any]:
+    def shaped(self, message: ChatMessage) -> dict[str, Any]:
         """The message as this template wants it; the input is left as it was."""
         result = {key: value for key, value in message.items() if value is not None or key == "content"}
         calls = result.pop("tool_calls", None)

@@ -21,7 +21,7 @@ _NONCE = "tau" + secrets.token_hex(8)
 _MARK = re.compile(_NONCE + r"m(\d+)e")
 
 
-class Neutraliser:
+class ControlTokenEscaper:
     """Replaces spellings of control tokens by marks, and encodes text that contains marks.
 
     One object serves one render: equal spellings get equal marks, so that ids which a template compares stay equal.
@@ -33,17 +33,17 @@ class Neutraliser:
         self.count = 0
         """Spellings found so far."""
 
-    def message(
+    def escape_message(
         self, message: Mapping[str, Any], *, keys: tuple[str, ...] = ("content", "tool_call_id", "name")
     ) -> dict[str, Any]:
         """A copy of `message` with marks in place of spellings in the string fields `keys`."""
         result = dict(message)
         for key in keys:
             if isinstance(result.get(key), str):
-                result[key] = self.text(result[key])
+                result[key] = self.escape(result[key])
         return result
 
-    def text(self, text: str) -> str:
+    def escape(self, text: str) -> str:
         """`text` with a mark in place of each region that spells control tokens, overlapping ones together."""
         text = well_formed(text)  # a lone surrogate is nothing that a tokenizer encodes
         parts: list[str] = []

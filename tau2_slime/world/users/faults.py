@@ -9,6 +9,8 @@ import time
 from enum import StrEnum
 from typing import Any
 
+from tau2_slime.runtime.server_errors import speaks_of_length
+
 
 class Fault(StrEnum):
     """Why a call gave nothing usable."""
@@ -48,7 +50,6 @@ class CallFailed(Exception):
 
 _FILTERED = re.compile(r"content[ _-]?(filter|management|policy)|moderation|flagged|safety system", re.I)
 _BROKE = re.compile(r"insufficient[_ ](quota|credits?|balance|funds)|exceeded your current quota|billing", re.I)
-_TOO_LONG = re.compile(r"context[ _](length|window)|maximum context|longer than the model", re.I)
 
 
 def of_exception(error: Exception) -> CallFailed:
@@ -61,7 +62,7 @@ def of_exception(error: Exception) -> CallFailed:
     )
     if isinstance(error, TimeoutError) or name in ("Timeout", "APITimeoutError") or status == 408:
         return CallFailed(Fault.TIMEOUT, problem)
-    if name == "ContextWindowExceededError" or (status in (400, 413) and _TOO_LONG.search(text)):
+    if name == "ContextWindowExceededError" or (status in (400, 413) and speaks_of_length(text)):
         return CallFailed(Fault.CONTEXT_OVERFLOW, problem)
     if name == "ContentPolicyViolationError" or (status in (400, 403) and _FILTERED.search(text)):
         return CallFailed(Fault.CONTENT_FILTER, problem)

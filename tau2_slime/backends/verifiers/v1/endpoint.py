@@ -14,8 +14,9 @@ from typing import Any
 
 from tau2_slime.backends.chat_wire import as_said
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
+from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.tokens.calls.types import Tool
-from tau2_slime.tokens.engine import BACKOFF_FIRST, BACKOFF_MAX, RETRY_STATUS, speaks_of_length
+from tau2_slime.tokens.engine import BACKOFF_FIRST, BACKOFF_MAX, RETRY_STATUS
 
 
 class Endpoint:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from tau2_slime.tokens.calls.literal_json import BadJson, read_json, to_plain_json
 from tau2_slime.tokens.calls.reasoning import split_reasoning
 from tau2_slime.tokens.calls.schema_types import coerce
-from tau2_slime.tokens.calls.spelled_json import BadJson, decode, plain
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn, Tool
 
 
 def checked_call(
     name: str, arguments: dict[str, Any], tools: list[Tool], raw: str, call_id: str | None = None
 ) -> ParsedCall:
-    """OK, UNKNOWN_TOOL or BAD_ARGUMENTS; `arguments` may hold the marked values of `spelled_json`."""
+    """OK, UNKNOWN_TOOL or BAD_ARGUMENTS; `arguments` may hold the marked values of `literal_json`."""
     offered = {tool["function"]["name"]: tool["function"] for tool in tools or []}
     if name not in offered:
         choices = f"the tools are {', '.join(offered)}" if offered else "there are no tools"
         error = f"There is no tool named {name[:80]!r}; {choices}."
-        return ParsedCall(name, plain(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
+        return ParsedCall(name, to_plain_json(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
     typed, problems = coerce(arguments, offered[name].get("parameters") or {})
     if problems:
         error = f"The call of {name} does not fit its schema: {'; '.join(problems)}."
@@ -35,7 +35,7 @@ def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | Non
     if not name:
         return bad("The tool call has no name.")
     try:
-        value = decode(arguments) if arguments.strip() else {}
+        value = read_json(arguments) if arguments.strip() else {}
     except BadJson as problem:
         return bad(f"The arguments of {name} are not valid JSON: {problem}.")
     if not isinstance(value, dict):

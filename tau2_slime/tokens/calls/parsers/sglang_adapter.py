@@ -11,38 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tau2_slime.tokens.calls.literal_json import BadJson, read_json
 from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import (
-    END_THINK,
-    THINK,
-    Tags,
-    joined,
-    split_reasoning,
-    strip_stop,
-    without_reasoning,
-)
-from tau2_slime.tokens.calls.spelled_json import BadJson, decode
-from tau2_slime.tokens.calls.types import BUILT_IN, Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
-
-_CALL_MARKERS: dict[str, str] = {
-    "deepseekv3": "<｜tool▁call▁begin｜>",
-    "deepseekv31": "<｜tool▁call▁begin｜>",
-    "deepseekv32": "<｜DSML｜invoke",
-    "deepseekv4": "<｜DSML｜invoke",
-    "gemma4": "<|tool_call>",
-    "gpt-oss": " to=functions.",
-    "kimi_k2": "<|tool_call_begin|>",
-    "minimax-m2": "<invoke name=",
-    "step3": "<｜tool_call_begin｜>",
-    **dict.fromkeys(("glm", "glm45", "glm47", "hermes", "hunyuan", "mimo", "poolside_v1"), "<tool_call>"),
-    **dict.fromkeys(("qwen", "qwen25", "qwen3_coder", "step3p5", "trinity"), "<tool_call>"),
-}
-"""What each single call begins with, by sglang's parser name; for the others one call is expected where it sees any."""
-
-_THINK_TAGS: dict[str, Tags] = {
-    "cohere_command4": ("<|START_THINKING|>", "<|END_THINKING|>"),
-    "mistral": ("[THINK]", "[/THINK]"),
-}
+from tau2_slime.tokens.calls.reasoning import joined, split_reasoning, strip_stop_tokens, without_reasoning
+from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
+from tau2_slime.tokens.families import END_THINK, PARSER_CLASSES, THINK, sglang_family
 
 _KIMI_ID = re.compile(r"<\|tool_call_begin\|>\s*([^\s<|]+)\s*<\|tool_call_argument_begin\|>")
 _MISTRAL_ID = re.compile(r"\[CALL_ID\][^\[]*(?=\[ARGS\])")
@@ -65,20 +38,19 @@ class SglangParser:
             raise ParserUnavailable(
                 f"the tool-call parser 'sglang:{name}' needs sglang, which cannot be imported here "
                 f"({type(error).__name__}: {error}); run inside an sglang or slime container, or choose one of "
-                f"{', '.join(BUILT_IN)}"
+                f"{', '.join(PARSER_CLASSES)}"
             ) from error
         known = FunctionCallParser.ToolCallParserEnum
         if name not in known:
             raise ParserUnavailable(f"this sglang has no tool-call parser {name!r}; it has {', '.join(sorted(known))}")
-        self._sglang_name = name
+        self.name, self._sglang_name = f"sglang:{name}", name
+        family = sglang_family(name)
+        self._tags = family.reasoning_tags if family is not None else (THINK, END_THINK)
+        self._call_start = family.call_start if family is not None else None
         self._parser, self._tool = FunctionCallParser, SglangTool
 
-    @property
-    def name(self) -> str:
-        return f"sglang:{self._sglang_name}"
-
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
-        reasoning, text, unclosed = self._split(self._prepared(strip_stop(text)), reasoning_open)
+        reasoning, text, unclosed = self._split(self._prepared(strip_stop_tokens(text)), reasoning_open)
         if unclosed:
             return ParsedTurn(None, reasoning, reasoning_unclosed=True)
         normal, found, failure = self._ask(text, tools)
@@ -97,20 +69,18 @@ class SglangParser:
 
     def format(self, calls: list[Call]) -> str:
         raise NotImplementedError(
-            f"{self.name} only reads calls; the parsers that write them are {', '.join(BUILT_IN)}"
+            f"{self.name} only reads calls; the parsers that write them are {', '.join(PARSER_CLASSES)}"
         )
-
-    @property
-    def _tags(self) -> Tags:
-        return _THINK_TAGS.get(self._sglang_name, (THINK, END_THINK))
 
     def _prepared(self, text: str) -> str:
         """`text` with what sglang's parser insists on and the decoded tokens of one turn lack."""
         if self._sglang_name == "mistral":
             return _MISTRAL_ID.sub("", text).replace("[TOOL_CALLS][", "[TOOL_CALLS] [")
-        if self._sglang_name == "gpt-oss" and text.lstrip().startswith("<|channel|>"):
-            text = _HARMONY_START + text.lstrip()  # the generation prompt wrote it
+        if self._sglang_name == "gpt-oss":
+            if text.lstrip().startswith("<|channel|>"):
+                text = _HARMONY_START + text.lstrip()  # the generation prompt wrote it
             last = text[text.rfind("<|start|>") :]
+            # It is a stop token as well: the caller or `strip_stop_tokens` took it off.
             return text + "<|call|>" if " to=functions." in last and "<|call|>" not in last else text
         return text
 
@@ -137,7 +107,7 @@ class SglangParser:
     def _call(self, item: Any, tools: list[Tool], text: str) -> ParsedCall:
         name = item.name or ""
         try:
-            arguments = decode(item.parameters)
+            arguments = read_json(item.parameters)
             problem = None if isinstance(arguments, dict) else "they are no JSON object"
         except BadJson as bad:
             arguments, problem = {}, str(bad)
@@ -148,8 +118,8 @@ class SglangParser:
 
     def _expected(self, text: str, found: list[Any], failed: bool) -> int:
         """How many calls the text begins, as far as it can be told."""
-        marker = _CALL_MARKERS.get(self._sglang_name)
-        begun = text.count(marker) - sum(item.parameters.count(marker) for item in found) if marker else 0
+        start = self._call_start
+        begun = text.count(start) - sum(item.parameters.count(start) for item in found) if start else 0
         return max(begun, int(failed))
 
 

@@ -43,7 +43,7 @@ def test_text_that_spells_a_control_token_stays_text(row: str, spelled: str, rol
         assert reference(chat, [*HISTORY, said, *then]).endswith(delta.text)
     assert chat.template.decode(delta.ids) == delta.text
     assert control_ids(chat, delta.ids) == control_ids(chat, plain.ids)
-    assert delta.neutralised >= 1 and plain.neutralised == 0
+    assert delta.escaped >= 1 and plain.escaped == 0
     assert delta.round_trip_ok
 
 
