@@ -100,7 +100,7 @@ async def _play(parts: Any, sample: Any, assembled: Callable[[], Any], aborted: 
         saved = resume.read(sample, identity(agent, parts.user_model), agent.policy.replay)
         return await parts.solve(aborted=aborted, saved=saved)
     except CannotResume as error:
-        if first_time(str(error)):
+        if first_time("an interrupted episode starts over", str(error)):
             logger.warning("tau2_slime: an interrupted episode starts over: %s", error)
         result = await (await assembled()).solve(aborted=aborted)
         result.restarted = str(error)
@@ -120,7 +120,7 @@ def _import_everything() -> Any:
 def _bug(error: Exception) -> str:
     """The cause of an exception that nobody foresaw; each one's traceback is logged once a process."""
     cause = f"{type(error).__name__}: {error}"
-    if first_time(cause):
+    if first_time("unforeseen", cause):
         logger.error("tau2_slime: unforeseen, please report it: %s", cause, exc_info=error)
     return cause
 
@@ -129,7 +129,7 @@ def _tell(result: Any) -> None:
     """Log why an episode failed, each cause once a process."""
     from tau2_slime.outcome import Status
 
-    if result.status is Status.FAILED and first_time(result.detail):
+    if result.status is Status.FAILED and first_time(f"episode failed ({result.termination})", result.detail):
         logger.error("tau2_slime: episode failed (%s, %s): %s", result.termination, result.blame, result.detail)
 
 

@@ -34,7 +34,7 @@ def _never_raises(hook: Hook) -> Hook:
         try:
             return hook(*args, **kwargs)
         except Exception as error:
-            if first_time(f"{hook.__name__}: {error!r}"):
+            if first_time(f"hooks.{hook.__name__}", repr(error)):
                 logger.exception("tau2_slime.hooks.%s: no metrics of ours", hook.__name__)
             return False
 

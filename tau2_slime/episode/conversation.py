@@ -130,7 +130,7 @@ class Conversation:
             return Termination.CONFIG_ERROR, str(error)
         except Exception as error:  # an episode must never take the trainer down: whatever it was is logged and blamed
             cause = f"{type(error).__name__}: {error}"
-            if first_time(cause):
+            if first_time("unforeseen in an episode", cause):
                 logger.exception("episode %s/%s failed: %s", self.world.domain, self.world.task.id, cause)
             return Termination.INFRASTRUCTURE_ERROR, cause
 

@@ -190,7 +190,7 @@ def _guarded(tell: Tell) -> Tell:
         try:
             tell(meta)
         except Exception as error:
-            if first_time(f"trace: {error!r}"):
+            if first_time("slime's tracing", repr(error)):
                 logger.warning("slime's tracing refused a call: %r", error)
 
     return told
