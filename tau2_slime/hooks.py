@@ -99,10 +99,11 @@ def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float]
     simulator.
 
     Raises:
-        ConfigError: no episode can be played any more (`run_stop`): the job ends before it trains on nothing.
+        ConfigError: the ``tau2:`` mapping is not valid, or no episode can be played any more (`run_stop`). The job ends
+            before it trains on wrong advantages, or on nothing.
     """
-    _end_a_run_without_use()
-    return normalise(args, list(flatten(samples)), simulator_baseline=_config(args).simulator_baseline == "batch")
+    config = _config_of_a_run_that_can_go_on(args)
+    return normalise(args, list(flatten(samples)), simulator_baseline=config.simulator_baseline == "batch")
 
 
 def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
@@ -113,12 +114,13 @@ def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
     ``rollout/dynamic_filter/drop_too_few_valid`` and ``drop_no_spread``.
 
     Raises:
-        ConfigError: no episode can be played any more (`run_stop`); slime would ask for new groups for ever.
+        ConfigError: the ``tau2:`` mapping is not valid, or no episode can be played any more (`run_stop`). slime would ask
+            for new groups without end, because every episode fails.
     """
-    _end_a_run_without_use()
+    config = _config_of_a_run_that_can_go_on(args)
     group = list(flatten(samples))
     rewards = [reward_value(args, sample) for sample in group if counts(sample)]
-    too_few = len(rewards) < _config(args).min_valid_samples
+    too_few = len(rewards) < config.min_valid_samples
     _warn_of_failures(group, too_few)
     if too_few:
         return compat.filter_output(False, "too_few_valid")
@@ -139,12 +141,6 @@ def _spending() -> dict[str, float]:
         if account.calls:
             out[f"{prefix}/call_seconds"] = account.seconds / account.calls
     return out
-
-
-def _end_a_run_without_use() -> None:
-    reason = run_stop.reason_to_stop()
-    if reason is not None:
-        raise ConfigError(f"this run cannot go on: {reason}")
 
 
 # ---- parts -------------------------------------------------------------------------------------------------------------
@@ -217,17 +213,16 @@ def _warn_of_failures(group: Sequence[Any], dropped: bool) -> None:
     )
 
 
-def _config(args: Any) -> Tau2Config:
-    """The job's configuration, without what single data rows override; the defaults if it is not valid.
+def _config_of_a_run_that_can_go_on(args: Any) -> Tau2Config:
+    """The job's configuration, without what single data rows override.
 
-    With an invalid one no episode is ever played, and each says why: nothing is gained by ending the job here.
+    Raises:
+        ConfigError: it is not valid, or no episode can be played any more.
     """
-    try:
-        return Tau2Config.resolve(getattr(args, "tau2", None))
-    except ConfigError as error:
-        if first_time(f"hooks: {error}"):
-            logger.error("tau2_slime.hooks: %s", error)
-        return Tau2Config()
+    reason = run_stop.reason_to_stop()
+    if reason is not None:
+        raise ConfigError(f"this run cannot go on: {reason}")
+    return Tau2Config.resolve(getattr(args, "tau2", None))
 
 
 def _field(dataset: Any, name: str) -> Any:
