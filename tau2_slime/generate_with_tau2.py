@@ -14,7 +14,7 @@ from typing import Any
 
 from tau2_slime.errors import first_time
 from tau2_slime.runtime.threads import Once, settle, until_abort
-from tau2_slime.slime_adapter.compat import refuse_too_old, rollout_state
+from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ async def generate(args: Any, sample: Any, sampling_params: dict[str, Any], eval
             pad_id=pad_id,
             replay=replay,
             shaping=shaping,
-            keep_trajectory=bool(getattr(args, "save_debug_rollout_data", None)),
+            keep_trajectory=bool(argument(args, "save_debug_rollout_data", None)),
         )
     except Exception as error:  # the result has something that this sample cannot take: then without it
         result = failed_result(_bug(error))

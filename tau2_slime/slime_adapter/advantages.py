@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from tau2_slime.errors import first_time
+from tau2_slime.slime_adapter.compat import argument
 from tau2_slime.slime_adapter.sample import metadata_of
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def normalise(
     --advantage-estimator of the GRPO kind, or with --disable-rewards-normalization, rewards pass unchanged, as in slime.
     """
     rewards = [reward_value(args, sample) for sample in samples]
-    estimator = getattr(args, "advantage_estimator", None)
+    estimator = argument(args, "advantage_estimator", None)
     if estimator not in CENTRED or not args.rewards_normalization:
         return rewards, list(rewards)
     scaled = estimator in SCALED and args.grpo_std_normalization
@@ -84,7 +85,7 @@ def normalise(
 def group_positions(args: Any, samples: Sequence[Any]) -> list[list[int]]:
     """Positions of the samples of each prompt: by `group_index`, or, where samples carry none, by slime's order."""
     indices = [getattr(sample, "group_index", None) for sample in samples]
-    size = int(getattr(args, "n_samples_per_prompt", 0) or 0)
+    size = int(argument(args, "n_samples_per_prompt", 0) or 0)
     if any(index is None for index in indices):
         if not size or len(samples) % size:
             if first_time("advantages: no group_index"):
