@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tau2_slime.errors import first_time
-from tau2_slime.runtime.threads import Once, settle, until_abort
+from tau2_slime.runtime.threads import Once, until_abort
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,6 @@ def _import_everything() -> Any:
     from tau2_slime.world import tau2_compat
 
     tau2_compat.load()
-    settle()
     return assembly
 
 

@@ -202,6 +202,8 @@ _ALIASES = {"split": "task_split"}
 _MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_simulators"}
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
+# Of the process, not of an episode, so no keys: what each may be set to (`runtime.garbage_collection`).
+_PROCESS_VARIABLES = {"TAU2_SLIME_GC": ("keep",)}
 
 
 def check_keys(
@@ -242,9 +244,18 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     for name, value in environ.items():
         if not name.startswith("TAU2_") or name in _FOREIGN_VARIABLES or value == "":
             continue
+        if name in _PROCESS_VARIABLES:
+            if value not in _PROCESS_VARIABLES[name]:
+                raise ConfigError(
+                    f"environment variable {name} = {value!r}: allowed is {_PROCESS_VARIABLES[name][0]!r}"
+                )
+            continue
         key = name.removeprefix("TAU2_").lower()
         if key not in Tau2Config.model_fields:
-            # A cluster may carry TAU2_ variables of others: only a near miss of a key of ours is a mistake.
+            # A cluster may carry TAU2_ variables of others: only a near miss of one of ours is a mistake.
+            near = difflib.get_close_matches(name, _PROCESS_VARIABLES, n=1, cutoff=0.85)
+            if near:
+                raise ConfigError(f"environment variable {name} is unknown; did you mean {near[0]}?")
             if difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
                 raise _unknown(key, f"environment variable {name}")
             continue
