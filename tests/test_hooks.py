@@ -63,6 +63,15 @@ def test_failures_are_counted_and_kept_out_of_every_mean() -> None:
     assert metrics["blame/agent"] == metrics["blame/user"] == 0.5
 
 
+@pytest.mark.parametrize("reward", [0.5, 0.75, 0.999])
+def test_most_of_a_reward_is_no_success(reward: float) -> None:
+    """τ² pays parts of a reward where a task has several; its pass^k counts full ones only."""
+    metrics = train([played(reward), played(1.0)])
+    assert (metrics["success"], metrics["reward"]) == (0.5, pytest.approx((1 + reward) / 2))
+    metrics = evaluate([played(reward), played(1.0)], size=2)
+    assert (metrics["pass@1"], metrics["pass_hat_2"]) == (0.5, 0.0)
+
+
 def test_what_tau2_would_have_paid_a_failure_is_not_counted() -> None:
     lost = failed(Termination.TOO_MANY_ERRORS)
     lost.metadata["tau2"].update(official_reward=1.0, excluded=True, blame="user")
