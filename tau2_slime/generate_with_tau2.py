@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
-from tau2_slime.runtime.threads import Once, settle, until_abort
-from tau2_slime.slime_adapter.compat import refuse_too_old, rollout_state
+from tau2_slime.runtime.threads import Once, until_abort
+from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 
 if TYPE_CHECKING:
     from tau2_slime.episode.play import EpisodeSetup
@@ -90,10 +90,10 @@ async def generate(
     except Exception as error:  # whatever it is, the training job must go on; it is logged and blamed
         result = failed_result(_log_unforeseen(error))
     result.stats.total_time = result.stats.total_time or time.perf_counter() - started
-    if result.status is Status.FAILED and first_time(result.detail):
+    if result.status is Status.FAILED and first_time(f"episode failed ({result.termination})", result.detail):
         logger.error("tau2_slime: episode failed (%s, %s): %s", result.termination, result.blame, result.detail)
     try:
-        keep = bool(getattr(args, "save_debug_rollout_data", None))
+        keep = bool(argument(args, "save_debug_rollout_data", None))
         fill_sample(sample, result, template=template, replay=replay, shaping=shaping, keep_trajectory=keep)
     except Exception as error:  # the result has something that this sample cannot take: then without it
         result = failed_result(_log_unforeseen(error))
@@ -117,7 +117,7 @@ async def _resume(
         saved = resume.read(sample, setup.identity, replay)
         return await play_and_score(setup, aborted=aborted, saved=saved)
     except CannotResume as error:
-        if first_time(str(error)):
+        if first_time("an interrupted episode starts over", str(error)):
             logger.warning("tau2_slime: an interrupted episode starts over: %s", error)
         result = await play_and_score(await build(), aborted=aborted)
         result.restarted = str(error)
@@ -130,14 +130,13 @@ def _import_everything() -> ModuleType:
     from tau2_slime.world import tau2_compat
 
     tau2_compat.load()
-    settle()
     return request
 
 
 def _log_unforeseen(error: Exception) -> str:
     """The cause of an exception that nobody foresaw; each one's traceback is logged once a process."""
     cause = f"{type(error).__name__}: {error}"
-    if first_time(cause):
+    if first_time("unforeseen", cause):
         logger.error("tau2_slime: unforeseen, please report it: %s", cause, exc_info=error)
     return cause
 

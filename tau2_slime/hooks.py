@@ -1,6 +1,7 @@
 """What slime can be told to call besides `generate`. Each docstring names the flag that loads the function.
 
-The logging hooks add to slime's metrics and replace none; they never raise, because a metric is not worth a training job.
+The two logging hooks add to slime's metrics and replace none. They never raise: a training job must not end for a metric.
+The other two decide what is trained on. They raise `ConfigError` where they would decide wrongly.
 `docs/hooks.md` lists every metric.
 """
 
@@ -8,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError, first_time
@@ -19,42 +20,55 @@ from tau2_slime.observe.metrics import episode_metrics, tag
 from tau2_slime.runtime import run_stop
 from tau2_slime.slime_adapter import compat
 from tau2_slime.slime_adapter.advantages import counts, normalise, reward_value
+from tau2_slime.slime_adapter.compat import argument
 from tau2_slime.slime_adapter.sample import metadata_of
+
+if TYPE_CHECKING:
+    from tau2_slime.slime_adapter.types import DynamicFilterOutput, SlimeArgs, SlimeSample
 
 logger = logging.getLogger(__name__)
 
-Hook = TypeVar("Hook", bound=Callable[..., bool])
+P = ParamSpec("P")
 
 
-def _never_raises(hook: Hook) -> Hook:
+def _never_raises(hook: Callable[P, bool]) -> Callable[P, bool]:
     """slime's own logging goes on (False) whatever goes wrong in ours; each cause is logged once."""
 
     @functools.wraps(hook)
-    def guarded(*args: Any, **kwargs: Any) -> bool:
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> bool:
         try:
             return hook(*args, **kwargs)
-        except Exception as error:
-            if first_time(f"{hook.__name__}: {error!r}"):
-                logger.exception("tau2_slime.hooks.%s: no metrics of ours", hook.__name__)
+        except Exception as error:  # whatever it is, training goes on; it is logged
+            if first_time(f"hooks.{hook.__name__}", repr(error)):
+                logger.exception(
+                    "tau2_slime.hooks.%s failed: this time slime logs no metrics of tau2_slime", hook.__name__
+                )
             return False
 
-    return guarded  # type: ignore[return-value]
+    return guarded
 
 
 @_never_raises
 def log_train_rollout(
     rollout_id: int,
-    args: Any,
-    samples: Sequence[Any],
+    args: SlimeArgs,
+    samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]],
     rollout_extra_metrics: dict[str, Any] | None,
     rollout_time: float,
 ) -> bool:
     """``--custom-rollout-log-function-path tau2_slime.hooks.log_train_rollout``
 
-    Adds ``rollout/tau2/...`` to what slime logs of a rollout. Always False: slime's own logging follows. ``samples`` may be
-    flat or in groups; those of other data sources are counted as ``foreign_samples``.
+    Adds ``rollout/tau2/...`` to what slime logs of a rollout. Always False: slime's own logging follows.
+
+    Args:
+        rollout_id: slime's number of the rollout; its trackers' step is computed from it.
+        args: slime's arguments.
+        samples: flat or in groups. Those of other data sources are counted as ``foreign_samples``.
+        rollout_extra_metrics: slime's record, which is added to; None in fully-async rollouts, which get a record of their
+            own.
+        rollout_time: seconds; not used.
     """
-    if getattr(args, "load_debug_rollout_data", None):  # a replay: slime logs nothing of it either
+    if argument(args, "load_debug_rollout_data", None):  # a replay: slime logs nothing of it either
         return False
     episodes, foreign = episodes_of(samples)
     metrics = {**episode_metrics(episodes), "foreign_samples": float(foreign), **_group_metrics(args, samples)}
@@ -66,20 +80,24 @@ def log_train_rollout(
 
 @_never_raises
 def log_eval_rollout(
-    rollout_id: int, args: Any, data: Mapping[str, Mapping[str, Any]], extra_metrics: dict[str, Any] | None
+    rollout_id: int, args: SlimeArgs, data: Mapping[str, Mapping[str, Any]], extra_metrics: dict[str, Any] | None
 ) -> bool:
     """``--custom-eval-rollout-log-function-path tau2_slime.hooks.log_eval_rollout``
 
     Adds ``eval/<dataset>/tau2/...``: pass@k and pass^k (``pass_hat_k``) for every k up to the dataset's own samples per
-    prompt, excluded samples left out and counted. Always False: slime's own logging follows.
+    prompt. Excluded samples are left out and counted. Always False: slime's own logging follows.
 
     slime's pass@k (``--log-passrate``) takes the samples per prompt from its command line. Where that contradicts a
-    dataset, it would end the job or count the samples of two tasks as one's: then, and only then, it is switched off here.
+    dataset, it would end the job or count the samples of two tasks as one's. Only then it is switched off here.
+
+    Args:
+        rollout_id: slime's number of the rollout before this evaluation.
+        args: slime's arguments.
+        data: dataset -> ``rewards`` and ``samples``, one of each for every attempt.
+        extra_metrics: slime's record, which is added to; None: the metrics get a record of their own.
     """
-    sizes = {
-        _field(d, "name"): _field(d, "n_samples_per_eval_prompt") for d in getattr(args, "eval_datasets", None) or ()
-    }
-    default = getattr(args, "n_samples_per_eval_prompt", None)
+    sizes = {dataset.name: dataset.n_samples_per_eval_prompt for dataset in argument(args, "eval_datasets", None) or ()}
+    default = argument(args, "n_samples_per_eval_prompt", None)
     _avert_wrong_pass_rate(
         args, {name: (sizes.get(name) or default, len(part.get("rewards") or ())) for name, part in data.items()}
     )
@@ -91,42 +109,63 @@ def log_eval_rollout(
     return False
 
 
-def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float], list[float]]:
+def post_process_rewards(
+    args: SlimeArgs, samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]]
+) -> tuple[list[float], list[float]]:
     """``--custom-reward-post-process-path tau2_slime.hooks.post_process_rewards``
 
-    ``(raw rewards, normalised rewards)``: slime's GRPO normalisation with removed samples left out of their group's
-    statistics, and groups found by ``group_index``. ``tau2: {simulator_baseline: batch}`` adds a baseline for each user
-    simulator.
+    ``(raw rewards, normalised rewards)``, one of each for every sample: slime's GRPO normalisation with removed samples left
+    out of their group's statistics, and groups found by ``group_index``. ``tau2: {simulator_baseline: batch}`` adds a
+    baseline for each user simulator.
 
     Raises:
-        ConfigError: no episode can be played any more (`run_stop`): the job ends before it trains on nothing.
+        ConfigError: the ``tau2:`` mapping is not valid, or no episode can be played any more (`run_stop`). The job ends
+            before it trains on wrong advantages, or on nothing.
     """
-    _end_a_run_without_use()
-    return normalise(args, list(flatten(samples)), simulator_baseline=_config(args).simulator_baseline == "batch")
+    config = _config_of_a_run_that_can_go_on(args)
+    return normalise(args, list(flatten(samples)), simulator_baseline=config.simulator_baseline == "batch")
 
 
-def keep_informative_groups(args: Any, samples: Sequence[Any], **_: Any) -> Any:
+def keep_informative_groups(
+    args: SlimeArgs, samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]], **_: object
+) -> bool | DynamicFilterOutput:
     """``--dynamic-sampling-filter-path tau2_slime.hooks.keep_informative_groups``
 
-    Keeps a group whose samples that count (neither removed nor aborted, with a reward and a turn of the policy) are at least
-    ``tau2: {min_valid_samples: 2}`` and differ in reward. slime counts the others as
+    Keeps a group if at least ``tau2: {min_valid_samples: 2}`` of its samples count and their rewards differ. A sample counts
+    if it is neither removed nor aborted, and has a reward and a turn of the policy. slime counts dropped groups as
     ``rollout/dynamic_filter/drop_too_few_valid`` and ``drop_no_spread``.
 
     Raises:
-        ConfigError: no episode can be played any more (`run_stop`); slime would ask for new groups for ever.
+        ConfigError: the ``tau2:`` mapping is not valid, or no episode can be played any more (`run_stop`). slime would ask
+            for new groups without end, because every episode fails.
     """
-    _end_a_run_without_use()
+    config = _config_of_a_run_that_can_go_on(args)
     group = list(flatten(samples))
     rewards = [reward_value(args, sample) for sample in group if counts(sample)]
-    too_few = len(rewards) < _config(args).min_valid_samples
+    too_few = len(rewards) < config.min_valid_samples
     _warn_of_failures(group, too_few)
     if too_few:
         return compat.filter_output(False, "too_few_valid")
     return compat.filter_output(max(rewards) > min(rewards), "no_spread")
 
 
+# ---- parts -------------------------------------------------------------------------------------------------------------
+
+
+def _config_of_a_run_that_can_go_on(args: SlimeArgs) -> Tau2Config:
+    """The job's configuration, without what single data rows override.
+
+    Raises:
+        ConfigError: it is not valid, or no episode can be played any more.
+    """
+    reason = run_stop.reason_to_stop()
+    if reason is not None:
+        raise ConfigError(f"this run cannot go on: {reason}")
+    return Tau2Config.resolve(getattr(args, "tau2", None))
+
+
 def _spending() -> dict[str, float]:
-    """Of this process from its beginning: samples that a filter threw away have been paid for too."""
+    """What the simulators have cost this process from its beginning: samples that a filter threw away were paid for too."""
     from tau2_slime.world.users import spending
 
     accounts = spending.accounts()
@@ -141,17 +180,12 @@ def _spending() -> dict[str, float]:
     return out
 
 
-def _end_a_run_without_use() -> None:
-    reason = run_stop.reason_to_stop()
-    if reason is not None:
-        raise ConfigError(f"this run cannot go on: {reason}")
-
-
-# ---- parts -------------------------------------------------------------------------------------------------------------
-
-
 def _publish(
-    rollout_id: int, args: Any, metrics: dict[str, float], extra_metrics: dict[str, Any] | None, axis: str
+    rollout_id: int,
+    args: SlimeArgs,
+    metrics: dict[str, float],
+    extra_metrics: dict[str, Any] | None,
+    axis: Literal["rollout", "eval"],
 ) -> None:
     """Into slime's own record where it hands one over (default rollouts), else beside it (fully-async, evaluation)."""
     if not metrics:
@@ -161,40 +195,40 @@ def _publish(
         return
     logger.info("%s %s: %s", axis, rollout_id, metrics)
     if not compat.log_scalars(args, metrics, rollout_id, axis) and first_time("hooks: no logging"):
-        logger.warning("slime's logging is not loaded: metrics are only in this log")
+        logger.warning("slime's logging is not loaded: the metrics of tau2_slime are only in this log")
 
 
-def _group_metrics(args: Any, samples: Sequence[Any]) -> dict[str, float]:
+def _group_metrics(
+    args: SlimeArgs, samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]]
+) -> dict[str, float]:
     """How many groups can teach something, by the rule of `keep_informative_groups`."""
-    groups: dict[Any, list[Any]] = {}
+    groups: dict[Hashable, list[SlimeSample]] = {}
     for sample in flatten(samples):
         if getattr(sample, "group_index", None) is not None and episode_of(sample) is not None:
             groups.setdefault(sample.group_index, []).append(sample)
     if not groups:
         return {}
-    valid = [[reward_value(args, s) for s in group if counts(s)] for group in groups.values()]
+    sizes = [len(group) for group in groups.values()]
+    valid = [[reward_value(args, sample) for sample in group if counts(sample)] for group in groups.values()]
     return {
         "groups": float(len(valid)),
         "groups_informative": sum(len(set(rewards)) > 1 for rewards in valid) / len(valid),
-        "groups_with_excluded": sum(
-            len(rewards) < len(group) for rewards, group in zip(valid, groups.values(), strict=True)
-        )
-        / len(valid),
+        "groups_with_excluded": sum(len(v) < size for v, size in zip(valid, sizes, strict=True)) / len(valid),
     }
 
 
-def _avert_wrong_pass_rate(args: Any, datasets: Mapping[str, tuple[int | None, int]]) -> None:
-    """``datasets``: name -> (its samples per prompt, its samples)."""
-    size = getattr(args, "n_samples_per_eval_prompt", None) or 1
-    if not getattr(args, "log_passrate", False) or size == 1:  # 1: slime logs no pass@k, right or wrong
+def _avert_wrong_pass_rate(args: SlimeArgs, datasets: Mapping[str, tuple[int | None, int]]) -> None:
+    """Switch slime's own pass@k off if it would be wrong. ``datasets``: name -> (samples per prompt, samples)."""
+    size = argument(args, "n_samples_per_eval_prompt", None) or 1
+    if not argument(args, "log_passrate", False) or size == 1:  # 1: slime logs no pass@k, right or wrong
         return
     wrong = [name for name, (own, total) in datasets.items() if own != size or total % size]
     if wrong:
         args.log_passrate = False  # of this process: trainers have their own arguments
         if first_time("hooks: pass rate"):
             logger.warning(
-                "slime's own pass@k of evaluations is switched off: --n-samples-per-eval-prompt is %d, which is not so "
-                "for %s; pass@k is logged as eval/<dataset>/tau2/pass@k",
+                "slime's own pass@k of evaluations is switched off: --n-samples-per-eval-prompt is %d, but %s has another "
+                "number of samples per prompt; pass@k is logged as eval/<dataset>/tau2/pass@k",
                 size,
                 ", ".join(wrong),
             )
@@ -203,8 +237,8 @@ def _avert_wrong_pass_rate(args: Any, datasets: Mapping[str, tuple[int | None, i
 _dropped_in_a_row = 0
 
 
-def _warn_of_failures(group: Sequence[Any], dropped: bool) -> None:
-    """slime asks for new groups until enough are kept: say so when, with a dead simulator or server, none ever is."""
+def _warn_of_failures(group: Sequence[SlimeSample], dropped: bool) -> None:
+    """slime asks for new groups until enough are kept. While a simulator or a server is dead, none is: the log says so."""
     global _dropped_in_a_row
     _dropped_in_a_row = _dropped_in_a_row + 1 if dropped else 0
     if _dropped_in_a_row < 32 or _dropped_in_a_row & (_dropped_in_a_row - 1):  # at 32, 64, 128, ...
@@ -215,20 +249,3 @@ def _warn_of_failures(group: Sequence[Any], dropped: bool) -> None:
         _dropped_in_a_row,
         "; ".join(sorted(causes)) or "unknown",
     )
-
-
-def _config(args: Any) -> Tau2Config:
-    """The job's configuration, without what single data rows override; the defaults if it is not valid.
-
-    With an invalid one no episode is ever played, and each says why: nothing is gained by ending the job here.
-    """
-    try:
-        return Tau2Config.resolve(getattr(args, "tau2", None))
-    except ConfigError as error:
-        if first_time(f"hooks: {error}"):
-            logger.error("tau2_slime.hooks: %s", error)
-        return Tau2Config()
-
-
-def _field(dataset: Any, name: str) -> Any:
-    return dataset.get(name) if isinstance(dataset, Mapping) else getattr(dataset, name, None)

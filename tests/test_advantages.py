@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tau2_slime.hooks import post_process_rewards
 from tau2_slime.outcome import Termination
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tests.hook_samples import failed, played, slime_args
 from tests.slime_checkout import run_in_slime
 
@@ -63,7 +64,7 @@ for batch in given:
 def test_whole_groups_get_exactly_what_slime_gives_them(slime: str, python: str) -> None:
     rng = random.Random(0)
     given_batches = []
-    for estimator in ("grpo", "gspo", "reinforce_plus_plus_baseline", "ppo", "reinforce_plus_plus"):
+    for estimator in ("grpo", "gspo", "cispo", "reinforce_plus_plus_baseline", "ppo", "reinforce_plus_plus"):
         for normalise in (True, False):
             for std in (True, False):
                 for _ in range(10):
@@ -140,6 +141,50 @@ def test_an_aborted_sample_without_a_reward_is_no_zero() -> None:
     ]
 
 
+def test_an_aborted_sample_does_not_count_whatever_it_was_given() -> None:
+    gone = played(1.0, group=0)
+    gone.status = StandaloneSample.Status.ABORTED
+    assert not gone.remove_sample and gone.reward == 1.0
+    assert advantages([played(0.0, group=0), played(0.5, group=0), gone], grpo_std_normalization=False) == [
+        -0.25,
+        0.25,
+        0.0,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [
+        ("grpo", [2**-0.5, -(2**-0.5)]),
+        ("gspo", [2**-0.5, -(2**-0.5)]),
+        ("cispo", [2**-0.5, -(2**-0.5)]),
+        ("reinforce_plus_plus_baseline", [1.0, -1.0]),
+        ("reinforce_plus_plus", [3.0, 1.0]),
+        ("ppo", [3.0, 1.0]),
+        (None, [3.0, 1.0]),
+    ],
+)
+def test_each_estimator_gets_what_it_asks_for(estimator: str | None, expected: list[float]) -> None:
+    """As slime's `_post_process_rewards` has it: centred and scaled, centred only, or untouched."""
+    values = advantages([sample(3.0, 0), sample(1.0, 0)], advantage_estimator=estimator)
+    assert values == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_deviation_has_slimes_epsilon() -> None:
+    close = advantages([sample(1e-6, 0), sample(0.0, 0)])
+    assert close == pytest.approx([0.5e-6 / (0.5**0.5 * 1e-6 + 1e-6), -0.5e-6 / (0.5**0.5 * 1e-6 + 1e-6)])
+
+
+def test_without_group_index_groups_are_as_many_samples_in_a_row() -> None:
+    values = [1.0, 0.0, 0.5, 0.5, 0.0, 0.2]
+    in_pairs = advantages([sample(r, None) for r in values], n_samples_per_prompt=2, grpo_std_normalization=False)
+    assert in_pairs == pytest.approx([0.5, -0.5, 0.0, 0.0, -0.1, 0.1])
+    one_group = advantages([sample(r, None) for r in values], n_samples_per_prompt=4, grpo_std_normalization=False)
+    assert one_group == pytest.approx([r - sum(values) / 6 for r in values])
+    mixed = [sample(r, 7 if i else None) for i, r in enumerate(values)]
+    assert advantages(mixed, n_samples_per_prompt=2, grpo_std_normalization=False) == in_pairs
+
+
 def test_groups_of_uneven_size_are_not_thrown_together() -> None:
     samples = [sample(r, g) for g, r in [(7, 1.0), (3, 1.0), (7, 0.0), (3, 0.0), (3, 0.0), (3, 0.0)]]
     values = advantages(samples, grpo_std_normalization=False)
@@ -188,8 +233,16 @@ def test_with_one_simulator_it_changes_nothing(batch: list[list[tuple[float, boo
     assert advantages(samples, **WITH) == pytest.approx(advantages(samples))
 
 
-@given(st.lists(st.lists(st.tuples(rewards, st.sampled_from("abc")), min_size=1, max_size=8), min_size=1, max_size=4))
-def test_no_simulator_makes_a_groups_best_bad_or_its_worst_good(batch: list[list[tuple[float, str]]]) -> None:
+group_of_three = st.lists(st.tuples(rewards, st.sampled_from("abc")), min_size=1, max_size=8)
+
+
+@given(st.lists(group_of_three, min_size=1, max_size=4), group_of_three, st.integers(0, 40))
+@example([[(1.0, "a"), (0.9, "b")]], [(1.0, "a"), (1.0, "a"), (0.0, "b"), (0.0, "b")], 40)
+def test_no_simulator_makes_a_groups_best_bad_or_its_worst_good(
+    batch: list[list[tuple[float, str]]], pattern: list[tuple[float, str]], times: int
+) -> None:
+    """``pattern``, met often, is what makes the effects of the simulators large."""
+    batch = [*batch, *[pattern] * times]
     samples = [sample(r, g, user=user) for g, group in enumerate(batch) for r, user in group]
     values = advantages(samples, **WITH)
     for g, group in enumerate(batch):
@@ -199,6 +252,25 @@ def test_no_simulator_makes_a_groups_best_bad_or_its_worst_good(batch: list[list
                 assert value >= -1e-12
             if s.group_index == g and s.reward == min(inside):
                 assert value <= 1e-12
+
+
+def test_a_strong_effect_takes_no_more_than_the_group_spread() -> None:
+    """The effects of the two are about 0.45 each, far more than the 0.1 between the two samples of the last group."""
+    often = [[(1.0, "easy"), (1.0, "easy"), (0.0, "hard"), (0.0, "hard")]] * 40
+    batch = [*often, [(1.0, "easy"), (0.9, "hard")]]
+    samples = [sample(r, g, user=user) for g, group in enumerate(batch) for r, user in group]
+    assert advantages(samples, grpo_std_normalization=False, **WITH)[-2:] == [0.0, 0.0]
+
+
+def test_the_baseline_is_the_ridge_solution() -> None:
+    """Two simulators, ten groups of one sample each: with effects +e and -e and a shrinkage of 8 a normal equation by hand.
+
+    Every group adds 1/2 to the diagonal and -1/2 beside it, and its halved difference, 1/2, to the target: so
+    (8 + 10) e = 5.
+    """
+    samples = [sample(r, g, user=user) for g in range(10) for r, user in ((1.0, "easy"), (0.0, "hard"))]
+    values = advantages(samples, grpo_std_normalization=False, **WITH)
+    assert values == pytest.approx([0.5 - 5 / 18, 5 / 18 - 0.5] * 10)
 
 
 def test_a_simulator_that_was_hardly_seen_is_hardly_believed() -> None:

@@ -53,23 +53,39 @@ def test_two_loops_wait_for_one_limit(own: bool) -> None:
         assert "different event loop" in str(errors[1])
 
 
-def test_slimes_evaluation_runs_under_the_new_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+ARGS = types.SimpleNamespace(sglang_server_concurrency=3, rollout_num_gpus=4, rollout_num_gpus_per_engine=2)
+ELSEWHERE = types.SimpleNamespace(sglang_server_concurrency=3, rollout_num_gpus=None, rollout_num_gpus_per_engine=None)
+
+
+@pytest.mark.parametrize(
+    ("args", "engines", "limit"),
+    [
+        (ARGS, {}, 6),
+        (types.SimpleNamespace(**{**vars(ARGS), "rollout_num_gpus": 1}), {}, 1),
+        (ELSEWHERE, {"get_rollout_num_engines": lambda args: 5}, 15),
+        (ELSEWHERE, {"get_rollout_num_engines": lambda args: 0}, 1),
+    ],
+    ids=["v0.3.0", "an engine on more GPUs than there are", "engines elsewhere", "no engine, as slime counts"],
+)
+def test_slimes_evaluation_runs_under_the_new_limit(
+    monkeypatch: pytest.MonkeyPatch, args: Any, engines: dict[str, Any], limit: int
+) -> None:
     state = types.SimpleNamespace(semaphore=asyncio.Semaphore(1))
     called = []
     rollout = types.SimpleNamespace(
         GenerateState=lambda args: state,
         generate_rollout=lambda *args, **kwargs: called.append((args, kwargs, state.semaphore)) or "output",
+        **engines,
     )
     monkeypatch.setitem(sys.modules, "slime", types.ModuleType("slime"))
     package = types.ModuleType("slime.rollout")
     package.sglang_rollout = rollout  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "slime.rollout", package)
-    args = types.SimpleNamespace(sglang_server_concurrency=3, rollout_num_gpus=4, rollout_num_gpus_per_engine=2)
     assert generate_rollout(args, 7, "source", evaluation=True) == "output"
     (positional, keywords, semaphore) = called[0]
     assert positional == (args, 7, "source") and keywords == {"evaluation": True}
     most: list[int] = []
     assert contend(semaphore, 20, most) is None
-    assert max(most) == 6
+    assert max(most) == limit
     generate_rollout(args, 8, "source", evaluation=True)
     assert called[1][2] is semaphore  # what holds it goes on holding it

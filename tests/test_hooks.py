@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tau2_slime import hooks
+from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Termination
+from tau2_slime.runtime import run_stop
 from tau2_slime.slime_adapter.sample import StandaloneSample
 from tests.hook_samples import failed, played, slime_args
 
@@ -58,6 +61,15 @@ def test_failures_are_counted_and_kept_out_of_every_mean() -> None:
     assert metrics["turns/agent/mean"] == 3
     assert metrics["termination/user_stop"] == metrics["termination/user_error"] == 0.5
     assert metrics["blame/agent"] == metrics["blame/user"] == 0.5
+
+
+@pytest.mark.parametrize("reward", [0.5, 0.75, 0.999])
+def test_most_of_a_reward_is_no_success(reward: float) -> None:
+    """τ² pays parts of a reward where a task has several; its pass^k counts full ones only."""
+    metrics = train([played(reward), played(1.0)])
+    assert (metrics["success"], metrics["reward"]) == (0.5, pytest.approx((1 + reward) / 2))
+    metrics = evaluate([played(reward), played(1.0)], size=2)
+    assert (metrics["pass@1"], metrics["pass_hat_2"]) == (0.5, 0.0)
 
 
 def test_what_tau2_would_have_paid_a_failure_is_not_counted() -> None:
@@ -326,7 +338,30 @@ def test_a_dead_simulator_is_told_while_slime_keeps_asking(caplog: pytest.LogCap
     assert [r.levelname for r in caplog.records if "connection refused" in r.getMessage()] == ["ERROR"]
 
 
-def test_an_invalid_configuration_does_not_end_the_job_in_a_hook() -> None:
-    args = slime_args(tau2={"min_valid_sample": 3})
-    assert hooks.keep_informative_groups(args, [played(1.0), played(0.0)]) is True
-    assert hooks.post_process_rewards(args, [played(1.0), played(1.0)])[1] == [0.0, 0.0]
+@pytest.mark.parametrize("mapping", [{"simulator_baselin": "batch"}, {"simulator_baseline": "bach"}, ["domain"]])
+def test_no_gradient_comes_from_a_configuration_that_nobody_can_read(mapping: Any) -> None:
+    """`generate` has refused it for every sample; defaults in its place would train on something that was not asked for."""
+    args, group = slime_args(tau2=mapping), [played(1.0, group=0), played(0.0, group=0)]
+    for hook in (hooks.post_process_rewards, hooks.keep_informative_groups):
+        with pytest.raises(ConfigError, match="tau2"):
+            hook(args, group)
+
+
+def test_a_configuration_that_nobody_can_read_costs_no_metrics() -> None:
+    assert train([played(1.0), played(0.0)], tau2={"simulator_baselin": "batch"})["reward"] == 0.5
+    assert evaluate([played(1.0), played(0.0)], tau2=["domain"])["pass@1"] == 0.5
+
+
+@pytest.fixture
+def stopped() -> Iterator[None]:
+    run_stop.stop_run("the key of openai/a is refused")
+    yield
+    run_stop.clear()
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_run_that_cannot_go_on_ends_where_slime_would_train_or_ask_for_more() -> None:
+    for hook in (hooks.post_process_rewards, hooks.keep_informative_groups):
+        with pytest.raises(ConfigError, match="cannot go on: the key of openai/a is refused"):
+            hook(slime_args(), [failed(), failed()])
+    assert train([failed()])["excluded"] == 1.0, "the log still says what happened"

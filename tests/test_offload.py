@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -11,7 +14,6 @@ from typing import Any
 import pytest
 
 from tau2_slime.errors import EpisodeAborted
-from tau2_slime.runtime import threads as package
 from tau2_slime.runtime.threads import Once, PerLoop, offload, until_abort
 
 
@@ -42,8 +44,6 @@ async def test_a_hundred_callers_share_one_build() -> None:
     assert len({id(value) for value in values}) == 1
     assert await once.get("other", build) is not values[0]
     assert await once.get("key", build) is values[0]
-    once.clear()
-    assert await once.get("key", build) is not values[0]
 
 
 def test_two_event_loops_share_one_build() -> None:
@@ -233,23 +233,45 @@ async def test_cancelling_the_caller_cancels_the_work() -> None:
 # ---- garbage collection ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def thresholds() -> Any:
-    before = gc.get_threshold()
-    yield
-    gc.set_threshold(*before)
+def collector(*lines: str, setting: str | None = None) -> dict[str, Any]:
+    """What the garbage collector is set to in a fresh process after ``lines``, and what the log says of it."""
+    program = "\n".join(
+        (
+            "import gc, json, logging, sys",
+            "logging.basicConfig(level=logging.INFO, stream=sys.stderr)",
+            "from tau2_slime.runtime.garbage_collection import spare_what_stays",
+            *lines,
+            "print(json.dumps({'thresholds': gc.get_threshold(), 'frozen': gc.get_freeze_count()}))",
+        )
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "TAU2_SLIME_GC"}
+    if setting is not None:
+        environ["TAU2_SLIME_GC"] = setting
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ, check=True)
+    return {**json.loads(done.stdout), "log": done.stderr.splitlines()}
 
 
-def test_full_collections_become_rare(thresholds: None) -> None:
-    gc.set_threshold(700, 10, 10)
-    package.settle()
-    young, middle, old = gc.get_threshold()
+def test_full_collections_become_rare_and_the_log_says_so_once() -> None:
+    found = collector("gc.set_threshold(700, 10, 10)", "spare_what_stays()", "spare_what_stays()")
+    young, middle, old = found["thresholds"]
     assert young == 700 and middle < 10 and middle * old >= 1000
+    assert found["frozen"] > 1000
+    (line,) = found["log"]
+    assert "TAU2_SLIME_GC=keep" in line and "(700, 10, 10)" in line and str(tuple(found["thresholds"])) in line
 
 
-def test_thresholds_that_the_host_has_chosen_stay(thresholds: None) -> None:
-    for chosen in ((700, 10, 50), (0, 10, 10), (10_000, 50, 100)):
-        gc.set_threshold(*chosen)
-        package.settle()
-        assert gc.get_threshold() == chosen or chosen == (0, 10, 10)
-        assert gc.get_threshold()[0] == chosen[0], "collections that are switched off stay off"
+def test_what_is_built_later_is_spared_too() -> None:
+    found = collector("spare_what_stays()", "more = [[] for _ in range(100_000)]", "spare_what_stays()")
+    assert found["frozen"] > 100_000
+
+
+@pytest.mark.parametrize("chosen", [(700, 10, 50), (10_000, 50, 100), (0, 10, 10)])
+def test_thresholds_that_the_host_has_chosen_stay(chosen: tuple[int, int, int]) -> None:
+    found = collector(f"gc.set_threshold{chosen}", "spare_what_stays()")
+    assert found["thresholds"][0] == chosen[0], "collections that are switched off stay off"
+    assert tuple(found["thresholds"]) == chosen or chosen == (0, 10, 10)
+
+
+def test_a_host_may_keep_its_collector_as_it_is() -> None:
+    found = collector("gc.set_threshold(700, 10, 10)", "spare_what_stays()", setting="keep")
+    assert found == {"thresholds": [700, 10, 10], "frozen": 0, "log": []}

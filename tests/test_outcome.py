@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tau2_slime.episode.result import InteractionResult
-from tau2_slime.outcome import Blame, Status, Termination, blame_for
+from tau2_slime.outcome import SUCCESS, Blame, Status, Termination, blame_for
 
 
 def result(termination: Termination, reward: float | None, **counts: int) -> InteractionResult:
@@ -65,6 +65,16 @@ def test_what_could_not_be_scored_is_not_trainable() -> None:
 )
 def test_limits_truncate(termination: Termination) -> None:
     assert result(termination, 0.0).status is Status.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("reward", "success"), [(1.0, True), (1 - 1e-7, True), (1 - 1e-5, False), (0.99, False), (0.5, False), (0.0, False)]
+)
+def test_a_success_is_tau2s_full_reward(reward: float, success: bool) -> None:
+    """τ²'s own `is_successful`: 1, give or take a millionth."""
+    from tau2.metrics.agent_metrics import is_successful
+
+    assert (reward >= SUCCESS) is success is bool(is_successful(reward))
 
 
 def test_status_values_are_those_of_slime() -> None:

@@ -56,10 +56,23 @@ def test_impossible_counts_are_refused(n: int, c: int, k: int) -> None:
 
 
 def test_every_k_up_to_sixteen_then_powers_of_two() -> None:
-    assert ks_up_to(5) == [1, 2, 3, 4, 5]
+    for largest in range(1, 17):
+        assert ks_up_to(largest) == list(range(1, largest + 1))
+    assert ks_up_to(17) == [1, 2, 4, 8, 16, 17]
     assert ks_up_to(48) == [1, 2, 4, 8, 16, 32, 48]
+    assert ks_up_to(64) == [1, 2, 4, 8, 16, 32, 64]
 
 
 def test_the_standard_error_is_that_of_the_tasks_mean() -> None:
     metrics = pass_metrics([Tally("d", "u", 2, 2, 2), Tally("d", "u", 2, 2, 0)], 2)
     assert metrics["pass@1_stderr"] == pytest.approx(0.5)  # sd of (1, 0) is 0.7071, over the root of 2
+    three = [Tally("d", "u", 4, 4, c) for c in (4, 2, 0)]
+    assert pass_metrics(three, 4)["pass@1_stderr"] == pytest.approx(0.5 / 3**0.5), "sd of (1, 1/2, 0) is 1/2"
+
+
+def test_tasks_with_nothing_usable_are_counted_and_take_no_part() -> None:
+    gone = Tally("d", "u", 2, 0, 0)
+    metrics = pass_metrics([Tally("d", "u", 2, 2, 1), gone], 2)
+    assert (metrics["tasks"], metrics["tasks_below_1"], metrics["pass@1"]) == (2, 1, 0.5)
+    assert "pass@1_stderr" not in metrics, "one task has no spread"
+    assert pass_metrics([gone], 1) == {"tasks": 1.0, "tasks_below_1": 1.0}

@@ -74,6 +74,13 @@ def test_partial_credit_is_the_weighted_share_of_what_was_checked(
     assert shaped_reward(result(1.0, info), shaping) == 1.0
 
 
+@pytest.mark.parametrize("reward", [0.5, 0.75, 0.999])
+def test_most_of_a_reward_is_shaped_as_a_failure(reward: float) -> None:
+    shaping = RewardShaping(partial_credit=0.4, turn_penalty=0.01)
+    assert shaped_reward(result(reward, checks(db=False), agent_turns=10), shaping) == pytest.approx(0.4 * reward)
+    assert shaped_reward(result(reward, checks(db=True)), shaping) == pytest.approx(0.4), "the checks are worth more"
+
+
 def test_a_shorter_success_is_better_but_a_shorter_failure_is_not() -> None:
     shaping = RewardShaping(turn_penalty=0.01)
     assert shaped_reward(result(1.0, agent_turns=10), shaping) == pytest.approx(0.9)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
+import logging
 import subprocess
 import sys
 import types
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tau2_slime import errors
 from tau2_slime.errors import ConfigError
 from tau2_slime.slime_adapter import compat
 
@@ -57,6 +60,14 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
             setattr(sys.modules[name], key, value)
 
     return install
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log from now on, as if nothing had been told before."""
+    monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
+    caplog.set_level(logging.INFO)
+    return caplog
 
 
 @pytest.mark.parametrize(
@@ -112,6 +123,57 @@ def test_a_sample_without_sessions_gets_no_new_field() -> None:
     sample = sample_class("session_id")()
     assert compat.session_key(sample)
     assert not hasattr(sample, "session_id")
+
+
+# ---- what a release lacks ----------------------------------------------------------------------------------------------
+
+
+def test_an_argument_that_slime_does_not_have_is_named_once(installed: Any, log: pytest.LogCaptureFixture) -> None:
+    installed("slime.utils.types")
+    args = argparse.Namespace(rollout_max_context_len=None, log_passrate=True)
+    assert compat.argument(args, "rollout_max_context_len", 7) is None, "not given is not the same as not there"
+    assert compat.argument(args, "log_passrate", False) is True
+    assert not log.records
+    for _ in range(5):
+        assert compat.argument(args, "rollout_max_content_len", 7) == 7
+    (told,) = log.records
+    assert told.levelname == "WARNING"
+    assert "'rollout_max_content_len'" in told.getMessage() and "as if it were 7" in told.getMessage()
+
+
+def test_only_slimes_own_arguments_must_be_complete(installed: Any, log: pytest.LogCaptureFixture) -> None:
+    """A stand-alone command hands over a namespace with what it needs; slime's contract test does the same."""
+    assert compat.argument(argparse.Namespace(), "reward_key", None) is None, "slime is not loaded"
+    installed("slime.utils.types")
+    assert compat.argument(types.SimpleNamespace(), "reward_key", None) is None
+    assert not log.records
+
+
+def test_a_field_that_came_later_is_done_without(log: pytest.LogCaptureFixture) -> None:
+    sample = sample_class("session_id")()
+    for _ in range(5):
+        compat.set_field(sample, "session_id", "x")
+    assert not hasattr(sample, "session_id")
+    assert [(r.levelname, "v0.2.3" in r.getMessage()) for r in log.records] == [("INFO", True)]
+
+
+def test_a_field_that_every_release_has_is_missed_aloud(log: pytest.LogCaptureFixture) -> None:
+    sample = sample_class()()
+    for _ in range(5):
+        compat.set_field(sample, "weight_versions", ["1"])
+    assert not hasattr(sample, "weight_versions")
+    assert [(r.levelname, "weight_versions" in r.getMessage()) for r in log.records] == [("WARNING", True)]
+
+
+def test_a_sample_that_cannot_be_trained_on_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"it lacks Sample\.loss_mask"):
+        compat.set_field(sample_class("loss_mask")(), "loss_mask", [1])
+
+
+def test_a_sample_of_ones_own_takes_every_field(log: pytest.LogCaptureFixture) -> None:
+    sample = types.SimpleNamespace()
+    compat.set_field(sample, "weight_versions", ["1"])
+    assert sample.weight_versions == ["1"] and not log.records
 
 
 def test_the_status_is_a_member_of_the_samples_own_enumeration() -> None:

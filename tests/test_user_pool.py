@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -48,6 +49,19 @@ def test_weighted_follows_the_weights() -> None:
     counted = Counter(played(resolve(user_simulators=pool, user_rotation="weighted"), 800))
     assert counted["a"] == pytest.approx(600, abs=8)
     assert counted["b"] == pytest.approx(100, abs=8)
+
+
+@pytest.mark.parametrize("weights", [[5, 3, 2], [0.61, 0.27, 0.12], [1, 1, 1], [7, 2, 1]])
+def test_every_run_of_samples_however_short_is_near_the_weights(weights: list[float]) -> None:
+    """Groups and batches are short runs: a rollout must not consist of one simulator by accident."""
+    dealt = [choose(weights, "weighted", index, None) for index in range(10_000)]
+    for k, weight in enumerate(weights):
+        share = weight / sum(weights)
+        upto = [0, *itertools.accumulate(name == k for name in dealt)]
+        assert upto[-1] == pytest.approx(10_000 * share, abs=3)
+        for length in (10, 30, 100):
+            runs = (end - begin for begin, end in zip(upto, upto[length:], strict=False))
+            assert max(abs(found - length * share) for found in runs) < 3
 
 
 @given(

@@ -1,8 +1,8 @@
 """One typed configuration and one precedence rule.
 
 ``sample.metadata`` (a dataset's ``metadata_overrides`` included) beats ``TAU2_*`` environment variables, which beat the
-``tau2:`` mapping of slime's ``--custom-config-path`` YAML, which beats the defaults. Keys hold the *names* of environment
-variables, never secrets: slime uploads its arguments.
+``tau2:`` mapping of slime's ``--custom-config-path`` YAML, which beats the defaults. Settings hold the *names* of
+environment variables, never secrets: slime uploads its arguments.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tau2_slime.config import secret_names
 from tau2_slime.config.reward_shaping import RewardShaping
+from tau2_slime.config.secret_names import KeylessArguments, KeylessUrl, VariableName
 from tau2_slime.config.simulators import Failover, Rotation, Simulator, check_pool, choose
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw
@@ -25,110 +25,94 @@ AgentType = Literal["llm", "solo", "gt"]
 
 
 class Tau2Config(BaseModel):
-    """Everything that one episode can be told. Unknown keys are errors."""
+    """Every setting of an episode. An unknown key is an error.
+
+    >>> Tau2Config.resolve({"domain": "telecom", "max_turns": 50}, {"task_split": "test"}, environ={}).max_turns
+    50
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     domain: str = "retail"
-    """A domain that the installed τ² registers: airline, retail, telecom, mock, ..."""
+    """A domain of the installed τ²: airline, retail, telecom, mock, ..."""
     task_split: str = "train"
-    """A split of that domain, as τ² names it."""
+    """A split of that domain, as τ² names it: train, test, base, ..."""
     agent_type: AgentType = "llm"
-    """llm: τ²'s agent. solo: no user, a ticket instead. gt: the gold actions are in the prompt."""
+    """llm: τ²'s agent. solo: the agent works on a ticket, without a user. gt: the gold actions are in the prompt."""
 
     user_model: str = "gpt-4o-mini"
     """The user simulator: any litellm model, or ``scripted`` (plays the task's gold script; needs no network)."""
-    user_base_url: str | None = None
-    """The simulator's endpoint; unset: litellm's own for that provider (https://api.openai.com/v1 for OpenAI models)."""
-    user_api_key_var: str | None = None
+    user_base_url: KeylessUrl = None
+    """The simulator's endpoint, such as http://host:8000/v1; unset: litellm's own for the model's provider."""
+    user_api_key_var: VariableName = None
     """The NAME of the variable that holds the key; unset: OPENAI_API_KEY for OpenAI models, else litellm's own choice."""
-    user_args: dict[str, Any] = Field(default_factory=lambda: {"temperature": 0.0})
-    """Further litellm arguments, such as temperature, max_tokens, seed; no keys, in headers neither."""
+    user_args: KeylessArguments = Field(default_factory=lambda: {"temperature": 0.0})
+    """Further litellm arguments, such as temperature, max_tokens, seed. Keys are refused, in headers too."""
     user_model_rotation: tuple[str, ...] = ()
-    """Training only: sample i talks to ``models[i % n]``. Names of `user_simulators`, or models."""
+    """Training only: sample i talks to ``models[i % n]``. Names of `user_simulators`, or models, such as ``a,b,c``."""
     user_simulators: tuple[Simulator, ...] = ()
     """The pool: each has name, model, base_url, api_key_var, args, weight, concurrency, price."""
     user_rotation: Rotation = "within_group"
-    """How training deals the pool out: within_group (sample i), across_groups (group i), weighted (sample i, by weight)."""
+    """Training only: who gets which simulator: within_group (by sample), across_groups (by group), weighted (by weight)."""
     user_failover: Failover = "wait"
-    """Training only: a simulator that is out is waited for, or the next of the pool plays on."""
+    """Training only: when a simulator is out, ``wait`` for it, or let the ``next`` of the pool go on."""
     user_quality_gate: tuple[Flaw, ...] = ()
-    """Training only: an episode in which the simulator did one of these is excluded. Measured in any case."""
+    """Training only: flaws of the simulator, such as ``role_flip,leak``, that exclude an episode. All are measured."""
     user_budget: float | None = Field(default=None, gt=0)
-    """Training only: US dollars that the simulators of this process may cost; then the run is stopped. Unset: no limit."""
+    """Training only: US dollars that the simulators of this process may cost; then the run ends. Unset: no limit."""
     user_patience: float = Field(default=600.0, ge=0)
-    """Seconds that one reply waits for an endpoint that is out or asked to be left alone; then the episode is FAILED."""
+    """Seconds that one reply waits while the simulator's endpoint is out or asks for a pause; then the episode fails."""
     user_timeout: float = Field(default=120.0, gt=0)
-    """Seconds for one call of the simulator."""
+    """Seconds that one call of the simulator may take."""
     user_retries: int = Field(default=4, ge=0)
-    """Further tries after a failed or unusable reply, with exponential backoff."""
+    """Further tries after a failed or unusable reply; the waits between them double."""
     user_concurrency: int = Field(default=128, ge=1)
     """Simulator calls in flight per endpoint and event loop."""
 
     max_steps: int = Field(default=200, ge=1)
-    """τ²'s orchestrator steps; reaching it earns τ²'s 0."""
+    """Limit of τ²'s orchestrator steps (every message and tool result is one); an episode that reaches it earns 0."""
     max_errors: int = Field(default=10, ge=1)
-    """Tool errors of agent and user together."""
+    """Limit of tool errors, of agent and user together."""
     max_turns: int = Field(default=30, ge=1)
-    """Messages of agent and user together; tool results are no turns."""
+    """Limit of messages, of agent and user together; tool results do not count."""
 
     tool_call_parser: str = "auto"
-    """auto (from the chat template), hermes, qwen_xml, glm, or sglang:<name>."""
+    """Format of the policy's tool calls: auto (from the chat template), hermes, qwen_xml, glm, or sglang:<name>."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Passed to the chat template, such as enable_thinking: false."""
+    """Passed to the chat template, such as {enable_thinking: false}."""
     stop_mismatch: Literal["replace", "end"] = "replace"
-    """A turn that ended with another stop token than the template's closer: replace that token, or end the episode."""
+    """A turn that ended with another stop token than the template's own: ``replace`` the token, or ``end`` the episode."""
     drift_rate: float = Field(default=0.02, ge=0, le=1)
-    """Share of episodes whose tokens are also compared with a full re-render (a metric, never a change)."""
+    """Share of episodes whose tokens are also compared with a full re-render; it only feeds a metric."""
     request_timeout: float = Field(default=1800.0, gt=0)
-    """Seconds for one generate call."""
+    """Seconds that one call of the policy's server may take."""
     request_retries: int = Field(default=6, ge=0)
-    """Further tries of a generate call after what a retry can cure (connection, 429, 5xx, garbage)."""
+    """Further tries of a call of the policy's server after refused connections, HTTP 429 and 5xx, and unreadable answers."""
     allow_llm_judge: bool = False
     """Play tasks whose reward τ² asks an LLM judge for."""
     audit_rate: float = Field(default=0.0, ge=0, le=1)
     """Share of episodes whose reward τ²'s unmodified evaluator computes again in a process of its own; it wins."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Passed to τ²'s environment constructor (banking_knowledge: retrieval_variant)."""
+    """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
 
     reward_shaping: RewardShaping | None = None
-    """Training only: partial credit and penalties, see `reward_shaping.md`. Unset: τ²'s reward as it is."""
+    """Training only: partial credit and penalties, see `reward_shaping.md`. Unset: the reward is τ²'s."""
     simulator_baseline: Literal["none", "batch"] = "none"
-    """`post_process_rewards`: batch also takes out how easy each user simulator is, as estimated over the batch."""
+    """`post_process_rewards`: ``batch`` also takes out how easy each user simulator is, as estimated over the batch."""
     min_valid_samples: int = Field(default=2, ge=2)
     """`keep_informative_groups`: a group with fewer samples that count is dropped."""
 
     @field_validator("user_model_rotation", "user_quality_gate", mode="before")
     @classmethod
-    def _split_models(cls, value: Any) -> Any:
+    def _split_at_commas(cls, value: object) -> object:
         if value is None:
             return ()
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("user_base_url", "user_api_key_var", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: Any) -> Any:
-        return value or None
-
-    @field_validator("user_api_key_var")
-    @classmethod
-    def _a_name_not_a_key(cls, value: str | None) -> str | None:
-        return secret_names.name_of_a_variable(value)
-
-    @field_validator("user_base_url")
-    @classmethod
-    def _no_key_in_the_address(cls, value: str | None) -> str | None:
-        return secret_names.address(value, "user_api_key_var")
-
-    @field_validator("user_args")
-    @classmethod
-    def _no_key_among_the_arguments(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return secret_names.arguments(value, "user_api_key_var")
-
     @model_validator(mode="after")
-    def _pool_holds_together(self) -> Tau2Config:
+    def _check_pool(self) -> Tau2Config:
         check_pool(self.user_simulators, self.user_rotation)
         return self
 
@@ -140,6 +124,11 @@ class Tau2Config(BaseModel):
         environ: Mapping[str, str] | None = None,
     ) -> Tau2Config:
         """Merge the three sources over the defaults.
+
+        Args:
+            yaml_mapping: the ``tau2:`` mapping of slime's ``--custom-config-path``.
+            metadata: a sample's metadata. Only names of settings, and near misses of them, are looked at.
+            environ: environment variables; None: those of the process.
 
         Raises:
             ConfigError: an unknown key or a bad value, naming the key, where it came from and what is allowed.
@@ -161,35 +150,37 @@ class Tau2Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             key = str(first["loc"][0]) if first["loc"] else "?"
-            # What may hold a key by mistake is not repeated, neither here nor by the traceback of the first error.
+            # A value that may hold a key by mistake is not shown, neither here nor in the traceback of the first error.
             shown = "" if key in _MAY_HOLD_SECRETS else f" = {values.get(key)!r}"
             inside = ".".join(str(part) for part in first["loc"][1:])
             reason = f"{inside}: {first['msg']}" if inside else first["msg"]
             raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 
     def user_model_for(self, index: int | None, *, evaluation: bool, group_index: int | None = None) -> str:
-        """The name of the simulator for a sample: from the pool in training, `user_model` otherwise."""
+        """The name of a sample's simulator: from the pool in training, `user_model` in evaluation or without a pool."""
         pool = [] if evaluation else self.user_pool()
         if not pool:
             return self.user_model
         return pool[choose([s.weight for s in pool], self.user_rotation, index, group_index)].name
 
     def user_pool(self) -> list[Simulator]:
-        """The simulators that training deals out; empty: only `user_model`."""
+        """The simulators that training distributes over its samples. Empty: only `user_model`."""
         if self.user_model_rotation:
             return [self.simulator(name) for name in self.user_model_rotation]
         return list(self.user_simulators)
 
     def simulator(self, name: str) -> Simulator:
-        """The pool's simulator of that name; else the model ``name``, as the user_* keys say."""
+        """The pool's simulator ``name``. If the pool has none: the model ``name``, with the endpoint of the user_* keys."""
         for simulator in self.user_simulators:
             if simulator.name == name:
                 return simulator
         return Simulator(model=name, base_url=self.user_base_url, api_key_var=self.user_api_key_var)
 
     def stand_ins_for(self, name: str, *, evaluation: bool) -> list[str]:
-        """Who plays on when ``name`` is out: the rest of the pool, from the next one on. Nobody in evaluation: what
-        another simulator measured is another number."""
+        """The simulators that go on when ``name`` is out: the rest of the pool, from the next one on.
+
+        Empty in evaluation: scores against different simulators cannot be compared.
+        """
         names = list(dict.fromkeys(simulator.name for simulator in self.user_pool()))
         if evaluation or self.user_failover == "wait" or name not in names:
             return []
@@ -197,20 +188,28 @@ class Tau2Config(BaseModel):
         return names[at + 1 :] + names[:at]
 
 
-# Keys of a data row that are no configuration; everything else that looks like a configuration key must be one.
 _ALIASES = {"split": "task_split"}
+"""Other names that a data row may use for a setting."""
 _MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_simulators"}
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
+# Of the process, not of an episode, so no keys: what each may be set to (`runtime.garbage_collection`).
+_PROCESS_VARIABLES = {"TAU2_SLIME_GC": ("keep",)}
 
 
 def check_keys(
     keys: Iterable[str], where: str, *, also: Iterable[str] = (), not_here: Mapping[str, str] | None = None
 ) -> None:
-    """What a door is told must be settings, or words of its own (``also``).
+    """Nothing, if all ``keys`` are settings or in ``also``.
+
+    Args:
+        keys: what the user wrote.
+        where: where it stands, for the message.
+        also: further keys that are allowed there.
+        not_here: settings that have no effect there -> why.
 
     Raises:
-        ConfigError: naming a key that is neither, or that is in ``not_here`` (key -> why it would change nothing).
+        ConfigError: naming a key that is unknown, or that is in ``not_here``.
     """
     refused = not_here or {}
     allowed = [*also, *(name for name in Tau2Config.model_fields if name not in refused)]
@@ -242,14 +241,22 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     for name, value in environ.items():
         if not name.startswith("TAU2_") or name in _FOREIGN_VARIABLES or value == "":
             continue
+        if name in _PROCESS_VARIABLES:
+            if value not in _PROCESS_VARIABLES[name]:
+                raise ConfigError(
+                    f"environment variable {name} = {value!r}: allowed is {_PROCESS_VARIABLES[name][0]!r}"
+                )
+            continue
         key = name.removeprefix("TAU2_").lower()
         if key not in Tau2Config.model_fields:
-            # A cluster may carry TAU2_ variables of others: only a near miss of a key of ours is a mistake.
+            # A cluster may carry TAU2_ variables of others: only a near miss of one of ours is a mistake.
+            near = difflib.get_close_matches(name, _PROCESS_VARIABLES, n=1, cutoff=0.85)
+            if near:
+                raise ConfigError(f"environment variable {name} is unknown; did you mean {near[0]}?")
             if difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
                 raise _unknown(key, f"environment variable {name}")
             continue
-        annotation = str(Tau2Config.model_fields[key].annotation)
-        if annotation.startswith("dict") or "RewardShaping" in annotation or "Simulator" in annotation:
+        if _is_mapping(Tau2Config.model_fields[key].annotation):
             try:
                 found[key] = (name, json.loads(value))
             except json.JSONDecodeError as error:
@@ -257,6 +264,13 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
         else:
             found[key] = (name, value)
     return found
+
+
+def _is_mapping(annotation: object) -> bool:
+    """True for a mapping, a model, and what holds one: an environment variable gives these as JSON."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return True
+    return get_origin(annotation) is dict or any(_is_mapping(part) for part in get_args(annotation))
 
 
 def _from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:

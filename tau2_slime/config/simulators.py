@@ -1,15 +1,18 @@
-"""The simulators of a run, and which of them a sample talks to: a function of the sample alone, the same after a resume."""
+"""The user simulators of a run, and which of them plays the customer of a sample.
+
+The choice depends on nothing but the sample's own numbers, so that it stays the same when an episode is taken up again.
+"""
 
 from __future__ import annotations
 
 import bisect
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tau2_slime.config import secret_names
+from tau2_slime.config.secret_names import KeylessArguments, KeylessUrl, VariableName
 
 Rotation = Literal["within_group", "across_groups", "weighted"]
 Failover = Literal["wait", "next"]
@@ -24,72 +27,66 @@ class Price(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: float = Field(ge=0)
+    """Of the prompt, for example 0.15."""
     output: float = Field(ge=0)
+    """Of the answer, for example 0.60."""
 
 
 class Simulator(BaseModel):
-    """One user simulator of the pool. What is left out is NOT taken from the user_* keys, `args` and limits excepted."""
+    """One user simulator of the pool.
+
+    Only `args` and `concurrency`, if left out, are taken from the user_* keys.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = ""
-    """What samples, metrics and other settings call it; the model's name if left out."""
+    """What samples, metrics and other settings call it; unset: the model's name."""
     model: str = Field(min_length=1)
-    """Any litellm model, or the served name at an endpoint of one's own."""
-    base_url: str | None = None
-    """Its endpoint; ``sglang:NAME`` is the model of that name in slime's own --sglang-config."""
-    api_key_var: str | None = None
-    """The NAME of the variable that holds its key."""
-    args: dict[str, Any] | None = None
-    """Further litellm arguments; unset: user_args."""
+    """Any litellm model, such as gpt-4o-mini, or ``openai/<served name>`` at an endpoint of your own."""
+    base_url: KeylessUrl = None
+    """Its endpoint, such as http://host:8000/v1; ``sglang:NAME``: the model of that name in slime's own --sglang-config."""
+    api_key_var: VariableName = None
+    """The NAME of the environment variable that holds its key, such as OPENAI_API_KEY."""
+    args: KeylessArguments | None = None
+    """Further litellm arguments, such as {temperature: 0.7}; unset: user_args."""
     weight: float = Field(default=1.0, gt=0)
-    """Its share of the samples with ``user_rotation: weighted``."""
+    """Its share of the samples with ``user_rotation: weighted``, relative to the weights of the others."""
     concurrency: int | None = Field(default=None, ge=1)
-    """Calls in flight per event loop; unset: user_concurrency."""
+    """Its calls in flight per event loop; unset: user_concurrency."""
     price: Price | None = None
-    """Unset: what litellm's price table says; nothing for a model that slime serves."""
+    """US dollars for a million tokens; unset: litellm's price table, and nothing for a model that slime serves."""
 
-    def __init__(self, **values: Any) -> None:
-        if not values.get("name"):
-            values["name"] = values.get("model") or ""
-        super().__init__(**values)
-
-    @field_validator("base_url", "api_key_var", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _empty_is_unset(cls, value: Any) -> Any:
-        return value or None
-
-    @field_validator("api_key_var")
-    @classmethod
-    def _a_name_not_a_key(cls, value: str | None) -> str | None:
-        return secret_names.name_of_a_variable(value)
-
-    @field_validator("base_url")
-    @classmethod
-    def _no_key_in_the_address(cls, value: str | None) -> str | None:
-        return secret_names.address(value, "api_key_var")
-
-    @field_validator("args")
-    @classmethod
-    def _no_key_among_the_arguments(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if value is None else secret_names.arguments(value, "api_key_var")
+    def _named_after_its_model(cls, values: object) -> object:
+        if isinstance(values, dict) and not values.get("name"):
+            return {**values, "name": values.get("model") or ""}
+        return values
 
 
 def check_pool(pool: Sequence[Simulator], rotation: Rotation) -> None:
-    """Raises ValueError: two simulators of one name, or weights that nobody would look at."""
+    """Nothing, if the simulators of a pool can be told apart and their weights have an effect.
+
+    Raises:
+        ValueError: two simulators have the same name, or weights differ although ``rotation`` does not use them.
+    """
     names = [simulator.name for simulator in pool]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"the name {twice[0]!r} is given twice; the same model twice needs two names")
     if rotation != "weighted" and len({simulator.weight for simulator in pool}) > 1:
-        raise ValueError("weights differ, but only user_rotation: weighted looks at them")
+        raise ValueError(f"the weights differ, but user_rotation is {rotation!r}: only 'weighted' uses them")
 
 
 def choose(weights: Sequence[float], rotation: Rotation, index: int | None, group_index: int | None) -> int:
-    """The position of the simulator for a sample.
+    """The position, in ``weights``, of the simulator for a sample.
 
-    ``within_group``: by the sample's index, so the samples of a group meet all of them in turn. ``across_groups``: by the
-    group's index, so a group shares one. ``weighted``: by the sample's index, in proportion to ``weights``.
+    ``within_group``: by the sample's index, so the samples of a group meet all simulators in turn. ``across_groups``: by
+    the group's index, so that a group shares one. ``weighted``: by the sample's index, in proportion to ``weights``.
+
+    >>> [choose([2, 1, 1], "weighted", index, None) for index in range(8)]
+    [0, 1, 0, 2, 0, 0, 1, 0]
     """
     if rotation == "across_groups":
         return (group_index or 0) % len(weights)

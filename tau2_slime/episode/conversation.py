@@ -135,7 +135,7 @@ class Conversation:
             return Termination(error.termination), str(error)
         except Exception as error:  # an episode must never take the trainer down: log it and blame ourselves
             cause = f"{type(error).__name__}: {error}"
-            if first_time(cause):
+            if first_time("unforeseen in an episode", cause):
                 logger.exception("episode %s/%s failed: %s", self.world.domain, self.world.task.id, cause)
             return Termination.INFRASTRUCTURE_ERROR, cause
 

@@ -196,5 +196,5 @@ async def _measure_drift(result: InteractionResult, setup: EpisodeSetup) -> None
     try:
         result.stats.drift = await offload(setup.agent.transcript.drift)
     except Exception as error:  # a metric: whatever is wrong with it, the episode is whole
-        if first_time(f"drift: {error}"):
+        if first_time("drift meter", str(error)):
             logger.exception("the drift meter failed on %s/%s", result.domain, result.task_id)

@@ -91,9 +91,9 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
         raise ConfigError("--router and --policy-model name two policies: give one")
     if request.policy_model is not None:
         try:  # all of this is kept with the results
-            secret_names.name_of_a_variable(request.policy_api_key_var)
-            secret_names.address(request.policy_base_url, "--policy-api-key-var")
-            secret_names.arguments(request.policy_args, "--policy-api-key-var")
+            secret_names.variable_name(request.policy_api_key_var)
+            secret_names.keyless_url(request.policy_base_url, "--policy-api-key-var")
+            secret_names.keyless_arguments(request.policy_args, "--policy-api-key-var")
         except ValueError as error:
             raise ConfigError(f"--policy-model {request.policy_model}: {error}") from None
         spec = ApiSpec(

@@ -26,7 +26,7 @@ def middle(text: str, width: int) -> str:
     """``text`` in at most ``width`` characters, its end kept rather than its beginning: that is where task names differ.
 
     >>> middle("[mobile_data_issue]data_mode_off[PERSONA:None]", 30)
-    '[mobile_da…ode_off[PERSONA:None]'
+    '[mobile_d…de_off[PERSONA:None]'
     """
     if len(text) <= width:
         return text

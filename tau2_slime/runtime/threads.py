@@ -7,7 +7,6 @@ belongs to a loop: threads and `concurrent.futures.Future`s are shared, awaiting
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import threading
 import weakref
@@ -36,23 +35,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
-COLLECTIONS = 5, 400
-"""Young collections between two middle ones, and middle between two full ones; Python's default is 10 and 10."""
-
-
-def settle() -> None:
-    """Call after building what stays for the life of the process: full garbage collections skip it from now on.
-
-    A collection that walks τ², litellm and 2,285 parsed tasks stops every thread for about a second; one that walks 256
-    live episodes still takes some 30 ms, and by Python's default there would be one every dozen episodes. Episodes leave
-    hardly any cycles behind, so full collections are made rarer, unless the host has chosen thresholds of its own.
-    """
-    gc.freeze()
-    young, *rest = gc.get_threshold()
-    if rest == [10, 10]:
-        gc.set_threshold(young, *COLLECTIONS)
-
-
 async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run ``fn`` in the package's own small thread pool and await it.
 
@@ -78,10 +60,6 @@ class Once(Generic[T]):
                 future = self._values[key] = _pool.submit(build)
         # shield: one cancelled episode must not cancel the build that others wait for
         return await asyncio.shield(asyncio.wrap_future(future))
-
-    def clear(self) -> None:
-        with self._lock:
-            self._values.clear()
 
 
 class PerLoop(Generic[T]):

@@ -2,11 +2,12 @@
 
 Everything else in the package speaks to slime through this module or by what all supported versions (v0.2.2 and later)
 share: the arguments of `generate`, and the meaning of tokens, response_length, loss_mask, rollout_log_probs and reward.
-Nothing here imports slime, `describe` and `rollout_code` excepted: when slime calls, its modules are loaded already.
+Only `describe` and `rollout_code` import slime: when slime calls, its modules are loaded already.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import importlib
@@ -17,18 +18,26 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from enum import Enum
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tau2_slime.errors import ConfigError, first_time
 
+if TYPE_CHECKING:
+    from tau2_slime.slime_adapter.types import DynamicFilterOutput, SlimeArgs, SlimeSample
+    from tau2_slime.tokens.tokenizer import Tokenizer
+
 logger = logging.getLogger(__name__)
 
-Tell = Callable[[Mapping[str, Any]], None]
+T = TypeVar("T")
+
+RecordMeta = Callable[[Mapping[str, Any]], None]
 """Takes the ``meta_info`` of a finished call."""
-Trace = Callable[[int], AbstractContextManager[Tell]]
+Trace = Callable[[int], AbstractContextManager[RecordMeta]]
 """Opens the trace of one generate call that may sample that many tokens."""
 
-_NEEDED = (
+_REQUIRED_FIELDS = (
     "tokens",
     "response_length",
     "loss_mask",
@@ -38,6 +47,13 @@ _NEEDED = (
     "metadata",
     "remove_sample",
 )
+"""Fields of ``Sample`` without which the trainer cannot be given what is true: a slime without one of them is refused."""
+_LATER_FIELDS = {
+    "session_id": "it came with v0.2.3; the requests of an interrupted episode may reach another server when it goes on",
+    "rollout_top_p_token_ids": "it came with v0.3.1; the trainer takes no account of top-p",
+    "rollout_top_p_token_offsets": "it came with v0.3.1; the trainer takes no account of top-p",
+}
+"""Fields that some supported releases lack, and what follows from it."""
 _TRACING = ("slime.observability.trace_utils", "slime.utils.trace_utils")
 
 
@@ -73,15 +89,19 @@ def describe() -> str:
     return f"version {_version()}; " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in has.items())
 
 
-def _check(sample: Any) -> set[str]:
+def _check(sample: type[SlimeSample]) -> set[str]:
     """The names of ``Sample``'s fields."""
-    fields = {f.name for f in dataclasses.fields(sample)}
-    missing = [f"Sample.{name}" for name in _NEEDED if name not in fields]
+    fields = {f.name for f in dataclasses.fields(sample)}  # type: ignore[arg-type]  # slime's class is a dataclass
+    missing = [f"Sample.{name}" for name in _REQUIRED_FIELDS if name not in fields]
     if not hasattr(sample.Status, "FAILED"):
         missing.append("Sample.Status.FAILED")
     if missing:
-        raise ConfigError(f"this slime is too old for tau2_slime: it lacks {', '.join(missing)}; use v0.2.2 or later")
+        raise _too_old(missing)
     return fields
+
+
+def _too_old(missing: Iterable[str]) -> ConfigError:
+    return ConfigError(f"this slime is too old for tau2_slime: it lacks {', '.join(missing)}; use v0.2.2 or later")
 
 
 def _findable(name: str) -> bool:
@@ -99,20 +119,50 @@ def _version() -> str:
         return "unknown (a source tree)"
 
 
-# ---- its state ---------------------------------------------------------------------------------------------------------
+# ---- its arguments and its state -----------------------------------------------------------------------------------------
 
 
-def rollout_code() -> Any:
+def argument(args: SlimeArgs, name: str, default: T) -> T | Any:
+    """The argument ``name`` of slime's command line; ``default`` if there is no such argument at all.
+
+    An argument that was not given is there, as None or as slime's own default. One that does not exist has been renamed
+    or removed by this slime (or is misspelt here), so the log names it once. Callers other than slime hand over only the
+    arguments that matter to them: then nothing is logged.
+    """
+    value = getattr(args, name, _MISSING)
+    if value is not _MISSING:
+        return value
+    if "slime" in sys.modules and isinstance(args, argparse.Namespace) and first_time(f"no argument {name}"):
+        logger.warning(
+            "slime's arguments hold no %r (this release may have renamed it): tau2_slime goes on as if it were %r",
+            name,
+            default,
+        )
+    return default
+
+
+_MISSING = object()
+
+
+def rollout_code() -> ModuleType:
     """slime's own rollout module, ``slime.rollout.sglang_rollout``."""
     from slime.rollout import sglang_rollout
 
-    return sglang_rollout
+    return sglang_rollout  # type: ignore[no-any-return]
 
 
-def rollout_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:
-    """slime's tokenizer and abort flag; ``(None, never)`` when slime is not what calls.
+def episode_limit(args: SlimeArgs) -> int:
+    """How many episodes slime plays at the same time: its concurrency per engine times its engines."""
+    engines = getattr(rollout_code(), "get_rollout_num_engines", None)  # v0.3.1 and later: engines may run elsewhere
+    if engines is not None:
+        return max(1, args.sglang_server_concurrency * int(engines(args)))
+    return max(1, args.sglang_server_concurrency * args.rollout_num_gpus // args.rollout_num_gpus_per_engine)
 
-    Fully-async rollouts never set the flag. ``args.tau2_aborted`` is the flag of whoever else calls.
+
+def rollout_state(args: SlimeArgs) -> tuple[Tokenizer | None, Callable[[], bool]]:
+    """slime's tokenizer and abort flag; ``(None, never)`` if another program than slime calls.
+
+    Fully-async rollouts never set the flag. Another program may hand its own flag over as ``args.tau2_aborted``.
     """
     module = sys.modules.get("slime.rollout.sglang_rollout")
     if module is None:
@@ -124,29 +174,42 @@ def rollout_state(args: Any) -> tuple[Any | None, Callable[[], bool]]:
 # ---- the sample --------------------------------------------------------------------------------------------------------
 
 
-def set_field(sample: Any, name: str, value: Any) -> None:
-    """Set a field that this slime's ``Sample`` has; older ones lack some (``session_id`` before v0.2.3)."""
+def set_field(sample: SlimeSample, name: str, value: object) -> None:
+    """Set a field of ``sample``. If this slime's ``Sample`` lacks it, the value is dropped, and the log says so once.
+
+    Raises:
+        ConfigError: the trainer needs this field, so this slime cannot be served.
+    """
     if has_field(sample, name):
         setattr(sample, name, value)
+    elif name in _REQUIRED_FIELDS:
+        raise _too_old([f"Sample.{name}"])
+    elif name in _LATER_FIELDS:
+        if first_time(f"no field {name}"):
+            logger.info("this slime's Sample has no %s: %s", name, _LATER_FIELDS[name])
+    elif first_time(f"no field {name}"):
+        logger.warning("this slime's Sample has no %s (it may have been renamed): slime is not told its value", name)
 
 
-def has_field(sample: Any, name: str) -> bool:
+def has_field(sample: SlimeSample, name: str) -> bool:
+    """True if ``sample`` can hold ``name``: a dataclass by its fields, any other object always."""
     return not dataclasses.is_dataclass(sample) or name in {f.name for f in dataclasses.fields(sample)}
 
 
-def status_member(sample: Any, name: str) -> Any:
-    """The member of the sample's own ``Status``: slime compares by identity, and a string is never equal."""
-    return getattr(type(sample).Status, name)
+def status_member(sample: SlimeSample, name: str) -> Enum:
+    """The member ``name`` of the sample's own ``Status``: slime compares by identity, and a string is never equal."""
+    statuses: type[Enum] = type(sample).Status  # type: ignore[attr-defined]  # each release nests its own
+    return statuses[name]
 
 
-def session_key(sample: Any) -> str:
-    """The routing key of the sample's session, made up and kept where slime gives none (evaluation, before v0.2.3)."""
-    key = getattr(sample, "session_id", None) or uuid.uuid4().hex
+def session_key(sample: SlimeSample) -> str:
+    """The routing key of the sample's session. Where slime gives none (evaluation, before v0.2.3), a new one is kept."""
+    key: str = getattr(sample, "session_id", None) or uuid.uuid4().hex
     set_field(sample, "session_id", key)
     return key
 
 
-def count_calls(sample: Any, metas: Iterable[Mapping[str, Any]]) -> None:
+def count_calls(sample: SlimeSample, metas: Iterable[Mapping[str, Any]]) -> None:
     """Add each call's ``meta_info`` to the sample's prefix-cache and speculative-decoding counts, where it has them."""
     for meta in metas:
         known = {key: value for key, value in meta.items() if value is not None}  # slime adds up what is named
@@ -159,10 +222,10 @@ def count_calls(sample: Any, metas: Iterable[Mapping[str, Any]]) -> None:
 # ---- tracing -----------------------------------------------------------------------------------------------------------
 
 
-def generation_trace(sample: Any) -> Trace | None:
-    """What opens a ``sglang_generate`` span of slime's tracing on ``sample``; None where there is none (before v0.2.4).
+def generation_trace(sample: SlimeSample) -> Trace | None:
+    """Opens ``sglang_generate`` spans of slime's tracing on ``sample``; None if this slime has no tracing (before v0.2.4).
 
-    slime's perf/request metrics are taken from the spans of that name.
+    slime takes its perf/request metrics from the spans of that name.
     """
     module = next((sys.modules[name] for name in _TRACING if name in sys.modules), None)
     trace_span = getattr(module, "trace_span", None)
@@ -171,42 +234,39 @@ def generation_trace(sample: Any) -> Trace | None:
         return None
 
     @contextlib.contextmanager
-    def span(max_new_tokens: int) -> Iterator[Tell]:
+    def span(max_new_tokens: int) -> Iterator[RecordMeta]:
         with trace_span(sample, "sglang_generate", attrs={"max_new_tokens": max_new_tokens}) as opened:
 
-            def tell(meta: Mapping[str, Any]) -> None:
-                if opened is not sample:  # what slime yields when it cannot trace
+            def record(meta: Mapping[str, Any]) -> None:
+                if opened is sample:  # what slime yields when it cannot trace
+                    return
+                try:
                     opened.update(attributes(dict(meta)))
+                except Exception as error:  # slime's code: whatever is wrong with a trace, the episode is whole
+                    if first_time("slime's tracing", repr(error)):
+                        logger.warning("slime's tracing refused a call: %r", error)
 
-            yield _guarded(tell)
+            yield record
 
     return span
-
-
-def _guarded(tell: Tell) -> Tell:
-    """A trace is never worth an episode."""
-
-    def told(meta: Mapping[str, Any]) -> None:
-        try:
-            tell(meta)
-        except Exception as error:
-            if first_time(f"trace: {error!r}"):
-                logger.warning("slime's tracing refused a call: %r", error)
-
-    return told
 
 
 # ---- what hooks answer and where metrics go ----------------------------------------------------------------------------
 
 
-def filter_output(keep: bool, reason: str) -> Any:
-    """What a dynamic filter answers: slime's own type, which counts ``reason``; a bare bool when slime is not loaded."""
+def filter_output(keep: bool, reason: str) -> bool | DynamicFilterOutput:
+    """The answer of a dynamic filter: slime's own type, which counts ``reason``; a bare bool if slime is not loaded."""
     module = sys.modules.get("slime.rollout.filter_hub.base_types")
-    return keep if module is None else module.DynamicFilterOutput(keep=keep, reason=None if keep else reason)
+    if module is None:
+        return keep
+    answer: DynamicFilterOutput = module.DynamicFilterOutput(keep=keep, reason=None if keep else reason)
+    return answer
 
 
-def log_scalars(args: Any, metrics: Mapping[str, float], rollout_id: int, axis: str) -> bool:
-    """Hand ``metrics`` to slime's trackers at the step where slime itself logs ``axis`` (rollout or eval).
+def log_scalars(
+    args: SlimeArgs, metrics: Mapping[str, float], rollout_id: int, axis: Literal["rollout", "eval"]
+) -> bool:
+    """Hand ``metrics`` to slime's trackers at the step where slime itself logs ``axis``.
 
     False if slime's logging is not loaded.
     """
@@ -218,7 +278,7 @@ def log_scalars(args: Any, metrics: Mapping[str, float], rollout_id: int, axis: 
     return True
 
 
-def _loaded(name: str) -> Any | None:
-    """slime's module of that name, in the package where this slime has it (``utils`` up to v0.3.1)."""
+def _loaded(name: str) -> ModuleType | None:
+    """slime's module ``name``, if it is loaded: a part of ``slime.utils`` up to v0.3.1, of ``slime.observability`` later."""
     found = (sys.modules.get(f"slime.{package}.{name}") for package in ("observability", "utils"))
     return next((module for module in found if module is not None), None)

@@ -16,7 +16,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.policy.sampling import Policy
 from tau2_slime.runtime import run_stop
-from tau2_slime.slime_adapter.compat import generation_trace, session_key
+from tau2_slime.slime_adapter.compat import argument, generation_trace, session_key
 from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
 from tau2_slime.tokens import replay_probe
 from tau2_slime.tokens.engine import SglangEngine
@@ -46,7 +46,7 @@ async def profile_from_slime(
     stop = run_stop.reason_to_stop()
     if stop is not None and not evaluation:
         raise ConfigError(stop)
-    checkpoint = getattr(args, "hf_checkpoint", None)
+    checkpoint = argument(args, "hf_checkpoint", None)
     if not checkpoint and tokenizer is None:
         raise ConfigError("args.hf_checkpoint is not set: the tokenizer and its chat template come from there")
     return await profile_for(str(checkpoint), config, tokenizer)
@@ -70,7 +70,7 @@ async def setup_from_slime(
     task = await choose_task(config, task_id=_metadata(sample).get("task_id"), index=_task_index(sample))
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.
     params = copy.deepcopy(dict(sampling_params))
-    max_new = params.get("max_new_tokens") or getattr(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
+    max_new = params.get("max_new_tokens") or argument(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
     if replay.top_p:  # slime's own request for it; another rollout function may have left it out
         params["custom_params"] = {**(params.get("custom_params") or {}), "return_top_p_token_ids": True}
     url, key = router_url(args), session_key(sample)
@@ -109,7 +109,7 @@ def router_url(args: SlimeArgs) -> str:
     Raises:
         ConfigError: slime did not set it.
     """
-    host, port = getattr(args, "sglang_router_ip", None), getattr(args, "sglang_router_port", None)
+    host, port = argument(args, "sglang_router_ip", None), argument(args, "sglang_router_port", None)
     if not host or not port:
         raise ConfigError("args.sglang_router_ip and args.sglang_router_port are not set: no server to sample from")
     return f"http://{host}:{port}"
@@ -117,9 +117,9 @@ def router_url(args: SlimeArgs) -> str:
 
 def context_limit(args: SlimeArgs, profile: CheckpointProfile, *, evaluation: bool) -> int | None:
     """Tokens that a whole trajectory may have: the smallest limit that slime, sglang and the checkpoint name."""
-    named = [getattr(args, "sglang_context_length", None), profile.context_length]
-    train = getattr(args, "rollout_max_context_len", None)
-    named.append((getattr(args, "eval_max_context_len", None) or train) if evaluation else train)
+    named = [argument(args, "sglang_context_length", None), profile.context_length]
+    train = argument(args, "rollout_max_context_len", None)
+    named.append((argument(args, "eval_max_context_len", None) or train) if evaluation else train)
     known = [int(limit) for limit in named if limit]
     # sglang refuses input + max_new_tokens beyond its length; some versions count one token more.
     return min(known) - 1 if known else None

@@ -18,7 +18,7 @@ from tau2_slime.episode.telemetry import telemetry
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
 from tau2_slime.slime_adapter import resume
-from tau2_slime.slime_adapter.compat import count_calls, has_field, status_member
+from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, status_member
 from tau2_slime.slime_adapter.compat import set_field as _set
 from tau2_slime.slime_adapter.shaping import shaped_reward
 from tau2_slime.tokens.ledger import trajectory_digest
@@ -53,7 +53,7 @@ class StandaloneSample:
     tokens: list[int] = field(default_factory=list)
     response: str = ""
     response_length: int = 0
-    reward: float | None = None
+    reward: float | dict[str, Any] | None = None
     loss_mask: list[int] | None = None
     rollout_log_probs: list[float] | None = None
     rollout_top_p_token_ids: Any = None
@@ -77,16 +77,16 @@ def replay_spec(args: SlimeArgs, sample: SlimeSample, *, evaluation: bool) -> Re
     """
     if evaluation:
         return NOTHING
-    top_p = getattr(args, "rollout_top_p", 1.0) not in (None, 1.0) and has_field(sample, "rollout_top_p_token_ids")
-    if not getattr(args, "use_rollout_routing_replay", False):
+    top_p = argument(args, "rollout_top_p", 1.0) not in (None, 1.0) and has_field(sample, "rollout_top_p_token_ids")
+    if not argument(args, "use_rollout_routing_replay", False):
         return ReplaySpec(top_p)
-    layers, topk = getattr(args, "num_layers", None), getattr(args, "moe_router_topk", None)
+    layers, topk = argument(args, "num_layers", None), argument(args, "moe_router_topk", None)
     if not layers or not topk:
         raise ConfigError(
             f"--use-rollout-routing-replay needs --num-layers and --moe-router-topk of the model; they are {layers} and "
             f"{topk}: does slime's scripts/models/ file for this model belong to the command line?"
         )
-    return ReplaySpec(top_p, ExpertShape(int(layers), int(topk), getattr(args, "num_experts", None)))
+    return ReplaySpec(top_p, ExpertShape(int(layers), int(topk), argument(args, "num_experts", None)))
 
 
 def fill_sample(

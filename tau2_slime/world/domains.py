@@ -9,7 +9,8 @@ from functools import lru_cache, partial
 from typing import Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime.threads import offload, settle
+from tau2_slime.runtime.garbage_collection import spare_what_stays
+from tau2_slime.runtime.threads import offload
 from tau2_slime.world import guards, tau2_compat
 from tau2_slime.world.fast.blueprints import blueprint, is_quick
 from tau2_slime.world.fast.replays import Executed, pairs
@@ -43,7 +44,7 @@ def _all_tasks(domain: str) -> tuple[Any, ...]:
 @lru_cache(maxsize=64)
 def _read_tasks(domain: str) -> tuple[Any, ...]:
     loaded = tuple(tau2_compat.load().registry.get_tasks_loader(domain)(None))
-    settle()
+    spare_what_stays()
     return loaded
 
 

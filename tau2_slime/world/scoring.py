@@ -77,7 +77,7 @@ def score(
     # τ² itself raises for some episodes; where it does not, it is right, and that must not stay unknown.
     tau2_compat.restore_class_state()
     info = t.evaluate_simulation(**arguments)
-    if first_time(f"stand-ins: {why}"):
+    if first_time("scored by τ²'s own replay", why):
         logger.warning("task %s: %s; such episodes are scored by τ²'s own, slower replay", world.task.id, why)
     return info
 

@@ -214,7 +214,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith("TAU2_") or name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(errors, "_told", set())
+    monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
-from tau2_slime.policy.checkpoint import build_language
+from tau2_slime.policy.checkpoint import build_profile
 from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParserUnavailable
 from tests.tokens.rows import ROWS
@@ -61,10 +61,10 @@ def test_it_reads_writes_and_has_the_name_by_which_it_was_chosen(module: Path, a
 
 def test_a_run_uses_it(module: Path, tmp_path: Path) -> None:
     tokenizer = ROWS["Qwen3-Instruct-2507"].tokenizer()
-    chosen = build_language(str(tmp_path), Tau2Config(tool_call_parser=f"{module.stem}.MyParser"), tokenizer)
+    chosen = build_profile(str(tmp_path), Tau2Config(tool_call_parser=f"{module.stem}.MyParser"), tokenizer)
     assert chosen.parser.name == f"{module.stem}.MyParser"
     with pytest.raises(ConfigError, match=rf"tool_call_parser='{module.stem}\.MyParsr'.*did you mean 'MyParser'"):
-        build_language(str(tmp_path), Tau2Config(tool_call_parser=f"{module.stem}.MyParsr"), tokenizer)
+        build_profile(str(tmp_path), Tau2Config(tool_call_parser=f"{module.stem}.MyParsr"), tokenizer)
 
 
 def test_the_packages_own_classes_can_be_named_as_well() -> None:

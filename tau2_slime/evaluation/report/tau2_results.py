@@ -13,7 +13,6 @@ from typing import Any
 
 from tau2_slime.evaluation.statistics.summary import Summary
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime.threads import settle
 from tau2_slime.world import domains, scoring, tau2_compat
 
 FOLDER = "results"
@@ -40,7 +39,6 @@ def write_results(summary: Summary, folder: Path) -> list[Path]:
             path = out / f"{_file_name(stem)}.json"
             write_atomically(path, results.model_dump_json(indent=1))
             paths.append(path)
-    settle()
     return paths
 
 

@@ -49,7 +49,7 @@ class Auditor:
             except (OSError, EOFError) as error:
                 answer = f"the process ended ({error})"
         if isinstance(answer, str):
-            if first_time(f"audit: {answer}"):
+            if first_time("audit of a reward", answer):
                 logger.error("tau2_slime: an audit of a reward failed: %s", answer)
             return None
         return answer

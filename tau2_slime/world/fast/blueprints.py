@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tau2_slime.errors import first_time
-from tau2_slime.runtime.threads import settle
+from tau2_slime.runtime.garbage_collection import spare_what_stays
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.fast import known_releases
 from tau2_slime.world.fast.shared_db import Base, NotShared, SharedDatabase
@@ -94,7 +94,7 @@ class Blueprint:
                 )
             return
         self._learn(env_kwargs)
-        settle()
+        spare_what_stays()
 
     def build(self, *, solo: bool, env_kwargs: dict[str, Any]) -> Built:
         """A fresh environment. Raises what τ²'s constructor raises (no solo mode in this domain)."""

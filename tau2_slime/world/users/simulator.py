@@ -128,9 +128,9 @@ class LitellmUser:
                 if last:
                     raise UserSimulatorError("; ".join(problems)) from None
                 self._at += 1
-                told = f"user simulator {spec.label} is out, {self._team[self._at].label} plays on: {out}"
-                if first_time(told):
-                    logger.warning("tau2_slime: %s", told)
+                told = f"user simulator {spec.label} is out, {self._team[self._at].label} plays on"
+                if first_time(told, str(out)):
+                    logger.warning("tau2_slime: %s: %s", told, out)
             else:
                 self.stats.played[spec.label] = self.stats.played.get(spec.label, 0) + 1
                 return reply
