@@ -86,8 +86,6 @@ class Tau2Config(BaseModel):
     """Further tries of a generate call after what a retry can cure (connection, 429, 5xx, garbage)."""
     allow_llm_judge: bool = False
     """Play tasks whose reward τ² asks an LLM judge for."""
-    audit_rate: float = Field(default=0.0, ge=0, le=1)
-    """Share of episodes whose reward τ²'s unmodified evaluator computes again in a process of its own; it wins."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor (banking_knowledge: retrieval_variant)."""
 
@@ -200,6 +198,10 @@ class Tau2Config(BaseModel):
 # Keys of a data row that are no configuration; everything else that looks like a configuration key must be one.
 _ALIASES = {"split": "task_split"}
 _MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_simulators"}
+REMOVED_KEYS = {
+    "audit_rate": "the fast way to the reward is compared with τ²'s evaluator in the package's tests; delete the key"
+}
+"""Keys of earlier versions -> why they are gone and what to do."""
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
 
@@ -222,6 +224,8 @@ def check_keys(
 
 
 def _unknown(key: str, where: str, allowed: Sequence[str] | None = None) -> ConfigError:
+    if key in REMOVED_KEYS:
+        return ConfigError(f"{where}: {key} was removed: {REMOVED_KEYS[key]}")
     known = list(Tau2Config.model_fields) if allowed is None else allowed
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -245,7 +249,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
         key = name.removeprefix("TAU2_").lower()
         if key not in Tau2Config.model_fields:
             # A cluster may carry TAU2_ variables of others: only a near miss of a key of ours is a mistake.
-            if difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
+            if key in REMOVED_KEYS or difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
                 raise _unknown(key, f"environment variable {name}")
             continue
         annotation = str(Tau2Config.model_fields[key].annotation)
@@ -266,6 +270,6 @@ def _from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if name in Tau2Config.model_fields:
             if value is not None:
                 found[name] = value
-        elif difflib.get_close_matches(str(key), Tau2Config.model_fields, n=1, cutoff=0.85):
+        elif key in REMOVED_KEYS or difflib.get_close_matches(str(key), Tau2Config.model_fields, n=1, cutoff=0.85):
             raise _unknown(str(key), "sample.metadata")
     return found

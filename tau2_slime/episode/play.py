@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import functools
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -141,9 +140,6 @@ async def _score(
         # Mostly less work than handing it to another thread, which then has to wait for this one's lock.
         quick = scoring.is_quick(world, allow_judge=allow_judge)
         info = score() if quick else await until_abort(offload(score), aborted, grace=1.0)
-        if random.random() < world.audit_rate:
-            audit = scoring.audit(info, world, result.messages, result.rejected_calls, result.termination)
-            info = await until_abort(audit, aborted)
     except EpisodeAborted as error:
         result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
         result.detail = f"{error} for the reward"

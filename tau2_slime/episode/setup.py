@@ -96,7 +96,6 @@ async def cast(
     solo = config.agent_type == "solo"
     try:
         world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
-        world.audit_rate = config.audit_rate
         agent = agent_factory(config.agent_type, world, policy)
     except ConfigError:
         raise
