@@ -41,7 +41,9 @@ def test_a_component_of_tau2_is_where_the_page_says(name: str) -> None:
 
 
 def test_the_tested_releases_are_the_proved_ones() -> None:
-    assert set(re.findall(r"`((?:nvidia-)?tau2 [\d.]+)`", PAGE)) == set(known_releases.PROVED["core"].values())
+    assert set(re.findall(r"`((?:nvidia-)?tau2 [\d.]+)`", PAGE)) == set(
+        known_releases.VERIFIED_SOURCES["core"].values()
+    )
 
 
 def modules() -> set[str]:

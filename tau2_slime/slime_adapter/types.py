@@ -75,7 +75,6 @@ class DynamicFilterOutput(Protocol):
 class SlimeSample(Protocol):
     """slime's ``Sample``: T tokens, prompt and response, of which the last R are the response."""
 
-
     index: int | None
     """Position among all samples of a run, or of an evaluation dataset."""
     group_index: int | None

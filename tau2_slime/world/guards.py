@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 MAX_WORK = 10_000_000
@@ -41,7 +43,7 @@ def refuse(name: str, arguments: dict[str, Any]) -> str | None:
 # ---- calculate -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_expression(expression: Any) -> str | None:
+def _refuse_expression(expression: object) -> str | None:
     if not isinstance(expression, str) or not set(expression) <= _ALLOWED:
         return None  # τ² refuses it itself, at once
     if len(expression) > MAX_CHARS:
@@ -105,13 +107,13 @@ def _evaluate(nodes: list[ast.expr]) -> None:
             values.append(_OPERATORS[type(node.op)](left, right))
 
 
-_OPERATORS: dict[type[ast.operator], Any] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Pow: lambda a, b: a**b,
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], int | float | complex]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: operator.pow,
 }
 
 
@@ -119,7 +121,7 @@ def _price(left: int, op: ast.operator, right: int) -> float:
     """About how many products of 30-bit digits the step costs (CPython: Karatsuba multiplication, schoolbook division)."""
     a, b = 1 + left.bit_length() // 30, 1 + right.bit_length() // 30
     if isinstance(op, ast.Mult):
-        return max(a, b) * min(a, b) ** 0.6
+        return float(max(a, b) * min(a, b) ** 0.6)
     if isinstance(op, ast.FloorDiv):
         return b * max(1, a - b + 1)
     if not isinstance(op, ast.Pow) or right < 0:
@@ -135,7 +137,7 @@ def _price(left: int, op: ast.operator, right: int) -> float:
 # ---- grep ------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_pattern(pattern: Any) -> str | None:
+def _refuse_pattern(pattern: object) -> str | None:
     if not isinstance(pattern, str):
         return None
     try:
@@ -148,7 +150,7 @@ def _refuse_pattern(pattern: Any) -> str | None:
     return RUNAWAY_PATTERN if nested > 1 or repeats > MAX_REPEATS else None
 
 
-def _open_repeats(part: Any) -> tuple[int, int]:
+def _open_repeats(part: object) -> tuple[int, int]:
     """Depth of nesting and number of the open-ended repeats in a parsed regular expression."""
     depth = count = 0
     if isinstance(part, tuple) and len(part) == 2 and str(part[0]) in ("MAX_REPEAT", "MIN_REPEAT"):

@@ -124,9 +124,9 @@ class Tau2Task(vf.Task[Tau2TaskData, Tau2State]):
         return {} if record is None else figures(record["reward_info"], record["stats"], record["blame"])
 
     async def validate(self, runtime: vf.Runtime) -> bool | None:
-        """True if the task's gold actions, played through this door, earn 1.0 from τ²'s own, unmodified evaluator."""
+        """True if the task's gold actions, played through this door, earn 1.0."""
         limits = {"max_steps": 100_000, "max_turns": 100_000, "max_errors": 100_000}
-        config = self.data.config().model_copy(update={"user_model": "scripted", "audit_rate": 1.0, **limits})
+        config = self.data.config().model_copy(update={"user_model": "scripted", **limits})
         episode = await TurnEpisode.create(config, task_id=self.data.task_id)
         task = domains.find_task(config.domain, config.task_split, task_id=self.data.task_id)
         script = GoldScript.from_task(task, solo=config.agent_type == "solo")
