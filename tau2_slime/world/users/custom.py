@@ -35,7 +35,7 @@ def custom_user(path: str) -> Callable[[UserContext], User]:
     """
     found = _load(path)
     problem = _problem_with(found)
-    if problem is not None:
+    if problem is not None or not isinstance(found, type):
         raise ConfigError(f"{_WHAT} {path!r} {problem}")
     return partial(ThreadedTau2User, path, found) if _is_tau2s(found) else partial(_build_own, path, found)
 
@@ -46,7 +46,7 @@ def registered_users() -> list[str]:
     return [name for name in registry.get_users() if _problem_with(registry.get_user_constructor(name)) is None]
 
 
-def _load(path: str) -> Any:
+def _load(path: str) -> object:
     registry = tau2_compat.load().registry
     if path in registry.get_users():
         return registry.get_user_constructor(path)
