@@ -1,7 +1,8 @@
 """How well a simulator played its part: what it did that no customer would, found without asking a model.
 
-Pure functions over a conversation and its scenario. Each check looks at the words alone, and rather misses a flaw than reports
-one that is not there. `benchmarks/simulator_quality.py` prints the precision and recall of each check on the labelled set.
+Pure functions over a conversation and its scenario. Each check looks at the words alone. It would rather miss a flaw than
+report one that is not there. `benchmarks/simulator_quality.py` prints the precision and recall of each check on the labelled
+set.
 """
 
 from __future__ import annotations
