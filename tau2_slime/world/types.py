@@ -22,6 +22,7 @@ from tau2.environment.environment import Environment
 from tau2.environment.tool import Tool as Tau2Tool
 from tau2.environment.toolkit import ToolKitBase as ToolKit
 from tau2.environment.toolkit import ToolType
+from tau2.user.base import BaseUser as Tau2User
 from tau2.user.user_simulator import UserSimulator
 
 Message: TypeAlias = AssistantMessage | UserMessage | ToolMessage
@@ -44,6 +45,7 @@ __all__ = [
     "Task",
     "Tau2Agent",
     "Tau2Tool",
+    "Tau2User",
     "TerminationReason",
     "ToolCall",
     "ToolKit",

@@ -152,11 +152,11 @@ class CopyOnWriteTable(dict[Hashable, object]):
         self._own.update(self)
         super().clear()
 
-    def update(self, *args: Any, **kwargs: object) -> None:
+    def update(self, *args: object, **kwargs: object) -> None:
         for key, record in dict(*args, **kwargs).items():
             self[key] = record
 
-    def __ior__(self, other: Any) -> CopyOnWriteTable:  # type: ignore[misc]
+    def __ior__(self, other: object) -> CopyOnWriteTable:  # type: ignore[misc]
         self.update(other)
         return self
 
