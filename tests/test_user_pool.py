@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import choose
-from tau2_slime.episode.users import key_of, models_of, user_spec
+from tau2_slime.episode.users import check_user, models_of, user_spec
 from tau2_slime.errors import ConfigError
 
 
@@ -155,7 +155,7 @@ def test_outside_the_job_nobody_knows_the_address() -> None:
     config = resolve(user_simulators=SERVED)
     with pytest.raises(ConfigError, match="inside the training job"):
         user_spec(config, "house").connection()
-    assert "sglang-config" in key_of(config, "house")
+    assert "sglang-config" in check_user(config, "house")
 
 
 def test_the_examples_of_the_page_are_valid() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tau2_slime.cli import preflight
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.users import key_of, models_of
+from tau2_slime.episode.users import check_user, models_of
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.runtime.threads import offload
 
@@ -100,8 +100,9 @@ async def examine(
         identity = (model, known.model, known.base_url, known.api_key_var)
         if identity not in told:
             told.add(identity)
-            check_user = _user(model, settings) if launch.call_users else _of(key_of, settings, model)
-            yield await _guarded(f"user {model}", check_user)
+            calls = launch.call_users and settings.user_path is None
+            check = _user(model, settings) if calls else _of(check_user, settings, model)
+            yield await _guarded(f"user {model}", check)
     if launch.slime_dir is not None:
         yield await _guarded("slime source", _of(preflight.slime_source, launch.slime_dir))
     yield await _guarded("slime", _slime())

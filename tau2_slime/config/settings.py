@@ -39,9 +39,13 @@ class Tau2Config(BaseModel):
     """A split of that domain, as τ² names it: train, test, base, ..."""
     agent_type: AgentType = "llm"
     """llm: τ²'s agent. solo: the agent works on a ticket, without a user. gt: the gold actions are in the prompt."""
+    agent_path: str | None = Field(default=None, min_length=1)
+    """Your own class that plays the agent, such as my.module.MyAgent, or the name of an agent in τ²'s registry."""
 
     user_model: str = "gpt-4o-mini"
     """The user simulator: any litellm model, or ``scripted`` (plays the task's gold script; needs no network)."""
+    user_path: str | None = Field(default=None, min_length=1)
+    """Your own class that plays the user, such as my.module.MyUser, or the name of a user in τ²'s registry."""
     user_base_url: KeylessUrl = None
     """The simulator's endpoint, such as http://host:8000/v1; unset: litellm's own for the model's provider."""
     user_api_key_var: VariableName = None

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.episode.conversation import AgentTurn, Limits
 from tau2_slime.episode.transcript import PolicyStopped, Speaker
+from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw, Termination
+from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.text import well_formed, well_formed_value
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
@@ -35,21 +37,31 @@ _UNREADABLE = (CallStatus.INVALID_JSON, CallStatus.UNCLOSED)
 class TrainableLLMAgent:
     """A `conversation.Agent` whose words come from a `Speaker`; `asolve` plays and scores a whole episode.
 
-    Override `system_prompt`, `tool_schemas` or `interpret` for a prompt or an action format of one's own.
+    For a prompt or an action format of one's own, subclass it, override `system_prompt`, `tool_schemas` or `interpret`, and
+    name the class in the setting ``agent_path``.
     """
 
-    def __init__(self, world: World, policy: Speaker, agent_type: str = "llm") -> None:
-        """``policy``: how the words are sampled.
+    path = ""
+    """The setting ``agent_path`` that led here, as results record it."""
+
+    def __init__(self, world: World, policy: Speaker, agent_type: str = "llm", registered: str | None = None) -> None:
+        """``policy``: how the words are sampled. ``registered``: an agent of τ²'s registry that gives prompt and tools.
 
         Raises:
             ValueError: ``agent_type`` is not one of `AGENT_TYPES`, or τ² does not let it play ``world.task``.
+            ConfigError: τ²'s registry has no agent ``registered``, or that agent has no prompt to train on.
         """
         if agent_type not in AGENT_TYPES:
             raise ValueError(f"agent_type={agent_type!r} is unknown; there are: {', '.join(AGENT_TYPES)}")
         self.agent_type = agent_type
         self.world = world
         self.policy = policy
-        self.tau2_agent = tau2_compat.build_agent(agent_type, world.agent_tools, world.policy, world.task)
+        if registered is None:
+            self.tau2_agent = tau2_compat.build_agent(agent_type, world.agent_tools, world.policy, world.task)
+        else:
+            self.tau2_agent = tau2_compat.build_registered_agent(
+                registered, world.agent_tools, world.policy, world.task
+            )
         self.tools = self.tool_schemas()
         self.transcript = policy.transcript(self.tools)
         self.tool_call_statuses: dict[str, int] = {}
@@ -148,6 +160,26 @@ class TrainableLLMAgent:
 
         setup = EpisodeSetup(self, user, limits, user_model, allow_judge, tuple(excluded_flaws))
         return await play_and_score(setup, aborted=aborted, saved=saved)
+
+
+def build_agent(world: World, policy: Speaker, agent_type: str, agent_path: str | None) -> TrainableLLMAgent:
+    """The agent that the settings ``agent_type`` and ``agent_path`` name.
+
+    Raises:
+        ConfigError: ``agent_path`` names nothing that can be used; the message says why.
+        ValueError: τ² does not let it play ``world.task``.
+    """
+    if agent_path is None:
+        return TrainableLLMAgent(world, policy, agent_type)
+    if "." not in agent_path:
+        agent = TrainableLLMAgent(world, policy, agent_type, agent_path)
+    else:
+        found = load_object(agent_path, what="agent_path")
+        if not isinstance(found, type) or not issubclass(found, TrainableLLMAgent):
+            raise ConfigError(f"agent_path {agent_path!r} is not a class derived from tau2_slime's TrainableLLMAgent")
+        agent = found(world, policy, agent_type)
+    agent.path = agent_path
+    return agent
 
 
 def chat_message(message: Message) -> dict[str, Any]:

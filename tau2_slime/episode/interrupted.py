@@ -20,6 +20,7 @@ class EpisodeIdentity(TypedDict):
     task_split: str
     task_id: str
     agent_type: str
+    agent_path: str
     user_model: str
 
 

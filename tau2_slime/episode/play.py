@@ -59,6 +59,7 @@ class EpisodeSetup:
             "task_split": world.split,
             "task_id": str(world.task.id),
             "agent_type": self.agent.agent_type,
+            "agent_path": self.agent.path,
             "user_model": self.user_model,
         }
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.agents import TrainableLLMAgent
+from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.play import EpisodeSetup
-from tau2_slime.episode.users import is_scripted, make_user
+from tau2_slime.episode.users import is_scripted, make_user, user_label
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.threads import offload
 from tau2_slime.world import domains, scoring
@@ -74,7 +74,7 @@ async def build_episode(
     solo = config.agent_type == "solo"
     try:
         world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
-        agent = TrainableLLMAgent(world, policy, config.agent_type)
+        agent = build_agent(world, policy, config.agent_type, config.agent_path)
     except ConfigError:
         raise
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
@@ -83,7 +83,7 @@ async def build_episode(
     setup = EpisodeSetup(agent, None, limits, allow_judge=config.allow_llm_judge)
     if not solo:
         setup.user = user(world) if user is not None else make_user(config, user_model, world)
-        setup.user_model = user_model
-        setup.examine_user = not is_scripted(config.simulator(user_model).model)
+        setup.user_model = user_label(config, user_model)
+        setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
         setup.excluded_flaws = config.user_quality_gate if training else ()
     return setup

@@ -41,8 +41,9 @@ def read(sample: SlimeSample, identity: EpisodeIdentity, replay: ReplaySpec = NO
         if state["version"] != VERSION:
             raise CannotResume(f"the saved state has version {state['version']}, this package reads {VERSION}")
         for name, value in identity.items():
-            if state["identity"][name] != value:
-                raise CannotResume(f"the saved state is of {name}={state['identity'][name]!r}, now it is {value!r}")
+            before = state["identity"].get(name, "")
+            if before != value:
+                raise CannotResume(f"the saved state is of {name}={before!r}, now it is {value!r}")
         return Saved(
             state["conversation"], state["transcript"], EpisodeStats(**state["stats"]), _ledger(sample, state, replay)
         )

@@ -151,6 +151,7 @@ def fill_sample(
             "task_split": result.task_split,
             "task_id": result.task_id,
             "agent_type": result.agent_type,
+            "agent_path": result.agent_path,
             "user_model": result.user_model,
             "user_played": list(stats.user_played),
             "termination": str(result.termination),

@@ -127,6 +127,31 @@ def build_agent(kind: str, tools: list[Tau2Tool], policy: str, task: Task) -> Ta
     return agent_class(**kwargs)
 
 
+def build_registered_agent(name: str, tools: list[Tau2Tool], policy: str, task: Task) -> Tau2Agent:
+    """The agent ``name`` of τ²'s registry, used for its system prompt, its tools and its rule for stopping only.
+
+    Raises:
+        ConfigError: the registry has no such agent, or it decides by itself what its model is asked.
+    """
+    registry = load().registry
+    if name not in registry.get_agents():
+        raise ConfigError(
+            f"agent_path {name!r} is neither a dotted path, such as my.module.MyAgent, nor an agent of τ²'s registry, "
+            f"which has: {', '.join(registry.get_agents())}"
+        )
+    get = getattr(registry, "get_agent_factory", None) or registry.get_agent_constructor
+    build = get(name)
+    given = {"tools": list(tools), "domain_policy": policy, "llm": "none", "llm_args": {}, "task": task}
+    agent = build(**{key: value for key, value in given.items() if key in _parameters(build)})
+    missing = [part for part in ("system_prompt", "tools", "is_stop") if not hasattr(agent, part)]
+    if missing:
+        raise ConfigError(
+            f"agent_path {name!r}: τ²'s agent of that name has no {' and no '.join(missing)}, so there is nothing to "
+            "train on; derive a class from TrainableLLMAgent and name it by its dotted path"
+        )
+    return agent
+
+
 def build_user_simulator(
     model: str, args: dict[str, Any], tools: list[Tau2Tool] | None, instructions: str
 ) -> UserSimulator:

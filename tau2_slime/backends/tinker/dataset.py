@@ -16,7 +16,7 @@ from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.config.settings import Tau2Config, check_keys
 from tau2_slime.config.simulators import Rotation, choose
 from tau2_slime.episode.setup import playable
-from tau2_slime.episode.users import key_of, models_of
+from tau2_slime.episode.users import check_user, models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import run_stop
 from tau2_slime.runtime.threads import offload
@@ -169,7 +169,7 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         kept = (await offload(playable, config, split))[: self.max_tasks]
         models = models_of(config, training=not evaluation)
         for model in models:
-            await offload(key_of, config, model)
+            await offload(check_user, config, model)
         if kept:
             task, training = str(kept[0].id), not evaluation
             users: list[str | None] = [*models] or [None]  # solo: nobody
