@@ -161,7 +161,7 @@ def test_the_templates_switch_for_earlier_thinking_is_set_unless_the_user_did(kn
     assert chat.template.template_kwargs == {knob: value} and f"{knob}={value}" in chat.report.one_line()
     assert chat.report.rewrites_on_user.reasoning is False
     other = ChatDelta.calibrate(tokenizer_of(source), template_kwargs={knob: not value})
-    assert other.template.template_kwargs == {knob: not value} and not other.report.knobs
+    assert other.template.template_kwargs == {knob: not value} and not other.report.preset_kwargs
     assert other.report.rewrites_on_user.reasoning is True
     assert "rewrites reasoning turns on a user message" in other.report.one_line()
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+"""A value of a JSON text."""
+JsonObject: TypeAlias = dict[str, Json]
 
 Tool = dict[str, Any]
 """An OpenAI function schema: {"type": "function", "function": {"name", "description", "parameters"}}."""

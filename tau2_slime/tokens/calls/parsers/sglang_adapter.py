@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol
 
 from tau2_slime.tokens.calls.literal_json import BadJson, read_json
 from tau2_slime.tokens.calls.parsers.checks import checked_call
@@ -20,6 +20,13 @@ from tau2_slime.tokens.families import END_THINK, PARSER_CLASSES, THINK, sglang_
 _KIMI_ID = re.compile(r"<\|tool_call_begin\|>\s*([^\s<|]+)\s*<\|tool_call_argument_begin\|>")
 _MISTRAL_ID = re.compile(r"\[CALL_ID\][^\[]*(?=\[ARGS\])")
 _HARMONY_START = "<|start|>assistant"
+
+
+class _SglangCall(Protocol):
+    """What sglang returns for a call."""
+
+    name: str | None
+    parameters: str
 
 
 class SglangParser:
@@ -94,7 +101,7 @@ class SglangParser:
         unclosed = not (rest or "").strip() and text.rfind("<|end|>") < text.rfind("<|channel|>analysis<|message|>")
         return (reasoning or "").strip() or None, rest or "", unclosed
 
-    def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[Any], str | None]:
+    def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[_SglangCall], str | None]:
         """(normal text, what sglang found, why it failed or saw a call that it did not return)."""
         try:
             parser = self._parser([self._tool(**tool) for tool in tools], self._sglang_name)
@@ -104,19 +111,19 @@ class SglangParser:
         except Exception as error:  # sglang's code on whatever a model sampled: the failure is the call's
             return text, [], str(error) or type(error).__name__
 
-    def _call(self, item: Any, tools: list[Tool], text: str) -> ParsedCall:
+    def _call(self, item: _SglangCall, tools: list[Tool], text: str) -> ParsedCall:
         name = item.name or ""
         try:
             arguments = read_json(item.parameters)
-            problem = None if isinstance(arguments, dict) else "they are no JSON object"
+            problem = "they are not a JSON object"
+            if name and isinstance(arguments, dict):
+                return checked_call(name, arguments, tools, text.strip())
         except BadJson as bad:
-            arguments, problem = {}, str(bad)
-        if problem is None and name:
-            return checked_call(name, arguments, tools, text.strip())
+            problem = str(bad)
         error = f"The arguments of the call of {name} cannot be read: {problem}." if name else "A call names no tool."
         return ParsedCall(name, {}, CallStatus.INVALID_JSON, text.strip(), error)
 
-    def _expected(self, text: str, found: list[Any], failed: bool) -> int:
+    def _expected(self, text: str, found: list[_SglangCall], failed: bool) -> int:
         """How many calls the text begins, as far as it can be told."""
         start = self._call_start
         begun = text.count(start) - sum(item.parameters.count(start) for item in found) if start else 0
