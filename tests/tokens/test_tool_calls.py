@@ -128,7 +128,7 @@ def test_lone_surrogates_pass() -> None:
         ('{"name": 7, "arguments": {}}', "", '"name" must be'),
         ('{"name": "get_order", "arguments": ["#W1"]}', "get_order", '"arguments" must be a JSON object'),
         ('{"name": "get_order", "arguments": null}', "get_order", '"arguments" must be a JSON object'),
-        ('{"name": "get_order", "arguments": "#W1"}', "get_order", "holds no JSON object"),
+        ('{"name": "get_order", "arguments": "#W1"}', "get_order", "does not hold a JSON object"),
         ('{"name": "get_order", "parameters": {}}', "get_order", 'no "arguments"'),
         ("", "", "nothing"),
         ("get_order(#W1)", "", "begins with 'get_order(#W1)'"),

@@ -21,13 +21,13 @@ JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
 
 class LiteralInt(int):
-    """An integer of a JSON text; `literal` is its spelling."""
+    """An integer of a JSON text; `literal` is how the text wrote it."""
 
     literal: str
 
 
 class LiteralFloat(float):
-    """A number with a fraction or an exponent of a JSON text; `literal` is its spelling."""
+    """A number with a fraction or an exponent; `literal` is how the text wrote it."""
 
     literal: str
 

@@ -79,7 +79,7 @@ class HermesParser(TaggedParser):
 
 
 def _from_object(value: JsonObject) -> DraftCall:
-    """The call that a JSON object describes, INVALID_JSON where the object is no call."""
+    """The call that a JSON object describes; its status is INVALID_JSON if the object does not describe one."""
     name = value.get("name")
     given_id = value.get("id")
     call_id = given_id if isinstance(given_id, str) else None
@@ -101,7 +101,7 @@ def _from_object(value: JsonObject) -> DraftCall:
         try:
             arguments = read_json(arguments)
         except BadJson as problem:
-            return bad(f'"arguments" is a string that holds no JSON object: {problem}')
+            return bad(f'"arguments" is a string that does not hold a JSON object: {problem}')
     if not isinstance(arguments, dict):
         return bad('"arguments" must be a JSON object')
     return DraftCall(name, arguments, id=call_id)

@@ -1,6 +1,6 @@
-"""sglang's tool-call parsers, for the families that have no parser here, without their habit of dropping bad calls.
+"""sglang's tool-call parsers, for the families without a parser here. Calls that sglang drops are reported all the same.
 
-sglang is imported when the parser is made; it comes with the container and is no dependency of this package.
+sglang is imported when the parser is made. It comes with the container; this package does not depend on it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class _SglangCall(Protocol):
 
 
 class SglangParser:
-    """Adapter of sglang's FunctionCallParser; see ToolCallParser.
+    """Adapter of sglang's FunctionCallParser; see `ToolCallParser`.
 
-    sglang does not say which text a call came from or why it failed: `raw` is the turn without its reasoning, and a
-    call that it left out is INVALID_JSON whatever its fault. It re-spells numbers (1.50 arrives as 1.5).
+    sglang does not say which text a call came from, or why it failed. So `raw` is the turn without its reasoning, and a call
+    that sglang left out is INVALID_JSON, whatever is wrong with it. Numbers lose their literal: 1.50 arrives as 1.5.
     """
 
     def __init__(self, name: str) -> None:
@@ -80,7 +80,7 @@ class SglangParser:
         )
 
     def _prepared(self, text: str) -> str:
-        """`text` with what sglang's parser insists on and the decoded tokens of one turn lack."""
+        """`text` with what sglang's parser needs and the decoded tokens of one turn lack."""
         if self._sglang_name == "mistral":
             return _MISTRAL_ID.sub("", text).replace("[TOOL_CALLS][", "[TOOL_CALLS] [")
         if self._sglang_name == "gpt-oss":
@@ -102,13 +102,13 @@ class SglangParser:
         return (reasoning or "").strip() or None, rest or "", unclosed
 
     def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[_SglangCall], str | None]:
-        """(normal text, what sglang found, why it failed or saw a call that it did not return)."""
+        """(text outside calls, the calls, error); the error is "" if sglang saw a call that it did not return, else None."""
         try:
             parser = self._parser([self._tool(**tool) for tool in tools], self._sglang_name)
             with _unknown_tools_forwarded():
                 normal, found = parser.parse_non_stream(text)
             return normal, found, "" if not found and parser.has_tool_call(text) else None
-        except Exception as error:  # sglang's code on whatever a model sampled: the failure is the call's
+        except Exception as error:  # sglang's code may raise anything on what a model sampled: the call is at fault
             return text, [], str(error) or type(error).__name__
 
     def _call(self, item: _SglangCall, tools: list[Tool], text: str) -> ParsedCall:
@@ -124,7 +124,7 @@ class SglangParser:
         return ParsedCall(name, {}, CallStatus.INVALID_JSON, text.strip(), error)
 
     def _expected(self, text: str, found: list[_SglangCall], failed: bool) -> int:
-        """How many calls the text begins, as far as it can be told."""
+        """How many calls the text begins, as far as one can tell."""
         start = self._call_start
         begun = text.count(start) - sum(item.parameters.count(start) for item in found) if start else 0
         return max(begun, int(failed))
