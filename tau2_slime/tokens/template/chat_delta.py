@@ -145,12 +145,12 @@ class ChatDelta:
         head = self.template.render(probe, tools).split(SENTINEL)[0]
         starts = [match.start() for match in pattern.finditer(head)]
         prefix = head[: starts[-1]] if starts else ""
-        return prefix if text.startswith(prefix) and escaper.restore(prefix) == prefix else ""
+        return prefix if text.startswith(prefix) else ""
 
     def _prefix_ids(self, prefix: str, text: str, escaper: ControlTokenEscaper) -> list[int] | None:
         """Ids of `prefix`; None when they do not decode to it, or when `prefix` has other ids before the rest of `text`.
 
-        Both are checked once for each prefix.
+        Both are checked once for each prefix. (One with marks of `escaper` has other ids.)
         """
         with self._lock:
             if prefix in self._prefixes:
