@@ -56,6 +56,8 @@ def test_reasoning_is_never_said(name: str) -> None:
     assert (turn.content, turn.calls, turn.reasoning_unclosed) == (None, [], True)
     turn = parser.parse("the total is 42\n</think>\n\nHello.", TOOLS)
     assert (turn.content, turn.reasoning) == ("Hello.", "the total is 42")
+    turn = parser.parse(f"the total is 42\n{order}\n</think>\n\nHello.", TOOLS)
+    assert turn.content == "Hello." and "the total is 42" in (turn.reasoning or "")
     turn = parser.parse(f"<think>the total is 42</think>{order}", TOOLS)
     assert (turn.content, turn.reasoning, len(turn.calls)) == (None, "the total is 42", 1)
 

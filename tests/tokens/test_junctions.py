@@ -41,7 +41,8 @@ def test_replaced_another_stop_token_goes_and_the_templates_closer_is_context(qw
     ledger = ended(qwen3, "<|endoftext|>")
     trained = ledger.sampled_count
     junction = qwen3.join(ledger, yes(qwen3), finish="stop")
-    assert junction.kind == "replaced" and junction.popped == token(qwen3, "<|endoftext|>")
+    assert (junction.kind, junction.popped) == ("replaced", token(qwen3, "<|endoftext|>"))
+    assert junction.appended == len(yes(qwen3).ids) == ledger.context_count
     assert ledger.sampled_count == trained - 1
     assert qwen3.template.decode(ledger.tokens) == reference(qwen3, WHOLE)
     ledger.check()

@@ -199,6 +199,34 @@ def test_a_ledger_takes_no_sampled_token_without_its_replay_data() -> None:
     assert plain.replay is None and "replay" not in plain.to_dict()
 
 
+def test_a_restored_trajectory_must_have_its_replay_data() -> None:
+    """Snapshots and trajectories from slime's buffer: what is missing is found before the trainer reads past it."""
+    server, ledger = Server(knows_start=True), TokenLedger([1, 2], BOTH)
+    for token in (30, 40):
+        assert ledger.replay is not None
+        request = ledger.replay.request
+        meta = server.meta(list(ledger.tokens), [token], request)
+        ledger.append_sampled(
+            [token], [-1.0], None, read_call_replay(meta, request, given=len(ledger.tokens), sampled=1)
+        )
+        ledger.append_context([5])
+    assert ledger.replay is not None
+    short = Replay.from_dict(ledger.replay.to_dict())
+    del short.experts[2 * SHAPE.row :]  # as far as the first sampled token, not the last
+    snapshot = {**ledger.to_dict(), "replay": short.to_dict()}
+    parts = (ledger.tokens, ledger.loss_mask, ledger.log_probs, ledger.weight_versions, snapshot["segments"])
+    with pytest.raises(LedgerError, match="known for 2 positions, token 4 was sampled"):
+        TokenLedger.from_dict(snapshot)
+    with pytest.raises(LedgerError, match="known for 2 positions, token 4 was sampled"):
+        TokenLedger.resume(*parts, replay=short)
+    other = Replay.from_dict(ledger.replay.to_dict())
+    other.kept_offsets.append(other.kept_offsets[-1])
+    with pytest.raises(LedgerError, match="do not belong"):
+        TokenLedger.resume(*parts, replay=other)
+    resumed = TokenLedger.resume(*parts, replay=Replay.from_dict(ledger.replay.to_dict()))
+    assert resumed.to_dict() == ledger.to_dict()
+
+
 def _abort(output: list[int], **meta: Any) -> dict[str, Any]:
     return {
         "output_ids": output,

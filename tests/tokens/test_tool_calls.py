@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
 from tests.tokens.tools import TOOLS, summary
@@ -93,8 +94,28 @@ def test_spellings_of_a_good_hermes_call(text: str) -> None:
     assert (call.name, call.arguments, call.status) == ("get_order", {"order_id": "#W1"}, CallStatus.OK)
 
 
-def test_hermes_call_of_a_tool_without_arguments() -> None:
-    assert summary(hermes('<tool_call>\n{"name": "list_airports"}\n</tool_call>')) == [("list_airports", CallStatus.OK)]
+@pytest.mark.parametrize("more", ["", ', "id": "call_7"', ', "type": "function", "id": "call_7"'])
+def test_hermes_call_of_a_tool_without_arguments(more: str) -> None:
+    (call,) = hermes(f'<tool_call>\n{{"name": "list_airports"{more}}}\n</tool_call>').calls
+    assert (call.name, call.arguments, call.status) == ("list_airports", {}, CallStatus.OK)
+    assert call.id == ("call_7" if more else None)
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("\n</tool_call>", CallStatus.OK),
+        ("", CallStatus.UNCLOSED),
+        ("\n<tool_call>", CallStatus.UNCLOSED),
+    ],
+)
+def test_the_id_that_the_model_wrote_is_kept(end: str, status: CallStatus) -> None:
+    call = hermes('<tool_call>\n{"name": "get_order", "arguments": {"order_id": "#W1"}, "id": "call_7"}' + end).calls[0]
+    assert (call.name, call.arguments, call.status, call.id) == ("get_order", {"order_id": "#W1"}, status, "call_7")
+    (call,) = hermes('<tool_call>{"name": "get_order", "arguments": [], "id": "call_7"}</tool_call>').calls
+    assert (call.status, call.id) == (CallStatus.INVALID_JSON, "call_7")
+    (call,) = hermes('<tool_call>{"name": "list_airports", "arguments": {}, "id": 7}</tool_call>').calls
+    assert (call.status, call.id) == (CallStatus.OK, None)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +149,7 @@ def test_lone_surrogates_pass() -> None:
         ('{"name": 7, "arguments": {}}', "", '"name" must be'),
         ('{"name": "get_order", "arguments": ["#W1"]}', "get_order", '"arguments" must be a JSON object'),
         ('{"name": "get_order", "arguments": null}', "get_order", '"arguments" must be a JSON object'),
-        ('{"name": "get_order", "arguments": "#W1"}', "get_order", "holds no JSON object"),
+        ('{"name": "get_order", "arguments": "#W1"}', "get_order", "does not hold a JSON object"),
         ('{"name": "get_order", "parameters": {}}', "get_order", 'no "arguments"'),
         ("", "", "nothing"),
         ("get_order(#W1)", "", "begins with 'get_order(#W1)'"),
@@ -150,6 +171,8 @@ def test_position_in_the_error_counts_from_the_opening_brace() -> None:
 
 
 # --- the XML-like formats
+
+GLM_GOOD = "<tool_call>get_order\n<arg_key>order_id</arg_key>\n<arg_value>#W1</arg_value>\n</tool_call>"
 
 
 def test_qwen_xml_values_are_verbatim_between_two_line_breaks() -> None:
@@ -190,6 +213,32 @@ def test_broken_qwen_xml_call(text: str, status: CallStatus, reason: str) -> Non
     assert reason in (call.error or "")
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments", "missing"),
+    [
+        ("<arg_key>a</arg_key>\n<arg_value>x\n<arg_key>b</arg_key>\n<arg_value>y</arg_value>\n", {}, "</arg_value>"),
+        (
+            "<arg_key>a</arg_key>\n<arg_value>x</arg_value>\n<arg_key>b\n<arg_value>y</arg_value>\n",
+            {"a": "x"},
+            "</arg_key>",
+        ),
+        ("<arg_key>a</arg_key>\n<arg_value>x<arg_value>y</arg_value>\n", {}, "</arg_value>"),
+        ("<arg_key>a</arg_key>\n<arg_value>x\n", {}, "</arg_value>"),
+    ],
+)
+def test_glm_element_that_does_not_end_is_unclosed(text: str, arguments: dict[str, str], missing: str) -> None:
+    turn = get_parser("glm").parse(f"<tool_call>list_airports\n{text}</tool_call>\n{GLM_GOOD}", TOOLS)
+    assert summary(turn) == [("list_airports", CallStatus.UNCLOSED), ("get_order", CallStatus.OK)]
+    assert turn.calls[0].arguments == arguments
+    assert f"{missing} is missing" in (turn.calls[0].error or "")
+
+
+def test_glm_keys_and_names_may_be_padded_and_values_are_verbatim() -> None:
+    text = "<tool_call> get_order \n<arg_key>\n order_id </arg_key>\n<arg_value> #W1\n</arg_value>\n</tool_call>"
+    (call,) = get_parser("glm").parse(text, TOOLS).calls
+    assert (call.name, call.arguments, call.status) == ("get_order", {"order_id": " #W1\n"}, CallStatus.OK)
+
+
 def test_glm_without_line_breaks() -> None:
     parser = get_parser("glm")
     text = (
@@ -226,3 +275,45 @@ def test_broken_glm_call(text: str, name: str, reason: str) -> None:
 def test_number_for_a_string_keeps_its_spelling() -> None:
     (call,) = hermes('<tool_call>{"name":"get_order","arguments":{"order_id":1.50}}</tool_call>').calls
     assert (call.status, call.arguments) == (CallStatus.OK, {"order_id": "1.50"})
+
+
+# --- what a chat-completion server returns
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n", "{}"])
+def test_a_servers_call_without_arguments(blank: str) -> None:
+    call = parsed_call("list_airports", blank, TOOLS, "call_1")
+    assert (call.name, call.arguments, call.status, call.raw, call.id) == (
+        "list_airports",
+        {},
+        CallStatus.OK,
+        blank,
+        "call_1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "reason"),
+    [
+        ("", "{}", "has no name"),
+        ("get_order", '{"order_id": ', "not valid JSON"),
+        ("get_order", '["#W1"]', "must be a JSON object"),
+        ("get_order", "null", "must be a JSON object"),
+    ],
+)
+def test_a_servers_broken_call_keeps_its_name_text_and_id(name: str, arguments: str, reason: str) -> None:
+    call = parsed_call(name, arguments, TOOLS, "call_1")
+    assert (call.name, call.arguments, call.status) == (name, {}, CallStatus.INVALID_JSON)
+    assert (call.raw, call.id) == (arguments, "call_1")
+    assert reason in (call.error or "")
+
+
+def test_a_servers_reasoning_is_cut_off_the_text_and_what_it_set_apart_wins() -> None:
+    assert parsed_reply(" Hello. ", None, []) == ParsedTurn(" Hello. ", None)
+    assert parsed_reply(" Hello. ", "hm", []) == ParsedTurn(" Hello. ", "hm")
+    assert parsed_reply("<think>hm</think>\n\nHello.", None, []) == ParsedTurn("Hello.", "hm")
+    assert parsed_reply("hm</think>\n\nHello.", None, []) == ParsedTurn("Hello.", "hm")
+    assert parsed_reply("<think>text</think>Hello.", "apart", []) == ParsedTurn("Hello.", "apart")
+    assert parsed_reply("<think>hm", None, []) == ParsedTurn("", "hm", reasoning_unclosed=True)
+    call = parsed_call("list_airports", "{}", TOOLS)
+    assert parsed_reply(None, "hm", [call]) == ParsedTurn(None, "hm", [call])

@@ -133,7 +133,7 @@ class Words:
     def _tokens(self, messages: list[Any]) -> list[int]:
         with self._lock:
             outside = self._outside = ControlTokenEscaper(self._spellings)
-            safe = [outside.escape_message(m) if m["role"] in ("user", "tool") else m for m in messages]
+            safe = [outside.escape_fields(m) if m["role"] in ("user", "tool") else m for m in messages]
             try:
                 return list(self.renderer.build_generation_prompt(safe).to_ints())
             finally:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import NoReturn, overload
+
+from tau2_slime.tokens.calls.types import Json, JsonObject
 
 MAX_DEPTH = 64
 """Deepest nesting that is read: hostile nesting must not reach code that recurses over arguments."""
@@ -19,13 +21,13 @@ JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
 
 class LiteralInt(int):
-    """An integer of a JSON text; `literal` is its spelling."""
+    """An integer of a JSON text; `literal` is how the text wrote it."""
 
     literal: str
 
 
 class LiteralFloat(float):
-    """A number with a fraction or an exponent of a JSON text; `literal` is its spelling."""
+    """A number with a fraction or an exponent; `literal` is how the text wrote it."""
 
     literal: str
 
@@ -66,7 +68,7 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float, parse_constant=_refuse_constant)
 
 
-def read_json_at(text: str, start: int) -> tuple[Any, int]:
+def read_json_at(text: str, start: int) -> tuple[Json, int]:
     """(value, end) of the JSON value that begins exactly at text[start]; what follows `end` is not looked at.
 
     The last of duplicate keys wins; lone surrogates pass. Raises BadJson; positions count from `start`.
@@ -86,7 +88,7 @@ def read_json_at(text: str, start: int) -> tuple[Any, int]:
     return value, end
 
 
-def read_json(text: str) -> Any:
+def read_json(text: str) -> Json:
     """The value of a text that is one JSON value, white space around it allowed. Raises BadJson."""
     text = text.strip()
     value, end = read_json_at(text, 0)
@@ -95,10 +97,10 @@ def read_json(text: str) -> Any:
     return value
 
 
-def nesting_depth(value: Any) -> int:
+def nesting_depth(value: Json) -> int:
     """How deep lists and objects nest: 0 for a scalar, 1 for []. Does not recurse."""
     deepest = 0
-    todo: list[tuple[Any, int]] = [(value, 0)]
+    todo: list[tuple[Json, int]] = [(value, 0)]
     while todo:
         item, level = todo.pop()
         if isinstance(item, dict):
@@ -112,7 +114,11 @@ def nesting_depth(value: Any) -> int:
     return deepest
 
 
-def to_plain_json(value: Any) -> Any:
+@overload
+def to_plain_json(value: JsonObject) -> JsonObject: ...
+@overload
+def to_plain_json(value: Json) -> Json: ...
+def to_plain_json(value: Json) -> Json:
     """`value` with ordinary int, float and str in place of the marked ones; new lists and dicts."""
     if isinstance(value, dict):
         return {str(key): to_plain_json(item) for key, item in value.items()}

@@ -8,8 +8,8 @@ from typing import Any
 
 from tau2_slime.tokens.template.chat_template import ChatMessage
 
-PROBE = "Grüße, 世界! 🙂 don't 12345 \t\n\n  x <|im_end|> </think>"
-"""Encoded to tell tokenizers apart."""
+PROBE = "Grüße, 世界! 🙂 ½ ﬁ e\u0301 don't 12345 \t\n\n  x <|im_end|> </think>"
+"""Encoded to tell tokenizers apart, their normalisation of Unicode included."""
 
 
 TOOLS: tuple[dict[str, Any], ...] = tuple(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from tau2_slime.tokens.calls.literal_json import BadJson, read_json, read_json_at
 from tau2_slime.tokens.calls.parsers.tagged import DraftCall, TaggedParser, skip_space
-from tau2_slime.tokens.calls.types import Call, CallStatus
+from tau2_slime.tokens.calls.types import Call, CallStatus, JsonObject
 
 _NAME = re.compile(r'"name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _SHAPE = 'write {"name": <tool name>, "arguments": {…}}'
@@ -27,6 +26,7 @@ class HermesParser(TaggedParser):
             value, end = read_json_at(text, body)
         except BadJson:
             return self._unreadable(text, start)
+        assert isinstance(value, dict)  # it begins with a brace
         draft = _from_object(value)
         tail = skip_space(text, end)
         if text.startswith(self.closing, tail):
@@ -78,10 +78,11 @@ class HermesParser(TaggedParser):
         )
 
 
-def _from_object(value: dict[str, Any]) -> DraftCall:
-    """The call that a JSON object describes, INVALID_JSON where the object is no call."""
+def _from_object(value: JsonObject) -> DraftCall:
+    """The call that a JSON object describes; its status is INVALID_JSON if the object does not describe one."""
     name = value.get("name")
-    call_id = value.get("id") if isinstance(value.get("id"), str) else None
+    given_id = value.get("id")
+    call_id = given_id if isinstance(given_id, str) else None
 
     def bad(problem: str) -> DraftCall:
         known = name if isinstance(name, str) else ""
@@ -100,7 +101,7 @@ def _from_object(value: dict[str, Any]) -> DraftCall:
         try:
             arguments = read_json(arguments)
         except BadJson as problem:
-            return bad(f'"arguments" is a string that holds no JSON object: {problem}')
+            return bad(f'"arguments" is a string that does not hold a JSON object: {problem}')
     if not isinstance(arguments, dict):
         return bad('"arguments" must be a JSON object')
     return DraftCall(name, arguments, id=call_id)

@@ -1,6 +1,6 @@
-"""sglang's tool-call parsers, for the families that have no parser here, without their habit of dropping bad calls.
+"""sglang's tool-call parsers, for the families without a parser here. Calls that sglang drops are reported all the same.
 
-sglang is imported when the parser is made; it comes with the container and is no dependency of this package.
+sglang is imported when the parser is made. It comes with the container; this package does not depend on it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol
 
 from tau2_slime.tokens.calls.literal_json import BadJson, read_json
 from tau2_slime.tokens.calls.parsers.checks import checked_call
@@ -22,11 +22,18 @@ _MISTRAL_ID = re.compile(r"\[CALL_ID\][^\[]*(?=\[ARGS\])")
 _HARMONY_START = "<|start|>assistant"
 
 
-class SglangParser:
-    """Adapter of sglang's FunctionCallParser; see ToolCallParser.
+class _SglangCall(Protocol):
+    """What sglang returns for a call."""
 
-    sglang does not say which text a call came from or why it failed: `raw` is the turn without its reasoning, and a
-    call that it left out is INVALID_JSON whatever its fault. It re-spells numbers (1.50 arrives as 1.5).
+    name: str | None
+    parameters: str
+
+
+class SglangParser:
+    """Adapter of sglang's FunctionCallParser; see `ToolCallParser`.
+
+    sglang does not say which text a call came from, or why it failed. So `raw` is the turn without its reasoning, and a call
+    that sglang left out is INVALID_JSON, whatever is wrong with it. Numbers lose their literal: 1.50 arrives as 1.5.
     """
 
     def __init__(self, name: str) -> None:
@@ -73,7 +80,7 @@ class SglangParser:
         )
 
     def _prepared(self, text: str) -> str:
-        """`text` with what sglang's parser insists on and the decoded tokens of one turn lack."""
+        """`text` with what sglang's parser needs and the decoded tokens of one turn lack."""
         if self._sglang_name == "mistral":
             return _MISTRAL_ID.sub("", text).replace("[TOOL_CALLS][", "[TOOL_CALLS] [")
         if self._sglang_name == "gpt-oss":
@@ -94,30 +101,30 @@ class SglangParser:
         unclosed = not (rest or "").strip() and text.rfind("<|end|>") < text.rfind("<|channel|>analysis<|message|>")
         return (reasoning or "").strip() or None, rest or "", unclosed
 
-    def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[Any], str | None]:
-        """(normal text, what sglang found, why it failed or saw a call that it did not return)."""
+    def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[_SglangCall], str | None]:
+        """(text outside calls, the calls, error); the error is "" if sglang saw a call that it did not return, else None."""
         try:
             parser = self._parser([self._tool(**tool) for tool in tools], self._sglang_name)
             with _unknown_tools_forwarded():
                 normal, found = parser.parse_non_stream(text)
             return normal, found, "" if not found and parser.has_tool_call(text) else None
-        except Exception as error:  # sglang's code on whatever a model sampled: the failure is the call's
+        except Exception as error:  # sglang's code may raise anything on what a model sampled: the call is at fault
             return text, [], str(error) or type(error).__name__
 
-    def _call(self, item: Any, tools: list[Tool], text: str) -> ParsedCall:
+    def _call(self, item: _SglangCall, tools: list[Tool], text: str) -> ParsedCall:
         name = item.name or ""
         try:
             arguments = read_json(item.parameters)
-            problem = None if isinstance(arguments, dict) else "they are no JSON object"
+            problem = "they are not a JSON object"
+            if name and isinstance(arguments, dict):
+                return checked_call(name, arguments, tools, text.strip())
         except BadJson as bad:
-            arguments, problem = {}, str(bad)
-        if problem is None and name:
-            return checked_call(name, arguments, tools, text.strip())
+            problem = str(bad)
         error = f"The arguments of the call of {name} cannot be read: {problem}." if name else "A call names no tool."
         return ParsedCall(name, {}, CallStatus.INVALID_JSON, text.strip(), error)
 
-    def _expected(self, text: str, found: list[Any], failed: bool) -> int:
-        """How many calls the text begins, as far as it can be told."""
+    def _expected(self, text: str, found: list[_SglangCall], failed: bool) -> int:
+        """How many calls the text begins, as far as one can tell."""
         start = self._call_start
         begun = text.count(start) - sum(item.parameters.count(start) for item in found) if start else 0
         return max(begun, int(failed))
