@@ -247,6 +247,57 @@ def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: N
     assert isinstance(fast, FastEnvironment) and len(fast.factory.gold) == 3
 
 
+# ---- the state that is compared -------------------------------------------------------------------------------------------
+
+
+def with_criteria(task: Any, **update: Any) -> Any:
+    return task.model_copy(update={"evaluation_criteria": task.evaluation_criteria.model_copy(update=update)})
+
+
+def test_agent_and_user_are_in_step_before_their_databases_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that fails half-way leaves the user's phone behind: τ²'s replay updates it once more at the end."""
+    from tau2.domains.telecom.tools import TelecomTools
+
+    original = TelecomTools.enable_roaming
+
+    def half_way(self: Any, *args: Any, **kwargs: Any) -> Any:
+        original(self, *args, **kwargs)
+        raise ValueError("half-way")
+
+    half_way.__dict__.update(vars(original))
+    monkeypatch.setattr(TelecomTools, "enable_roaming", half_way)
+    task = next(t for t in domains.tasks("telecom", "base") if "enable_roaming" in {c.name for c in gold_calls(t)})
+    (action,) = [a for a in task.evaluation_criteria.actions if a.name == "enable_roaming"]
+    task = with_criteria(task, actions=[action])
+    player, t = Player("telecom", task), tau2_compat.load()
+    (call,) = gold_calls(task)
+    tool_call = t.ToolCall(**vars(call))
+    result, _ = player.world.call(tool_call)  # as the policy's last call, with no step after it
+    assert result.error and "half-way" in result.content
+    player.messages += [t.AssistantMessage(role="assistant", content=None, tool_calls=[tool_call]), result]
+    expected = stock_reward(player)
+    assert expected["db_check"]["db_match"] is False, "τ²'s gold is not updated, so that the two differ"
+    assert player.reward() == expected
+
+
+def test_an_assertion_that_writes_changes_nothing_that_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2.data_model.tasks import EnvAssertion
+    from tau2.domains.mock.tools import MockTools
+
+    def writes(self: Any, **_: Any) -> bool:
+        self.db.users["user_1"].name = "written by an assertion"
+        return True
+
+    monkeypatch.setattr(MockTools, "assert_number_of_tasks", writes)
+    assertion = EnvAssertion(env_type="assistant", func_name="assert_number_of_tasks", arguments={})
+    task = with_criteria(domains.tasks("mock", "base")[0], env_assertions=[assertion, assertion])
+    for _ in range(2):  # the second time with a gold state that is known
+        player = played("mock", *gold_calls(task), task=task)
+        expected = stock_reward(player)
+        assert expected["db_check"]["db_match"] is True and len(expected["env_assertions"]) == 2
+        assert player.reward() == expected
+
+
 # ---- what τ² shares between environments ---------------------------------------------------------------------------------
 
 
