@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,3 +115,7 @@ class SlimeSample(Protocol):
 
     @property
     def status(self) -> Enum: ...  # a member of `Status`
+
+
+Samples: TypeAlias = Sequence[SlimeSample] | Sequence[list[SlimeSample]]
+"""Samples as slime hands them to hooks: flat, or group by group."""
