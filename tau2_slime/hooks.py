@@ -24,7 +24,7 @@ from tau2_slime.slime_adapter.compat import argument
 from tau2_slime.slime_adapter.sample import metadata_of
 
 if TYPE_CHECKING:
-    from tau2_slime.slime_adapter.types import DynamicFilterOutput, SlimeArgs, SlimeSample
+    from tau2_slime.slime_adapter.types import DynamicFilterOutput, Samples, SlimeArgs, SlimeSample
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def _never_raises(hook: Callable[P, bool]) -> Callable[P, bool]:
 def log_train_rollout(
     rollout_id: int,
     args: SlimeArgs,
-    samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]],
+    samples: Samples,
     rollout_extra_metrics: dict[str, Any] | None,
     rollout_time: float,
 ) -> bool:
@@ -109,9 +109,7 @@ def log_eval_rollout(
     return False
 
 
-def post_process_rewards(
-    args: SlimeArgs, samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]]
-) -> tuple[list[float], list[float]]:
+def post_process_rewards(args: SlimeArgs, samples: Samples) -> tuple[list[float], list[float]]:
     """``--custom-reward-post-process-path tau2_slime.hooks.post_process_rewards``
 
     ``(raw rewards, normalised rewards)``, one of each for every sample: slime's GRPO normalisation with removed samples left
@@ -126,9 +124,7 @@ def post_process_rewards(
     return normalise(args, list(flatten(samples)), simulator_baseline=config.simulator_baseline == "batch")
 
 
-def keep_informative_groups(
-    args: SlimeArgs, samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]], **_: object
-) -> bool | DynamicFilterOutput:
+def keep_informative_groups(args: SlimeArgs, samples: Samples, **_: object) -> bool | DynamicFilterOutput:
     """``--dynamic-sampling-filter-path tau2_slime.hooks.keep_informative_groups``
 
     Keeps a group if at least ``tau2: {min_valid_samples: 2}`` of its samples count and their rewards differ. A sample counts
@@ -198,9 +194,7 @@ def _publish(
         logger.warning("slime's logging is not loaded: the metrics of tau2_slime are only in this log")
 
 
-def _group_metrics(
-    args: SlimeArgs, samples: Sequence[SlimeSample] | Sequence[Sequence[SlimeSample]]
-) -> dict[str, float]:
+def _group_metrics(args: SlimeArgs, samples: Samples) -> dict[str, float]:
     """How many groups can teach something, by the rule of `keep_informative_groups`."""
     groups: dict[Hashable, list[SlimeSample]] = {}
     for sample in flatten(samples):

@@ -19,7 +19,7 @@ def rollout_table(played: Sequence[Played]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from tau2_slime.runtime.console import Name, told_end
+    from tau2_slime.runtime.console import ShortenedCell, describe_end
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("domain", no_wrap=True, min_width=7)
@@ -31,10 +31,10 @@ def rollout_table(played: Sequence[Played]) -> Table:
     for item in played:
         result = item.result
         ledger = result.ledger
-        ended = told_end(result.termination, result.blame, excluded=result.status is Status.FAILED)
+        ended = describe_end(result.termination, result.blame, excluded=result.status is Status.FAILED)
         table.add_row(
             item.job.domain,
-            Name(result.task_id or item.job.task_id),
+            ShortenedCell(result.task_id or item.job.task_id),
             str(result.stats.agent_turns + result.stats.user_turns),
             str(ledger.sampled_count if ledger else 0),
             str(len(ledger.tokens) - ledger.sampled_count if ledger else 0),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.inspector.blocks import Block, blocks_of
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.runtime.console import Name, new_console, told_end
+from tau2_slime.runtime.console import ShortenedCell, describe_end, new_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,13 +38,13 @@ def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()
         table.add_row(
             Text(one.name),
             Text(one.domain),
-            Name(_visible(one.task_id)),
+            ShortenedCell(_visible(one.task_id)),
             str(len(one.messages) or "-"),
             str(sampled or "-"),
             str(one.tool_errors() or ""),
             Text(reward_of(one), style=_reward_style(one)),
-            Text(_visible(told_end(one.termination, one.blame, excluded=one.excluded))),
-            *([Name(_visible(one.user_model))] if len(users) > 1 else []),
+            Text(_visible(describe_end(one.termination, one.blame, excluded=one.excluded))),
+            *([ShortenedCell(_visible(one.user_model))] if len(users) > 1 else []),
         )
     console.print(table)
     counted = [one.reward for one in trajectories if one.reward is not None and not one.excluded]
@@ -87,7 +87,7 @@ def show_telemetry(console: Console, known: Mapping[str, float]) -> None:
         for tool, values in sorted(tools.items()):
             share = f"{values['accuracy']:.1%}" if "accuracy" in values else "0.0%"
             shown = "(tools that only gave errors)" if tool == "never_answered" else tool
-            table.add_row(Name(_visible(shown)), f"{values.get('calls', 0):g}", share)
+            table.add_row(ShortenedCell(_visible(shown)), f"{values.get('calls', 0):g}", share)
         console.print("", table)
 
 

@@ -1,1 +1,1 @@
-"""Finished samples -> numbers to plot. Pure: nothing here knows slime's modules, and nothing changes a sample."""
+"""Finished samples -> numbers to plot. Nothing here imports slime or changes a sample."""

@@ -1,19 +1,22 @@
-"""What a finished sample says about its episode, read with care: an odd sample must not cost the whole batch its metrics."""
+"""What a finished sample says about its episode. One odd sample must not cost the whole batch its metrics."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.outcome import SUCCESS, Blame
 from tau2_slime.slime_adapter.sample import metadata_of
 
+if TYPE_CHECKING:
+    from tau2_slime.slime_adapter.types import SlimeSample
+
 
 @dataclass(frozen=True)
 class Episode:
-    """One τ² episode as its sample's ``metadata["tau2"]`` tells it."""
+    """One τ² episode, as its sample's ``metadata["tau2"]`` describes it."""
 
     domain: str
     task_split: str
@@ -25,27 +28,31 @@ class Episode:
     termination: str
     blame: str
     excluded: bool
-    """Failed or aborted: it says nothing about the policy."""
+    """True if the episode failed or was aborted: it says nothing about the policy."""
     reward: float | None
     """τ²'s official reward; None if excluded."""
     trained_reward: float | None
-    """What the trainer gets (shaped, if shaping is on); None if excluded."""
+    """What the trainer gets (the shaped reward, if there is shaping); None if excluded."""
     prompt_tokens: int
+    """Tokens of the first prompt."""
     sampled_tokens: int
+    """Tokens that the policy sampled."""
     context_tokens: int
     """Response tokens that were not sampled."""
     weight_versions: tuple[str, ...]
     """One for each call of the server that named its weights."""
     non_generation_time: float
+    """Seconds."""
     restarted: bool
-    """Taken up again after an abort, but from the beginning."""
+    """True if the episode was aborted and then started over."""
     stats: Mapping[str, Any] = field(default_factory=dict)
     """`EpisodeStats` as plain data; keys of other versions may be missing."""
     telemetry: Mapping[str, float] = field(default_factory=dict)
-    """What `telemetry` counted."""
+    """The figures of `episode.telemetry`, and those of a run's own metrics."""
 
     @property
     def success(self) -> bool:
+        """True if τ² paid its full reward."""
         return self.reward is not None and self.reward >= SUCCESS
 
     def number(self, name: str) -> float:
@@ -57,21 +64,21 @@ class Episode:
         return _numbers(self.stats.get(name))
 
 
-def _numbers(value: Any) -> dict[str, float]:
+def _numbers(value: object) -> dict[str, float]:
     return {str(k): number(v) for k, v in value.items()} if isinstance(value, Mapping) else {}
 
 
-def number(value: Any) -> float:
-    """``value`` as a finite float; 0.0 for what is none."""
+def number(value: object) -> float:
+    """``value`` as a finite float; 0.0 if it is not a number."""
     try:
-        out = float(value)
+        out = float(value)  # type: ignore[arg-type]  # that is the question
     except (TypeError, ValueError, OverflowError):
         return 0.0
     return out if math.isfinite(out) else 0.0
 
 
-def flatten(samples: Iterable[Any]) -> Iterator[Any]:
-    """Samples one by one: slime hands over a flat list, groups, or groups of fan-out lists."""
+def flatten(samples: Iterable[SlimeSample | list[SlimeSample]]) -> Iterator[SlimeSample]:
+    """Samples one by one, from a flat list, from groups, or from groups of fan-out lists."""
     for sample in samples:
         if isinstance(sample, (list, tuple)):
             yield from flatten(sample)
@@ -79,8 +86,8 @@ def flatten(samples: Iterable[Any]) -> Iterator[Any]:
             yield sample
 
 
-def episode_of(sample: Any) -> Episode | None:
-    """The sample's episode; None if this package did not play it (another data source of a mixed batch)."""
+def episode_of(sample: SlimeSample) -> Episode | None:
+    """The sample's episode; None if it is of another data source of a mixed batch."""
     tau2 = metadata_of(sample).get("tau2")
     if not isinstance(tau2, Mapping):
         return None
@@ -112,20 +119,20 @@ def episode_of(sample: Any) -> Episode | None:
     )
 
 
-def episodes_of(samples: Iterable[Any]) -> tuple[list[Episode], int]:
-    """The episodes of ``samples``, flattened, and how many samples are none of ours."""
+def episodes_of(samples: Iterable[SlimeSample | list[SlimeSample]]) -> tuple[list[Episode], int]:
+    """``(episodes, foreign)``: the episodes of ``samples``, and the number of samples from other data sources."""
     found = [episode_of(sample) for sample in flatten(samples)]
     ours = [episode for episode in found if episode is not None]
     return ours, len(found) - len(ours)
 
 
-def _trained(sample: Any) -> float | None:
+def _trained(sample: SlimeSample) -> float | None:
     reward = getattr(sample, "reward", None)
     return None if reward is None or isinstance(reward, Mapping) else number(reward)
 
 
-def _tokens(sample: Any, known: Any) -> tuple[int, int, int]:
-    """Prompt, sampled and context tokens. A removed sample's mask is all zero, so the mask is only the second source."""
+def _tokens(sample: SlimeSample, known: object) -> tuple[int, int, int]:
+    """``(prompt, sampled, context)`` tokens: as ``known`` says, else as the mask says, which is all 0 in removed samples."""
     if isinstance(known, Mapping):
         return int(number(known.get("prompt"))), int(number(known.get("sampled"))), int(number(known.get("context")))
     response = int(number(getattr(sample, "response_length", 0)))

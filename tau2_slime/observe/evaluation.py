@@ -1,20 +1,28 @@
-"""The samples of one evaluation dataset -> pass@k, pass^k and what its episodes were like."""
+"""The samples of one evaluation dataset -> pass@k, pass^k and the metrics of its episodes."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.observe.episodes import Episode, episode_of, flatten
 from tau2_slime.observe.metrics import episode_metrics, tag
 from tau2_slime.observe.passk import Tally, pass_metrics
 from tau2_slime.slime_adapter.sample import metadata_of
 
+if TYPE_CHECKING:
+    from tau2_slime.slime_adapter.types import SlimeSample
 
-def dataset_metrics(samples: Iterable[Any], samples_per_prompt: int | None = None) -> dict[str, float]:
-    """Scalars of one dataset; empty if none of its samples is ours.
 
-    ``samples_per_prompt`` is the dataset's own setting and the largest k; unknown: what every task has at least.
+def dataset_metrics(
+    samples: Iterable[SlimeSample | list[SlimeSample]], samples_per_prompt: int | None = None
+) -> dict[str, float]:
+    """Metrics of one dataset, named without a prefix; empty if all its samples are of other data sources.
+
+    Args:
+        samples: every sample of the dataset, in any order.
+        samples_per_prompt: the dataset's own setting, which is the largest k. None: the smallest number of samples that a
+            task has.
     """
     flat = list(flatten(samples))
     episodes = [episode_of(sample) for sample in flat]
@@ -36,10 +44,10 @@ def dataset_metrics(samples: Iterable[Any], samples_per_prompt: int | None = Non
     return out
 
 
-def tally(pairs: Iterable[tuple[Any, Episode]]) -> list[Tally]:
-    """Count by task, in order of appearance.
+def tally(pairs: Iterable[tuple[SlimeSample, Episode]]) -> list[Tally]:
+    """One `Tally` for each task, in order of appearance.
 
-    A task is its domain, split, id, kind of agent and simulator: rows that agree in these are the same draw, and their
+    A task is its domain, split, id, kind of agent and user simulator. Rows that agree in these are the same task, and their
     samples are counted together, wherever in the dataset they stand. An episode that failed before its task was known
     belongs to the task of the samples that came from the same data row.
     """
@@ -65,8 +73,8 @@ def _task(episode: Episode) -> Hashable:
     return (episode.domain, episode.task_split, episode.task_id, episode.agent_type, episode.user_model)
 
 
-def _row(sample: Any) -> Hashable:
-    """What all samples of one data row share, whatever became of them."""
+def _row(sample: SlimeSample) -> Hashable:
+    """What all samples of one data row share, however their episodes ended."""
     row = metadata_of(sample)
     names = ("domain", "task_split", "split", "task_id", "index", "agent_type", "user_model")
     return repr(([row.get(name) for name in names], getattr(sample, "prompt", None)))

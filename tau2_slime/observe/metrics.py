@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.observe.episodes import Episode
@@ -13,7 +13,7 @@ from tau2_slime.tokens.calls.types import CallStatus
 
 
 def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Everything about ``episodes`` that is worth a curve. Empty for no episodes; a mean without cases is left out."""
+    """Metrics of a rollout or a dataset. Empty without episodes; a mean over no cases is left out."""
     if not episodes:
         return {}
     valid = [episode for episode in episodes if not episode.excluded]
@@ -40,12 +40,16 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def tag(name: str) -> str:
-    """``name`` as one part of a metric's name: a model's slashes and colons would open folders, or be refused."""
+    """``name`` as one part of a metric's name: trackers read a slash as a folder and refuse other characters.
+
+    >>> tag("openai/gpt-4o:free")
+    'openai_gpt-4o_free'
+    """
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("_") or "unknown"
 
 
 def _part_by_part(name: str) -> str:
-    """A telemetry name with a tool's name in it, which some server may have spelled in its own way."""
+    """`tag` for each part of a telemetry name: the model may have invented the tool's name in it."""
     return "/".join(tag(part) for part in name.split("/"))
 
 
@@ -53,7 +57,7 @@ _EXCLUDING = (Blame.USER, Blame.INFRASTRUCTURE)
 
 
 def _conversation(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Of episodes that ran their course: one that a failure cut short has as many turns as it happened to have."""
+    """Turns and tokens, over episodes that are not excluded: the length of one that a failure cut short means nothing."""
     out: dict[str, float] = {}
     for name, key in (("turns/agent", "agent_turns"), ("turns/user", "user_turns"), ("turns/steps", "steps")):
         out |= _spread(name, [e.number(key) for e in episodes])
@@ -96,7 +100,7 @@ def _drift(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def _users(episodes: Sequence[Episode]) -> dict[str, float]:
-    """The simulator: seconds and retries a call, dollars in all, together and model by model."""
+    """The user simulators: seconds and retries a call, US dollars in all, together and for each model."""
     out: dict[str, float] = {}
     talking = [e for e in episodes if e.user_model]
     for prefix, chosen in [("user_model", talking), *_groups("user", talking, lambda e: e.user_model)]:
@@ -130,7 +134,7 @@ def _times(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def _weights(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Aborts and what they left: an episode sampled by several versions of the weights is partly off-policy."""
+    """Aborts and weight versions: an episode sampled by several versions of the weights is partly off-policy."""
     distinct = [len(set(e.weight_versions)) for e in episodes if e.weight_versions]
     out = {
         "resumed_episodes": _share(e.number("resumes") > 0 for e in episodes),
@@ -169,14 +173,13 @@ def _summed(episodes: Iterable[Episode], name: str) -> dict[str, float]:
 
 
 def _share(flags: Iterable[bool]) -> float:
-    values = list(flags)
-    return sum(values) / len(values)
+    return statistics.fmean(flags)
 
 
-def _mean(name: str, values: Iterable[Any]) -> dict[str, float]:
-    known = [float(value) for value in values if value is not None]
-    return {name: sum(known) / len(known)} if known else {}
+def _mean(name: str, values: Iterable[float | None]) -> dict[str, float]:
+    known = [value for value in values if value is not None]
+    return {name: statistics.fmean(known)} if known else {}
 
 
 def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
-    return {f"{name}/mean": sum(values) / len(values), f"{name}/max": float(max(values))} if values else {}
+    return {f"{name}/mean": statistics.fmean(values), f"{name}/max": float(max(values))} if values else {}

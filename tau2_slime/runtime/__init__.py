@@ -1,1 +1,1 @@
-"""Event loops, threads, connections and the console: what belongs to the process and knows no episode."""
+"""Event loops, threads, connections and the console: what belongs to the process and not to an episode."""

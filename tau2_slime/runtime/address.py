@@ -1,4 +1,4 @@
-"""The address of a router: read, and asked whether anything listens there."""
+"""The address of a router: read from a URL, and asked whether anything listens there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from urllib.parse import urlparse
 
 from tau2_slime.errors import ConfigError
 
+PATIENCE = 10
+"""Seconds to wait for a connection."""
+
 
 def address(url: str) -> tuple[str, int]:
-    """Host and port of ``url``; raises ConfigError if it is not http://host:port."""
+    """Host and port of ``url``.
+
+    >>> address("http://10.0.0.7:30000")
+    ('10.0.0.7', 30000)
+
+    Raises:
+        ConfigError: ``url`` is not http://host:port.
+    """
     parsed = urlparse(url)
     if parsed.scheme != "http" or not parsed.hostname or not parsed.port:
         raise ConfigError(f"--router {url!r}: give http://host:port")
@@ -17,9 +27,13 @@ def address(url: str) -> tuple[str, int]:
 
 
 async def answers(host: str, port: int) -> None:
-    """Raises ConfigError if nothing listens at the router's address."""
+    """Nothing, if something listens at ``host:port``.
+
+    Raises:
+        ConfigError: nothing does.
+    """
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 10)
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), PATIENCE)
     except (OSError, TimeoutError) as error:
         raise ConfigError(
             f"nothing answers at http://{host}:{port} ({error or 'time-out'}); is the router there?"

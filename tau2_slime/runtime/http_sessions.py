@@ -1,24 +1,30 @@
-"""HTTP connections: one pool for each event loop and each kind of endpoint, kept open until that loop ends."""
+"""HTTP connections: one pool for each event loop and each kind of endpoint, open until that loop ends."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.runtime.threads import PerLoop
 
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
 
 class _Sessions:
-    """One aiohttp session a loop, each in a generator: the end of ``asyncio.run`` ends the generators of its loop."""
+    """One aiohttp session for each event loop.
+
+    Each is held by an asynchronous generator, because ``asyncio.run`` closes the generators of its loop when it ends.
+    """
 
     def __init__(self, *, through_proxies: bool) -> None:
         self._through_proxies = through_proxies
-        self._open: PerLoop[tuple[AsyncGenerator[Any, None], Any]] = PerLoop(self._start)
+        self._open: PerLoop[tuple[AsyncGenerator[ClientSession, None], ClientSession]] = PerLoop(self._start)
 
-    def get(self) -> Any:
+    def get(self) -> ClientSession:
         return self._open.get()[1]
 
-    def _start(self) -> tuple[AsyncGenerator[Any, None], Any]:
+    def _start(self) -> tuple[AsyncGenerator[ClientSession, None], ClientSession]:
         generator = self._until_the_end()
         try:
             generator.__anext__().send(None)
@@ -26,10 +32,10 @@ class _Sessions:
             return generator, yielded.value
         raise AssertionError("the generator awaited before it yielded")
 
-    async def _until_the_end(self) -> AsyncGenerator[Any, None]:
+    async def _until_the_end(self) -> AsyncGenerator[ClientSession, None]:
         import aiohttp
 
-        # No limit: semaphores bound what is under way.
+        # No limit here: the callers' semaphores limit the requests in flight.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
         session = aiohttp.ClientSession(connector=connector, trust_env=self._through_proxies)
         try:
@@ -43,11 +49,11 @@ _inside = _Sessions(through_proxies=False)
 _outside = _Sessions(through_proxies=True)
 
 
-def inside() -> Any:
-    """This loop's aiohttp session for the cluster's own servers: the environment's proxies are not for them."""
+def inside() -> ClientSession:
+    """This loop's aiohttp session for the cluster's own servers, without the environment's proxies."""
     return _inside.get()
 
 
-def outside() -> Any:
+def outside() -> ClientSession:
     """This loop's aiohttp session for endpoints anywhere, through the environment's proxies."""
     return _outside.get()

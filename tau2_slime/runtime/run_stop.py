@@ -1,8 +1,8 @@
 """Why this run should not go on, known to the whole process.
 
-`generate` must not raise, so a run is stopped in two steps: from the first refused key (or the spent budget) on,
-every training episode fails at once with the same message, and the hooks that slime calls between episodes and training
-end the job.
+`generate` must not raise, so a run is stopped in two steps. After the first refused key, or once the budget is spent, every
+training episode fails at once with the same message. Then the hooks that slime calls between the episodes and the training
+(`post_process_rewards`, `keep_informative_groups`) end the job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ _stops: dict[str, Callable[[], bool]] = {}
 
 
 def stop_run(reason: str, still: Callable[[], bool] = lambda: True) -> None:
-    """From now on, and as long as ``still()``, the run has no use; ``reason`` names cause and fix."""
+    """Declare that the run should not go on.
+
+    Args:
+        reason: the cause and its fix, for the log and the final error.
+        still: asked each time; the reason holds as long as it returns True.
+    """
     with _lock:
         known = reason in _stops
         _stops[reason] = still
@@ -27,12 +32,13 @@ def stop_run(reason: str, still: Callable[[], bool] = lambda: True) -> None:
 
 
 def reason_to_stop() -> str | None:
-    """The reason that still holds, None if there is none."""
+    """A reason that still holds; None if there is none."""
     with _lock:
         stops = list(_stops.items())
     return next((reason for reason, still in stops if still()), None)
 
 
 def clear() -> None:
+    """Forget every reason, as a test does that must not inherit them."""
     with _lock:
         _stops.clear()

@@ -1,7 +1,7 @@
 """Work that must not run on the event loop, and values that are built once per process.
 
-slime drives episodes from more than one event loop (its rollout thread, the fully-async worker), so nothing here
-belongs to a loop: threads and `concurrent.futures.Future`s are shared, awaiting is done by the caller's loop.
+slime drives episodes from more than one event loop (its rollout thread, the fully-async worker), so nothing here belongs to
+a loop: threads and `concurrent.futures.Future`s are shared, and each caller awaits them in its own loop.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
+
+from tau2_slime.errors import EpisodeAborted
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _new_pool() -> ThreadPoolExecutor:
-    # Few threads on purpose: the work is CPU-bound Python, and every thread that wants the GIL delays the loop.
+    # Few threads: the work is CPU-bound Python, and every thread that wants the GIL delays the event loop.
     return ThreadPoolExecutor(max_workers=2, thread_name_prefix="tau2-slime")
 
 
@@ -36,15 +38,15 @@ if hasattr(os, "register_at_fork"):
 
 
 async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run ``fn`` in the package's own small thread pool and await it.
+    """What ``fn`` returns, run in the package's own small thread pool.
 
-    A cancelled caller stops waiting; a call that already runs finishes in its thread and is dropped.
+    A cancelled caller stops waiting. A call that already runs finishes in its thread, and its result is dropped.
     """
     return await asyncio.wrap_future(_pool.submit(fn, *args, **kwargs))
 
 
 class Once(Generic[T]):
-    """A process-wide cache whose values are built off the loop, once per key; everyone else awaits the first build.
+    """A process-wide cache. Values are built in the thread pool, once per key; other callers await the first build.
 
     A build that raised is not kept: the next caller tries again.
     """
@@ -54,6 +56,7 @@ class Once(Generic[T]):
         self._values: dict[Hashable, Future[T]] = {}
 
     async def get(self, key: Hashable, build: Callable[[], T]) -> T:
+        """The value of ``key``; ``build`` makes it if there is none yet. Raises what ``build`` raises."""
         with self._lock:
             future = self._values.get(key)
             if future is None or (future.done() and future.exception() is not None):
@@ -63,13 +66,14 @@ class Once(Generic[T]):
 
 
 class PerLoop(Generic[T]):
-    """One value per running event loop (sessions, semaphores): asyncio objects must not cross loops."""
+    """One value for each event loop: asyncio's objects (sessions, semaphores) must not be shared by two loops."""
 
     def __init__(self, build: Callable[[], T]) -> None:
         self._build = build
         self._values: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, T] = weakref.WeakKeyDictionary()
 
     def get(self) -> T:
+        """The running loop's value, built at its first call there."""
         loop = asyncio.get_running_loop()
         value = self._values.get(loop)
         if value is None:
@@ -77,19 +81,22 @@ class PerLoop(Generic[T]):
         return value
 
     def pop(self) -> T | None:
+        """Forget the running loop's value and return it; None if there is none."""
         return self._values.pop(asyncio.get_running_loop(), None)
 
 
-async def until_abort(work: Any, aborted: Callable[[], bool], *, grace: float = 0.0, poll: float = 0.25) -> Any:
-    """Await ``work`` but look at ``aborted()`` every ``poll`` seconds.
+async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace: float = 0.0, poll: float = 0.25) -> T:
+    """The result of ``work``, unless an abort comes first.
 
-    Once it says yes, ``work`` gets ``grace`` more seconds, then is cancelled. Returns the result of ``work``.
+    Args:
+        work: a coroutine or a future. It is cancelled when the abort comes, or when the caller is cancelled.
+        aborted: asked every ``poll`` seconds.
+        grace: seconds that ``work`` may go on after the abort.
+        poll: seconds.
 
     Raises:
-        EpisodeAborted: the abort came first.
+        EpisodeAborted: the abort came first. Otherwise: what ``work`` raises.
     """
-    from tau2_slime.errors import EpisodeAborted
-
     task = asyncio.ensure_future(work)
     try:
         while not task.done():
@@ -105,4 +112,4 @@ async def until_abort(work: Any, aborted: Callable[[], bool], *, grace: float = 
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         elif not task.cancelled():
-            task.exception()  # looked at, also if the caller was cancelled just now: asyncio would report it as forgotten
+            task.exception()  # reading it keeps asyncio from logging "exception was never retrieved" if we were cancelled

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,3 +112,7 @@ class SlimeSample(Protocol):
 
     @property
     def status(self) -> Enum: ...  # a member of the class's own `Status`
+
+
+Samples: TypeAlias = Sequence[SlimeSample] | Sequence[list[SlimeSample]]
+"""Samples as slime hands them to hooks: flat, or group by group."""
