@@ -1,10 +1,10 @@
-"""Messages to tokens and back, in the words of one of the cookbook's renderers.
+"""A conversation as tokens, and sampled tokens as turns, with one of tinker-cookbook's renderers.
 
-The first prompt is the renderer's. From then on tokens are only appended: what the policy sampled stays as it was sampled,
-and what follows it is cut out of the renderer's own rendering, after a sentinel that stands for the sampled turn. So every
-observation begins with the one before and its action, and a whole episode is one training datum, whatever the renderer does
-to earlier thinking. Only a turn that ended with another stop token than the renderer puts there has that token replaced in
-what follows, as slime's door does it; the cookbook then begins a new datum.
+The renderer writes the first prompt. From then on tokens are only appended. A sampled turn keeps its tokens. What follows it
+is cut out of the renderer's own rendering of a conversation in which a sentinel stands for the sampled turn. So every
+observation begins with the observation before it and its action, and an episode is one training datum, also with renderers
+that drop earlier thinking. There is one exception: if the turn ended with another stop token than the renderer writes there,
+the renderer's replaces it in what follows, as slime's door does it; the cookbook then begins a new datum.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import copy
 import json
 import threading
 from functools import lru_cache
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tokenizers import Tokenizer as Backend
-
+from tau2_slime.backends.tinker.escaping import EscapingTokenizers
 from tau2_slime.errors import ConfigError
 from tau2_slime.tokens.calls.parsers.checks import parsed_call
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
@@ -30,8 +28,13 @@ from tau2_slime.tokens.calls.types import (
     ToolCallParser,
     UnknownToolFormat,
 )
-from tau2_slime.tokens.template.chat_template import ControlSpellings, control_tokens
-from tau2_slime.tokens.template.control_tokens import Neutraliser
+
+if TYPE_CHECKING:
+    from tinker_cookbook.renderers import Message, Renderer, ToolCall, ToolSpec
+    from tinker_cookbook.renderers.base import Content
+
+    from tau2_slime.backends.turns import ChatMessage
+    from tau2_slime.tokens.tokenizer import Tokenizer
 
 _SENTINEL = "4093-sampled-turn"
 """Ends with a letter: vocabularies have tokens for punctuation with a line break after it, none for a letter with one."""
@@ -45,68 +48,74 @@ _PROBE_TOOL: Tool = {
 }
 
 
-class Words:
-    """How a renderer shows a conversation, and how its model's turns are read."""
+class TurnRenderer:
+    """How one renderer shows a conversation, and how its model's turns are read. Thread-safe."""
 
-    def __init__(self, renderer: Any, tokenizer: Any, name: str = "") -> None:
-        """``tokenizer``: the renderer's, and nobody else's: what it encodes is looked at from now on.
+    def __init__(self, renderer: Renderer, tokenizer: Tokenizer, name: str) -> None:
+        """``tokenizer``: the renderer's. Nobody else may use it (see `EscapingTokenizers`). ``name``: for error messages.
 
         Raises:
-            ConfigError: the renderer cannot show tools, or what follows a turn cannot be told exactly.
+            ConfigError: the renderer cannot show tools, what follows a turn cannot be appended exactly, or a control token
+                that a message spells would reach the model.
         """
-        self.renderer, self.tokenizer, self.name = renderer, tokenizer, name or type(renderer).__name__
-        # What a user or a tool says may spell a control token: it is encoded as text, whoever asks the tokenizer to.
-        self._encode, self._spellings = tokenizer.encode, ControlSpellings(control_tokens(tokenizer))
-        self._outside: Neutraliser | None = None
-        """Knows what the messages that are being rendered spell."""
-        tokenizer.encode = self._encode_outside
-        for attribute, value in list(vars(renderer).items()):
-            if isinstance(value, Backend | _OwnTokenizer):  # 0.6's qwen3 encodes what messages say with one of its own
-                setattr(renderer, attribute, _OwnTokenizer(value, self))
-        # Renderers switch a flag of the tokenizer from call to call: two threads at once get an error, or the other's flag.
+        self.renderer, self.tokenizer, self.name = renderer, tokenizer, name
+        self._tokenizers = EscapingTokenizers(renderer, tokenizer)
+        # A renderer switches a flag of its tokenizer from call to call, so two threads at once would mix their flags up.
         self._lock = threading.RLock()
         stops = renderer.get_stop_sequences()
-        if not stops or not all(isinstance(stop, int) for stop in stops):
+        self.stop_ids = [stop for stop in stops if isinstance(stop, int)]
+        """Tokens that end a turn of the model."""
+        if not stops or len(self.stop_ids) < len(stops):
             raise ConfigError(
                 f"renderer {self.name} ends a turn with text ({stops!r}), not with a token: what follows a sampled turn "
                 "cannot be appended exactly; choose a renderer of the model's own family"
             )
-        self.stop_ids: list[int] = list(stops)
-        self._check_spellings()
+        self._check_escaping()
         follow_up = self._after_turn([{"role": "user", "content": "Hello"}])
-        self._thinking_open = self.text(follow_up).rstrip().endswith("<think>")
-        self.first([{"role": "system", "content": "Hello"}], [_PROBE_TOOL])
+        self._opens_reasoning = self.decode(follow_up).rstrip().endswith("<think>")
+        self.first_prompt([{"role": "system", "content": "Hello"}], [_PROBE_TOOL])
         self.parser = self._own_parser()
-        """This package's parser for the family, if it reads what the renderer writes; None: the renderer's own is used."""
+        """This package's parser for the model's family, if it reads what the renderer writes. None: the renderer parses."""
 
     # ---- messages to tokens ------------------------------------------------------------------------------------------
 
-    def first(self, chat: list[dict[str, Any]], tools: list[Tool]) -> list[int]:
-        """The first prompt: system message and tools as the renderer combines them, the rest, the generation prompt.
+    def first_prompt(self, chat: list[ChatMessage], tools: list[Tool]) -> list[int]:
+        """Token ids of the first prompt: system message and tools, the other messages, the generation prompt.
 
         Raises:
-            ConfigError: the renderer has no way to show tools.
+            ConfigError: the renderer cannot show tools.
         """
         system = "".join(m["content"] for m in chat[:1] if m["role"] == "system")
         try:
             prefix = self.renderer.create_conversation_prefix_with_tools([_tool_spec(t) for t in tools], system)
         except NotImplementedError:
-            raise ConfigError(f"renderer {self.name} cannot show tools to the model; choose another one") from None
-        return self._tokens([*prefix, *self._messages(chat[1:] if system else chat)])
+            raise ConfigError(f"renderer {self.name} cannot show tools to the model; choose another renderer") from None
+        return self._render([*prefix, *_cookbook_messages(chat[1:] if system else chat)])
 
-    def then(self, so_far: list[int], new: list[dict[str, Any]], names: dict[str, str]) -> list[int]:
-        """``so_far`` (it ends with the sampled turn and its stop token), then ``new`` and the generation prompt.
+    def next_prompt(self, so_far: list[int], new: list[ChatMessage], tool_names: dict[str, str]) -> list[int]:
+        """Token ids of the next prompt: ``so_far``, then ``new`` and the generation prompt.
 
-        The stop token gives way to the renderer's own closer where the two differ.
-
-        ``names``: tool_call_id -> tool, for the renderers that show it beside a result.
+        Args:
+            so_far: the last prompt and the turn that was sampled after it, stop token included. That one is replaced by
+                the token with which the renderer ends a turn there.
+            new: the messages that follow the turn.
+            tool_names: tool_call_id -> tool, for renderers that show the tool beside its result.
         """
-        return [*so_far[:-1], *self._after_turn(self._messages(new, names))]
+        return [*so_far[:-1], *self._after_turn(_cookbook_messages(new, tool_names))]
 
-    def _after_turn(self, new: list[Any]) -> list[int]:
-        """The closer of a turn of the assistant, then ``new`` and the generation prompt."""
-        before = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
-        ids = self._tokens([*before, {"role": "assistant", "content": _SENTINEL}, *new])
+    def decode(self, ids: list[int]) -> str:
+        """The text of ``ids``, control tokens included."""
+        with self._lock:
+            return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+    def _after_turn(self, new: list[Message]) -> list[int]:
+        """The end of an assistant turn, then ``new`` and the generation prompt."""
+        before: list[Message] = [
+            {"role": "system", "content": "."},
+            {"role": "user", "content": "."},
+            {"role": "assistant", "content": _SENTINEL},
+        ]
+        ids = self._render([*before, *new])
         end = self._end_of_sentinel(ids)
         if end is None or end >= len(ids) or ids[end] not in self.stop_ids:
             raise ConfigError(
@@ -116,79 +125,52 @@ class Words:
         return ids[end:]
 
     def _end_of_sentinel(self, ids: list[int]) -> int | None:
-        """The position after the last token of the sentinel, if its end is the end of a token."""
-        low, high = 0, len(ids)  # the least count of leading tokens whose text holds the sentinel
+        """The position after the sentinel's last token; None if the sentinel ends inside a token."""
+        low, high = 0, len(ids)  # search for the least number of leading tokens whose text holds the sentinel
         while low < high:
             middle = (low + high) // 2
-            if _SENTINEL in self.text(ids[:middle]):
+            if _SENTINEL in self.decode(ids[:middle]):
                 high = middle
             else:
                 low = middle + 1
-        return low if self.text(ids[:low]).endswith(_SENTINEL) else None
+        return low if self.decode(ids[:low]).endswith(_SENTINEL) else None
 
-    def text(self, ids: list[int]) -> str:
-        with self._lock:
-            return str(self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+    def _render(self, messages: list[Message]) -> list[int]:
+        with self._lock, self._tokenizers.escaping() as neutraliser:
+            safe = [cast("Message", neutraliser.message(m)) if m["role"] in ("user", "tool") else m for m in messages]
+            return list(self.renderer.build_generation_prompt(safe).to_ints())
 
-    def _tokens(self, messages: list[Any]) -> list[int]:
-        with self._lock:
-            outside = self._outside = Neutraliser(self._spellings)
-            safe = [outside.message(m) if m["role"] in ("user", "tool") else m for m in messages]
-            try:
-                return list(self.renderer.build_generation_prompt(safe).to_ints())
-            finally:
-                self._outside = None
-
-    def _encode_outside(self, text: Any, *args: Any, **kwargs: Any) -> list[int]:
-        """The tokenizer's ``encode``, while a renderer works: marks become the spellings that they stand for."""
-        if self._outside is None or not isinstance(text, str):
-            return list(self._encode(text, *args, **kwargs))
-        return self._outside.encode(text, lambda piece: list(self._encode(piece, *args, **kwargs)))
-
-    def _check_spellings(self) -> None:
-        """Raises ConfigError if the renderer encodes what a message says without this object's noticing."""
-        spelled = next(iter(self._spellings.control_tokens), None)
+    def _check_escaping(self) -> None:
+        """Raises ConfigError if the renderer encodes the text of messages where `EscapingTokenizers` cannot see it."""
+        spelled = next(iter(self._tokenizers.spellings.control_tokens), None)
         if spelled is None:
             return
-        said = {"content": f"a {spelled} b"}
-        for chat in [{"role": "user", **said}], [{"role": "tool", "tool_call_id": "a", "name": "look_up", **said}]:
-            if f"a {spelled} b" not in self.text(self._tokens(chat)):
+        content = f"a {spelled} b"
+        probes: list[Message] = [
+            {"role": "user", "content": content},
+            {"role": "tool", "tool_call_id": "a", "name": "look_up", "content": content},
+        ]
+        for message in probes:
+            if content not in self.decode(self._render([message])):
                 raise ConfigError(
-                    f"renderer {self.name} does not show {spelled!r} in a {chat[0]['role']} message as it was written: "
-                    "this release of the cookbook encodes it in a way that is not known here"
+                    f"renderer {self.name} does not show {spelled!r} in a {message['role']} message as it was written: "
+                    "this release of the cookbook encodes messages in a way that tau2_slime does not know"
                 )
-
-    def _messages(self, chat: list[dict[str, Any]], names: dict[str, str] | None = None) -> list[Any]:
-        from tinker_cookbook.renderers import ToolCall
-
-        found: list[Any] = []
-        known = dict(names or {})
-        for message in chat:
-            out: dict[str, Any] = {"role": message["role"], "content": message["content"]}
-            if message["role"] == "tool":
-                out["tool_call_id"] = message["tool_call_id"]
-                if message["tool_call_id"] in known:
-                    out["name"] = known[message["tool_call_id"]]
-            if message.get("tool_calls"):
-                out["tool_calls"] = [_tool_call(ToolCall, call) for call in message["tool_calls"]]
-                known.update((call["id"], call["function"]["name"]) for call in message["tool_calls"])
-            found.append(out)
-        return found
 
     # ---- tokens to messages ------------------------------------------------------------------------------------------
 
     def ended(self, action: list[int]) -> bool:
-        """True if the sampled turn ended by itself."""
+        """True if the sampled turn ended with a stop token."""
         return bool(action) and action[-1] in self.stop_ids
 
-    def read(self, action: list[int], tools: list[Tool]) -> ParsedTurn:
-        """The sampled turn, taken apart; malformed calls keep their error, as in every door."""
+    def parse(self, action: list[int], tools: list[Tool]) -> ParsedTurn:
+        """The sampled turn as text, reasoning and calls. A malformed call keeps its error, as in every door."""
         if self.parser is not None:
-            text = self.text(action[:-1] if self.ended(action) else action)
-            return self.parser.parse(text, tools, reasoning_open=self._thinking_open)
+            text = self.decode(action[:-1] if self.ended(action) else action)
+            return self.parser.parse(text, tools, reasoning_open=self._opens_reasoning)
         with self._lock:
             message, _ = self.renderer.parse_response(action)
-        content, reasoning = _split(message["content"])
+        content, reasoning = _text_and_reasoning(message["content"])
         calls = [
             parsed_call(call.function.name, call.function.arguments, tools, call.id)
             for call in message.get("tool_calls") or []
@@ -208,56 +190,39 @@ class Words:
         wanted = [("look_up", {"id": "a"}), ("look_up", {"id": "b"})]
         calls = [{"id": f"call_{i}", "function": {"name": n, "arguments": a}} for i, (n, a) in enumerate(wanted)]
         turn = {"role": "assistant", "content": _SENTINEL, "tool_calls": calls}
-        chat: list[dict[str, Any]] = [{"role": "user", "content": "."}, turn, {"role": "user", "content": "."}]
+        chat: list[ChatMessage] = [{"role": "user", "content": "."}, turn, {"role": "user", "content": "."}]
         try:
-            ids = self._tokens(self._messages(chat))
-        except Exception:  # a renderer without tool calls in history: then its own parser is the one that knows
+            ids = self._render(_cookbook_messages(chat))
+        except Exception:  # the renderer writes no tool calls into the history: only its own parser knows them
             return None
         end = self._end_of_sentinel(ids)
         stop = next((i for i in range(end or len(ids), len(ids)) if ids[i] in self.stop_ids), None)
         if end is None or stop is None:
             return None
-        read = parser.parse(_SENTINEL + self.text(ids[end:stop]), [_PROBE_TOOL])
+        read = parser.parse(_SENTINEL + self.decode(ids[end:stop]), [_PROBE_TOOL])
         same = [(c.name, c.arguments) for c in read.calls] == wanted and read.content == _SENTINEL
         return parser if same else None
 
 
-class _OwnTokenizer:
-    """A tokenizer that a renderer keeps beside the common one: marks become spellings here, too."""
-
-    def __init__(self, backend: Any, words: Words) -> None:
-        self._backend, self._words = backend, words
-
-    def encode(self, text: Any, *args: Any, **kwargs: Any) -> Any:
-        """What the backend's ``encode`` returns, of which only the ``ids`` are there where there are several pieces."""
-        outside = self._words._outside
-        pieces = [text] if outside is None or not isinstance(text, str) else outside.pieces(text)
-        encoded = [self._backend.encode(piece, *args, **kwargs) for piece in pieces]
-        return encoded[0] if len(encoded) == 1 else SimpleNamespace(ids=[i for piece in encoded for i in piece.ids])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-
 @lru_cache(maxsize=8)
-def words_for(model_name: str, renderer_name: str | None) -> Words:
-    """The `Words` of a model, built once per process; ``renderer_name`` None: the cookbook's recommendation.
+def turn_renderer(model_name: str, renderer_name: str | None) -> TurnRenderer:
+    """The `TurnRenderer` of a model, built once per process. ``renderer_name`` None: the cookbook's recommendation.
 
     Raises:
-        ConfigError: see `Words`; or the cookbook knows no such model or renderer.
+        ConfigError: the cookbook knows no such model or renderer, or the renderer cannot be used (see `TurnRenderer`).
     """
     from tinker_cookbook import renderers, tokenizer_utils
 
-    name = renderer_for(model_name, renderer_name)
+    name = resolve_renderer_name(model_name, renderer_name)
     try:
-        tokenizer = copy.deepcopy(tokenizer_utils.get_tokenizer(model_name))  # ours alone: see `Words._lock`
+        tokenizer = copy.deepcopy(tokenizer_utils.get_tokenizer(model_name))
         renderer = renderers.get_renderer(name, tokenizer)
     except Exception as error:  # the cookbook's errors have no common base
         raise _unusable(model_name, renderer_name, error) from error
-    return Words(renderer, tokenizer, name)
+    return TurnRenderer(renderer, tokenizer, name)
 
 
-def renderer_for(model_name: str, renderer_name: str | None) -> str:
+def resolve_renderer_name(model_name: str, renderer_name: str | None) -> str:
     """``renderer_name``, or the cookbook's recommendation for the model.
 
     Raises:
@@ -275,19 +240,38 @@ def _unusable(model_name: str, renderer_name: str | None, error: Exception) -> C
     return ConfigError(f"model_name={model_name!r}, renderer_name={renderer_name!r}: {type(error).__name__}: {error}")
 
 
-def _tool_spec(tool: Tool) -> Any:
-    """As τ² hands it to every model, so that the renderer shows what a chat template would show."""
-    return tool["function"]
+def _tool_spec(tool: Tool) -> ToolSpec:
+    """The schema's function with all of its keys, so that the renderer shows what a chat template would show."""
+    spec: ToolSpec = tool["function"]
+    return spec
 
 
-def _tool_call(kind: Any, call: dict[str, Any]) -> Any:
-    function = call["function"]
-    arguments = json.dumps(function["arguments"], ensure_ascii=False)
-    return kind(function=kind.FunctionBody(name=function["name"], arguments=arguments), id=call["id"])
+def _cookbook_messages(chat: list[ChatMessage], tool_names: dict[str, str] | None = None) -> list[Message]:
+    """``chat`` as the cookbook's messages. A tool result is given the name of its tool where the call is known."""
+    found: list[Message] = []
+    names = dict(tool_names or {})
+    for message in chat:
+        out: Message = {"role": message["role"], "content": message["content"]}
+        if message["role"] == "tool":
+            out["tool_call_id"] = message["tool_call_id"]
+            if message["tool_call_id"] in names:
+                out["name"] = names[message["tool_call_id"]]
+        if message.get("tool_calls"):
+            out["tool_calls"] = [_cookbook_call(call) for call in message["tool_calls"]]
+            names.update((call["id"], call["function"]["name"]) for call in message["tool_calls"])
+        found.append(out)
+    return found
 
 
-def _split(content: Any) -> tuple[str | None, str | None]:
-    """(text, thoughts) of a renderer's message content."""
+def _cookbook_call(call: dict[str, Any]) -> ToolCall:
+    from tinker_cookbook.renderers import ToolCall
+
+    arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return ToolCall(function=ToolCall.FunctionBody(name=call["function"]["name"], arguments=arguments), id=call["id"])
+
+
+def _text_and_reasoning(content: Content) -> tuple[str | None, str | None]:
+    """The text and the thoughts of a renderer's message, stripped; None for either that is empty."""
     if isinstance(content, str):
         return content.strip() or None, None
     text = "".join(part["text"] for part in content if part["type"] == "text").strip()
