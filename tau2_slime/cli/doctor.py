@@ -101,8 +101,8 @@ async def examine(
         if identity not in told:
             told.add(identity)
             calls = launch.call_users and settings.user_path is None
-            check = _user(model, settings) if calls else _of(check_user, settings, model)
-            yield await _guarded(f"user {model}", check)
+            probe = _user(model, settings) if calls else _of(check_user, settings, model)
+            yield await _guarded(f"user {model}", probe)
     if launch.slime_dir is not None:
         yield await _guarded("slime source", _of(preflight.slime_source, launch.slime_dir))
     yield await _guarded("slime", _slime())
