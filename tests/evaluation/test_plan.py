@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tau2_slime.data.files import write
 from tau2_slime.data.plan import plan as data_plan
 from tau2_slime.data.request import Request
 from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.plan import datasets
 from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
 from tau2_slime.evaluation.plan.yaml_source import read_yaml
 from tau2_slime.slime_adapter import GENERATE
@@ -179,6 +181,10 @@ def test_interpolation(
     path.write_text(f"value: '{text}'\nsibling: 7\nother: 0.25\nwhich: B\nnested: {{list: [one, two]}}\n")
     data = read_yaml(path).data
     assert isinstance(data, dict) and data["value"] == expected
+
+
+def test_the_examples_of_the_docstrings_hold() -> None:
+    assert doctest.testmod(datasets) == doctest.TestResults(failed=0, attempted=1)
 
 
 def test_without_a_file() -> None:
