@@ -15,7 +15,7 @@ from typing import Any
 
 from tau2_slime.cli import preflight
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.users import check_user, models_of
+from tau2_slime.episode.users import check_user
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.runtime.threads import offload
 
@@ -93,7 +93,7 @@ async def examine(
         ("evaluation", preflight.eval_config, launch.eval_config),
     ):
         if path is not None:
-            yield await _guarded(subject, _of_data(check, path, launch.mapping, users, training=subject == "data"))
+            yield await _guarded(subject, _of_data(check, path, launch.mapping, users))
     told: set[tuple[Any, ...]] = set()
     for model, settings in users:
         known = settings.simulator(model)
@@ -117,11 +117,9 @@ async def _of_data(
     path: Any,
     mapping: Mapping[str, Any],
     users: list[tuple[str, Tau2Config]],
-    *,
-    training: bool,
 ) -> Finding:
     data = await offload(check, path, mapping)
-    users += [(model, found) for found in data.users for model in models_of(found, training=training)]
+    users += data.users
     return Finding(Verdict.OK, check.__name__, data.text)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import numbers
 import random
 from collections.abc import Mapping
 from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.data.rows import task_index
 from tau2_slime.episode.play import EpisodeSetup
 from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.users import make_user
@@ -67,7 +67,8 @@ async def setup_from_slime(
     Raises:
         ConfigError: a setting or the task is wrong, or the server cannot give what shall be replayed.
     """
-    task = await choose_task(config, task_id=_metadata(sample).get("task_id"), index=_task_index(sample))
+    index = task_index(_metadata(sample).get("index"), getattr(sample, "prompt", None))
+    task = await choose_task(config, task_id=_metadata(sample).get("task_id"), index=index)
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.
     params = copy.deepcopy(dict(sampling_params))
     max_new = params.get("max_new_tokens") or argument(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
@@ -127,13 +128,3 @@ def context_limit(args: SlimeArgs, profile: CheckpointProfile, *, evaluation: bo
 
 def _metadata(sample: SlimeSample) -> Mapping[str, Any]:
     return sample.metadata if isinstance(getattr(sample, "metadata", None), Mapping) else {}
-
-
-def _task_index(sample: SlimeSample) -> int | None:
-    """The task's position, if the data row gave one: metadata.index, or a number as the prompt (``--input-key index``)."""
-    for value in (_metadata(sample).get("index"), getattr(sample, "prompt", None)):
-        if isinstance(value, str) and value.strip().isdigit():
-            return int(value)
-        if isinstance(value, numbers.Real) and not isinstance(value, bool) and float(value).is_integer():
-            return int(float(value))  # a data source of one's own may give numpy's numbers, or pandas' 3.0
-    return None

@@ -38,7 +38,7 @@ class EscapingTokenizers:
 
     @contextmanager
     def escaping(self) -> Iterator[ControlTokenEscaper]:
-        """For as long as the block runs, ``encode`` knows the marks of the yielded object's `ControlTokenEscaper.escape_fields`."""
+        """For as long as the block runs, ``encode`` knows the marks that the yielded escaper puts."""
         self._escaper = ControlTokenEscaper(self.spellings)
         try:
             yield self._escaper
