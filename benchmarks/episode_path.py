@@ -3,7 +3,8 @@
     python benchmarks/episode_path.py [--list]
 
 It plays mock's ``create_task_1`` (4 turns) three times over the embedded policy and profiles the third `generate` call, its
-worker threads included. Code in ``local/`` (the embedded policy and user) does not count: a training job has its own.
+worker threads included. The embedded policy and user (``local/``), and what they call, do not count: a training job has
+servers of its own. Comprehensions count as frames, not as functions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -25,6 +27,7 @@ from tau2_slime.rollout import RolloutPlan, plan_jobs, run
 
 PACKAGE = str(Path(tau2_slime.__file__).parent) + os.sep
 EMBEDDED = PACKAGE + "local" + os.sep
+DRIVER = PACKAGE + "rollout.py"
 PROFILED = 2
 """Position of the call that is profiled: the ones before it import, calibrate and fill the caches."""
 
@@ -38,20 +41,23 @@ class Watch:
         self.deepest: list[str] = []
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        if not self.listening or event != "call" or not own(frame.f_code):
+        if not self.listening or event != "call" or not counts(frame.f_code):
             return
-        self.calls[frame.f_code] += 1
-        stack, at = [], frame
+        stack: list[str] = []
+        at: FrameType | None = frame
         while at is not None:
-            if own(at.f_code):
+            if at.f_code.co_filename.startswith(EMBEDDED):
+                return  # the embedded policy or user called it
+            if counts(at.f_code):
                 stack.append(name_of(at.f_code))
             at = at.f_back
+        self.calls[frame.f_code] += 1
         if len(stack) > len(self.deepest):
             self.deepest = stack[::-1]
 
 
-def own(code: CodeType) -> bool:
-    return code.co_filename.startswith(PACKAGE) and not code.co_filename.startswith(EMBEDDED)
+def counts(code: CodeType) -> bool:
+    return code.co_filename.startswith(PACKAGE) and code.co_filename != DRIVER
 
 
 def name_of(code: CodeType) -> str:
@@ -82,15 +88,14 @@ def main() -> None:
         jobs = plan_jobs(["mock"], None, ["create_task_1"], None, PROFILED + 1)
         asyncio.run(run(RolloutPlan(jobs, Path(folder) / "run", overrides={"user_model": "scripted"}, concurrency=1)))
     sys.setprofile(None)
-    # What wraps `generate` here stands on the stack too; it is not the package's.
-    modules = {code.co_filename for code in seen.calls}
-    print(
-        f"functions {len(seen.calls)}, modules {len(modules)}, calls {seen.calls.total()}, frames {len(seen.deepest)}"
-    )
+    functions = [code for code in seen.calls if not re.search("comp>|genexpr>", code.co_name)]
+    modules = {code.co_filename for code in functions}
+    calls = sum(seen.calls[code] for code in functions)
+    print(f"functions {len(functions)}, modules {len(modules)}, calls {calls}, frames {len(seen.deepest)}")
     print("deepest stack:\n  " + "\n  ".join(seen.deepest))
     if arguments.list:
-        for code, count in sorted(seen.calls.items(), key=lambda item: name_of(item[0])):
-            print(f"{count:5d}  {name_of(code)}")
+        for code in sorted(functions, key=name_of):
+            print(f"{seen.calls[code]:5d}  {name_of(code)}")
 
 
 if __name__ == "__main__":

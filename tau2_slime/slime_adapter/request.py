@@ -20,7 +20,7 @@ from tau2_slime.slime_adapter.compat import argument, generation_trace, session_
 from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
 from tau2_slime.tokens import replay_probe
 from tau2_slime.tokens.engine import SglangEngine
-from tau2_slime.tokens.replay import ReplaySpec
+from tau2_slime.tokens.replay import NOTHING, ReplaySpec
 from tau2_slime.tokens.tokenizer import Tokenizer
 
 DEFAULT_MAX_NEW_TOKENS = 8192
@@ -75,7 +75,7 @@ async def setup_from_slime(
     if replay.top_p:  # slime's own request for it; another rollout function may have left it out
         params["custom_params"] = {**(params.get("custom_params") or {}), "return_top_p_token_ids": True}
     url, key = router_url(args), session_key(sample)
-    if replay.wanted:
+    if replay != NOTHING:
         await replay_probe.require(url, profile.stop_ids, params, replay)
     policy = Policy(
         delta=profile.delta,

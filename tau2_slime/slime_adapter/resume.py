@@ -67,7 +67,7 @@ def _ledger(sample: SlimeSample, state: Mapping[str, Any], spec: ReplaySpec) -> 
         log_probs[:kept],
         sample.weight_versions,
         state["segments"],
-        _replay(sample, spec, length, kept) if spec.wanted else None,
+        _replay(sample, spec, length, kept) if spec != NOTHING else None,
     )
 
 

@@ -131,7 +131,7 @@ def fill_sample(
     _set(sample, "response_length", len(mask))
     _set(sample, "loss_mask", mask)
     _set(sample, "rollout_log_probs", log_probs)
-    if replay.wanted:
+    if replay != NOTHING:
         _set_replay(sample, ledger.replay if ledger is not None else None, replay, len(tokens), len(mask))
     _set(sample, "weight_versions", list(ledger.weight_versions) if ledger is not None else [])
     _set(sample, "remove_sample", removed)

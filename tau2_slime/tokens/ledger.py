@@ -42,7 +42,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tau2_slime.errors import TokenTruthError
-from tau2_slime.tokens.replay import CallReplay, Replay, ReplaySpec
+from tau2_slime.tokens.replay import NOTHING, CallReplay, Replay, ReplaySpec
 
 
 class LedgerError(ValueError):
@@ -90,7 +90,7 @@ class TokenLedger:
         """One entry for each generate call that named its weights, in order."""
         self.segments: list[Segment] = []
         """What was appended after the prompt, in order; together they cover the response without a gap."""
-        self.replay: Replay | None = Replay(replay) if replay is not None and replay.wanted else None
+        self.replay: Replay | None = Replay(replay) if replay is not None and replay != NOTHING else None
 
     # --- appending
 

@@ -52,11 +52,6 @@ class ReplaySpec:
     experts: ExpertShape | None = None
     """The experts of every token, in this shape."""
 
-    @property
-    def wanted(self) -> bool:
-        """True unless there is nothing to replay."""
-        return self.top_p or self.experts is not None
-
 
 NOTHING = ReplaySpec()
 

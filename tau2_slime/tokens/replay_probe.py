@@ -14,7 +14,7 @@ from typing import Any
 from tau2_slime.errors import EngineError, ReplayUnavailable, TokenTruthError
 from tau2_slime.runtime.threads import PerLoop
 from tau2_slime.tokens.engine import SglangEngine
-from tau2_slime.tokens.replay import ReplayRequest, ReplaySpec
+from tau2_slime.tokens.replay import NOTHING, ReplayRequest, ReplaySpec
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ async def require(url: str, input_ids: Sequence[int], sampling_params: Mapping[s
         ReplayUnavailable: the answer lacks it, or holds something that does not fit.
     """
     key = (url, spec)
-    if not spec.wanted or key in _proved:
+    if spec == NOTHING or key in _proved:
         return
     async with _locks.get():
         if key in _proved:

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final
 
 from tau2_slime.tokens.calls.literal_json import LiteralFloat, LiteralInt, UntypedText, to_plain_json
-from tau2_slime.tokens.calls.schema_words import argument_in_words, schema_in_words, value_in_words
+from tau2_slime.tokens.calls.schema_words import schema_in_words, value_in_words
 from tau2_slime.tokens.calls.text_values import NULL_TEXTS, exact_integer, list_in, number_in, object_in
 from tau2_slime.tokens.calls.types import Json, JsonObject
 
@@ -147,12 +147,12 @@ class _SchemaFitter:
         extra = schema.get("additionalProperties", True)
         fitted: JsonObject = {}
         problems = [
-            f"{argument_in_words(path, name)} is missing ({schema_in_words(self.resolve(properties.get(name)))})"
+            f"{_argument_in_words(path, name)} is missing ({schema_in_words(self.resolve(properties.get(name)))})"
             for name in _array(schema.get("required"))
             if isinstance(name, str) and name not in found
         ]
         for key, item in found.items():
-            name, where = str(key), argument_in_words(path, str(key))
+            name, where = str(key), _argument_in_words(path, str(key))
             if name in properties:
                 part = self.resolve(properties[name])
                 if "default" in part and part["default"] is None and _is_null(item, exact):
@@ -278,3 +278,8 @@ def _object(value: Json) -> JsonObject:
 
 def _array(value: Json) -> list[Json]:
     return value if isinstance(value, list) else []
+
+
+def _argument_in_words(path: str, name: str) -> str:
+    """The member ``name`` of what ``path`` names already; an empty ``path``: an argument of the call itself."""
+    return f"{path}.{name[:80]}" if path else f"argument {name[:80]!r}"

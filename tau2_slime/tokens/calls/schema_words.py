@@ -49,8 +49,3 @@ def value_in_words(value: Json) -> str:
     if isinstance(value, (int, float)):
         return f"the number {getattr(value, 'literal', repr(value))[:40]}"
     return "a list" if isinstance(value, list) else "an object"
-
-
-def argument_in_words(path: str, name: str) -> str:
-    """The member ``name`` of what ``path`` names already; an empty ``path``: an argument of the call itself."""
-    return f"{path}.{name[:80]}" if path else f"argument {name[:80]!r}"

@@ -64,6 +64,8 @@ class ChatDelta:
     def __init__(self, template: ChatTemplate, report: TemplateReport) -> None:
         self.template = template
         self.report = report
+        self.stop_ids = template.stop_ids
+        """Ids on which the server has to stop: send them as ``stop_token_ids``."""
         self._closer_ids = frozenset(template.closers.values())
         self._prefixes: OrderedDict[str, list[int] | None] = OrderedDict()
         self._lock = threading.Lock()
@@ -95,11 +97,6 @@ class ChatDelta:
                 while len(_calibrated) > _CALIBRATION_CACHE_SIZE:
                     _calibrated.popitem(last=False)
             return cached
-
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        """Ids on which the server has to stop: send them as `stop_token_ids`."""
-        return self.template.stop_ids
 
     # --- the first prompt
 

@@ -106,7 +106,7 @@ class ChatTemplate(ControlSpellings):
 
     def render(self, messages: Sequence[ChatMessage], tools: Tools = None, add_generation_prompt: bool = True) -> str:
         """The text that the template writes. Raises TemplateError("raises") when the template refuses the messages."""
-        shaped = [self.shaped(message) for message in messages]
+        shaped = list(map(self.shaped, messages))
         try:
             return str(
                 self.tokenizer.apply_chat_template(
@@ -126,16 +126,13 @@ class ChatTemplate(ControlSpellings):
         result = {key: value for key, value in message.items() if value is not None or key == "content"}
         calls = result.pop("tool_calls", None)
         if calls:
-            result["tool_calls"] = [self._shaped_call(call) for call in calls]
+            result["tool_calls"] = []
+            for call in copy.deepcopy(list(calls)):
+                function = {**call["function"], "arguments": self.shaped_arguments(call["function"].get("arguments"))}
+                result["tool_calls"].append({**call, "function": function})
             result["content"] = result.get("content") or self.shape.call_content
         elif result.get("content") is None:
             result["content"] = ""
-        return result
-
-    def _shaped_call(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        result = copy.deepcopy(dict(call))
-        function = result["function"]
-        function["arguments"] = self.shaped_arguments(function.get("arguments"))
         return result
 
     def shaped_arguments(self, arguments: object) -> dict[str, object] | str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tau2_slime.runtime.text import well_formed
@@ -54,7 +54,8 @@ class ControlTokenEscaper:
 
     def _regions_of(self, text: str) -> list[tuple[int, int, list[int]]]:
         """(start, stop, where to cut, from the start) of each region; no piece between cuts is a spelling."""
-        found = [(match.start(), match.end(1), match.start() + 1) for match in self._occurrences(text)]
+        pattern = self._spellings.control_pattern
+        found = [(m.start(), m.end(1), m.start() + 1) for m in pattern.finditer(text)] if pattern else []
         end = len(text.rstrip())
         tails = [tail for tail in self._spellings.open_tails if text.endswith(tail, 0, end)]
         if tails:
@@ -69,10 +70,6 @@ class ControlTokenEscaper:
                 regions.append((start, stop, [cut - start]))
         return regions
 
-    def _occurrences(self, text: str) -> Iterator[re.Match[str]]:
-        pattern = self._spellings.control_pattern
-        return pattern.finditer(text) if pattern else iter(())
-
     def _mark(self, region: str, cuts: list[int]) -> str:
         if (region, cuts) not in self._regions:
             self._regions.append((region, cuts))
@@ -84,6 +81,8 @@ class ControlTokenEscaper:
 
     def encode(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
         """Token ids of a rendered text that may contain marks. ``encode``: the tokenizer's own, without special tokens."""
+        if not self._regions:
+            return encode(text)
         return [token for piece in self.pieces(text) for token in encode(piece)]
 
     def pieces(self, text: str) -> list[str]:
