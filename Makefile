@@ -1,5 +1,5 @@
-# Two commands matter: `make rollout` plays τ² tasks with nothing but this machine; `make test` proves the package.
-# Both set up everything that they need in .venv (git-ignored).
+# `make rollout` plays τ² tasks without GPU, key or network. `make test` runs the tests. Both install what they need into
+# .venv, which git ignores.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ UV_VERSION := 0.13.8
 rollout: setup
 	$(BIN)/tau2-slime rollout $(ARGS)
 
-# Everything: first what shares two processes, then the servers that need both cores, then the backends, each file alone.
+# All tests: first those that two processes can share, then the servers that need both cores, then the backends.
 test: setup
 	$(BIN)/python tests/tokens/fetch_templates.py
 ifeq ($(strip $(ARGS)),)
@@ -22,12 +22,12 @@ else
 	$(BIN)/python -m pytest $(ARGS)
 endif
 
-# Every task of every domain scored by both orchestrators: an hour or two.
+# Also every task of every domain, scored by both orchestrators. This takes an hour or two.
 test-full: setup
 	$(BIN)/python tests/tokens/fetch_templates.py
 	TAU2_SLIME_FULL=1 $(BIN)/python -m pytest $(ARGS)
 
-# The fast environments against τ²'s own: every gold trajectory of every split, 10,000 random sequences a domain. Hours.
+# The fast environments against τ²'s own: every gold trajectory, and 10,000 random sequences a domain. This takes hours.
 test-nightly: setup
 	TAU2_SLIME_NIGHTLY=1 $(BIN)/python -m pytest tests/world/test_gold_as_stock.py tests/world/test_random_as_stock.py $(ARGS)
 
@@ -46,7 +46,7 @@ $(VENV)/.ready: requirements/lock.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-# After a change of the dependencies in pyproject.toml.
+# Run this after a change of the dependencies in pyproject.toml.
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 		--extra dev pyproject.toml -o requirements/lock.txt

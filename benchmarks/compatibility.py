@@ -1,7 +1,7 @@
 """Which slime versions work, in which modes?  ``python benchmarks/compatibility.py --slime SLIME_GIT_CHECKOUT [--only REF]``
 
 Plays every mode on every version with slime's own rollout code (tests/slime_cpu), proves every sample against what the
-server was asked and answered, and prints the table of docs/compatibility.md. Each version is a temporary git worktree of
+server was asked and answered, and prints a table of what was played. Each version is a temporary git worktree of
 the given checkout, which is left as it is.
 
 Needs an interpreter with this package, torch (CPU) and what slime's rollout imports (docs/compatibility.md); no GPU.

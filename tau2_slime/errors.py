@@ -1,7 +1,7 @@
 """The typed errors of the package, and `first_time`, which keeps a repeated cause from filling the log.
 
-Each error says whose fault an episode's failure is. None of them ever leaves ``generate``: it becomes the cause of an
-`InteractionResult`.
+Each error says how the episode ends that meets it, and so who is to blame. None of them ever leaves ``generate``: it becomes
+the cause of an `InteractionResult`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ logger = logging.getLogger(__name__)
 class Tau2SlimeError(Exception):
     """Base class: a failure with a one-line cause that a user can act on."""
 
+    termination: str = "infrastructure_error"
+    """The `outcome.Termination` of an episode in which it is raised, by its value."""
+
 
 class ConfigError(Tau2SlimeError, ValueError):
     """A setting is wrong. The message names the key, where it came from and what is allowed."""
+
+    termination = "config_error"
 
 
 class ReplayUnavailable(ConfigError):
@@ -52,6 +57,8 @@ class EngineRejected(EngineError):
 class ContextOverflow(EngineRejected):
     """The server says that the conversation no longer fits its context: a limit, not a fault."""
 
+    termination = "context_length"
+
 
 class TokenTruthError(EngineError):
     """The server's answer contradicts itself or the request (counts, ids, log-probs, last id)."""
@@ -60,9 +67,13 @@ class TokenTruthError(EngineError):
 class UserSimulatorError(Tau2SlimeError):
     """The user simulator gave no usable message after every retry: the user's fault."""
 
+    termination = "user_error"
+
 
 class EpisodeAborted(Tau2SlimeError):
     """slime asked to stop; the episode ends where it stands."""
+
+    termination = "aborted"
 
 
 class CannotResume(Tau2SlimeError):

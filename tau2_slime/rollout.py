@@ -158,23 +158,20 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
 async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
     """``checkpoint``, once its tokenizer and chat template have proved themselves: not 100 failed episodes, one error."""
     from tau2_slime.config.settings import Tau2Config
-    from tau2_slime.policy.checkpoint import language_for
+    from tau2_slime.policy.checkpoint import profile_for
 
-    await language_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
+    await profile_for(checkpoint, Tau2Config.resolve(plan.yaml_mapping, plan.overrides))
     return checkpoint
 
 
 async def users_can_play(plan: RolloutPlan) -> None:
     """Raises ConfigError if it is known beforehand that a user model can make no call: then every episode would fail."""
     from tau2_slime.config.settings import Tau2Config
-    from tau2_slime.episode.users import is_scripted, user_spec
+    from tau2_slime.episode.users import check_user, models_of
 
     config = Tau2Config.resolve(plan.yaml_mapping, plan.overrides)
-    if config.agent_type == "solo":
-        return
-    for name in [simulator.name for simulator in config.user_pool()] or [config.user_model]:
-        if not is_scripted(config.simulator(name).model):
-            await offload(user_spec(config, name).ready)
+    for name in models_of(config):
+        await offload(check_user, config, name)
 
 
 @contextlib.asynccontextmanager

@@ -1,160 +1,147 @@
 """``python -m tau2_slime.train``: the earlier recipe's command line, mapped onto slime's and handed to slime's train.py.
 
-slime has no ``--rollout_module`` and no ``--model_path``, and silently ignores flags that it does not know: a command line
-of the earlier recipe would train nothing of what it says. Every such flag becomes slime's own one here, all others pass
-through, and the mapping is printed before slime starts. SLIME_DIR names slime's checkout; without it the installed slime's.
+slime ignores flags that it does not know without a word, and it has no ``--rollout_module`` and no ``--model_path``: a
+command line of the earlier recipe would train nothing of what it says.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
+import re
 import shlex
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.slime_adapter import GENERATE
 
-MODULE = "tau2_slime.generate_with_tau2"
-GENERATE = f"{MODULE}.generate"
-FULLY_ASYNC = "fully_async_rollout.generate_rollout_fully_async"
+MODULE = GENERATE.rpartition(".")[0]
 
-
-@dataclass(frozen=True)
-class Renamed:
-    """A flag of the earlier recipe and what it is in slime."""
-
-    flag: str
-    meaning: str
-
-
-# The flags take one value each. The earlier recipe's batch and samples are those of a rollout: tasks, and episodes per task.
-RENAMED: Mapping[str, Renamed] = {
-    "rollout_module": Renamed("--custom-generate-function-path", f"{MODULE} is the one rollout module there is"),
-    "model_path": Renamed(
-        "--hf-checkpoint", "the policy's folder in Hugging Face format; its tokenizer is the one used"
-    ),
-    "num_samples": Renamed("--n-samples-per-prompt", "episodes of each task in a rollout"),
-    "num_epochs": Renamed("--num-epoch", "passes over the prompt data"),
-    "batch_size": Renamed("--rollout-batch-size", "tasks in a rollout"),
-    "save_dir": Renamed("--save", "where checkpoints go"),
-    "sglang_router_ip": Renamed("--sglang-router-ip", "a router that runs already; without it slime starts one"),
-    "sglang_router_port": Renamed("--sglang-router-port", "its port"),
+RENAMED = {
+    "rollout_module": ("--custom-generate-function-path", f"{MODULE} is the only rollout module"),
+    "model_path": ("--hf-checkpoint", "the policy's folder in Hugging Face format, with its tokenizer"),
+    "num_samples": ("--n-samples-per-prompt", "episodes of each task in a rollout"),
+    "num_epochs": ("--num-epoch", "passes over the prompt data"),
+    "batch_size": ("--rollout-batch-size", "tasks in a rollout"),
+    "save_dir": ("--save", "where checkpoints go"),
+    "sglang_router_ip": ("--sglang-router-ip", "a router that runs already; without it slime starts one"),
+    "sglang_router_port": ("--sglang-router-port", "its port"),
 }
-OWN = ("--dry-run", "--help", "-h")
+"""The earlier recipe's flag -> slime's, and what it means."""
+TOKENIZER = ("", "slime reads the tokenizer from --hf-checkpoint, so this must be the same folder")
 
-HELP = """\
-usage: python -m tau2_slime.train [--dry-run] [flags of the earlier recipe] [slime's own arguments]
-
-Flags of the earlier recipe (written with _ or -, with a blank or = before the value) and what they become:
-{table}
-  --tokenizer_path        none: slime reads the tokenizer from --hf-checkpoint. Accepted if it names the same folder.
-
-Added unless given: --num-steps-per-rollout 1 with --batch_size or --num_samples (one optimizer step per rollout, where no
---global-batch-size says otherwise), --save-interval 20 with --save_dir (slime saves nothing without it), and --input-key
-prompt with --rollout_module and --prompt-data (slime's own default, input, is no key of the prepared rows).
-A flag given together with its new name must have the same value. Other flags reach slime as they are; those written with _
-throughout are respelled with -, as slime would ignore them silently. With slime's fully-async rollout function
-train_async.py is run, otherwise train.py; the exit status is its own.
-
-  --dry-run    print the mapping and the command, start nothing
-  SLIME_DIR    slime's checkout (default: where the installed slime comes from)
+EPILOG = """\
+A flag of the earlier recipe may be written with _ or -, and together with its new name if both have the same value.
+Added unless given: --num-steps-per-rollout 1 with --batch_size or --num_samples (where no --global-batch-size says
+otherwise), --save-interval 20 with --save_dir (slime saves nothing without it), and --input-key prompt with
+--rollout_module and --prompt-data (slime's own default, input, is not a key of the prepared rows).
+Other flags reach slime as they are; those written with _ throughout are respelled with -, as slime would ignore them.
+With slime's fully-async rollout function train_async.py is run, otherwise train.py; the exit status is its own.
+SLIME_DIR names slime's checkout (default: where the installed slime comes from).
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class Mapped:
-    """What slime is started with, and a line for each thing that is not as it was written."""
+    """What slime is started with."""
 
-    argv: list[str] = field(default_factory=list)
-    lines: list[tuple[str, str, str]] = field(default_factory=list)
-    """(as written, as slime gets it, why)"""
-    dry_run: bool = False
+    argv: list[str]
+    changes: list[tuple[str, str, str]]
+    """(as written, as slime gets it, why); the first is empty for what is added."""
+    dry_run: bool
+
+
+class _Collect(argparse.Action):
+    """Keeps (flag as written, its values) of every time that it is given."""
+
+    def __call__(self, parser: object, namespace: object, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), (option_string, values)])
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        return "VALUE"
+
+
+def _parser() -> argparse.ArgumentParser:
+    usage = "python -m tau2_slime.train [--dry-run] [flags of the earlier recipe] [slime's own arguments]"
+    parser = argparse.ArgumentParser(usage=usage, epilog=EPILOG, formatter_class=_Help, allow_abbrev=False)
+    parser.add_argument("--dry-run", action="store_true", help="print the mapping and the command, start nothing")
+    for key, (flag, meaning) in {**RENAMED, "tokenizer_path": TOKENIZER}.items():
+        names = dict.fromkeys(name for name in (f"--{key}", f"--{key.replace('_', '-')}", flag) if name)
+        parser.add_argument(*names, dest=key, nargs="*", action=_Collect, default=[], help=meaning)
+    return parser
 
 
 def map_arguments(argv: Sequence[str]) -> Mapped:
     """slime's command line for ``argv``.
 
+    >>> map_arguments(["--num_epochs", "3", "--lr", "1e-6"]).argv
+    ['--num-epoch', '3', '--lr', '1e-6']
+
     Raises:
         ConfigError: an unknown rollout module, a value that is missing, or an old flag and its new one that disagree.
     """
-    given = _take_apart(argv)
-    out = Mapped(dry_run=any(name == "--dry-run" for name, _, _ in given))
-    old: dict[str, tuple[str, str]] = {}
-    passed: list[tuple[str, list[str], str]] = []
-    for name, values, written in given:
-        key = name.lstrip("-").replace("-", "_")
-        if name in OWN:
-            continue
-        if (key in RENAMED or key == "tokenizer_path") and name != RENAMED.get(key, Renamed("", "")).flag:
-            if len(values) != 1 or not values[0]:
-                raise ConfigError(f"{name} takes one value, and was given {len(values)}: {written}")
-            if key in old and old[key][1] != values[0]:
-                raise ConfigError(f"{old[key][0]} {old[key][1]} and {name} {values[0]}: the same flag twice")
-            old[key] = (name, values[0])
-        elif name.startswith("--") and "_" in name and "-" not in name[2:]:
-            passed.append((name.replace("_", "-"), values, written))
-            out.lines.append((name, name.replace("_", "-"), "slime spells its flags with -"))
-        else:
-            passed.append((name, values, written))
+    spelt = [_slimes_spelling(word) for word in argv]
+    changes = [(was, now, "slime spells its flags with -") for was, now in zip(argv, spelt, strict=True) if was != now]
+    parsed, rest = _parser().parse_known_args(spelt)
+    mapped: dict[str, str] = {}
+    old = set()
+    for key, (flag, meaning) in RENAMED.items():
+        given = getattr(parsed, key)
+        earlier = [(name, values) for name, values in given if name != flag]
+        if key == "rollout_module":
+            earlier = [(name, [_generate_path(name, value) for value in values]) for name, values in earlier]
+        if given:  # of slime's own flag the last one counts, as for slime
+            mapped[flag] = _one_value([*earlier, *[pair for pair in given if pair[0] == flag][-1:]])
+        if earlier:
+            old.add(key)
+            changes.append((earlier[0][0], f"{flag} {mapped[flag]}", meaning))
+    if parsed.tokenizer_path:
+        _check_tokenizer(_one_value(parsed.tokenizer_path), mapped.get("--hf-checkpoint"))
+        changes.append(("--tokenizer_path", "-", TOKENIZER[1]))
+    there = {word.partition("=")[0] for word in rest}
+    if "num_epochs" in old and "--num-rollout" in there:
+        raise ConfigError("--num_epochs and --num-rollout: slime would ignore the epochs; give one of the two")
 
-    own = {name: values for name, values, _ in passed}
-    mapped: list[str] = []
-    if "rollout_module" in old:
-        old["rollout_module"] = (old["rollout_module"][0], _generate_path(*old["rollout_module"]))
-    for key, renamed in RENAMED.items():
-        if key not in old:
-            continue
-        name, value = old[key]
-        if renamed.flag in own:
-            _agree(name, value, renamed.flag, own[renamed.flag])
-        else:
-            mapped += [renamed.flag, value]
-        out.lines.append((name, f"{renamed.flag} {value}", renamed.meaning))
-    if "tokenizer_path" in old:
-        _same_tokenizer(old, own)
-        out.lines.append(
-            (old["tokenizer_path"][0], "-", "slime reads the tokenizer from --hf-checkpoint, the same folder")
-        )
-    if "num_epochs" in old and "--num-rollout" in own:
-        raise ConfigError(
-            f"{old['num_epochs'][0]} and --num-rollout: slime would ignore the epochs; give one of the two"
-        )
+    def add(flag: str, value: str, why: str, *unless: str) -> None:
+        if not there & {flag, *unless}:
+            mapped[flag] = value
+            changes.append(("", f"{flag} {value}", f"added: {why}"))
 
-    def add(flag: str, value: str, why: str) -> None:
-        mapped.extend([flag, value])
-        out.lines.append(("", f"{flag} {value}", why))
-
-    flags = {*own, *mapped}
-    steps = {"--global-batch-size", "--num-steps-per-rollout"}
-    if ("batch_size" in old or "num_samples" in old) and not flags & steps:
-        add("--num-steps-per-rollout", "1", "added: one optimizer step per rollout")
-    if "save_dir" in old and "--save-interval" not in flags:
-        add("--save-interval", "20", "added: slime saves nothing without it")
-    if "rollout_module" in old and "--prompt-data" in flags and "--input-key" not in flags:
-        add("--input-key", "prompt", "added: the key of the prepared rows")
-    out.argv = mapped + [word for name, values, _ in passed for word in ([name, *values] if name else values)]
-    return out
+    if old & {"batch_size", "num_samples"}:
+        add("--num-steps-per-rollout", "1", "one optimizer step per rollout", "--global-batch-size")
+    if "save_dir" in old:
+        add("--save-interval", "20", "slime saves nothing without it")
+    if "rollout_module" in old and "--prompt-data" in there:
+        add("--input-key", "prompt", "the key of the prepared rows")
+    return Mapped([*(word for pair in mapped.items() for word in pair), *rest], changes, parsed.dry_run)
 
 
-def _take_apart(argv: Sequence[str]) -> list[tuple[str, list[str], str]]:
-    """(flag, its values, as written); words before the first flag have the flag ``""``."""
-    found: list[tuple[str, list[str], str]] = []
-    for word in argv:
-        if word.startswith("--") and len(word) > 2:
-            name, equals, value = word.partition("=")
-            found.append((name, [value] if equals else [], word))
-        elif word == "-h":
-            found.append((word, [], word))
-        elif found:
-            found[-1][1].append(word)
-            found[-1] = (found[-1][0], found[-1][1], f"{found[-1][2]} {word}")
-        else:
-            found.append(("", [word], word))
-    return found
+def _slimes_spelling(word: str) -> str:
+    """``word``, with - for _ if it is a flag that slime would ignore only for that."""
+    flag, equals, value = word.partition("=")
+    if flag[2:] in (*RENAMED, "tokenizer_path") or not re.fullmatch(
+        r"--[^-]+", flag
+    ):  # with both, it is Megatron's own
+        return word
+    return flag.replace("_", "-") + equals + value
+
+
+def _one_value(given: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """The value that all of these flags are given."""
+    for name, values in given:
+        if len(values) != 1 or not values[0]:
+            raise ConfigError(f"{' '.join([name, *values])}: {name} takes one value, and was given {len(values)}")
+        if values != given[0][1]:
+            first = f"{given[0][0]} {given[0][1][0]}"
+            raise ConfigError(f"{first} and {name} {values[0]} are the same setting: give one of the two")
+    return given[0][1][0]
 
 
 def _generate_path(name: str, module: str) -> str:
@@ -166,21 +153,14 @@ def _generate_path(name: str, module: str) -> str:
     )
 
 
-def _agree(name: str, value: str, flag: str, values: Sequence[str]) -> None:
-    if list(values) != [value]:
-        raise ConfigError(f"{name} {value} and {flag} {' '.join(values)} are the same setting: give one of the two")
-
-
-def _same_tokenizer(old: Mapping[str, tuple[str, str]], own: Mapping[str, list[str]]) -> None:
-    name, tokenizer = old["tokenizer_path"]
-    checkpoint = old["model_path"][1] if "model_path" in old else " ".join(own.get("--hf-checkpoint", []))
-    if not checkpoint:
+def _check_tokenizer(folder: str, checkpoint: str | None) -> None:
+    if checkpoint is None:
         raise ConfigError(
-            f"{name} without --model_path: slime reads the tokenizer from the checkpoint, so name that one"
+            "--tokenizer_path without --model_path: slime reads the tokenizer from the checkpoint, so name that one"
         )
-    if tokenizer != checkpoint and Path(tokenizer).expanduser().resolve() != Path(checkpoint).expanduser().resolve():
+    if Path(folder).expanduser().resolve() != Path(checkpoint).expanduser().resolve():
         raise ConfigError(
-            f"{name} {tokenizer} is not the checkpoint {checkpoint}, and slime takes both from one folder: put the "
+            f"--tokenizer_path {folder} is not the checkpoint {checkpoint}, and slime takes both from one folder: put the "
             "tokenizer's files (tokenizer.json, tokenizer_config.json, chat_template.jinja) into a copy of the checkpoint"
         )
 
@@ -193,8 +173,7 @@ def slime_folder() -> Path:
     """
     named = os.environ.get("SLIME_DIR")
     if named:
-        folder = Path(named).expanduser().resolve()
-        where = f"SLIME_DIR={named}"
+        folder, where = Path(named).expanduser().resolve(), f"SLIME_DIR={named}"
     else:
         spec = importlib.util.find_spec("slime")  # finds without importing
         places = list(spec.submodule_search_locations or []) if spec is not None else []
@@ -205,51 +184,32 @@ def slime_folder() -> Path:
         folder, where = Path(places[0]).resolve().parent, f"the installed slime ({places[0]})"
     if not (folder / "train.py").is_file() or not (folder / "slime").is_dir():
         raise ConfigError(
-            f"{where} is no checkout of THUDM/slime (there is no train.py beside slime/; PyPI's package slime is "
+            f"{where} is not a checkout of THUDM/slime (there is no train.py beside slime/; PyPI's package slime is "
             "another one): set SLIME_DIR"
         )
     return folder
 
 
-def command(mapped: Mapped, folder: Path) -> list[str]:
-    asynchronous = any(FULLY_ASYNC in word for word in mapped.argv)
-    return [sys.executable, str(folder / ("train_async.py" if asynchronous else "train.py")), *mapped.argv]
-
-
-def _table(lines: Sequence[tuple[str, str, str]]) -> str:
-    widths = [max((len(line[column]) for line in lines), default=0) for column in (0, 1)]
-    return "\n".join(f"  {a:{widths[0]}}  ->  {b:{widths[1]}}  {why}".rstrip() for a, b, why in lines)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: slime's own (128 + n for signal n); 2 if the command line cannot be mapped."""
+    """Become slime's process. Returns only from a dry run (0), and if the command line cannot be mapped (2)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or "--help" in words or "-h" in words:
-        rows = [(f"--{key}", renamed.flag, renamed.meaning) for key, renamed in RENAMED.items()]
-        print(HELP.format(table=_table(rows)), end="")
-        return 0
     try:
-        mapped = map_arguments(words)
-        started = command(mapped, slime_folder())
+        mapped = map_arguments(words or ["--help"])
+        folder = slime_folder()
     except ConfigError as error:
         print(f"tau2_slime.train: {error}", file=sys.stderr)
         return 2
-    print("tau2_slime.train: " + ("the command line as slime gets it" if mapped.lines else "nothing to map"))
-    if mapped.lines:
-        print(_table(mapped.lines))
-    print(shlex.join(started), flush=True)
+    fully_async = any("fully_async_rollout.generate_rollout_fully_async" in word for word in mapped.argv)
+    command = [sys.executable, str(folder / ("train_async.py" if fully_async else "train.py")), *mapped.argv]
+    print("tau2_slime.train: " + ("the command line as slime gets it" if mapped.changes else "nothing to map"))
+    for written, becomes, why in mapped.changes:
+        print(f"  {written:21}  ->  {becomes:50}  {why}")
+    print(shlex.join(command), flush=True)
     if mapped.dry_run:
         return 0
     # slime, and this package where it is run from a clone that is not installed.
-    folders = [str(Path(started[1]).parent), str(Path(__file__).resolve().parents[1])]
-    path = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(started, env={**os.environ, "PYTHONPATH": path})
-    while True:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:  # the terminal sent it to slime as well: let it end in its own way
-            continue
-        return code if code >= 0 else 128 - code
+    folders = [str(folder), str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": os.pathsep.join(folders)})
 
 
 if __name__ == "__main__":

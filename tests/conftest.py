@@ -1,13 +1,18 @@
-"""The same run everywhere, and fixtures for tests against a real slime."""
+"""The same run everywhere, the package's own small checkpoint, and fixtures for tests against a real slime."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.tokenizer import Tokenizer
 
 # The same examples in every run, so that a failure belongs to the change that it meets; to look further:
 # pytest --hypothesis-seed=random. And a busy machine is no bug.
@@ -23,6 +28,22 @@ for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1", "localhost"]))
 
 NEEDED = "torch, tau2, litellm, httpx, omegaconf, pylatexenc, PIL, pybase64, tqdm"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's own small checkpoint: a tokenizer and a chat template without weights."""
+    from tau2_slime.local.tokenizer import build_local_checkpoint
+
+    return build_local_checkpoint(tmp_path_factory.mktemp("local") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(checkpoint: Path) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    loaded: Tokenizer = AutoTokenizer.from_pretrained(str(checkpoint))
+    return loaded
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from tau2_slime.runtime import run_stop
 from tau2_slime.world.users import endpoints, spending
+from tau2_slime.world.users.spending import _messages
 
 
 def forget_users() -> None:
     """As if no user simulator had been called in this process: breakers closed, no key refused, nothing spent."""
-    endpoints.forget()
-    spending.clear()
+    endpoints._endpoints.clear()
+    endpoints._refused.clear()
+    run_stop.clear()
+    spending._accounts.clear()
+    _messages.clear()

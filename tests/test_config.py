@@ -59,6 +59,14 @@ def test_names_that_users_know(name: str, value: str, key: str, expected: Any) -
     assert getattr(resolve(environ={name: value}), key) == expected
 
 
+@pytest.mark.parametrize(
+    "where", [{"yaml": {"audit_rate": 0.1}}, {"metadata": {"audit_rate": 0}}, {"environ": {"TAU2_AUDIT_RATE": "0.1"}}]
+)
+def test_a_key_of_an_earlier_version_is_an_error_that_says_why(where: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"audit_rate was removed: .*delete the key"):
+        resolve(**where)
+
+
 def test_an_empty_variable_is_unset() -> None:
     assert resolve(environ={"TAU2_DOMAIN": "", "TAU2_USER_BASE_URL": ""}) == Tau2Config()
 

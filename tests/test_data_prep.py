@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tau2_slime.data.files import MANIFEST
 from tau2_slime.data.plan import plan
 from tau2_slime.data.request import Request, parse_fractions
+from tau2_slime.data.rows import task_index
 from tau2_slime.errors import ConfigError
 from tau2_slime.slime_adapter import request as assembly
 from tau2_slime.world import domains, tau2_compat
@@ -82,7 +83,10 @@ def task_of(prompt: Any, metadata: dict[str, Any]) -> Any:
     sample = SimpleNamespace(prompt=prompt, metadata=metadata)
     config = assembly.config_for(SimpleNamespace(), sample)
     return domains.find_task(
-        config.domain, config.task_split, task_id=metadata.get("task_id"), index=assembly._task_index(sample)
+        config.domain,
+        config.task_split,
+        task_id=metadata.get("task_id"),
+        index=task_index(metadata.get("index"), prompt),
     )
 
 

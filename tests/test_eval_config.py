@@ -86,14 +86,11 @@ def test_every_sample_resolves_to_a_test_task_and_the_datasets_own_user(data_dir
 
 LOAD = """
 from types import SimpleNamespace
+from omegaconf import OmegaConf
 from slime.utils.data import read_file
 from slime.utils.eval_config import build_eval_dataset_configs, ensure_dataset_list
-try:
-    from omegaconf import OmegaConf
-    config = OmegaConf.to_container(OmegaConf.load(given), resolve=True)
-except ImportError:  # its one interpolation, by hand
-    import os, yaml
-    config = yaml.safe_load(open(given).read().replace("${oc.env:DATA_DIR}", os.environ["DATA_DIR"]))
+
+config = OmegaConf.to_container(OmegaConf.load(given), resolve=True)
 config = config.get("eval", config)
 args = SimpleNamespace(input_key="input", n_samples_per_prompt=8, rollout_temperature=0.5, rollout_top_p=1.0)
 built = build_eval_dataset_configs(args, ensure_dataset_list(config["datasets"]), dict(config["defaults"]))

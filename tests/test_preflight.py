@@ -13,6 +13,7 @@ from tau2_slime.cli import preflight
 from tau2_slime.cli.doctor import Finding, Launch, Verdict, examine
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
+from tau2_slime.slime_adapter import GENERATE
 from tests.launch_lines import ROOT, fake_slime
 
 ROW = {"index": 0, "prompt": [], "metadata": {"domain": "mock", "task_split": "base", "task_id": "create_task_1"}}
@@ -44,7 +45,7 @@ def test_good_rows_are_counted_and_bring_their_user_models(tmp_path: Path) -> No
     data = write(tmp_path / "d.jsonl", row(), unnumbered)
     found = preflight.prompt_data(str(data), {})
     assert "2 mock/base" in found.text
-    assert sorted(config.user_model for config in found.users) == ["gpt-4o", "gpt-4o-mini"]
+    assert sorted(model for model, _ in found.users) == ["gpt-4o", "gpt-4o-mini"]
     assert "1 mock/base" in preflight.prompt_data(f"{data}@[0:1]", {}).text
 
 
@@ -74,7 +75,7 @@ def dataset(file: Path, **changes: Any) -> dict[str, Any]:
     return {
         "name": "first",
         "path": str(file),
-        "custom_generate_function_path": preflight.GENERATE,
+        "custom_generate_function_path": GENERATE,
         "metadata_overrides": {"user_model": "openai/a", "user_base_url": "http://127.0.0.1:9/v1"},
         **changes,
     }
@@ -89,16 +90,19 @@ def test_an_evaluation_file_is_summed_up(tmp_path: Path) -> None:
     file.write_text(json.dumps({"eval": section}))
     found = preflight.eval_config(file, {})
     assert "2 datasets, 10 episodes" in found.text
-    assert {config.user_model for config in found.users} == {"openai/a", "gpt-4o-mini"}
+    assert {model for model, _ in found.users} == {"openai/a", "gpt-4o-mini"}
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"path": "nowhere.jsonl"}, ["first", "nowhere.jsonl"]),
-        ({"custom_generate_function_path": None}, ["first", "custom_generate_function_path"]),
-        ({"metadata_overrides": {"user_modle": "x"}}, ["first", "user_modle"]),
-        ({"metadata_overrides": {"domain": "airline"}}, ["first", "airline"]),
+        ({"path": "nowhere.jsonl"}, ["datasets[0].path", "nowhere.jsonl"]),
+        (
+            {"custom_generate_function_path": "my.generate"},
+            ["datasets[0].custom_generate_function_path", "my.generate"],
+        ),
+        ({"metadata_overrides": {"user_modle": "x"}}, ["datasets[0].metadata_overrides", "user_modle"]),
+        ({"metadata_overrides": {"domain": "airline"}}, ["datasets[0]", "line 1", "airline/base"]),
     ],
 )
 def test_a_bad_dataset_is_named(tmp_path: Path, changes: dict[str, Any], named: list[str]) -> None:
@@ -132,7 +136,7 @@ async def test_every_missing_key_of_training_and_evaluation_is_found(
             {
                 "datasets": [
                     dataset(data, metadata_overrides=overrides),
-                    dataset(data, metadata_overrides={"user_model": "anthropic/claude-sonnet-4-5"}),
+                    dataset(data, name="second", metadata_overrides={"user_model": "anthropic/claude-sonnet-4-5"}),
                 ]
             }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tau2_slime import train
 from tau2_slime.errors import ConfigError
 from tau2_slime.train import RENAMED, map_arguments, slime_folder
 from tests.launch_lines import ROOT, JobLine, checkpoint, fake_slime, parsed_by_slime
@@ -24,6 +26,10 @@ RECIPE = [
 
 def pairs(argv: list[str]) -> dict[str, str]:
     return dict(zip(argv[::2], argv[1::2], strict=True))
+
+
+def test_the_examples_of_the_docstrings_hold() -> None:
+    assert doctest.testmod(train) == doctest.TestResults(failed=0, attempted=1)
 
 
 def test_every_flag_of_the_recipe_becomes_slimes() -> None:
@@ -48,8 +54,8 @@ def test_both_spellings_and_both_ways_to_give_a_value(spell: object) -> None:
 
 
 def test_everything_else_passes_through_in_order() -> None:
-    further = ["--lr", "1e-6", "--colocate", "--eval-prompt-data", "a", "b.jsonl", "--rollout-top-k", "-1", "--x=y z"]
-    assert map_arguments(further).argv == [*further[:-1], "--x", "y z"]
+    further = ["--lr", "1e-6", "--colocate", "--eval-prompt-data", "a", "b.jsonl", "--rollout-top-k", "-1", "--x=y_z"]
+    assert map_arguments(further).argv == further
     assert map_arguments(["--use_tis", "--override-opt_param-scheduler"]).argv == [
         "--use-tis",  # slime would have ignored the other spelling without a word
         "--override-opt_param-scheduler",  # this one is Megatron's own spelling
@@ -76,7 +82,9 @@ def test_the_users_own_choice_is_not_overruled() -> None:
         (["--model_path", "/a", "--tokenizer_path", "/b"], ["/a", "/b", "tokenizer.json"]),
         (["--tokenizer_path", "/b"], ["--tokenizer_path", "--model_path"]),
         (["--num_epochs", "3", "--num-rollout", "5"], ["--num_epochs", "--num-rollout"]),
-        (["--save_dir", "/a", "/b"], ["--save_dir", "2"]),
+        (["--save_dir", "/a", "/b"], ["--save_dir /a /b", "given 2"]),
+        (["--save_dir="], ["--save_dir", "one value"]),
+        (["--model_path", "/a", "--hf_checkpoint", "/b"], ["--model_path /a", "--hf-checkpoint /b"]),
     ],
 )
 def test_what_cannot_be_mapped_is_refused_with_both_names(line: list[str], named: list[str]) -> None:
@@ -87,6 +95,28 @@ def test_what_cannot_be_mapped_is_refused_with_both_names(line: list[str], named
 
 def test_an_old_flag_and_its_new_one_may_agree() -> None:
     assert map_arguments(["--model_path", "/a", "--hf-checkpoint", "/a"]).argv == ["--hf-checkpoint", "/a"]
+    both = ["--rollout_module", MODULE, "--custom-generate-function-path", f"{MODULE}.generate"]
+    assert map_arguments(both).argv == ["--custom-generate-function-path", f"{MODULE}.generate"]
+
+
+def test_of_slimes_own_flag_the_last_one_counts() -> None:
+    twice = ["--save", "/a", "--lr", "1", "--save=/b"]
+    assert map_arguments(twice).argv == ["--save", "/b", "--lr", "1"]
+    assert map_arguments(["--custom-generate-function-path", "my.own"]).argv[-1] == "my.own"
+    assert map_arguments(["--save_dir", "/b", *twice]).argv[:2] == ["--save", "/b"]
+    with pytest.raises(ConfigError, match="--save_dir /a and --save /b"):
+        map_arguments(["--save_dir", "/a", *twice])
+
+
+def test_what_is_changed_is_told_with_its_reason() -> None:
+    changes = map_arguments(["--num-samples", "8", "--use_tis"]).changes
+    assert [change[:2] for change in changes] == [
+        ("--use_tis", "--use-tis"),
+        ("--num-samples", "--n-samples-per-prompt 8"),
+        ("", "--num-steps-per-rollout 1"),
+    ]
+    assert all(why for _, _, why in changes)
+    assert map_arguments(["--lr", "1"]).changes == []
 
 
 def run(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -107,9 +137,9 @@ def test_slimes_script_is_run_and_its_exit_status_passed_on(tmp_path: Path) -> N
     done = run(*RECIPE, SLIME_DIR=str(slime))
     assert done.returncode == 7
     assert str(map_arguments(RECIPE).argv) in done.stdout
-    assert all(renamed.flag in done.stdout and f"--{key}" in done.stdout for key, renamed in RENAMED.items())
+    assert all(flag in done.stdout and f"--{key}" in done.stdout for key, (flag, _) in RENAMED.items())
     (slime / "train.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
-    assert run("--lr", "1", SLIME_DIR=str(slime)).returncode == 128 + signal.SIGTERM
+    assert run("--lr", "1", SLIME_DIR=str(slime)).returncode == -signal.SIGTERM  # a shell says 128 + 15
 
 
 def test_fully_async_rollouts_run_slimes_other_script(tmp_path: Path) -> None:

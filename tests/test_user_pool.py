@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import choose
-from tau2_slime.episode.users import key_of, models_of, user_spec
+from tau2_slime.episode.users import check_user, models_of, user_spec
 from tau2_slime.errors import ConfigError
 
 
@@ -142,22 +141,21 @@ ROUTERS = {"actor": ("10.0.0.1", 3000), "user": ("10.0.0.2", 3001)}
 
 
 def test_a_model_of_sglang_config_is_found_by_its_name() -> None:
-    spec = user_spec(resolve(user_simulators=SERVED), "house", SimpleNamespace(sglang_model_routers=ROUTERS))
+    spec = user_spec(resolve(user_simulators=SERVED), "house", ROUTERS)
     assert spec.connection() == {"api_base": "http://10.0.0.2:3001/v1", "api_key": "none"}
 
 
-@pytest.mark.parametrize("routers", [{"actor": ("10.0.0.1", 3000)}, {}, None])
+@pytest.mark.parametrize("routers", [{"actor": ("10.0.0.1", 3000)}, {}])
 def test_an_unknown_name_is_never_the_actors_router(routers: Any) -> None:
-    args = SimpleNamespace(sglang_model_routers=routers, sglang_router_ip="10.0.0.1", sglang_router_port=3000)
     with pytest.raises(ConfigError, match=r"'house'.*'user'.*--sglang-config"):
-        user_spec(resolve(user_simulators=SERVED), "house", args)
+        user_spec(resolve(user_simulators=SERVED), "house", routers)
 
 
 def test_outside_the_job_nobody_knows_the_address() -> None:
     config = resolve(user_simulators=SERVED)
     with pytest.raises(ConfigError, match="inside the training job"):
         user_spec(config, "house").connection()
-    assert "sglang-config" in key_of(config, "house")
+    assert "sglang-config" in check_user(config, "house")
 
 
 def test_the_examples_of_the_page_are_valid() -> None:
@@ -168,4 +166,4 @@ def test_the_examples_of_the_page_are_valid() -> None:
     assert set(played(config, 40)) == set(names)
     served = {model["name"]: ("10.0.0.1", 3000) for model in slimes["sglang"]}
     for name in names:
-        user_spec(config, name, SimpleNamespace(sglang_model_routers=served))
+        user_spec(config, name, served)

@@ -1,1 +1,1 @@
-"""Other frameworks' doors onto the same episode: thin adapters over `turns.TurnEpisode`, which the core never imports."""
+"""Doors for other training frameworks: thin adapters over `turns.TurnEpisode`. The core never imports them."""

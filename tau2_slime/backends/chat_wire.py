@@ -1,19 +1,22 @@
-"""Chat messages as chat-completion servers spell them (arguments as JSON text), and what their replies mean to the core."""
+"""Chat messages as chat-completions servers write them (arguments as JSON text), and how their replies are read."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 
-_SAID = ("role", "content", "tool_calls", "reasoning_content", "reasoning", "reasoning_details")
-"""What of a reply belongs to the conversation; the rest (``refusal``, ``audio``, ...) is about the reply."""
+if TYPE_CHECKING:
+    from tau2_slime.backends.turns import ChatMessage
+
+_CONVERSATION_KEYS = ("role", "content", "tool_calls", "reasoning_content", "reasoning", "reasoning_details")
+"""What of a reply belongs to the conversation. The rest (``refusal``, ``audio``, ...) describes the reply."""
 
 
-def to_wire(message: dict[str, Any]) -> dict[str, Any]:
-    """A chat message of the core (as `trainable_agents.chat_message` makes it) for a request."""
+def request_message(message: ChatMessage) -> ChatMessage:
+    """``message``, whose call arguments are a mapping, as a request to a server has it."""
     if not message.get("tool_calls"):
         return message
     calls = [
@@ -29,14 +32,14 @@ def to_wire(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "tool_calls": calls}
 
 
-def as_said(message: dict[str, Any]) -> dict[str, Any]:
-    """The server's message as it is sent back in the next request: every word, reasoning and call id as it came."""
-    kept = {key: message[key] for key in _SAID if message.get(key) is not None}
+def reply_to_send_back(message: ChatMessage) -> ChatMessage:
+    """The server's message for the next request: its text, reasoning and call ids exactly as they came."""
+    kept = {key: message[key] for key in _CONVERSATION_KEYS if message.get(key) is not None}
     return {"role": "assistant", "content": None, **kept}
 
 
-def to_turn(message: dict[str, Any], tools: list[Tool]) -> ParsedTurn:
-    """The server's message, as it took the model's text apart; tool calls are checked as in every door."""
+def parse_chat_reply(message: ChatMessage, tools: list[Tool]) -> ParsedTurn:
+    """The server's message as the policy's turn. Tool calls are checked against ``tools``, as in every door."""
     calls = []
     for call in message.get("tool_calls") or []:
         function = call.get("function") or {}
@@ -44,26 +47,28 @@ def to_turn(message: dict[str, Any], tools: list[Tool]) -> ParsedTurn:
             parsed_call(function.get("name") or "", function.get("arguments") or "", tools, call.get("id") or None)
         )
     reasoning = message.get("reasoning_content") or message.get("reasoning")
-    return parsed_reply(text_of(message.get("content")), reasoning or None, calls)
+    return parsed_reply(content_text(message.get("content")), reasoning or None, calls)
 
 
-def under_ids_said(new: list[dict[str, Any]], ids: list[str]) -> list[dict[str, Any]]:
-    """``new`` with its tool results, which come first and in the order of the calls, under the ``ids`` that the server gave.
+def with_call_ids(new: list[ChatMessage], call_ids: list[str]) -> list[ChatMessage]:
+    """``new`` with its tool results under the ``call_ids`` that the server gave to its calls, in the order of the calls.
 
-    The core makes up an id where there is none; a server that says ``""`` has to find its own word in the answer.
+    The tool results come first in ``new``. The episode makes up an id for a call that has none; a server that wrote ``""``
+    must find ``""`` in the result.
     """
     out = list(new)
-    for place, said in enumerate(ids[: sum(message["role"] == "tool" for message in new)]):
-        out[place] = {**out[place], "tool_call_id": said}
+    results = sum(message["role"] == "tool" for message in new)
+    for position, call_id in enumerate(call_ids[:results]):
+        out[position] = {**out[position], "tool_call_id": call_id}
     return out
 
 
-def text_of(content: Any) -> str | None:
-    """The text of a message's content, which may be a list of parts (dicts or objects); None if there is none.
+def content_text(content: object) -> str | None:
+    """The text of a message's ``content``: a str, or a list of parts (dicts or objects). None if there is no text.
 
-    Blanks and all, as the server wrote it: so τ²'s own agent hands it on.
+    Leading and trailing white space stays, as τ²'s own agent keeps it.
     """
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else getattr(part, "text", None) for part in content]
         return "".join(part for part in parts if part) or None
-    return content
+    return content if isinstance(content, str) else None

@@ -15,7 +15,7 @@ from typing import Any
 
 from tau2_slime.cli import preflight
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.users import key_of, models_of
+from tau2_slime.episode.users import check_user
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.runtime.threads import offload
 
@@ -93,15 +93,16 @@ async def examine(
         ("evaluation", preflight.eval_config, launch.eval_config),
     ):
         if path is not None:
-            yield await _guarded(subject, _of_data(check, path, launch.mapping, users, training=subject == "data"))
+            yield await _guarded(subject, _of_data(check, path, launch.mapping, users))
     told: set[tuple[Any, ...]] = set()
     for model, settings in users:
         known = settings.simulator(model)
         identity = (model, known.model, known.base_url, known.api_key_var)
         if identity not in told:
             told.add(identity)
-            check_user = _user(model, settings) if launch.call_users else _of(key_of, settings, model)
-            yield await _guarded(f"user {model}", check_user)
+            calls = launch.call_users and settings.user_path is None
+            probe = _user(model, settings) if calls else _of(check_user, settings, model)
+            yield await _guarded(f"user {model}", probe)
     if launch.slime_dir is not None:
         yield await _guarded("slime source", _of(preflight.slime_source, launch.slime_dir))
     yield await _guarded("slime", _slime())
@@ -116,11 +117,9 @@ async def _of_data(
     path: Any,
     mapping: Mapping[str, Any],
     users: list[tuple[str, Tau2Config]],
-    *,
-    training: bool,
 ) -> Finding:
     data = await offload(check, path, mapping)
-    users += [(model, found) for found in data.users for model in models_of(found, training=training)]
+    users += data.users
     return Finding(Verdict.OK, check.__name__, data.text)
 
 
@@ -153,10 +152,10 @@ async def _tau2(chosen: list[str], config: Tau2Config) -> Finding:
 
 
 async def _tokenizer(checkpoint: str, config: Tau2Config) -> tuple[Finding, Any]:
-    from tau2_slime.policy.checkpoint import language_for
+    from tau2_slime.policy.checkpoint import profile_for
 
     try:
-        language = await language_for(checkpoint, config)
+        language = await profile_for(checkpoint, config)
     except Exception as error:  # anything that a checkpoint's own files can raise
         return Finding(Verdict.FAIL, "tokenizer", str(error)), None
     text = f"{language.delta.report.one_line()}; tool calls: {language.parser.name}; context {language.context_length}"

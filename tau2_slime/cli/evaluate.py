@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -60,13 +61,14 @@ def evaluate(
     from tau2_slime.evaluation.request import Request, parse_json, parse_settings
     from tau2_slime.runtime.console import new_console
 
+    if data_dir is not None:
+        os.environ["DATA_DIR"] = str(data_dir)
     overrides = parse_settings(set_ or [])
     if user_concurrency is not None:
         overrides["user_concurrency"] = user_concurrency
     request = Request(
         output_dir=output_dir or Path("runs") / time.strftime("eval-%Y%m%d-%H%M%S"),
         config=config,
-        data_dir=data_dir,
         domains=domain or [],
         split=split,
         tasks=tasks,

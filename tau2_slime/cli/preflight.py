@@ -6,22 +6,19 @@ data also says which user models its episodes will call.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.data.rows import read_rows, row_task
 from tau2_slime.episode.users import models_of
 from tau2_slime.errors import ConfigError
-
-GENERATE = "tau2_slime.generate_with_tau2.generate"
+from tau2_slime.evaluation.plan.datasets import load_plan
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,8 @@ class Data:
     """What a set of rows will play."""
 
     text: str
-    users: tuple[Tau2Config, ...] = field(default=())
-    """One configuration for each distinct (user model, endpoint, key variable)."""
+    users: tuple[tuple[str, Tau2Config], ...]
+    """(user model, a configuration that calls it), once for each endpoint and key variable."""
 
 
 def torch_dist(folder: Path) -> str:
@@ -81,147 +78,37 @@ def gpus(wanted: int) -> str:
     return f"{count} x {model}, {wanted} used"
 
 
-def prompt_data(path: str, mapping: Mapping[str, Any] | None) -> Data:
-    """Every row of slime's ``--prompt-data`` names a task that the installed τ² has.
+def prompt_data(path: str, tau2: Mapping[str, object] | None) -> Data:
+    """Every row of slime's ``--prompt-data`` names a task that the installed τ² has and can score.
 
     Raises:
         ConfigError: naming the file, the line and what is wrong with it.
     """
-    users: dict[tuple[Any, ...], Tau2Config] = {}
-    counts = _check_rows(path, mapping, {}, users, training=True)
-    return Data(f"{path}: " + _counted(counts), tuple(users.values()))
+    configs = [row_task(row, tau2=tau2).config for row in read_rows(path)]
+    return Data(f"{path}: {_counted(configs)}", distinct_users(configs, training=True))
 
 
-def eval_config(path: Path, mapping: Mapping[str, Any] | None) -> Data:
+def eval_config(path: Path, tau2: Mapping[str, object] | None) -> Data:
     """Every dataset of slime's ``--eval-config``: its file, its tasks, its settings.
 
     Raises:
-        ConfigError: naming the dataset and what is wrong with it.
+        ConfigError: naming the line, the dataset and what is wrong with it.
     """
-    content = _load_yaml(path)
-    section = content.get("eval", content)
-    datasets = section.get("datasets") if isinstance(section, dict) else None
-    if isinstance(datasets, dict):
-        datasets = [{"name": name, **(value or {})} for name, value in datasets.items()]
-    if not datasets:
-        raise ConfigError(f"{path} names no datasets under eval.datasets")
-    defaults = section.get("defaults") or {}
-    users: dict[tuple[Any, ...], Tau2Config] = {}
-    counts: Counter[str] = Counter()
-    episodes = 0
-    for dataset in datasets:
-        name = dataset.get("name", "?")
-        where = f"{path}, dataset {name}"
-        if dataset.get("custom_generate_function_path") != GENERATE:
-            raise ConfigError(
-                f"{where}: custom_generate_function_path must be {GENERATE} (slime up to 0.3.1 reads it only from the "
-                "dataset itself)"
-            )
-        if not dataset.get("path"):
-            raise ConfigError(f"{where}: it has no path")
-        try:
-            found = _check_rows(
-                str(dataset["path"]), mapping, dataset.get("metadata_overrides") or {}, users, training=False
-            )
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from error
-        counts += found
-        episodes += sum(found.values()) * int(
-            dataset.get("n_samples_per_eval_prompt") or defaults.get("n_samples_per_eval_prompt") or 1
-        )
-    return Data(
-        f"{path}: {len(datasets)} datasets, {episodes} episodes an evaluation; " + _counted(counts),
-        tuple(users.values()),
-    )
+    plan = load_plan(path, tau2=tau2)
+    configs = [item.config for dataset in plan.datasets for item in dataset.items]
+    text = f"{path}: {len(plan.datasets)} datasets, {plan.episodes} episodes an evaluation; {_counted(configs)}"
+    return Data(text, distinct_users(configs, training=False))
 
 
-# ---- parts -------------------------------------------------------------------------------------------------------------
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-
-
-_SLICE = re.compile(r"^(?P<file>.*?)(@\[(?P<start>-?\d*):(?P<stop>-?\d*)\])?$", re.DOTALL)
-
-
-def _rows(path: str) -> list[tuple[int, dict[str, Any]]]:
-    """(line number, row) of ``file.jsonl`` or ``file.jsonl@[a:b]``."""
-    match = _SLICE.match(path)
-    assert match is not None
-    file = Path(match["file"])
-    if not file.is_file():
-        raise ConfigError(
-            f"{file} is missing: write it with data_prep/prepare_tau2_data.py --output_dir {file.parent}, and look at "
-            "its --help for files of several domains"
-        )
-    if file.suffix != ".jsonl":
-        return []
-    rows = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{file}, line {number} is no JSON: {error}") from error
-        if not isinstance(row, dict) or not isinstance(row.get("metadata", {}), dict):
-            raise ConfigError(f"{file}, line {number}: not an object with a metadata object")
-        rows.append((number, row))
-    start, stop = (int(match[key]) if match[key] else None for key in ("start", "stop"))
-    chosen = rows[start:stop]
-    if not chosen:
-        raise ConfigError(f"{path} holds no rows ({len(rows)} in the file)")
-    return chosen
-
-
-def _check_rows(
-    path: str,
-    mapping: Mapping[str, Any] | None,
-    overrides: Mapping[str, Any],
-    users: dict[tuple[Any, ...], Tau2Config],
-    *,
-    training: bool,
-) -> Counter[str]:
-    from tau2_slime.world.domains import find_task
-
-    counts: Counter[str] = Counter()
-    for number, row in _rows(path):
-        metadata = {**row.get("metadata", {}), **overrides}
-        index = row.get("index")
-        try:
-            config = Tau2Config.resolve(mapping, metadata)
-            find_task(
-                config.domain,
-                config.task_split,
-                task_id=metadata.get("task_id"),
-                index=index if isinstance(index, int) and not isinstance(index, bool) else None,
-            )
-        except ConfigError as error:
-            raise ConfigError(f"{path}, line {number}: {error}") from error
-        counts[f"{config.domain}/{config.task_split}"] += 1
+def distinct_users(configs: Iterable[Tau2Config], *, training: bool) -> tuple[tuple[str, Tau2Config], ...]:
+    """(user model, a configuration that calls it), once for each endpoint and key variable."""
+    found: dict[tuple[object, ...], tuple[str, Tau2Config]] = {}
+    for config in configs:
         for model in models_of(config, training=training):
-            users.setdefault((model, config.user_base_url, config.user_api_key_var), config)
-    return counts
+            found.setdefault((model, config.user_base_url, config.user_api_key_var), (model, config))
+    return tuple(found.values())
 
 
-_ENVIRONMENT = re.compile(r"\$\{oc\.env:(?P<name>\w+)(,(?P<default>[^}]*))?\}")
-
-
-def _load_yaml(path: Path) -> dict[str, Any]:
-    """YAML with slime's ``${oc.env:NAME}`` and ``${oc.env:NAME,default}`` filled in."""
-    import yaml
-
-    def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"], match["default"])
-        if found is None:
-            raise ConfigError(f"{path} reads the variable {match['name']}, which is not set: export it first")
-        return found
-
-    try:
-        content = yaml.safe_load(_ENVIRONMENT.sub(value, path.read_text()))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} is not a mapping")
-    return content
+def _counted(configs: Iterable[Tau2Config]) -> str:
+    counts = Counter(f"{config.domain}/{config.task_split}" for config in configs)
+    return ", ".join(f"{count} {split}" for split, count in sorted(counts.items()))

@@ -39,9 +39,13 @@ class Tau2Config(BaseModel):
     """A split of that domain, as τ² names it: train, test, base, ..."""
     agent_type: AgentType = "llm"
     """llm: τ²'s agent. solo: the agent works on a ticket, without a user. gt: the gold actions are in the prompt."""
+    agent_path: str | None = Field(default=None, min_length=1)
+    """Your own class that plays the agent, such as my.module.MyAgent, or the name of an agent in τ²'s registry."""
 
     user_model: str = "gpt-4o-mini"
     """The user simulator: any litellm model, or ``scripted`` (plays the task's gold script; needs no network)."""
+    user_path: str | None = Field(default=None, min_length=1)
+    """Your own class that plays the user, such as my.module.MyUser, or the name of a user in τ²'s registry."""
     user_base_url: KeylessUrl = None
     """The simulator's endpoint, such as http://host:8000/v1; unset: litellm's own for the model's provider."""
     user_api_key_var: VariableName = None
@@ -90,8 +94,6 @@ class Tau2Config(BaseModel):
     """Further tries of a call of the policy's server after refused connections, HTTP 429 and 5xx, and unreadable answers."""
     allow_llm_judge: bool = False
     """Play tasks whose reward τ² asks an LLM judge for."""
-    audit_rate: float = Field(default=0.0, ge=0, le=1)
-    """Share of episodes whose reward τ²'s unmodified evaluator computes again in a process of its own; it wins."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
 
@@ -191,6 +193,10 @@ class Tau2Config(BaseModel):
 _ALIASES = {"split": "task_split"}
 """Other names that a data row may use for a setting."""
 _MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_simulators"}
+REMOVED_KEYS = {
+    "audit_rate": "the fast way to the reward is compared with τ²'s evaluator in the package's tests; delete the key"
+}
+"""Keys of earlier versions -> why they are gone and what to do."""
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
 # Of the process, not of an episode, so no keys: what each may be set to (`runtime.garbage_collection`).
@@ -221,6 +227,8 @@ def check_keys(
 
 
 def _unknown(key: str, where: str, allowed: Sequence[str] | None = None) -> ConfigError:
+    if key in REMOVED_KEYS:
+        return ConfigError(f"{where}: {key} was removed: {REMOVED_KEYS[key]}")
     known = list(Tau2Config.model_fields) if allowed is None else allowed
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -253,7 +261,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
             near = difflib.get_close_matches(name, _PROCESS_VARIABLES, n=1, cutoff=0.85)
             if near:
                 raise ConfigError(f"environment variable {name} is unknown; did you mean {near[0]}?")
-            if difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
+            if key in REMOVED_KEYS or difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
                 raise _unknown(key, f"environment variable {name}")
             continue
         if _is_mapping(Tau2Config.model_fields[key].annotation):
@@ -280,6 +288,6 @@ def _from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if name in Tau2Config.model_fields:
             if value is not None:
                 found[name] = value
-        elif difflib.get_close_matches(str(key), Tau2Config.model_fields, n=1, cutoff=0.85):
+        elif key in REMOVED_KEYS or difflib.get_close_matches(str(key), Tau2Config.model_fields, n=1, cutoff=0.85):
             raise _unknown(str(key), "sample.metadata")
     return found

@@ -1,74 +1,108 @@
 """What the policy is asked, and what its reply means.
 
-`TrainableLLMAgent` is τ²'s LLM agent made trainable: its system prompt and tools are τ²'s own (asked from τ²'s agent
-object), and its words come from a `transcript.Speaker`. slime's servers sample them token by token, every token kept in a
-ledger (`policy`); another framework or a model behind an API answers in messages. `solo` and `gt` differ only in the τ²
-agent they ask and in how an episode stops.
+`TrainableLLMAgent` is τ²'s LLM agent made trainable. τ²'s own agent object gives the system prompt, the tools and the rule
+for stopping; a `transcript.Speaker` gives the words. slime's servers sample them token by token into a ledger
+(`policy.sampling`); another framework, or a model behind an API, answers in messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
-from tau2_slime.episode.interrupted import Saved
-from tau2_slime.episode.play import solve
-from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.conversation import AgentTurn, Limits
 from tau2_slime.episode.transcript import PolicyStopped, Speaker
+from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw, Termination
+from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.text import well_formed, well_formed_value
-from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
+from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World, tool_schema
 from tau2_slime.world.users import User
 
+if TYPE_CHECKING:
+    from tau2_slime.episode.interrupted import Saved
+    from tau2_slime.episode.result import InteractionResult
+    from tau2_slime.world.types import AssistantMessage, Delivered, Message
+
+AGENT_TYPES = ("llm", "solo", "gt")
+"""τ²'s ``llm_agent``; ``llm_agent_solo`` (a ticket instead of a user, ``done`` ends the episode); ``llm_agent_gt`` (the gold
+actions are in the system prompt)."""
+
 # Calls that cannot be handed to the environment at all; it answers every other mistake (unknown tool, wrong arguments).
-_UNPARSED = (CallStatus.INVALID_JSON, CallStatus.UNCLOSED)
+_UNREADABLE = (CallStatus.INVALID_JSON, CallStatus.UNCLOSED)
 
 
-class TrainableAgentMixin:
-    """An `episode.Agent` whose words come from a `Speaker`, and `asolve`, which plays and scores a whole episode."""
+class TrainableLLMAgent:
+    """A `conversation.Agent` whose words come from a `Speaker`; `asolve` plays and scores a whole episode.
 
-    agent_type: str
+    For a prompt or an action format of one's own, subclass it, override `system_prompt`, `tool_schemas` or `interpret`, and
+    name the class in the setting ``agent_path``.
+    """
 
-    def __init__(self, world: World, policy: Speaker) -> None:
-        """Raises ValueError if τ² does not let this kind of agent play ``world.task``."""
+    path = ""
+    """The setting ``agent_path`` that led here, as results record it."""
+
+    def __init__(self, world: World, policy: Speaker, agent_type: str = "llm", registered: str | None = None) -> None:
+        """``policy``: how the words are sampled. ``registered``: an agent of τ²'s registry that gives prompt and tools.
+
+        Raises:
+            ValueError: ``agent_type`` is not one of `AGENT_TYPES`, or τ² does not let it play ``world.task``.
+            ConfigError: τ²'s registry has no agent ``registered``, or that agent has no prompt to train on.
+        """
+        if agent_type not in AGENT_TYPES:
+            raise ValueError(f"agent_type={agent_type!r} is unknown; there are: {', '.join(AGENT_TYPES)}")
+        self.agent_type = agent_type
         self.world = world
         self.policy = policy
-        self.tau2_agent = tau2_compat.build_agent(self.agent_type, world.agent_tools, world.policy, world.task)
-        self.tools: list[dict[str, Any]] = [tool_schema(tool) for tool in self.tau2_agent.tools]
+        if registered is None:
+            self.tau2_agent = tau2_compat.build_agent(agent_type, world.agent_tools, world.policy, world.task)
+        else:
+            self.tau2_agent = tau2_compat.build_registered_agent(
+                registered, world.agent_tools, world.policy, world.task
+            )
+        self.tools = self.tool_schemas()
         self.transcript = policy.transcript(self.tools)
         self.tool_call_statuses: dict[str, int] = {}
+        """`CallStatus` -> how many of the policy's calls had it."""
         self._pending: list[dict[str, Any]] = []
         """Chat messages that the policy has not been shown yet."""
-        self.conversation: Conversation | None = None
-        """What is being played, from the start of `asolve` on."""
 
-    # ---- episode.Agent -----------------------------------------------------------------------------------------------
+    def system_prompt(self) -> str:
+        """The first message of every conversation."""
+        return str(self.tau2_agent.system_prompt)
 
-    def start(self, history: list[Any]) -> None:
-        system = {"role": "system", "content": self.tau2_agent.system_prompt}
-        chat = [system, *(chat_message(message) for message in history)]
+    def tool_schemas(self) -> list[Tool]:
+        """OpenAI function schemas of the tools that the model is offered."""
+        return [tool_schema(tool) for tool in self.tau2_agent.tools]
+
+    # ---- conversation.Agent ------------------------------------------------------------------------------------------
+
+    def start(self, history: list[Message]) -> None:
+        chat = [{"role": "system", "content": self.system_prompt()}, *map(chat_message, history)]
         if self.transcript.ledger is None:
             self._pending = chat
         else:
             self.transcript.adopt(chat)
 
-    def is_stop(self, message: Any) -> bool:
+    def is_stop(self, message: AssistantMessage) -> bool:
         return bool(self.tau2_agent.is_stop(message))
 
-    async def respond(self, message: Any | None) -> AgentTurn:
+    async def respond(self, message: Delivered | None) -> AgentTurn:
         if message is not None:
-            parts = getattr(message, "tool_messages", None) or [message]
-            self._pending.extend(chat_message(part) for part in parts)
+            self._pending += map(chat_message, getattr(message, "tool_messages", None) or [message])
         pending, self._pending = self._pending, []
-        return self._turn(await self.transcript.turn(pending))
+        return self.interpret(await self.transcript.turn(pending))
 
     # ---- meaning -----------------------------------------------------------------------------------------------------
 
-    def _turn(self, parsed: ParsedTurn) -> AgentTurn:
-        """The parsed reply as τ²'s message; malformed calls keep their place and carry their error."""
+    def interpret(self, parsed: ParsedTurn) -> AgentTurn:
+        """The parsed reply as τ²'s message. A call that cannot be read keeps its position and carries its error.
+
+        Raises:
+            PolicyStopped: the reply holds neither text nor a call, or more calls than the chat template can show.
+        """
         t = tau2_compat.load()
         calls, rejected = [], {}
         for position, call in enumerate(parsed.calls):
@@ -81,7 +115,7 @@ class TrainableAgentMixin:
                     requestor="assistant",
                 )
             )
-            if call.status in _UNPARSED:
+            if call.status in _UNREADABLE:
                 rejected[position] = call.error or "the tool call could not be read"
         if not calls and not (parsed.content or "").strip():
             why = "its reasoning never closed" if parsed.reasoning_unclosed else "neither text nor a tool call"
@@ -103,10 +137,10 @@ class TrainableAgentMixin:
             raw_data={"reasoning": parsed.reasoning} if parsed.reasoning else None,
         )
         self.transcript.chat.append(chat_message(message))
-        return AgentTurn(self._finish_message(message), rejected)
-
-    def _finish_message(self, message: Any) -> Any:
-        return message
+        if self.agent_type == "solo" and calls:
+            # τ²'s own rule: a message that calls `done` becomes the stop token, whatever else it calls.
+            message = self.tau2_agent._check_if_stop_toolcall(message)
+        return AgentTurn(message, rejected)
 
     # ---- the whole episode -------------------------------------------------------------------------------------------
 
@@ -119,67 +153,37 @@ class TrainableAgentMixin:
         allow_judge: bool = False,
         aborted: Callable[[], bool] = lambda: False,
         saved: Saved | None = None,
-        gate: Sequence[Flaw] = (),
+        excluded_flaws: Sequence[Flaw] = (),
     ) -> InteractionResult:
-        """Play the task to its end and score it; ``saved``: from where an earlier rollout left it.
+        """Play the task to its end and score it: `play.play_and_score` for an agent that one has built oneself."""
+        from tau2_slime.episode.play import EpisodeSetup, play_and_score
 
-        ``gate``: what makes an episode that is otherwise fine the simulator's failure, if its simulator did it.
-
-        Raises nothing but CancelledError, and CannotResume if ``saved`` cannot be taken up: every failure of the episode
-        is in the result.
-        """
-        return await solve(
-            self,
-            user,
-            limits,
-            user_model=user_model,
-            allow_judge=allow_judge,
-            aborted=aborted,
-            saved=saved,
-            gate=gate,
-        )
+        setup = EpisodeSetup(self, user, limits, user_model, allow_judge, tuple(excluded_flaws))
+        return await play_and_score(setup, aborted=aborted, saved=saved)
 
 
-class TrainableLLMAgent(TrainableAgentMixin):
-    """τ²'s ``llm_agent``."""
-
-    agent_type = "llm"
-
-
-class TrainableGTAgent(TrainableAgentMixin):
-    """τ²'s ``llm_agent_gt``: the gold actions are in the system prompt."""
-
-    agent_type = "gt"
-
-
-class TrainableSoloAgent(TrainableAgentMixin):
-    """τ²'s ``llm_agent_solo``: a ticket instead of a user; calling ``done`` ends the episode."""
-
-    agent_type = "solo"
-
-    def _finish_message(self, message: Any) -> Any:
-        # τ²'s own rule: a message that calls `done` becomes the stop token, whatever else it calls.
-        return self.tau2_agent._check_if_stop_toolcall(message) if message.tool_calls else message
-
-
-AGENT_TYPES: dict[str, type[TrainableAgentMixin]] = {
-    agent.agent_type: agent for agent in (TrainableLLMAgent, TrainableGTAgent, TrainableSoloAgent)
-}
-
-
-def agent_factory(agent_type: str, world: World, policy: Speaker) -> TrainableAgentMixin:
-    """The agent of that type: ``llm``, ``solo`` or ``gt``.
+def build_agent(world: World, policy: Speaker, agent_type: str, agent_path: str | None) -> TrainableLLMAgent:
+    """The agent that the settings ``agent_type`` and ``agent_path`` name.
 
     Raises:
-        ValueError: an unknown type, or a task that this type of agent cannot play.
+        ConfigError: ``agent_path`` names nothing that can be used; the message says why.
+        ValueError: τ² does not let it play ``world.task``.
     """
-    if agent_type not in AGENT_TYPES:
-        raise ValueError(f"agent_type={agent_type!r} is unknown; there are: {', '.join(AGENT_TYPES)}")
-    return AGENT_TYPES[agent_type](world, policy)
+    if agent_path is None:
+        return TrainableLLMAgent(world, policy, agent_type)
+    if "." not in agent_path:
+        agent = TrainableLLMAgent(world, policy, agent_type, agent_path)
+    else:
+        found = load_object(agent_path, what="agent_path")
+        if not isinstance(found, type) or not issubclass(found, TrainableLLMAgent):
+            raise ConfigError(f"agent_path {agent_path!r} is not a class derived from tau2_slime's TrainableLLMAgent")
+        agent = found(world, policy, agent_type)
+    agent.path = agent_path
+    return agent
 
 
-def chat_message(message: Any) -> dict[str, Any]:
-    """A τ² message as the plain dict that chat templates take."""
+def chat_message(message: Message) -> dict[str, Any]:
+    """A τ² message as the plain dict that chat templates take (OpenAI's form, arguments as a mapping)."""
     if message.role == "tool":
         return {"role": "tool", "tool_call_id": message.id, "content": message.content or ""}
     out: dict[str, Any] = {"role": message.role, "content": message.content or ""}

@@ -1,18 +1,22 @@
-"""Where a conversation stands, told from its messages alone: who spoke last, who speaks next, who has seen what.
+"""The position of a conversation, derived from its messages: who spoke last, who speaks next, who has seen what.
 
-The rules are τ²'s orchestrator's: a tool call goes to the environment and its result back to the caller; everything else
-goes to the other side; tool messages are seen by the side that called.
+The rules are those of τ²'s orchestrator. A tool call goes to the environment and its result goes back to the caller.
+Everything else goes to the other side. Only the side that made a call sees its result.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Delivered, Message
 
 
 class Role(StrEnum):
@@ -22,24 +26,26 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What is needed to go on after some messages."""
+class Position:
+    """Who acts next after some messages, and what each side has seen."""
 
     sender: Role
     receiver: Role
-    message: Any
+    message: Delivered
     """The message that the receiver gets next: the last one, or several tool results as one MultiToolMessage."""
-    agent_history: list[Any]
+    agent_history: list[Message]
     """What the agent has seen before; ``message`` is not in it if it is for the agent."""
-    user_history: list[Any]
+    user_history: list[Message]
 
 
-def standing(messages: list[Any], *, join_results: bool) -> Standing:
-    """``messages`` must not be empty. ``join_results``: trailing tool results of one turn are delivered together, as in a
-    conversation that was interrupted; τ² itself delivers only the last one of a task's message history.
+def position_after(messages: list[Message], *, join_results: bool) -> Position:
+    """The position after ``messages``, which must not be empty.
+
+    ``join_results``: deliver the trailing tool results of one turn together, as an interrupted conversation needs it. τ²
+    itself delivers only the last result of a task's message history.
 
     Raises:
-        ValueError: the last message is nobody's.
+        ValueError: the last message is neither the agent's, the user's nor a tool's.
     """
     t = tau2_compat.load()
     last, waiting = messages[-1], 1
@@ -57,50 +63,51 @@ def standing(messages: list[Any], *, join_results: bool) -> Standing:
     # The receiver of the last message gets it delivered; for everyone else it is history already.
     agent = messages[:-waiting] if receiver is Role.AGENT else messages
     user = messages[:-waiting] if receiver is Role.USER else messages
-    return Standing(sender, receiver, message, [m for m in agent if agent_sees(m)], [m for m in user if user_sees(m)])
+    return Position(sender, receiver, message, [m for m in agent if agent_sees(m)], [m for m in user if user_sees(m)])
 
 
-def agent_sees(message: Any) -> bool:
+def agent_sees(message: Message) -> bool:
+    """True for what the agent is shown: its own messages, their results, and the user's text."""
     t = tau2_compat.load()
     if isinstance(message, t.ToolMessage):
-        return message.requestor == "assistant"
-    return isinstance(message, t.AssistantMessage) or (
-        isinstance(message, t.UserMessage) and not message.is_tool_call()
+        return bool(message.requestor == "assistant")
+    return bool(
+        isinstance(message, t.AssistantMessage) or (isinstance(message, t.UserMessage) and not message.is_tool_call())
     )
 
 
-def user_sees(message: Any) -> bool:
+def user_sees(message: Message) -> bool:
+    """True for what the user is shown: its own messages, their results, and the agent's text."""
     t = tau2_compat.load()
     if isinstance(message, t.ToolMessage):
-        return message.requestor == "user"
-    return isinstance(message, t.UserMessage) or (
-        isinstance(message, t.AssistantMessage) and not message.is_tool_call()
+        return bool(message.requestor == "user")
+    return bool(
+        isinstance(message, t.UserMessage) or (isinstance(message, t.AssistantMessage) and not message.is_tool_call())
     )
 
 
-def says_something(message: Any) -> bool:
-    """False for what τ² itself would crash on: neither text nor a call, or an empty list of calls."""
-    return bool(message.tool_calls) if message.is_tool_call() else message.has_text_content()
-
-
-def dump(messages: list[Any]) -> list[dict[str, Any]]:
-    """τ² messages as plain data, without what the provider's client left on them."""
+def dump_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """τ² messages as plain data, without the provider's raw reply."""
     return [message.model_dump(mode="json", exclude_none=True, exclude={"raw_data"}) for message in messages]
 
 
-def load(dumped: list[dict[str, Any]]) -> list[Any]:
-    """The messages behind `dump`.
+def load_messages(dumped: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """The messages that `dump_messages` wrote.
 
     Raises:
-        ValueError, KeyError, TypeError: they are none.
+        ValueError, KeyError, TypeError: the data does not hold τ² messages.
     """
     t = tau2_compat.load()
     classes = {"assistant": t.AssistantMessage, "user": t.UserMessage, "tool": t.ToolMessage}
     return [classes[message["role"]](**message) for message in dumped]
 
 
-def replay(world: World, history: list[Any], messages: list[Any], rejected: dict[int, list[int]]) -> None:
-    """Bring a fresh ``world`` to where ``messages`` left the old one; ``history`` is what the task itself begins with.
+def replay_calls(
+    world: World, history: list[Message], messages: list[Message], rejected: Mapping[int, list[int]]
+) -> None:
+    """Run the tool calls of ``messages`` again in a fresh ``world``. ``history``: the messages that the task begins with.
+
+    ``rejected``: message index -> positions of calls that never reached the environment; they are skipped.
 
     Raises:
         CannotResume: a tool gives another answer than the recorded one.

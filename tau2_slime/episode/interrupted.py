@@ -1,11 +1,11 @@
-"""What an interrupted episode leaves behind, as plain data, and what it is taken up again from. Knows nothing of slime."""
+"""What an interrupted episode leaves behind, as plain data, and what a later call takes up. Knows nothing of slime."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from tau2_slime.episode.result import EpisodeStats
 from tau2_slime.tokens.ledger import TokenLedger
@@ -13,12 +13,23 @@ from tau2_slime.tokens.ledger import TokenLedger
 VERSION = 1
 
 
+class EpisodeIdentity(TypedDict):
+    """What must be the same for an interrupted episode to be taken up again."""
+
+    domain: str
+    task_split: str
+    task_id: str
+    agent_type: str
+    agent_path: str
+    user_model: str
+
+
 @dataclass
 class Saved:
     """What an earlier rollout left of an episode."""
 
     conversation: Mapping[str, Any]
-    """`episode.Conversation.state`."""
+    """`conversation.Conversation.state`."""
     transcript: Mapping[str, Any]
     """`transcript.Transcript.state`."""
     stats: EpisodeStats
@@ -28,13 +39,13 @@ class Saved:
 
 
 def save(
-    identity: Mapping[str, str],
+    identity: EpisodeIdentity,
     conversation: Mapping[str, Any],
     transcript: Mapping[str, Any],
     stats: EpisodeStats,
     ledger: TokenLedger | None,
 ) -> dict[str, Any]:
-    """The state of an interrupted episode, without its tokens: those stay in the sample. ``identity``: see `read`."""
+    """The state of an interrupted episode as plain data, without its tokens: those stay in the sample."""
     return {
         "version": VERSION,
         "identity": dict(identity),

@@ -68,8 +68,11 @@ class InteractionResult:
     task_id: str
     agent_type: str
     user_model: str
+    """Name of the user simulator; empty in solo episodes."""
     termination: Termination
     blame: Blame
+    agent_path: str = ""
+    """Class that played the agent, if it was not `agents.TrainableLLMAgent` itself."""
     detail: str = ""
     """One line for a human: what went wrong, empty when nothing did."""
     reward: float | None = None
@@ -114,6 +117,7 @@ class InteractionResult:
             "task_split": self.task_split,
             "task_id": self.task_id,
             "agent_type": self.agent_type,
+            "agent_path": self.agent_path,
             "user_model": self.user_model,
             "status": str(self.status),
             "termination": str(self.termination),

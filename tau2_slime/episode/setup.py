@@ -1,58 +1,31 @@
-"""From a configuration to the parts of one episode: the task, a fresh world, the agent, the user. Knows nothing of slime."""
+"""From a configuration to one episode: the task, a fresh world, the agent, the user. Knows nothing of slime."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.agents import TrainableAgentMixin, agent_factory
+from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
-from tau2_slime.episode.interrupted import Saved
-from tau2_slime.episode.result import InteractionResult
-from tau2_slime.episode.transcript import Speaker
-from tau2_slime.episode.users import make_user
+from tau2_slime.episode.play import EpisodeSetup
+from tau2_slime.episode.users import is_scripted, make_user, user_label
 from tau2_slime.errors import ConfigError
-from tau2_slime.outcome import Flaw
 from tau2_slime.runtime.threads import offload
 from tau2_slime.world import domains, scoring
-from tau2_slime.world.users import User
+
+if TYPE_CHECKING:
+    from tau2_slime.episode.transcript import Speaker
+    from tau2_slime.world.types import Task
+    from tau2_slime.world.users import User
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Parts:
-    """Everything that one episode needs."""
-
-    config: Tau2Config
-    agent: TrainableAgentMixin
-    user: User | None
-    user_model: str
-    limits: Limits
-    gate: tuple[Flaw, ...] = ()
-    """What the simulator must not have done in an episode that counts."""
-
-    async def solve(
-        self, *, aborted: Callable[[], bool] = lambda: False, saved: Saved | None = None
-    ) -> InteractionResult:
-        """Play the episode and score it; the contract is `TrainableAgentMixin.asolve`'s."""
-        return await self.agent.asolve(
-            self.user,
-            self.limits,
-            user_model=self.user_model,
-            allow_judge=self.config.allow_llm_judge,
-            aborted=aborted,
-            saved=saved,
-            gate=self.gate,
-        )
-
-
-async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: int | None = None) -> Any:
-    """The task of ``config``'s domain and split, by id or position, if τ² can score it.
+async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: int | None = None) -> Task:
+    """The task of ``config``'s domain and split, by id or position from 0, if τ² can score it.
 
     Raises:
         ConfigError: there is no such task, or it needs a judge that was not asked for.
@@ -63,7 +36,7 @@ async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: 
     return task
 
 
-def playable(config: Tau2Config, split: str) -> list[Any]:
+def playable(config: Tau2Config, split: str) -> list[Task]:
     """The split's tasks. Those that only an LLM judge can grade are left out, with a warning, unless that is allowed.
 
     Raises:
@@ -81,14 +54,19 @@ def playable(config: Tau2Config, split: str) -> list[Any]:
     return kept
 
 
-async def cast(
+async def build_episode(
     config: Tau2Config,
-    task: Any,
+    task: Task,
     policy: Speaker,
     user_model: str,
     user: Callable[[domains.World], User] | None = None,
-) -> Parts:
-    """A fresh world for ``task``, and who plays in it. ``user``: builds a simulator of one's own.
+    *,
+    training: bool = False,
+) -> EpisodeSetup:
+    """A fresh world for ``task``, and who plays in it.
+
+    ``user_model``: name of the simulator; ``user`` builds it from the world, by default as ``config`` says. ``training``:
+    the settings that are for training only count (the quality gate).
 
     Raises:
         ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
@@ -96,14 +74,16 @@ async def cast(
     solo = config.agent_type == "solo"
     try:
         world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
-        world.audit_rate = config.audit_rate
-        agent = agent_factory(config.agent_type, world, policy)
+        agent = build_agent(world, policy, config.agent_type, config.agent_path)
     except ConfigError:
         raise
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
         raise ConfigError(f"agent_type={config.agent_type!r} in {config.domain}: {error}") from error
-    customer = None
-    if not solo:
-        customer = user(world) if user is not None else make_user(config, user_model, world)
     limits = Limits(max_steps=config.max_steps, max_errors=config.max_errors, max_turns=config.max_turns)
-    return Parts(config, agent, customer, "" if solo else user_model, limits)
+    setup = EpisodeSetup(agent, None, limits, allow_judge=config.allow_llm_judge)
+    if not solo:
+        setup.user = user(world) if user is not None else make_user(config, user_model, world)
+        setup.user_model = user_label(config, user_model)
+        setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
+        setup.excluded_flaws = config.user_quality_gate if training else ()
+    return setup

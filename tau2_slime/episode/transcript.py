@@ -1,7 +1,7 @@
-"""One episode's conversation as whoever speaks for the agent sees it: chat messages, and what it took to get the answers.
+"""One episode's conversation as whoever speaks for the agent sees it: chat messages, and counters of what they cost.
 
-Here are the messages and the counters; `policy.TokenTranscript` adds every token. For a model that answers in messages the
-first is enough: behind an API (`evaluation.api_agent`), or in another framework's hands (`backends.turns`).
+This is enough for a model that answers in messages: behind an API (`evaluation.runner.api_agent`), or in another framework's
+hands (`backends.turns`). `policy.sampling.TokenTranscript` adds every token.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tau2_slime.errors import CannotResume, Tau2SlimeError
-from tau2_slime.outcome import Termination
 
 if TYPE_CHECKING:
+    from tau2_slime.outcome import Termination
     from tau2_slime.tokens.calls.types import ParsedTurn, Tool
     from tau2_slime.tokens.ledger import TokenLedger
 
@@ -25,7 +25,7 @@ _CARRIED = (
 
 
 class PolicyStopped(Tau2SlimeError):
-    """The policy cannot or must not go on: its turn ended the episode."""
+    """The policy cannot or must not go on: its turn ended the episode as ``termination``."""
 
     def __init__(self, termination: Termination, detail: str) -> None:
         super().__init__(detail)
@@ -33,7 +33,7 @@ class PolicyStopped(Tau2SlimeError):
 
 
 class Speaker(Protocol):
-    """What an agent's words come from."""
+    """Where an agent's words come from."""
 
     def transcript(self, tools: list[Tool]) -> Transcript:
         """The empty transcript of one episode. ``tools``: OpenAI function schemas."""
@@ -41,6 +41,9 @@ class Speaker(Protocol):
 
 class Transcript:
     """One episode's conversation; a subclass says where the turns come from."""
+
+    measures_drift = False
+    """True if `drift` is to be asked when the episode is over."""
 
     def __init__(self, tools: list[Tool]) -> None:
         """``tools``: OpenAI function schemas, as the model gets them."""
@@ -50,11 +53,12 @@ class Transcript:
         self.ledger: TokenLedger | None = None
         """Every token, where this transcript keeps them."""
         self.generations: list[dict[str, Any]] = []
-        """What the server said of every call: prompt_tokens, completion_tokens and more, nothing per token."""
+        """The server's meta_info of every call (prompt_tokens, completion_tokens and more), without per-token lists."""
         self.turns = 0
         self.junctions: dict[str, int] = {}
         self.resumed_aborts = self.engine_retries = self.neutralised = self.round_trip_failures = 0
         self.generation_time = 0.0
+        """Seconds."""
         self.aborted: Callable[[], bool] = lambda: False
 
     @property
@@ -63,7 +67,7 @@ class Transcript:
         return True
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
-        """What the model says after ``messages``, taken apart; whoever asks appends what it made of that to `chat`.
+        """The model's reply to ``messages``, parsed. The caller appends the reply to `chat` as it understood it.
 
         Raises:
             PolicyStopped: it cannot go on (context, length).
@@ -72,7 +76,7 @@ class Transcript:
         raise NotImplementedError
 
     def drift(self) -> dict[str, int] | None:
-        """The drift meter's counts, if this episode was chosen for it."""
+        """The counts of the drift meter (`tokens.template.retokenisation`)."""
         return None
 
     # ---- interrupted and resumed -------------------------------------------------------------------------------------
@@ -95,5 +99,5 @@ class Transcript:
         self.ledger = ledger
 
     def adopt(self, chat: list[dict[str, Any]]) -> None:
-        """``chat``: the messages that the resumed ledger stands for, but for those that `turn` brings again."""
+        """``chat``: the messages that the resumed ledger stands for, without those that `turn` brings again."""
         self.chat = list(chat)

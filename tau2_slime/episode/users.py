@@ -1,45 +1,55 @@
-"""From a simulator's name in the configuration to the user that plays: scripted, or a model at its endpoint."""
+"""From the configuration to the user that plays: scripted, a model at its endpoint, or a class of one's own."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
-from tau2_slime.world.users import LitellmUser, User, UserSpec
-from tau2_slime.world.users.spec import SERVED_BY_SLIME
+from tau2_slime.world.users import LitellmUser, User, UserContext, UserSpec
+from tau2_slime.world.users.custom import custom_user
+from tau2_slime.world.users.spec import SERVED_BY_SLIME, load_litellm
 from tau2_slime.world.users.spending import listed_price, spending
 
 SCRIPTED = "scripted"
 
 
+Routers = Mapping[str, tuple[str, int]]
+"""What slime's ``--sglang-config`` serves beside the policy: a model's name -> host and port of its router."""
+
+
 def make_user(
-    config: Tau2Config, model: str, world: domains.World, args: Any = None, *, evaluation: bool = False
+    config: Tau2Config, model: str, world: domains.World, routers: Routers | None = None, *, evaluation: bool = False
 ) -> User:
     """The simulator that plays ``world.task``'s user. ``model``: its name in the pool, or a model.
+
+    ``routers``: what slime serves; None outside a training job. ``evaluation``: no other simulator takes over, no budget.
 
     Raises:
         ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
     """
+    scenario = str(world.task.user_scenario)
+    if config.user_path is not None:
+        spec = user_spec(config, model, routers)
+        context = UserContext(world.task, world.domain, world.split, scenario, world.user_tools, spec)
+        return custom_user(config.user_path)(context)
     plays = config.simulator(model).model
     if is_scripted(plays):
-        from tau2_slime.local.scripted_user import STYLES, ScriptedUser
+        from tau2_slime.local.scripted_user import ScriptedUser
 
-        if plays not in STYLES:
-            raise ConfigError(f"user_model={plays!r} is unknown; users without a model are: {', '.join(STYLES)}")
-        return ScriptedUser(world.task, world.domain, world.split, STYLES[plays])
+        return ScriptedUser(world.task, world.domain, world.split, _style_of(plays))
     names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
-    specs = [user_spec(config, name, args) for name in names if not is_scripted(config.simulator(name).model)]
+    specs = [user_spec(config, name, routers) for name in names if not is_scripted(config.simulator(name).model)]
     if config.user_budget is not None and not evaluation:
         specs = [dataclasses.replace(spec, budget=config.user_budget) for spec in specs]
         for spec in specs:
             _check_budget(spec)
     for spec in specs:  # what is missing is told before the policy is asked anything
         spec.ready()
-    return LitellmUser(specs[0], tools=world.user_tools, instructions=str(world.task.user_scenario), others=specs[1:])
+    return LitellmUser(specs[0], tools=world.user_tools, instructions=scenario, others=specs[1:])
 
 
 def _check_budget(spec: UserSpec) -> None:
@@ -59,8 +69,17 @@ def is_scripted(model: str) -> bool:
     return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
 
 
-def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
-    """How to reach the simulator ``model``. ``args``: slime's, which know what slime serves; None outside a training job.
+def _style_of(model: str) -> str:
+    """The scripted user's way of playing; raises ConfigError for a name that begins like one and is unknown."""
+    from tau2_slime.local.scripted_user import STYLES
+
+    if model not in STYLES:
+        raise ConfigError(f"user_model={model!r} is unknown; users without a model are: {', '.join(STYLES)}")
+    return STYLES[model]
+
+
+def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) -> UserSpec:
+    """How to reach the simulator ``model``. ``routers``: what slime serves; None outside a training job.
 
     Raises:
         ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
@@ -70,8 +89,8 @@ def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
     served = base_url is not None and base_url.startswith(SERVED_BY_SLIME)
     if served and price is None:
         price = Price(input=0, output=0)
-    if base_url is not None and served and args is not None:
-        base_url = f"{served_by_slime(args, base_url.removeprefix(SERVED_BY_SLIME), simulator.name)}/v1"
+    if base_url is not None and served and routers is not None:
+        base_url = f"{_served_by_slime(routers, base_url.removeprefix(SERVED_BY_SLIME), simulator.name)}/v1"
     return UserSpec(
         model=simulator.model,
         base_url=base_url,
@@ -86,7 +105,7 @@ def user_spec(config: Tau2Config, model: str, args: Any = None) -> UserSpec:
     )
 
 
-def served_by_slime(args: Any, name: str, simulator: str) -> str:
+def _served_by_slime(routers: Routers, name: str, simulator: str) -> str:
     """``http://host:port`` of the router in front of that model of slime's ``--sglang-config``.
 
     slime's own `get_model_url` answers with the actor's router for a name that it does not know: the policy would play its
@@ -95,7 +114,6 @@ def served_by_slime(args: Any, name: str, simulator: str) -> str:
     Raises:
         ConfigError: there is no such model.
     """
-    routers = getattr(args, "sglang_model_routers", None) or {}
     if name not in routers:
         known = ", ".join(sorted(routers)) or "none: no --sglang-config, or a slime before v0.2.3"
         raise ConfigError(
@@ -106,21 +124,22 @@ def served_by_slime(args: Any, name: str, simulator: str) -> str:
     return f"http://{host}:{port}"
 
 
-def key_of(config: Tau2Config, model: str) -> str:
-    """The key of ``model`` is in the environment; the text says in which variable, never the key.
+def check_user(config: Tau2Config, model: str) -> str:
+    """The user can play, as far as that is known before its first call. The text says with which key, never the key itself.
 
     Raises:
-        ConfigError: it is not, naming the variable.
+        ConfigError: the class of ``user_path`` cannot be used, or the model has no key, or its key was refused.
     """
-    from tau2_slime.episode.users import is_scripted, user_spec
-    from tau2_slime.world.users.spec import SERVED_BY_SLIME, load_litellm
-
+    if config.user_path is not None:
+        custom_user(config.user_path)
+        return f"plays as {config.user_path}"
     spec = user_spec(config, model)
     if is_scripted(spec.model):
+        _style_of(spec.model)
         return "needs no key"
     if (spec.base_url or "").startswith(SERVED_BY_SLIME):
         return f"served by slime's own --sglang-config, as {(spec.base_url or '').removeprefix(SERVED_BY_SLIME)!r}"
-    spec.connection()
+    spec.ready()
     if spec.api_key_var is None and spec.base_url is None:
         missing = load_litellm().validate_environment(spec.model).get("missing_keys") or []
         if missing:
@@ -129,6 +148,14 @@ def key_of(config: Tau2Config, model: str) -> str:
                 "user_api_key_var names"
             )
     return f"key in {spec.api_key_var}" if spec.api_key_var else "key as its provider wants it"
+
+
+def user_label(config: Tau2Config, model: str) -> str:
+    """What results call the user: ``model``, or the class of ``user_path`` with the model that was chosen for it."""
+    if config.user_path is None:
+        return model
+    chosen = "user_model" in config.model_fields_set or config.user_pool()
+    return f"{config.user_path}:{model}" if chosen else config.user_path
 
 
 def models_of(config: Tau2Config, *, training: bool = True) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ class Request:
 
     output_dir: Path
     config: Path | None = None
-    data_dir: Path | None = None
     domains: list[str] = field(default_factory=list)
     split: str | None = None
     tasks: int | None = None
@@ -63,10 +61,7 @@ def make_plan(request: Request) -> Plan:
             raise ConfigError(
                 "--domain, --split, --tasks and --user-model are the config file's business: change it there"
             )
-        environ = dict(os.environ)
-        if request.data_dir is not None:
-            environ["DATA_DIR"] = str(request.data_dir)
-        return load_plan(request.config, overrides=request.overrides, attempts=request.attempts, environ=environ)
+        return load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
     overrides = dict(request.overrides)
     if request.embedded:
         # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.

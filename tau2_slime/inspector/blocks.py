@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.inspector.trajectory import Piece, Trajectory
 
 if TYPE_CHECKING:
-    from tau2_slime.policy.checkpoint import Language
+    from tau2_slime.policy.checkpoint import CheckpointProfile
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Block:
     """How the turn was joined to what follows it: `closed`, `context closer`; empty after the last one."""
 
 
-def blocks_of(one: Trajectory, language: Language | None = None) -> list[Block]:
+def blocks_of(one: Trajectory, language: CheckpointProfile | None = None) -> list[Block]:
     """Every message in order. Without messages (a sample file keeps none): the pieces of tokens, decoded if possible."""
     if not one.messages:
         return _pieces_only(one, language)
@@ -138,7 +138,7 @@ def _calls_by_turn(one: Trajectory) -> list[list[dict[str, Any]]]:
     return out
 
 
-def _junction(one: Trajectory, last: Piece, context: Piece, language: Language | None) -> str:
+def _junction(one: Trajectory, last: Piece, context: Piece, language: CheckpointProfile | None) -> str:
     """Whether the model closed its turn, or the template's closer had to be appended."""
     if language is None:
         return "junction"
@@ -148,7 +148,7 @@ def _junction(one: Trajectory, last: Piece, context: Piece, language: Language |
     return "closed" if one.tokens[last.stop - 1] in closers else "junction"
 
 
-def _pieces_only(one: Trajectory, language: Language | None) -> list[Block]:
+def _pieces_only(one: Trajectory, language: CheckpointProfile | None) -> list[Block]:
     names = {"prompt": "first prompt", "sampled": "assistant", "context": "appended: what the policy was told next"}
     blocks = []
     turn = 0
@@ -166,7 +166,7 @@ def _pieces_only(one: Trajectory, language: Language | None) -> list[Block]:
     return blocks
 
 
-def _decode(one: Trajectory, pieces: list[Piece], language: Language | None) -> str:
+def _decode(one: Trajectory, pieces: list[Piece], language: CheckpointProfile | None) -> str:
     if language is None:
         return ""
     return language.delta.template.decode([t for piece in pieces for t in one.tokens[piece.start : piece.stop]])

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.tokens.ledger import fingerprint
+from tau2_slime.tokens.ledger import trajectory_digest
 
 _ROUNDING = 1e-6
 """A log-probability this little above 0 is a rounding of 0."""
@@ -175,7 +175,7 @@ def _sample(trajectory: Trajectory) -> Found:
 
 def _print_of(sample: Mapping[str, Any]) -> str:
     try:
-        return fingerprint(sample["tokens"], sample["rollout_log_probs"])
+        return trajectory_digest(sample["tokens"], sample["rollout_log_probs"])
     except (TypeError, ValueError, KeyError):
         return "unreadable"
 

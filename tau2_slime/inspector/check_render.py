@@ -14,7 +14,7 @@ from tau2_slime.inspector.check import Violation
 from tau2_slime.inspector.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from tau2_slime.policy.checkpoint import Language
+    from tau2_slime.policy.checkpoint import CheckpointProfile
 
 
 class NotComparable(Exception):
@@ -34,7 +34,7 @@ class Drift:
     """Why trajectories were not compared, and how many."""
 
 
-def check_render(trajectory: Trajectory, language: Language, drift: Drift) -> list[Violation]:
+def check_render(trajectory: Trajectory, language: CheckpointProfile, drift: Drift) -> list[Violation]:
     """Violations of one trajectory; ``drift`` counts what was compared."""
     try:
         episode = _Episode(trajectory, language)
@@ -48,7 +48,7 @@ def check_render(trajectory: Trajectory, language: Language, drift: Drift) -> li
 class _Episode:
     """One conversation, as the policy was shown it."""
 
-    def __init__(self, trajectory: Trajectory, language: Language) -> None:
+    def __init__(self, trajectory: Trajectory, language: CheckpointProfile) -> None:
         from tau2_slime.episode import history
 
         self.trajectory, self.language = trajectory, language
@@ -59,7 +59,7 @@ class _Episode:
         if not trajectory.messages:
             raise NotComparable("the file keeps no messages")
         try:
-            self.messages = history.load(trajectory.messages)
+            self.messages = history.load_messages(trajectory.messages)
         except Exception as error:  # pydantic's, τ²'s
             raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
         self.system, self.tools = _agent(trajectory)

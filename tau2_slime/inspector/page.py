@@ -24,7 +24,7 @@ from tau2_slime.inspector.words import vocabulary
 from tau2_slime.inspector.world_diff import Difference, world_diff
 
 if TYPE_CHECKING:
-    from tau2_slime.policy.checkpoint import Language
+    from tau2_slime.policy.checkpoint import CheckpointProfile
 
 
 def write_page(
@@ -32,7 +32,7 @@ def write_page(
     trajectories: Sequence[Trajectory],
     *,
     title: str,
-    language: Language | None = None,
+    language: CheckpointProfile | None = None,
     world: bool = True,
     unreadable: Sequence[str] = (),
 ) -> int:
@@ -47,7 +47,11 @@ def write_page(
 
 
 def _parts(
-    trajectories: Sequence[Trajectory], title: str, language: Language | None, world: bool, unreadable: Sequence[str]
+    trajectories: Sequence[Trajectory],
+    title: str,
+    language: CheckpointProfile | None,
+    world: bool,
+    unreadable: Sequence[str],
 ) -> Iterator[str]:
     style, script = _static("page.css"), _static("page.js")
     allowed = ("default-src 'none'", f"script-src '{_hash(script)}'", f"style-src '{_hash(style)}'")
@@ -98,7 +102,7 @@ _FACTS = (
 class _Packer:
     """Episodes as the page reads them. A prompt's beginning is most of an episode's ids and the same in many: once."""
 
-    def __init__(self, language: Language | None) -> None:
+    def __init__(self, language: CheckpointProfile | None) -> None:
         self.language = language
         self.prompts: list[list[int]] = []
         self._prompt_of: dict[tuple[str, str], int] = {}

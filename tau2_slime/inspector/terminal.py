@@ -13,7 +13,7 @@ from tau2_slime.runtime.console import ShortenedCell, describe_end, new_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tau2_slime.policy.checkpoint import Language
+    from tau2_slime.policy.checkpoint import CheckpointProfile
 
 
 def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()) -> None:
@@ -91,7 +91,7 @@ def show_telemetry(console: Console, known: Mapping[str, float]) -> None:
         console.print("", table)
 
 
-def show_episode(one: Trajectory, language: Language | None, *, world: bool = True) -> None:
+def show_episode(one: Trajectory, language: CheckpointProfile | None, *, world: bool = True) -> None:
     """The conversation, message by message, with where its tokens came from; the reward; the database."""
     from rich.text import Text
 

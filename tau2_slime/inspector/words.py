@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.inspector.load import Loaded
 
 if TYPE_CHECKING:
-    from tau2_slime.policy.checkpoint import Language
+    from tau2_slime.policy.checkpoint import CheckpointProfile
 
 
-def language_of(loaded: Loaded, given: str | None, template_kwargs: Mapping[str, Any] | None = None) -> Language | None:
+def language_of(
+    loaded: Loaded, given: str | None, template_kwargs: Mapping[str, Any] | None = None
+) -> CheckpointProfile | None:
     """The checkpoint's tokenizer and template; None if nobody says which it is.
 
     ``given`` is the user's ``--hf-checkpoint``. Raises ConfigError if that one cannot be used.
     """
     from tau2_slime.config.settings import Tau2Config
-    from tau2_slime.policy.checkpoint import build_language
+    from tau2_slime.policy.checkpoint import build_profile
 
     checkpoint = given or loaded.checkpoint
     if checkpoint is None and loaded.embedded:
@@ -30,10 +32,10 @@ def language_of(loaded: Loaded, given: str | None, template_kwargs: Mapping[str,
     if given is None and Path(checkpoint).is_absolute() and not Path(checkpoint).exists():
         return None  # written on another machine
     overrides = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
-    return build_language(checkpoint, Tau2Config.resolve(None, overrides))
+    return build_profile(checkpoint, Tau2Config.resolve(None, overrides))
 
 
-def vocabulary(ids: Iterable[int], language: Language) -> dict[int, str]:
+def vocabulary(ids: Iterable[int], language: CheckpointProfile) -> dict[int, str]:
     """What each id stands for, alone; bytes that are no character of their own are written in hexadecimal."""
     template = language.delta.template
     out = {}

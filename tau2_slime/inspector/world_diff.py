@@ -52,6 +52,7 @@ def world_diff(one: Trajectory) -> Difference:
 
 def _compare(one: Trajectory) -> Difference:
     from tau2_slime.episode import history
+    from tau2_slime.errors import CannotResume
     from tau2_slime.world import domains
 
     split = one.task_split or _split_of(one.domain, one.task_id)
@@ -59,16 +60,17 @@ def _compare(one: Trajectory) -> Difference:
     solo = one.agent_type in ("solo", "llm_agent_solo")
     world = domains.World(one.domain, split, task, solo=solo)
     start = list(task.initial_state.message_history or []) if task.initial_state else []
-    messages = history.load(one.messages)
+    messages = history.load_messages(one.messages)
     note = ""
     try:
-        history.replay(world, start, messages, one.rejected)
-    except history.CannotResume as error:
+        history.replay_calls(world, start, messages, one.rejected)
+    except CannotResume as error:
         note = f"the replay answers otherwise from there on: {error}"
     reference = _reference(one.domain, split, one.task_id)
     worlds = (reference[0], world, reference[1])
-    touched = set().union(*(_touched(each) for each in worlds))
-    before, here, gold = (_flat_state(each, touched) for each in worlds)
+    shared = frozenset.intersection(*(each.episode_environment.shared_tables for each in worlds))
+    touched = set().union(*(each.episode_environment.changed_records() for each in worlds))
+    before, here, gold = (_flat_state(each, shared, touched) for each in worlds)
     paths = dict.fromkeys([*before, *here, *gold])
     rows = [Change(p, *(x.get(p, _ABSENT) for x in (before, here, gold))) for p in paths]
     changes = [row for row in rows if not row.before == row.here == row.gold]
@@ -109,25 +111,16 @@ def _reference(domain: str, split: str, task_id: str) -> tuple[Any, Any]:
     return fresh(), gold
 
 
-def _touched(world: Any) -> set[tuple[str, Any]]:
-    """Records that may differ from those that all episodes share."""
-    shared = world.built.database
-    db = getattr(world.environment.tools, "db", None)
-    if shared is None or db is not shared.db:
-        return set()
-    return {(name, key) for name in shared.base.tables for key in getattr(db, name).changed()}
-
-
-def _flat_state(world: Any, touched: set[tuple[str, Any]]) -> dict[str, str]:
-    """Path -> value; of tables that episodes share only the ``touched`` records."""
+def _flat_state(world: Any, shared: frozenset[str], touched: set[tuple[str, str]]) -> dict[str, str]:
+    """Path -> value; of the ``shared`` tables only the ``touched`` records."""
     out: dict[str, str] = {}
-    shared = world.built.database
     db = getattr(world.environment.tools, "db", None)
-    if shared is not None and db is shared.db:
-        for name in shared.base.other_fields:
-            out.update(_flat(name, _plain(getattr(db, name))))
+    if db is not None and shared:
+        for name in type(db).model_fields:
+            if name not in shared:
+                out.update(_flat(name, _plain(getattr(db, name))))
         for name, key in touched:
-            record = dict.get(getattr(db, name), key)
+            record = dict.get(getattr(db, name), key) if name in shared else None
             if record is not None:
                 out.update(_flat(f"{name}.{key}", _plain(record)))
     elif db is not None:

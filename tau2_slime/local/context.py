@@ -1,7 +1,7 @@
-"""What a scripted policy can see: token ids in, the case and the place in its script out.
+"""What a scripted policy can see: token ids in, the case and the position in its script out.
 
-The policy keeps nothing between two requests, as a real model does not: everything is read from ``input_ids``. Turns are
-counted by the ids of the chat template's own generation prompt, which no customer can spell.
+Like a model, the policy keeps nothing between two requests. It reads everything from ``input_ids``. It counts its turns by
+the ids of the chat template's own generation prompt, which no user can spell.
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ if TYPE_CHECKING:
 
 _THINK = re.compile(r"</?think>")
 _TICKET = re.compile(r"<ticket>\n(.*?)\n</ticket>", re.DOTALL)
-# What a generation prompt may hold after the role: nothing, an open thought, or an empty one.
+# What a generation prompt may hold after the role: nothing, an open reasoning block, or an empty one.
 _OPENING = re.compile(r"\s*(<think>)?\s*(</think>)?\s*")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in its script the policy stands."""
+class ScriptPosition:
+    """Where in its script the policy is."""
 
     reference: CaseReference | None
     """The case that the user named."""
     ticket: str | None
-    """The ticket of a solo episode; None if there is a reference."""
+    """The ticket of a solo episode. None if there is a `reference`."""
     turn: int
     """Messages that the policy has written since it knew the case."""
     heard: tuple[str, ...]
-    """Text of each of those turns with what followed it, such as the tool result."""
+    """The text of each of those turns together with what followed it, such as a tool result."""
     thinking: bool
-    """The generation prompt has opened the reasoning, and nothing has closed it."""
+    """True if the generation prompt has opened the reasoning and nothing has closed it."""
     begun: tuple[int, ...]
-    """Ids after the last assistant header: the rest of the generation prompt, and what an aborted call left behind."""
+    """Ids after the last assistant header: the rest of the generation prompt, and what an aborted call left there."""
     begun_text: str
-    """Their text without the generation prompt's part."""
+    """The text of `begun` without the generation prompt's part."""
 
 
 class ContextReader:
     """Reads the contexts that one chat template writes."""
 
     def __init__(self, template: ChatTemplate) -> None:
+        """Raises ValueError if the template has no generation prompt."""
         self._template = template
         probe = [{"role": "user", "content": "x"}]
         without = template.render(probe, None, add_generation_prompt=False)
@@ -56,26 +57,23 @@ class ContextReader:
         self._header_ids = template.encode(self.header)
         if not self._header_ids:
             raise ValueError("the chat template has no generation prompt; the embedded policy cannot count its turns")
-        self._decode = lru_cache(maxsize=512)(self._decode_now)
+        self._decode = lru_cache(maxsize=512)(template.decode)
 
-    def _decode_now(self, ids: tuple[int, ...]) -> str:
-        return self._template.decode(ids)
-
-    def read(self, ids: Sequence[int]) -> Place:
-        """Find the case and the turn. Never raises: a context that names no case is a `Place` without one."""
+    def read(self, ids: Sequence[int]) -> ScriptPosition:
+        """Find the case and the turn in ``ids``. A context that names no case gives a `ScriptPosition` without one."""
         ids = list(ids)
-        starts = self._headers(ids)
+        starts = self._header_positions(ids)
         size = len(self._header_ids)
         ends = [*starts, len(ids)]
-        # Segment 0 is what precedes the first assistant turn; segment i the i-th turn and what came after it.
+        # Segment 0 comes before the first assistant turn. Segment i is the i-th turn and what came after it.
         segments = [tuple(ids[begin:end]) for begin, end in zip([0, *(s + size for s in starts)], ends, strict=True)]
         begun = segments[-1] if starts else ()
         begun_text = self._template.decode(begun)
         opening = _OPENING.match(begun_text)
         assert opening is not None  # the pattern matches the empty string
-        known, reference, ticket = self._case(segments[:-1] if starts else segments)
+        known, reference, ticket = self._find_case(segments[:-1] if starts else segments)
         heard = segments[known + 1 : -1] if known is not None else []
-        return Place(
+        return ScriptPosition(
             reference=reference,
             ticket=ticket,
             turn=len(heard),
@@ -85,7 +83,7 @@ class ContextReader:
             begun_text=begun_text[opening.end() :],
         )
 
-    def _headers(self, ids: list[int]) -> list[int]:
+    def _header_positions(self, ids: list[int]) -> list[int]:
         """Positions at which an assistant turn begins."""
         header, at = self._header_ids, -1
         found: list[int] = []
@@ -97,8 +95,8 @@ class ContextReader:
             if ids[at : at + len(header)] == header:
                 found.append(at)
 
-    def _case(self, segments: list[tuple[int, ...]]) -> tuple[int | None, CaseReference | None, str | None]:
-        """Index of the segment that tells the case, and the case."""
+    def _find_case(self, segments: list[tuple[int, ...]]) -> tuple[int | None, CaseReference | None, str | None]:
+        """The index of the segment that tells the case, the case's reference, and the ticket (solo)."""
         # The system prompt is by far the longest segment: look there last.
         for index in (*range(1, len(segments)), 0):
             if index < len(segments) and (reference := find_reference(self._decode(segments[index]))) is not None:

@@ -1,22 +1,24 @@
 """A task's gold actions as a conversation that two scripts can play.
 
-The agent makes its own gold calls, one per turn. Where gold lets the user act it writes a request for that part, which
-the scripted user carries out call by call. The last turn says everything that the task wants to be communicated. Both
-sides build the same `GoldScript` from the task alone, so neither needs to remember anything.
+The agent makes its own gold calls, one per turn. Where gold lets the user act, the agent asks for that part, and the
+scripted user makes its calls one by one. The agent's last turn says everything that the task wants communicated. Both sides
+build the same `GoldScript` from the task alone, so neither needs to remember anything.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, unquote
 
-Call = tuple[str, dict[str, Any]]
-"""A tool's name and its arguments."""
+from tau2_slime.tokens.calls.types import Call
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Task
 
 DONE_TOOL = "done"
-"""τ²'s tool by which a solo agent ends the episode."""
+"""τ²'s tool with which a solo agent ends the episode."""
 
 ASK_REFERENCE = "Could you please tell me your case reference?"
 _DONE = "Your case is now complete."
@@ -24,28 +26,32 @@ _PART = "on your own device, part"
 
 _REFERENCE = re.compile(r"case reference is ([^\s<>/]+)/([^\s<>/]+)/([^\s<>]+?)\.(?=[\s<]|$)")
 _ASKED_PART = re.compile(re.escape(_PART) + r" (\d+):")
-# Part of an id that may stand in the reference as it is; the rest (white space, angle brackets) is percent-encoded.
-_PLAIN = "[]|:_-,;=+()@!*'&$~/"
+# Characters of an id that stay as they are in a reference. The others (white space, angle brackets) are percent-encoded.
+_UNQUOTED = "[]|:_-,;=+()@!*'&$~/"
 
 
 @dataclass(frozen=True)
 class CaseReference:
-    """The name of a task, short enough for a customer to read out."""
+    """The name of a task that a user can read out, such as ``retail/train/7``."""
 
     domain: str
     split: str
     task_id: str
 
     def __str__(self) -> str:
-        return f"{quote(self.domain)}/{quote(self.split)}/{quote(self.task_id, safe=_PLAIN)}"
+        return f"{quote(self.domain)}/{quote(self.split)}/{quote(self.task_id, safe=_UNQUOTED)}"
 
     def sentence(self) -> str:
-        """The words by which a user names it; `find_reference` reads them."""
+        """The words in which a user gives the reference; `find_reference` reads them."""
         return f"my case reference is {self}."
 
 
 def find_reference(text: str) -> CaseReference | None:
-    """The first case reference spelled in ``text``."""
+    """The first case reference in ``text``, None if there is none.
+
+    >>> find_reference("Hello, my case reference is retail/train/7. I want a refund.")
+    CaseReference(domain='retail', split='train', task_id='7')
+    """
     match = _REFERENCE.search(text)
     return None if match is None else CaseReference(*(unquote(part) for part in match.groups()))
 
@@ -55,7 +61,7 @@ class ScriptTurn:
     """One message of the scripted agent: a call, or a text."""
 
     kind: Literal["call", "ask", "final", "broken", "silence"]
-    """``ask``: a request for a part of the user's actions. ``broken``: a call whose spelling is cut."""
+    """``ask``: asks for a part of the user's actions. ``broken``: a call with a bracket missing. ``silence``: no text."""
     call: Call | None = None
     text: str | None = None
 
@@ -65,13 +71,13 @@ class GoldScript:
     """Everything that both sides say and do in a task's gold play."""
 
     turns: tuple[ScriptTurn, ...]
-    """The agent's messages, in order; the last one ends the case."""
+    """The agent's messages in order. The last one ends the case."""
     user_parts: tuple[tuple[Call, ...], ...] = ()
     """The user's gold actions, in the parts in which the agent asks for them."""
 
     @classmethod
-    def from_task(cls, task: Any, *, solo: bool = False) -> GoldScript:
-        """``solo``: the agent has the user's tools too, makes every call itself and ends with τ²'s ``done`` tool."""
+    def from_task(cls, task: Task, *, solo: bool = False) -> GoldScript:
+        """``solo``: the agent has the user's tools too, makes every call itself, and ends with τ²'s ``done`` tool."""
         criteria = task.evaluation_criteria
         actions = list((criteria.actions if criteria is not None else None) or [])
         communicate = list((criteria.communicate_info if criteria is not None else None) or [])
@@ -93,19 +99,23 @@ class GoldScript:
                 asking = True
             parts[-1].append(call)
         numbered = iter(enumerate(parts, start=1))
-        turns = [replace(turn, text=_request(*next(numbered))) if turn.kind == "ask" else turn for turn in turns]
+        turns = [
+            replace(turn, text=_request_for_part(*next(numbered))) if turn.kind == "ask" else turn for turn in turns
+        ]
         turns.append(ScriptTurn("final", text=_closing(communicate)))
         return cls(tuple(turns), tuple(tuple(part) for part in parts))
 
     def turn(self, index: int) -> ScriptTurn:
-        """The agent's ``index``-th message. A conversation that outlives its script hears the last one again."""
+        """The agent's message number ``index``, from 0. After the end of the script it is the last message again."""
         return self.turns[min(index, len(self.turns) - 1)]
 
     def with_mistake(self, choice: int) -> GoldScript:
-        """The same play with one wrong move, in place of the agent's last step before it closes the case.
+        """The same play with one mistake, in place of the agent's last step before it closes the case.
 
-        ``choice``: any integer; it picks an unknown tool, a call with broken spelling, or leaving the step out. Gold
-        usually ends with the action that changes something, so most of these plays earn nothing.
+        Gold usually ends with the action that changes something, so most of these plays earn nothing.
+
+        Args:
+            choice: any integer. It picks one of: leave the step out, call an unknown tool, break the call's spelling.
         """
         at = len(self.turns) - 2
         if at < 0:
@@ -119,22 +129,22 @@ class GoldScript:
 
 
 def asked_part(text: str) -> int | None:
-    """Position of the part of the user's actions that an agent's ``text`` asks for, or None."""
+    """The position, from 0, of the part of the user's actions that the agent's ``text`` asks for; None for no part."""
     match = _ASKED_PART.search(text)
     return None if match is None else int(match.group(1)) - 1
 
 
 def closes_case(text: str) -> bool:
-    """True if an agent's ``text`` says that it is done."""
+    """True if the agent's ``text`` says that the case is complete."""
     return _DONE in text
 
 
-def _request(number: int, part: list[Call]) -> str:
+def _request_for_part(number: int, part: list[Call]) -> str:
     steps = ", then ".join(name.replace("_", " ") for name, _ in part)
     return f"I need you to do something {_PART} {number}: please {steps}. Tell me when you are done."
 
 
 def _closing(communicate: list[str]) -> str:
-    # τ² looks for each string in one message, with that message's commas taken out: one string a line, verbatim.
+    # τ² looks for each string in one message from which it removes the commas: one string a line, exactly as it is.
     lines = "".join(f"\n- {info}" for info in communicate)
     return f"{_DONE} Here is what you should know:{lines}" if communicate else f"{_DONE} Thank you for your patience."

@@ -1,18 +1,19 @@
-"""A policy that plays gold: it reads its place from the token ids and writes the next scripted turn as token ids."""
+"""A policy that plays gold: it reads its position from the token ids and writes the next scripted turn as token ids."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tau2_slime.local.context import ContextReader, Place
+from tau2_slime.local.context import ContextReader, ScriptPosition
 from tau2_slime.local.gold import ASK_REFERENCE, CaseReference, GoldScript, ScriptTurn
 from tau2_slime.local.spelling import Speller, draw
 
 if TYPE_CHECKING:
     from tau2_slime.local.solo import SoloCase
+    from tau2_slime.tokens.tokenizer import Tokenizer
 
 _THOUGHT = "The script says what comes next.\n</think>\n\n"
 _CALL_STOPS = ("<|observation|>", "<|call|>")
@@ -20,21 +21,25 @@ _TEXT_STOPS = ("<|user|>", "<|return|>")
 
 
 class GoldPolicy:
-    """The next turn for any context of one checkpoint's chat template. Thread-safe; keeps nothing between two calls."""
+    """The next turn for any context of one checkpoint's chat template. Thread-safe; it remembers nothing between calls."""
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         *,
         spelling: float = 0.1,
         mistakes: float = 0.0,
         gives_up: float = 0.0,
         seed: int = 0,
-        parser: str = "auto",
-        template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """``spelling``: share of tokens spelled otherwise; ``mistakes``: share of episodes with one wrong move.
-        ``gives_up``: share of episodes in which it falls silent at some point, which earns nothing whatever the task.
+        """A policy in the words of the tokenizer's chat template.
+
+        Args:
+            tokenizer: has the vocabulary and the chat template.
+            spelling: share of tokens that are split in two (see `spelling.Speller`).
+            mistakes: share of episodes with one wrong move.
+            gives_up: share of episodes in which it falls silent at some point, which earns nothing whatever the task.
+            seed: decides which tokens and episodes these are.
 
         Raises:
             ValueError: the chat template cannot be used (TemplateError), or its tool-call format is unknown.
@@ -42,11 +47,8 @@ class GoldPolicy:
         from tau2_slime.tokens.calls.registry import detect_parser, get_parser
         from tau2_slime.tokens.template.chat_delta import ChatDelta
 
-        self.template = ChatDelta.calibrate(tokenizer, template_kwargs=template_kwargs).template
-        name = (
-            detect_parser(self.template.template_source, self.template.control_tokens) if parser == "auto" else parser
-        )
-        self.parser = get_parser(name)
+        self.template = ChatDelta.calibrate(tokenizer).template
+        self.parser = get_parser(detect_parser(self.template.template_source, self.template.control_tokens))
         self.spelling, self.mistakes, self.gives_up, self.seed = spelling, mistakes, gives_up, seed
         self._reader = ContextReader(self.template)
         self._speller = Speller(tokenizer)
@@ -55,41 +57,42 @@ class GoldPolicy:
         self._solo: dict[str, SoloCase] = {}
         self._lock = threading.Lock()
 
-    def read(self, input_ids: Sequence[int]) -> Place:
+    def read(self, input_ids: Sequence[int]) -> ScriptPosition:
+        """Where in its script the policy is after ``input_ids``."""
         return self._reader.read(input_ids)
 
-    def knows(self, place: Place) -> bool:
-        """True if `continuation` needs no task that is not loaded yet, so it takes a millisecond."""
-        if place.reference is not None:
-            return place.reference in self._scripts
-        return place.ticket is None or place.ticket in self._solo
+    def knows(self, position: ScriptPosition) -> bool:
+        """True if the position's task is loaded, so that `continuation` takes a millisecond."""
+        if position.reference is not None:
+            return position.reference in self._scripts
+        return position.ticket is None or position.ticket in self._solo
 
-    def continuation(self, place: Place, *, routing_key: str = "") -> list[int]:
-        """Ids of the rest of the turn that is due, its stop token last."""
-        turn, case = self._due(place, routing_key)
-        text = (_THOUGHT if place.thinking else "") + self._text(turn)
-        ids = list(self._turn_ids(text, turn.call is not None, f"{self.seed}/{case}/{place.turn}"))
-        if not place.begun_text:
+    def continuation(self, position: ScriptPosition, *, routing_key: str = "") -> list[int]:
+        """Token ids of the rest of the turn, its stop token last. ``routing_key`` decides about mistakes and giving up."""
+        turn, case = self._due(position, routing_key)
+        text = (_THOUGHT if position.thinking else "") + self._text(turn)
+        ids = list(self._turn_ids(text, turn.call is not None, f"{self.seed}/{case}/{position.turn}"))
+        if not position.begun_text:
             return ids
-        # An aborted call left the beginning of this very turn: go on after the longest part that is there.
-        begun = list(place.begun)
+        # An aborted call left the beginning of this turn: go on after the longest part of it that is there.
+        begun = list(position.begun)
         for length in range(min(len(begun), len(ids)), 0, -1):
             if begun[-length:] == ids[:length]:
                 return ids[length:]
         return ids
 
-    def _due(self, place: Place, routing_key: str) -> tuple[ScriptTurn, str]:
-        """The turn that is due, and a name for the case."""
-        if place.reference is not None:
-            script, case, at = self._script(place.reference), str(place.reference), place.turn
+    def _due(self, position: ScriptPosition, routing_key: str) -> tuple[ScriptTurn, str]:
+        """The turn at the position, and the case's name."""
+        if position.reference is not None:
+            script, case, at = self._script(position.reference), str(position.reference), position.turn
             if script is None:
-                return ScriptTurn("ask", text=f"I cannot find the case {place.reference}."), case
-        elif place.ticket is not None:
-            solo = self._solo_case(place.ticket)
+                return ScriptTurn("ask", text=f"I cannot find the case {position.reference}."), case
+        elif position.ticket is not None:
+            solo = self._solo_case(position.ticket)
             case = solo.name
-            if place.turn < len(solo.questions):
-                return ScriptTurn("call", solo.questions[place.turn]), case
-            script, at = solo.answer(place.heard), place.turn - len(solo.questions)
+            if position.turn < len(solo.questions):
+                return ScriptTurn("call", solo.questions[position.turn]), case
+            script, at = solo.answer(position.heard), position.turn - len(solo.questions)
         else:
             return ScriptTurn("ask", text=ASK_REFERENCE), ""
         if draw(self.seed, "mistake", routing_key, case) < self.mistakes:
@@ -110,7 +113,7 @@ class GoldPolicy:
         return (*ids, self._stop(_CALL_STOPS if is_call else _TEXT_STOPS))
 
     def _stop(self, preferred: tuple[str, ...]) -> int:
-        """The token by which this family ends such a turn."""
+        """The token with which this model family ends such a turn: the first of ``preferred`` that it has."""
         ends = self.template.stop_ids | set(self.template.closers.values())
         for spelling in preferred:
             token = self.template.token_id(spelling)
@@ -146,6 +149,6 @@ class GoldPolicy:
 
 
 def _broken(call: str) -> str:
-    """A call as a model spells it when it forgets one bracket."""
+    """``call`` with one bracket missing."""
     cut = call.rfind("}") if '"arguments"' in call else call.rfind("</")
     return call[:cut] + call[cut + 1 :]

@@ -5,8 +5,8 @@
 
     python -m tau2_slime.local.policy_server --hf-checkpoint DIR --port 30000
 
-It answers as an sglang worker does and, for ``/workers``, as a router with one worker would. What it generates is a
-task's gold play (`policy.GoldPolicy`).
+It answers as an sglang worker does, and for ``/workers`` as a router with one worker does. It generates each task's gold
+play (`policy.GoldPolicy`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import contextlib
 import json
 import os
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tau2_slime.local.policy import GoldPolicy
 from tau2_slime.local.sampler import BadRequest, Sampler
@@ -26,8 +27,12 @@ from tau2_slime.local.sampler import BadRequest, Sampler
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from tau2_slime.tokens.tokenizer import Tokenizer
+
 DEFAULT_CONTEXT = 32768
+"""Tokens, for a checkpoint that does not say."""
 _MAX_BODY = 64 * 2**20
+"""Bytes of a request."""
 
 
 class PolicyServer:
@@ -45,22 +50,25 @@ class PolicyServer:
         gives_up: float = 0.0,
         seed: int = 0,
         context_length: int | None = None,
-        tool_call_parser: str = "auto",
-        template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """``checkpoint``: a Hugging Face folder with a tokenizer and a chat template; weights are not needed.
+        """A server that `start`, or the context, will start.
 
-        ``port``: 0 takes a free one. ``latency``: seconds per token. ``spelling``: share of tokens that are spelled in
-        another way than the tokenizer would. ``mistakes``: share of episodes with one wrong move; which ones depends on
-        the routing key, so the samples of a group differ. ``gives_up``: share of episodes that it lets go silent, which
-        earn nothing. ``context_length``: None takes the checkpoint's own.
+        Args:
+            checkpoint: a Hugging Face folder with a tokenizer and a chat template. It needs no weights.
+            host: the address to listen on.
+            port: 0 takes a free one.
+            latency: seconds per sampled token.
+            spelling: share of tokens that are sampled in another way than the tokenizer would write them.
+            mistakes: share of episodes with one wrong move. The routing key decides which, so the samples of a group differ.
+            gives_up: share of episodes in which the policy falls silent; they earn nothing.
+            seed: decides which tokens and episodes these are.
+            context_length: tokens; None takes the checkpoint's own.
         """
         self.checkpoint = Path(checkpoint)
         self.host, self.port = host, port
         self.latency, self.spelling, self.seed = latency, spelling, seed
         self.mistakes, self.gives_up = mistakes, gives_up
         self.context_length = context_length or _context_length(self.checkpoint)
-        self._tool_call_parser, self._template_kwargs = tool_call_parser, template_kwargs
         self._sampler: Sampler | None = None
         self._runner: web.AppRunner | None = None
 
@@ -71,7 +79,7 @@ class PolicyServer:
 
     @property
     def sampler(self) -> Sampler:
-        """What answers /generate; there once the server runs. Set its ``weight_version`` to play a weight update."""
+        """What answers /generate. Raises RuntimeError before `start`."""
         if self._sampler is None:
             raise RuntimeError("the embedded policy server has not been started")
         return self._sampler
@@ -81,15 +89,15 @@ class PolicyServer:
 
         from tau2_slime.world import tau2_compat
 
-        tau2_compat.load()  # seconds, the first time: not while a request waits
+        tau2_compat.load()  # takes seconds the first time, so not while a request waits
+        # A cast, because transformers' annotations allow less than its code does.
+        tokenizer = cast("Tokenizer", AutoTokenizer.from_pretrained(str(self.checkpoint)))
         return GoldPolicy(
-            AutoTokenizer.from_pretrained(str(self.checkpoint)),
+            tokenizer,
             spelling=self.spelling,
             mistakes=self.mistakes,
             gives_up=self.gives_up,
             seed=self.seed,
-            parser=self._tool_call_parser,
-            template_kwargs=self._template_kwargs,
         )
 
     async def __aenter__(self) -> PolicyServer:
@@ -111,7 +119,7 @@ class PolicyServer:
         policy = await asyncio.to_thread(self._load)
         self._sampler = Sampler(policy, context_length=self.context_length, latency=self.latency)
         app = web.Application(client_max_size=_MAX_BODY)
-        app.add_routes(self._routes(web))
+        app.add_routes(self._routes())
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, self.port).start()
@@ -127,8 +135,10 @@ class PolicyServer:
 
     # ---- endpoints ---------------------------------------------------------------------------------------------------
 
-    def _routes(self, web: Any) -> list[Any]:
-        def answer(build: Any) -> Any:
+    def _routes(self) -> list[web.RouteDef]:
+        from aiohttp import web
+
+        def answer(build: Callable[[], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:
             async def handler(_: web.Request) -> web.Response:
                 return web.json_response(build())
 
@@ -139,7 +149,7 @@ class PolicyServer:
             web.post("/abort_request", self._handle_abort),
             web.post("/flush_cache", answer(lambda: {"success": True})),
         ]
-        for path, build in {
+        answers: dict[str, Callable[[], dict[str, Any]]] = {
             "/health": lambda: {"status": "ok"},
             "/health_generate": lambda: {"status": "ok"},
             "/flush_cache": lambda: {"success": True},
@@ -151,9 +161,8 @@ class PolicyServer:
             "/get_server_info": self._server_info,
             "/v1/loads": lambda: {"loads": [{"num_running_reqs": self.sampler.running, "num_waiting_reqs": 0}]},
             "/v1/models": lambda: {"object": "list", "data": [{"id": str(self.checkpoint), "object": "model"}]},
-        }.items():
-            routes.append(web.get(path, answer(build)))
-        return routes
+        }
+        return [*routes, *(web.get(path, answer(build)) for path, build in answers.items())]
 
     async def _handle_generate(self, request: web.Request) -> web.Response:
         from aiohttp import web
@@ -164,7 +173,7 @@ class PolicyServer:
                 raise BadRequest("the body must be a JSON object")
             reply = await self.sampler.generate(payload, request.headers.get("X-SMG-Routing-Key", ""))
         except ValueError as error:
-            return web.json_response({"error": {"message": f"the body is no JSON: {error}"}}, status=400)
+            return web.json_response({"error": {"message": f"the body is not JSON: {error}"}}, status=400)
         except BadRequest as error:
             return web.json_response({"error": {"message": str(error)}}, status=400)
         return web.json_response(reply)
@@ -178,7 +187,7 @@ class PolicyServer:
             payload = {}
         if isinstance(payload, dict):
             self.sampler.abort(None if payload.get("abort_all") else str(payload.get("rid", "")))
-        return web.Response()  # 200, whether or not there is such a call: as sglang
+        return web.Response()  # sglang answers 200, whether or not there is such a call
 
     def _workers(self) -> dict[str, Any]:
         worker = {
@@ -227,7 +236,7 @@ async def _serve(server: PolicyServer) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted. ``argv``: the command line; None takes the process's own."""
     parser = argparse.ArgumentParser(
         description="A policy that plays tau2-bench's gold actions over sglang's protocol."
     )
@@ -239,19 +248,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--mistakes", type=float, default=0.0, help="share of episodes with one wrong move")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--context-length", type=int)
-    parser.add_argument("--tool-call-parser", default="auto")
-    given = parser.parse_args(argv)
-    server = PolicyServer(
-        given.hf_checkpoint,
-        host=given.host,
-        port=given.port,
-        latency=given.latency,
-        spelling=given.spelling,
-        mistakes=given.mistakes,
-        seed=given.seed,
-        context_length=given.context_length,
-        tool_call_parser=given.tool_call_parser,
-    )
+    options = vars(parser.parse_args(argv))
+    server = PolicyServer(options.pop("hf_checkpoint"), **options)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(server))
 

@@ -1,4 +1,4 @@
-"""One call of sglang's ``/generate``: what is checked, how sampling ends, and the form of the reply."""
+"""One call of sglang's ``/generate``: what is checked, when sampling ends, and what the reply holds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DEFAULT_MAX_NEW_TOKENS = 128
 
 
 class BadRequest(Exception):
-    """What sglang answers with HTTP 400."""
+    """A request that sglang answers with HTTP 400; the text is the message."""
 
 
 class Sampler:
-    """Serves calls from one policy. Belongs to the event loop in which it is used."""
+    """Answers calls with one policy's turns. It belongs to the event loop in which it is used."""
 
     def __init__(self, policy: GoldPolicy, *, context_length: int, latency: float = 0.0) -> None:
         """``latency``: seconds per sampled token."""
         self.policy, self.context_length, self.latency = policy, context_length, latency
         self.weight_version = "default"
-        self.calls = 0
+        """In every reply, as sglang has it. Change it to simulate a weight update."""
         self._pending: dict[str, asyncio.Event] = {}
 
     @property
@@ -34,19 +34,18 @@ class Sampler:
         return len(self._pending)
 
     def abort(self, rid: str | None) -> None:
-        """Let the call ``rid`` (None: every call) answer at once with what it has sampled so far."""
+        """Make the call with the id ``rid`` (None: every call) answer now with what it has sampled so far."""
         for name, aborted in self._pending.items():
             if rid is None or name == rid:
                 aborted.set()
 
     async def generate(self, payload: dict[str, Any], routing_key: str = "") -> dict[str, Any]:
-        """The reply to a request body.
+        """The reply to a request body; both are sglang's JSON. ``routing_key``: see `GoldPolicy.continuation`.
 
         Raises:
-            BadRequest: the body asks for something that sglang refuses, or that is not served here.
+            BadRequest: sglang would refuse the body, or it asks for something that is not served here.
         """
         begin = time.perf_counter()
-        self.calls += 1
         input_ids, params = _input_ids(payload), payload.get("sampling_params") or {}
         limit = self._limit(len(input_ids), params)
         rid = str(payload.get("rid") or uuid.uuid4().hex)
@@ -83,10 +82,10 @@ class Sampler:
 
     async def _sample(self, input_ids: list[int], routing_key: str) -> list[int]:
         policy = self.policy
-        place = policy.read(input_ids)
-        if policy.knows(place):
-            return policy.continuation(place, routing_key=routing_key)
-        return await asyncio.to_thread(policy.continuation, place, routing_key=routing_key)
+        position = policy.read(input_ids)
+        if policy.knows(position):
+            return policy.continuation(position, routing_key=routing_key)
+        return await asyncio.to_thread(policy.continuation, position, routing_key=routing_key)
 
     def _limit(self, prompt: int, params: dict[str, Any]) -> int:
         """Tokens that the call may sample."""
@@ -108,7 +107,7 @@ class Sampler:
         return wanted
 
     async def _wait(self, tokens: int, aborted: asyncio.Event) -> int:
-        """Take as long as sampling ``tokens`` takes; how many were sampled when it ended or was aborted."""
+        """Wait as long as sampling ``tokens`` takes. Returns how many were sampled when that ended or was aborted."""
         begin = time.perf_counter()
         if self.latency > 0:
             try:
@@ -131,7 +130,7 @@ def _input_ids(payload: dict[str, Any]) -> list[int]:
 
 
 def _cut(ids: list[int], limit: int, params: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
-    """What of ``ids`` is sampled, and why sampling ended; sglang looks at the length first."""
+    """The part of ``ids`` that is sampled, and sglang's finish reason; as in sglang, the length limit comes first."""
     stops = set(params.get("stop_token_ids") or [])
     end = next((i for i, token in enumerate(ids) if token in stops), len(ids) - 1)
     if end + 1 >= limit:

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tau2_slime.local.gold import Call, CaseReference, GoldScript, asked_part, closes_case
+from tau2_slime.local.gold import CaseReference, GoldScript, asked_part, closes_case
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users import UserStats
 
+if TYPE_CHECKING:
+    from tau2_slime.tokens.calls.types import Call
+    from tau2_slime.world.types import Message, Task, ToolMessage, UserMessage
+
 MAX_FRUITLESS = 3
-"""Replies in a row that move nothing; then the user hangs up."""
+"""Replies in a row that change nothing; after them the user hangs up."""
 
 STOP, TRANSFER = "###STOP###", "###TRANSFER###"
 _MAX_STORY = 600
+"""Characters."""
 
 STYLES = {"scripted": "plain", "scripted-terse": "terse", "scripted-chatty": "chatty"}
-"""User models that need no model, and how they speak: with their story; the reference only; some small talk first."""
+"""Names of the user simulators that need no model, and how they speak: ``plain`` tells its story with the reference,
+``terse`` gives the reference only, ``chatty`` begins with small talk."""
 
 
 class ScriptedUser:
     """Plays the user's side of a task's `GoldScript`; a `world.users.User`.
 
-    With an agent that follows no script it is a bare customer: it says what it wants, repeats its case reference when
-    it does not understand, and hangs up after `MAX_FRUITLESS` such replies. It never raises and never loops for ever.
+    With an agent that follows no script it says what it wants, repeats its case reference when it does not understand, and
+    hangs up after `MAX_FRUITLESS` such replies. It raises nothing, and it always comes to an end.
     """
 
-    def __init__(self, task: Any, domain: str, split: str, style: str = "plain") -> None:
+    def __init__(self, task: Task, domain: str, split: str, style: str = "plain") -> None:
         """``style``: a value of `STYLES`."""
         self.stats = UserStats()
         self.reference = CaseReference(domain, split, task.id)
@@ -39,11 +46,11 @@ class ScriptedUser:
         self._fruitless = 0
         self._calls = 0
 
-    def start(self, history: list[Any]) -> None:
-        """Take over after ``history``: what was said and done in it is not said and done again."""
+    def start(self, history: Sequence[Message]) -> None:
+        """Take over after ``history``. What was said and done there is not said and done again."""
         for message in history:
             if message.role == "assistant":
-                self._take_up(message.content or "")
+                self._queue_asked_part(message.content or "")
             elif message.role == "user":
                 self._introduced = True
                 for _ in message.tool_calls or []:
@@ -51,19 +58,20 @@ class ScriptedUser:
                     if self._queue:
                         self._queue.popleft()
 
-    async def reply(self, message: Any) -> Any:
+    async def reply(self, message: Message) -> UserMessage:
+        """The next message after the agent's text or the result of the user's own call. It makes one call at a time."""
         self.stats.calls += 1
         if message.role == "tool":
             if self._queue:
                 return self._act()
             self._fruitless = 0
-            return self._say(f"I have done that. It says: {_result(message)}")
+            return self._say(f"I have done that. It says: {_result_text(message)}")
         text = message.content or ""
         if closes_case(text):
             return self._say(STOP)
         if "TRANSFERRED TO A HUMAN AGENT" in text.upper():
             return self._say(TRANSFER)
-        if self._take_up(text):
+        if self._queue_asked_part(text):
             return self._act()
         if self._small_talk and not self._introduced:
             self._small_talk = False
@@ -76,8 +84,8 @@ class ScriptedUser:
             return self._say(STOP)
         return self._say(f"Yes, please go ahead; {self.reference.sentence()}{self._story}")
 
-    def _take_up(self, text: str) -> bool:
-        """True if an agent's ``text`` asks for a part of the actions that is still to be done."""
+    def _queue_asked_part(self, text: str) -> bool:
+        """Queue the part of the actions that the agent's ``text`` asks for; False if it asks for none, or for a done one."""
         part = asked_part(text)
         if part is None or part >= len(self._parts) or part in self._done_parts:
             return False
@@ -85,19 +93,19 @@ class ScriptedUser:
         self._queue.extend(self._parts[part])
         return True
 
-    def _act(self) -> Any:
-        """The next action of the part in hand, as a tool call of the user's own."""
+    def _act(self) -> UserMessage:
+        """The next queued action, as a tool call of the user's own."""
         t = tau2_compat.load()
         name, arguments = self._queue.popleft()
         self._calls += 1
         call = t.ToolCall(id=f"user_call_{self._calls}", name=name, arguments=dict(arguments), requestor="user")
         return t.UserMessage(role="user", content=None, tool_calls=[call], cost=0.0)
 
-    def _say(self, text: str) -> Any:
+    def _say(self, text: str) -> UserMessage:
         return tau2_compat.load().UserMessage(role="user", content=text, cost=0.0)
 
 
-def _story(task: Any) -> str:
+def _story(task: Task) -> str:
     """Why the user calls and what it knows, in the task's own words, on one line."""
     instructions = task.user_scenario.instructions
     if isinstance(instructions, str):
@@ -108,6 +116,6 @@ def _story(task: Any) -> str:
     return flat if len(flat) <= _MAX_STORY else flat[:_MAX_STORY].rsplit(" ", 1)[0] + " …"
 
 
-def _result(message: Any) -> str:
-    # Not a word of it may end the episode, whatever the device says.
+def _result_text(message: ToolMessage) -> str:
+    # A tool's text must not hold one of τ²'s stop words, which would end the episode.
     return " ".join((message.content or "nothing").split()).replace("###", "")[:_MAX_STORY]

@@ -1,7 +1,7 @@
-"""The same text in other tokens, as models sample it now and then, and log-probabilities out of a hash.
+"""The same text in other tokens, as models sometimes sample it, and log-probabilities and random draws from a hash.
 
-A client that decodes a sampled turn and tokenises it again gets other ids than were sampled. Real models show that in a
-few turns of a thousand; here it is frequent, so that such a client is caught by the first episode.
+A client that decodes a sampled turn and tokenises it again gets other ids than were sampled. With a real model that happens
+in a few turns of a thousand. Here it is frequent, so that the first episode shows such a client.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.tokenizer import Tokenizer
 
 
-def draw(*key: Any) -> float:
-    """A number in [0, 1) that depends on ``key`` alone, on every machine."""
+def draw(*key: object) -> float:
+    """A number in [0, 1) that depends on the texts of ``key`` alone, on every machine."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big") / 2**56
 
 
 def log_prob(position: int, token: int) -> float:
-    """A plausible log-probability of ``token`` at ``position``: finite, below zero, mostly close to it."""
+    """A plausible log-probability (natural logarithm) of ``token`` at ``position``: below 0 and mostly close to it."""
     u = (((position + 1) * 2654435761 ^ (token + 1) * 40503 * 65537) % 1_000_003 + 0.5) / 1_000_003
     return 0.35 * math.log(u) - 1e-4
 
@@ -27,16 +30,16 @@ def log_prob(position: int, token: int) -> float:
 class Speller:
     """Splits tokens of one tokenizer in two."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._vocabulary: dict[str, int] = tokenizer.get_vocab()
+        self._vocabulary = tokenizer.get_vocab()
         self._pieces = {token: piece for piece, token in self._vocabulary.items()}
-        self._untouchable = {int(token) for token in tokenizer.get_added_vocab().values()}
+        self._never_split = {int(token) for token in tokenizer.get_added_vocab().values()}
 
     def respell(self, ids: Sequence[int], share: float, key: str) -> list[int]:
         """``ids`` with about ``share`` of them split in two; always the same for the same ``key``.
 
-        The result decodes to the same text; where it would not, ``ids`` come back as they are.
+        The result decodes to the same text. Where it would not, ``ids`` come back unchanged.
         """
         if share <= 0:
             return list(ids)
@@ -49,7 +52,7 @@ class Speller:
     def _halves(self, token: int) -> list[tuple[int, int]]:
         """Every way to write ``token`` as two others."""
         piece = self._pieces.get(token, "")
-        if token in self._untouchable:
+        if token in self._never_split:
             return []
         known = self._vocabulary
         return [
@@ -59,11 +62,9 @@ class Speller:
         ]
 
     def _text(self, ids: Sequence[int]) -> str:
-        return str(
-            self._tokenizer.decode(
-                list(ids),
-                skip_special_tokens=False,
-                clean_up_tokenization_spaces=False,
-                spaces_between_special_tokens=False,
-            )
+        return self._tokenizer.decode(
+            list(ids),
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
+            spaces_between_special_tokens=False,
         )

@@ -1,7 +1,8 @@
-"""A small checkpoint folder of our own: a tokenizer, a chat template and a config, built on the spot, without weights.
+"""A small checkpoint folder of our own: a tokenizer, a chat template and a config, built when needed, without weights.
 
-Real enough for transformers' `AutoTokenizer` and for everything that reads a chat template: byte-level BPE trained on the
-installed τ²'s policies and tool schemas, ChatML control tokens, tool calls as JSON between tags. Nothing is downloaded.
+transformers' `AutoTokenizer` reads it, and so does everything that reads a chat template. It has a byte-level BPE vocabulary
+trained on the installed τ²'s policies and tool schemas, ChatML control tokens, and tool calls as JSON between tags. Nothing
+is downloaded.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ from pathlib import Path
 from typing import Any
 
 VOCABULARY = 4096
+"""Tokens that are learnt; the control and tag tokens come on top."""
 CONTEXT_LENGTH = 32768
+"""Tokens."""
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAG_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 PAD_TOKEN, EOS_TOKEN = "<|endoftext|>", "<|im_end|>"
 
 _DOMAINS = ("airline", "retail", "telecom", "mock")
-_SPOKEN = ("airline", "retail")
-"""Domains whose tasks are read too, for the words of users; telecom's take a second to load and say little."""
-_COMPLETE = "tau2_slime_local.json"
+_TASK_DOMAINS = ("airline", "retail")
+"""Domains whose tasks are read too, for the words of users. telecom's take a second to load and add few words."""
+_MARKER = "tau2_slime_local.json"
+"""The file that makes a folder one of ours; it is written last."""
 
 CHAT_TEMPLATE = """\
 {%- macro turn(role) -%}
@@ -85,8 +89,8 @@ CHAT_TEMPLATE = """\
 def build_local_checkpoint(directory: str | os.PathLike[str]) -> Path:
     """Make ``directory`` a checkpoint folder, if it is not one of ours already, and return it.
 
-    The same installed τ² gives the same files. Two processes may build at once: each writes a folder of its own and the
-    first rename wins.
+    The same installed τ² gives the same files. Two processes may build at once: each writes its own folder, and the first
+    rename wins.
 
     Raises:
         FileExistsError: ``directory`` holds something else.
@@ -94,7 +98,7 @@ def build_local_checkpoint(directory: str | os.PathLike[str]) -> Path:
     target = Path(directory)
     if _is_complete(target):
         return target
-    if target.exists() and any(target.iterdir()) and not (target / _COMPLETE).exists():
+    if target.exists() and any(target.iterdir()) and not (target / _MARKER).exists():
         raise FileExistsError(f"{target} is not empty and was not built by tau2-slime; name another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch, outdated = (Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)) for _ in range(2))
@@ -102,13 +106,13 @@ def build_local_checkpoint(directory: str | os.PathLike[str]) -> Path:
         _write(scratch)
         scratch.chmod(0o755)
         if target.exists() and not _is_complete(target):
-            # An empty folder, or one that an older release of this package built. Only one process can move it away.
+            # It is empty, or an older release of this package built it. Only one process can move it away.
             with contextlib.suppress(FileNotFoundError):
                 target.rename(outdated)
         try:
             scratch.rename(target)
         except OSError:
-            if not _is_complete(target):  # another process was not the reason
+            if not _is_complete(target):  # the reason is not that another process was first
                 raise
     finally:
         for folder in (scratch, outdated):
@@ -116,25 +120,25 @@ def build_local_checkpoint(directory: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _fingerprint() -> str:
-    """Changes with everything that is written here and not learnt."""
+def _recipe_hash() -> str:
+    """Changes with everything in the folder that is not learnt from τ²."""
     recipe = (CHAT_TEMPLATE, VOCABULARY, CONTEXT_LENGTH, SPECIAL_TOKENS, TAG_TOKENS)
     return hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
 
 
 def _is_complete(directory: Path) -> bool:
     try:
-        written = json.loads((directory / _COMPLETE).read_text())
+        written = json.loads((directory / _MARKER).read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(written, dict) and written.get("fingerprint") == _fingerprint()
+    return isinstance(written, dict) and written.get("fingerprint") == _recipe_hash()
 
 
 def _write(directory: Path) -> None:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    # As the ChatML families do: letters, single digits, punctuation and line breaks never share a token.
+    # As in the ChatML families, letters, single digits, punctuation and line breaks never share a token.
     words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -177,7 +181,7 @@ def _write(directory: Path) -> None:
         },
     )
     _dump(directory / "generation_config.json", {**token_ids, "eos_token_id": [ids[EOS_TOKEN], ids[PAD_TOKEN]]})
-    _dump(directory / _COMPLETE, {"fingerprint": _fingerprint()})
+    _dump(directory / _MARKER, {"fingerprint": _recipe_hash()})
 
 
 def _dump(path: Path, value: dict[str, Any]) -> None:
@@ -197,12 +201,12 @@ def _corpus() -> Iterator[str]:
         tools = environment.get_tools() + (environment.get_user_tools() if environment.user_tools else [])
         for tool in tools:
             yield json.dumps(tool.openai_schema)
-        if domain in _SPOKEN:
+        if domain in _TASK_DOMAINS:
             for task in tasks(domain, next(iter(splits(domain))))[:40]:
                 yield task.user_scenario.model_dump_json(exclude_none=True)
 
 
 def local_checkpoint() -> Path:
-    """The embedded policy's tokenizer, built on first use in the user's cache folder."""
+    """The embedded policy's checkpoint folder, built on first use in the user's cache folder (``XDG_CACHE_HOME``)."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return build_local_checkpoint(root / "tau2_slime" / "local-checkpoint")

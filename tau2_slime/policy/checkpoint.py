@@ -1,4 +1,4 @@
-"""A checkpoint's language: its tokenizer, the chat template that was proved usable, its tool-call format.
+"""What a checkpoint brings: its tokenizer, a chat template that was proved usable, its tool-call format, its context length.
 
 Built once per process, off the event loop, and shared by every episode.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
@@ -18,38 +18,43 @@ from tau2_slime.tokens.calls.types import ToolCallParser
 from tau2_slime.tokens.replay import ExpertShape
 from tau2_slime.tokens.template.chat_delta import ChatDelta
 from tau2_slime.tokens.template.chat_template import TemplateError
+from tau2_slime.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Language:
-    """One checkpoint's tokenizer, proven chat template and tool-call format."""
+class CheckpointProfile:
+    """How to talk to one checkpoint in tokens."""
 
     delta: ChatDelta
     parser: ToolCallParser
     context_length: int | None
-    """What the checkpoint's config.json says, if it says."""
+    """Tokens, as the checkpoint's config.json says; None if it does not."""
 
     @property
     def stop_ids(self) -> list[int]:
-        """Token ids that the model surely knows."""
+        """Ids on which the server has to stop, in ascending order."""
         return sorted(self.delta.stop_ids)
 
 
-_languages: Once[Language] = Once()
+_profiles: Once[CheckpointProfile] = Once()
 
 
-async def language_for(checkpoint: str, config: Tau2Config, tokenizer: Any | None = None) -> Language:
-    """The `Language` of ``checkpoint`` (loaded unless ``tokenizer`` is given), built once per process.
+async def profile_for(checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | None = None) -> CheckpointProfile:
+    """The `CheckpointProfile` of ``checkpoint`` (loaded unless ``tokenizer`` is given), built once per process.
 
     Raises:
         ConfigError: no such checkpoint, or its chat template cannot be used token-exactly; the message says why.
     """
     key = (checkpoint, json.dumps(config.chat_template_kwargs, sort_keys=True), config.tool_call_parser)
-    return await _languages.get(key, lambda: build_language(checkpoint, config, tokenizer))
+    return await _profiles.get(key, lambda: build_profile(checkpoint, config, tokenizer))
 
 
-def build_language(checkpoint: str, config: Tau2Config, tokenizer: Any | None = None) -> Language:
-    """Load, calibrate and detect; takes up to seconds, call it off the loop."""
+def build_profile(checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | None = None) -> CheckpointProfile:
+    """The profile of ``checkpoint``, built anew. It takes up to seconds: call it off the event loop.
+
+    Raises:
+        ConfigError: see `profile_for`.
+    """
     if tokenizer is None:
         tokenizer = load_tokenizer(checkpoint)
     try:
@@ -67,10 +72,10 @@ def build_language(checkpoint: str, config: Tau2Config, tokenizer: Any | None = 
         parser = get_parser(name)
     except ValueError as error:  # ParserUnavailable, UnknownToolFormat
         raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}") from error
-    return Language(delta, parser, _context_length(checkpoint))
+    return CheckpointProfile(delta, parser, _context_length(checkpoint))
 
 
-def load_tokenizer(checkpoint: str) -> Any:
+def load_tokenizer(checkpoint: str) -> Tokenizer:
     """transformers' tokenizer of a checkpoint folder or hub name.
 
     Raises:
@@ -79,8 +84,8 @@ def load_tokenizer(checkpoint: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
-    except Exception as error:  # a broken folder raises whatever the code meets that trips over it
+        return cast(Tokenizer, AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True))
+    except Exception as error:  # transformers raises many types for a broken folder
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise ConfigError(
             f"no tokenizer can be loaded from {checkpoint!r}: {type(error).__name__}: {reason}; "
@@ -100,7 +105,7 @@ def _context_length(checkpoint: str) -> int | None:
 
 
 def expert_shape(checkpoint: str) -> ExpertShape | None:
-    """How a mixture of experts routes, as its config.json says; None for any other model."""
+    """How a mixture-of-experts model routes, as its config.json says; None for any other model."""
     config = _read_json(checkpoint, "config.json")
     config = config.get("text_config") or config
     layers, topk = config.get("num_hidden_layers"), config.get("num_experts_per_tok")
@@ -111,7 +116,7 @@ def _read_json(checkpoint: str, name: str) -> dict[str, Any]:
     """A JSON file of a checkpoint folder; empty if there is none (a hub name, a bare tokenizer).
 
     Raises:
-        ConfigError: it holds no JSON object.
+        ConfigError: it does not hold a JSON object.
     """
     path = Path(checkpoint) / name
     if not path.is_file():
@@ -121,5 +126,5 @@ def _read_json(checkpoint: str, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path} holds no JSON object")
+        raise ConfigError(f"{path} does not hold a JSON object")
     return value

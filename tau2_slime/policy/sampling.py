@@ -1,7 +1,7 @@
-"""The policy's side of one episode in tokens: what it was shown, what it sampled, in one ledger.
+"""The policy's side of one episode in tokens: what it was shown and what it sampled, in one ledger.
 
-A `Policy` says how to sample; a `TokenTranscript` is one episode's conversation as the chat template sees it, kept in step
-with its ledger. It knows chat messages and tokens; what a reply means is `trainable_agents`' business.
+A `Policy` says how to sample. A `TokenTranscript` is one episode's conversation as the chat template sees it, kept in step
+with its ledger. Both know chat messages and tokens; `episode.agents` knows what a reply means.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.errors import CannotResume, EngineError, EngineUnavailable, EpisodeAborted
@@ -26,6 +26,7 @@ from tau2_slime.tokens.template.chat_template import TemplateError
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.calls.types import ParsedTurn, Tool, ToolCallParser
+    from tau2_slime.tokens.engine import SglangEngine
     from tau2_slime.tokens.template.chat_delta import ChatDelta, Delta
 
 # A worker that updates its weights answers "aborted" until it is done; asking it more often helps nobody.
@@ -35,39 +36,29 @@ _MAX_EMPTY_ABORTS = 3000
 _LONG = 20_000
 
 
-class Engine(Protocol):
-    """Continues token ids. `SglangEngine` is one; a Tinker sampling client behind an adapter is another."""
-
-    async def generate(
-        self,
-        input_ids: list[int],
-        sampling_params: dict[str, Any],
-        *,
-        routing_key: str,
-        aborted: Callable[[], bool] = ...,
-    ) -> Completion: ...
-
-
 @dataclass
 class Policy:
     """How to turn a conversation into sampled tokens, for one episode."""
 
     delta: ChatDelta
     parser: ToolCallParser
-    engine: Engine
+    engine: SglangEngine
     sampling_params: Mapping[str, Any]
-    """slime's sampling parameters; never changed, only ``max_new_tokens`` and ``stop_token_ids`` are set per call."""
+    """slime's sampling parameters. Every call sends them with its own ``max_new_tokens`` and ``stop_token_ids``."""
     max_new_tokens: int
-    """Tokens per turn at most."""
+    """Most tokens that one turn may have."""
     context_limit: int | None = None
-    """Tokens of the whole trajectory at most."""
+    """Most tokens that the whole trajectory may have."""
     routing_key: str = ""
+    """Calls with the same key go to the same worker, whose prefix cache knows the conversation."""
     stop_mismatch: Literal["replace", "end"] = "replace"
+    """What to do after a turn that ended with a stop token other than the chat template's closer."""
     measure_drift: bool = False
+    """Compare the sampled tokens with a full re-render when the episode is over (a metric)."""
     trace: Callable[[int], AbstractContextManager[Callable[[Mapping[str, Any]], None]]] | None = None
-    """Opens the trace of one call that may sample that many tokens; what it yields is told the call's meta_info."""
+    """Opens the trace of one call that may sample that many tokens; it yields a function that takes the call's meta_info."""
     replay: ReplaySpec = NOTHING
-    """What the trainer will replay; then `engine` must take the keyword ``replay``, a `ReplayRequest`."""
+    """What the trainer will replay beside the tokens."""
 
     def transcript(self, tools: list[Tool]) -> TokenTranscript:
         """The empty transcript of one episode. ``tools``: OpenAI function schemas."""
@@ -80,6 +71,7 @@ class TokenTranscript(Transcript):
     def __init__(self, policy: Policy, tools: list[Tool]) -> None:
         super().__init__(tools)
         self.policy = policy
+        self.measures_drift = policy.measure_drift
         self.joins: list[tuple[int, int]] = []
         """Range of chat messages that each context segment of the ledger stands for."""
         self.turn_start: int | None = None
@@ -99,36 +91,46 @@ class TokenTranscript(Transcript):
         return self.policy.parser.parse(text, self.tools, reasoning_open=reasoning_open)
 
     async def feed(self, messages: list[dict[str, Any]]) -> None:
-        """Put ``messages`` into the ledger, in the chat template's own words.
+        """Put ``messages`` into the ledger, as the chat template writes them.
 
         The first call renders the first prompt; every later one appends what follows the sampled turn.
+
+        Raises:
+            PolicyStopped: no room is left for an answer.
+            EngineError: the chat template refuses the messages.
         """
-        delta = self.policy.delta
-        if self.turn_start is not None:  # an interrupted turn: the ledger holds what these messages say
+        interrupted = self.turn_start is not None  # then the ledger already holds these messages
+        if interrupted:
             self.chat += messages
-            await self._verify()
+        if self._unverified:
+            await self._verify_first_prompt()
+        if interrupted:
             return
-        await self._verify()
+        delta = self.policy.delta
         if self.ledger is None:
             self.chat += messages
             first = await self._first_prompt(self.chat)
-            self._must_fit(len(first.ids), "the first prompt")
+            self._require_room(len(first.ids), "the first prompt")
             self._first_count = len(self.chat)
-            self.neutralised += first.neutralised
+            self.neutralised += first.escaped
             self.round_trip_failures += not first.round_trip_ok
             self.ledger = TokenLedger(first.ids, self.policy.replay)
         else:
-            addition = await self._between(messages)
+            between = functools.partial(delta.between, self.chat[:-1], self.chat[-1], messages, self.tools)
+            try:
+                short = sum([len(message["content"]) for message in messages]) < _LONG
+                addition: Delta = between() if short else await until_abort(offload(between), self.aborted)
+            except TemplateError as error:
+                raise EngineError(f"chat template: {error}") from error
             # Of what it adds, at most one token (the closer) is there already.
-            self._must_fit(len(self.ledger.tokens) + len(addition.ids) - 1, "the conversation")
-            self.neutralised += addition.neutralised
+            self._require_room(len(self.ledger.tokens) + len(addition.ids) - 1, "the conversation")
+            self.neutralised += addition.escaped
             self.round_trip_failures += not addition.round_trip_ok
             junction = delta.join(
                 self.ledger,
                 addition,
                 finish=self._last_finish,
                 stop_mismatch=self.policy.stop_mismatch,
-                no_closer="synthesise",  # a turn cut by length never gets here; a stop string leaves no closer
             )
             self.junctions[junction.kind] = self.junctions.get(junction.kind, 0) + 1
             if junction.kind == "ended":
@@ -139,24 +141,22 @@ class TokenTranscript(Transcript):
             self.joins.append((len(self.chat), len(self.chat) + len(messages)))
             self.chat += messages
 
-    def _must_fit(self, tokens: int, what: str) -> None:
-        """Raises PolicyStopped where no room is left to answer: nothing is appended that nobody can go on from, and the
-        trainer never sees more tokens than the context has."""
+    def _require_room(self, tokens: int, what: str) -> None:
+        """Raises PolicyStopped if ``tokens`` fill the context: without room for an answer nothing is appended."""
         limit = self.policy.context_limit
         if limit is not None and tokens >= limit:
             raise PolicyStopped(Termination.CONTEXT_LENGTH, f"{what} has {tokens} tokens, the context {limit}")
 
-    async def _between(self, messages: list[dict[str, Any]]) -> Delta:
-        between = functools.partial(self.policy.delta.between, self.chat[:-1], self.chat[-1], messages, self.tools)
-        try:
-            if sum(len(message["content"]) for message in messages) < _LONG:
-                return between()
-            return cast("Delta", await until_abort(offload(between), self.aborted))
-        except TemplateError as error:
-            raise EngineError(f"chat template: {error}") from error
-
     async def sample(self) -> tuple[str, bool]:
-        """Sample one assistant turn into the ledger: its text without the stop token, and whether reasoning was open."""
+        """Sample one assistant turn into the ledger.
+
+        Returns its text without the stop token, and whether the prompt had opened the reasoning.
+
+        Raises:
+            PolicyStopped: the turn reached its limit of tokens or the context's.
+            EpisodeAborted: slime stopped the rollout.
+            EngineError: the server failed.
+        """
         assert self.ledger is not None
         policy, ledger = self.policy, self.ledger
         begin = self.turn_start = len(ledger.tokens) if self.turn_start is None else self.turn_start
@@ -164,7 +164,7 @@ class TokenTranscript(Transcript):
         if policy.context_limit is not None and policy.context_limit - begin < budget:
             budget, clamped = policy.context_limit - begin, True
         if budget < 1:
-            self._must_fit(begin, "the conversation")
+            self._require_room(begin, "the conversation")
         empty = 0
         while True:
             left = budget - (len(ledger.tokens) - begin)
@@ -180,7 +180,7 @@ class TokenTranscript(Transcript):
                 break
             if self.aborted():
                 raise EpisodeAborted("aborted while the policy was generating")
-            # Not our abort: the server cut every request short for a weight update. Go on with the same turn.
+            # slime did not abort: the server cut every request short for a weight update. Continue the same turn.
             self.resumed_aborts += 1
             empty = 0 if completion.ids else empty + 1
             if empty > _MAX_EMPTY_ABORTS:
@@ -202,7 +202,6 @@ class TokenTranscript(Transcript):
 
     async def _generate(self, ledger: TokenLedger, max_new_tokens: int) -> Completion:
         policy = self.policy
-        extras = {"replay": ledger.replay.request} if ledger.replay is not None else {}
         params = dict(policy.sampling_params)
         params["max_new_tokens"] = max_new_tokens
         params["stop_token_ids"] = sorted({*(params.get("stop_token_ids") or []), *policy.delta.stop_ids})
@@ -210,7 +209,11 @@ class TokenTranscript(Transcript):
         try:
             with policy.trace(max_new_tokens) if policy.trace else nullcontext() as tell:
                 completion = await policy.engine.generate(
-                    list(ledger.tokens), params, routing_key=policy.routing_key, aborted=self.aborted, **extras
+                    list(ledger.tokens),
+                    params,
+                    routing_key=policy.routing_key,
+                    aborted=self.aborted,
+                    replay=ledger.replay.request if ledger.replay is not None else None,
                 )
                 if tell is not None:
                     tell(completion.meta)
@@ -251,20 +254,21 @@ class TokenTranscript(Transcript):
             raise CannotResume(f"the saved transcript is damaged: {type(error).__name__}: {error}") from error
         self._unverified = ledger is not None
 
-    async def _verify(self) -> None:
-        """Resumed tokens must begin with what the same conversation begins with now.
+    async def _verify_first_prompt(self) -> None:
+        """Resumed tokens must begin with the first prompt that the same conversation has now.
 
         Raises:
-            CannotResume: another tokenizer, chat template, policy text or tool list than then.
+            CannotResume: the tokenizer, the chat template, the policy text or the tool list has changed.
         """
-        if not self._unverified or self.ledger is None:
-            return
+        assert self.ledger is not None
         first = await self._first_prompt(self.chat[: self._first_count])
         if first.ids != self.ledger.tokens[: self.ledger.prompt_length]:
             raise CannotResume("the first prompt is not the one that the saved tokens begin with")
         self._unverified = False
 
     def drift(self) -> dict[str, int] | None:
-        if not self.policy.measure_drift or self.ledger is None:
-            return None
-        return retokenisation.measure(self.policy.delta, self.ledger, self.chat, self.joins, self.tools)
+        return (
+            None
+            if self.ledger is None
+            else retokenisation.measure(self.policy.delta, self.ledger, self.chat, self.joins, self.tools)
+        )

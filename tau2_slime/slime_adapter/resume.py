@@ -11,23 +11,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tau2_slime.episode.interrupted import VERSION, Saved
+from tau2_slime.episode.interrupted import VERSION, EpisodeIdentity, Saved
 from tau2_slime.episode.result import EpisodeStats
 from tau2_slime.errors import CannotResume
+from tau2_slime.slime_adapter.types import SlimeSample
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger
 from tau2_slime.tokens.replay import NOTHING, Replay, ReplaySpec
 
-KEY = "tau2_resume"
+METADATA_KEY = "tau2_resume"
 
 
-def is_saved(sample: Any) -> bool:
+def is_saved(sample: SlimeSample) -> bool:
     """True if an earlier rollout left ``sample`` in the middle of its episode."""
     metadata = getattr(sample, "metadata", None)
     status = getattr(getattr(sample, "status", None), "name", None)
-    return status == "ABORTED" and isinstance(metadata, dict) and KEY in metadata
+    return status == "ABORTED" and isinstance(metadata, dict) and METADATA_KEY in metadata
 
 
-def read(sample: Any, identity: Mapping[str, str], replay: ReplaySpec = NOTHING) -> Saved:
+def read(sample: SlimeSample, identity: EpisodeIdentity, replay: ReplaySpec = NOTHING) -> Saved:
     """What an earlier rollout left in ``sample``; it must be of the same task, played by the same agent and user.
 
     ``replay``: what the training run replays beside the tokens; the sample must hold it too.
@@ -35,13 +36,14 @@ def read(sample: Any, identity: Mapping[str, str], replay: ReplaySpec = NOTHING)
     Raises:
         CannotResume: another version, another episode, or a part that does not fit the others.
     """
-    state = sample.metadata[KEY]
+    state = sample.metadata[METADATA_KEY]
     try:
         if state["version"] != VERSION:
             raise CannotResume(f"the saved state has version {state['version']}, this package reads {VERSION}")
         for name, value in identity.items():
-            if state["identity"][name] != value:
-                raise CannotResume(f"the saved state is of {name}={state['identity'][name]!r}, now it is {value!r}")
+            before = state["identity"].get(name, "")
+            if before != value:
+                raise CannotResume(f"the saved state is of {name}={before!r}, now it is {value!r}")
         return Saved(
             state["conversation"], state["transcript"], EpisodeStats(**state["stats"]), _ledger(sample, state, replay)
         )
@@ -49,32 +51,32 @@ def read(sample: Any, identity: Mapping[str, str], replay: ReplaySpec = NOTHING)
         raise CannotResume(f"the saved state is damaged: {type(error).__name__}: {error}") from error
 
 
-def _ledger(sample: Any, state: Mapping[str, Any], spec: ReplaySpec) -> TokenLedger | None:
+def _ledger(sample: SlimeSample, state: Mapping[str, Any], spec: ReplaySpec) -> TokenLedger | None:
     length, count = int(state["length"]), sample.response_length
     if not length:
         return None
     prompt = len(sample.tokens) - count
     # Where nothing was sampled yet the sample has one token that stands for nothing, because slime needs a response.
     kept = length - prompt
-    if not 0 <= kept <= count or len(sample.loss_mask) != count or len(sample.rollout_log_probs) != count:
+    mask, log_probs = sample.loss_mask or [], sample.rollout_log_probs or []
+    if not 0 <= kept <= count or len(mask) != count or len(log_probs) != count:
         raise LedgerError(f"{len(sample.tokens)} tokens, {count} of them response, do not hold {length} saved ones")
     return TokenLedger.resume(
         sample.tokens[:length],
-        sample.loss_mask[:kept],
-        sample.rollout_log_probs[:kept],
+        mask[:kept],
+        log_probs[:kept],
         sample.weight_versions,
         state["segments"],
         _replay(sample, spec, length, kept) if spec.wanted else None,
     )
 
 
-def _replay(sample: Any, spec: ReplaySpec, length: int, kept: int) -> Replay:
-    offsets, experts = getattr(sample, "rollout_top_p_token_offsets", None), None
-    if spec.experts is not None and getattr(sample, "rollout_routed_experts", None) is not None:
-        experts = sample.rollout_routed_experts[: length - 1]
+def _replay(sample: SlimeSample, spec: ReplaySpec, length: int, kept: int) -> Replay:
+    offsets = getattr(sample, "rollout_top_p_token_offsets", None)
+    experts = getattr(sample, "rollout_routed_experts", None) if spec.experts is not None else None
     return Replay.restored(
         spec,
         kept_ids=getattr(sample, "rollout_top_p_token_ids", None),
         kept_offsets=offsets[: kept + 1] if offsets is not None else None,
-        experts=experts,
+        experts=experts[: length - 1] if experts is not None else None,
     )

@@ -1,7 +1,7 @@
-"""`InteractionResult` -> the slime `Sample` that was given.
+"""From an `InteractionResult` to the slime `Sample` that was given.
 
 The sample is mutated, never replaced: slime sorts and groups by fields that it set itself. Whatever the episode did, the
-result can be trained on: prompt tokens, at least one response token, mask and log-probs of its length, a number as reward.
+trainer can take the sample: prompt tokens, at least one response token, mask and log-probs of its length, a reward.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.episode.result import InteractionResult
@@ -21,11 +21,15 @@ from tau2_slime.slime_adapter import resume
 from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, status_member
 from tau2_slime.slime_adapter.compat import set_field as _set
 from tau2_slime.slime_adapter.shaping import shaped_reward
-from tau2_slime.tokens.ledger import fingerprint
+from tau2_slime.tokens.ledger import trajectory_digest
 from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
 
 if TYPE_CHECKING:
+    from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
     from tau2_slime.tokens.ledger import TokenLedger
+    from tau2_slime.tokens.template.chat_template import ChatTemplate
+
+SampleT = TypeVar("SampleT", bound="SlimeSample")
 
 TRAJECTORY = "tau2_trajectory"
 """Where a sample's metadata holds the conversation, if it does."""
@@ -49,7 +53,7 @@ class StandaloneSample:
     tokens: list[int] = field(default_factory=list)
     response: str = ""
     response_length: int = 0
-    reward: float | None = None
+    reward: float | dict[str, Any] | None = None
     loss_mask: list[int] | None = None
     rollout_log_probs: list[float] | None = None
     rollout_top_p_token_ids: Any = None
@@ -63,7 +67,7 @@ class StandaloneSample:
     non_generation_time: float = 0.0
 
 
-def replay_spec(args: Any, sample: Any, *, evaluation: bool) -> ReplaySpec:
+def replay_spec(args: SlimeArgs, sample: SlimeSample, *, evaluation: bool) -> ReplaySpec:
     """What slime's trainer will want to replay of this sample: ``--rollout-top-p``, ``--use-rollout-routing-replay``.
 
     A slime without the fields for kept sets (before v0.3.1) trains without them, whatever its top-p.
@@ -86,24 +90,27 @@ def replay_spec(args: Any, sample: Any, *, evaluation: bool) -> ReplaySpec:
 
 
 def fill_sample(
-    sample: Any,
+    sample: SampleT,
     result: InteractionResult,
     *,
-    response_text: str = "",
-    pad_id: int = 0,
+    template: ChatTemplate | None = None,
     replay: ReplaySpec = NOTHING,
     shaping: RewardShaping | None = None,
     keep_trajectory: bool = False,
-) -> Any:
+) -> SampleT:
     """Write ``result`` into ``sample`` and return the same object.
 
     Failures (the user simulator's, the infrastructure's) get ``remove_sample``, an all-zero mask, zero log-probs and the
-    reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says that it is none, and what τ² itself would have paid.
+    reward 0.0 that slime needs as a number; ``metadata["tau2"]`` says ``excluded`` and what τ² itself would have paid.
     Aborted samples keep what was sampled, and ``metadata["tau2_resume"]`` what the next rollout needs to go on.
-    ``response_text`` is the decoded response; ``pad_id`` stands in where nothing was tokenised. ``replay``: what every
-    sample of the batch must carry, this one too, whatever became of it. ``shaping`` changes ``reward``, never
-    ``raw_reward``. ``keep_trajectory`` adds the conversation as ``metadata["tau2_trajectory"]``, for a debug file.
+
+    Args:
+        template: decodes the response and gives the id that fills empty places; None if no checkpoint was loaded.
+        replay: what every sample of the batch must carry, whatever became of this one.
+        shaping: changes ``reward``, never ``metadata["raw_reward"]``.
+        keep_trajectory: adds the conversation as ``metadata["tau2_trajectory"]``, for a debug file.
     """
+    pad_id = min(template.stop_ids) if template is not None else 0
     ledger = result.ledger
     tokens = list(ledger.tokens) if ledger is not None else []
     prompt_length = ledger.prompt_length if ledger is not None else 0
@@ -119,7 +126,8 @@ def fill_sample(
         mask, log_probs = [0] * len(mask), [0.0] * len(log_probs)
 
     _set(sample, "tokens", tokens)
-    _set(sample, "response", response_text)
+    response = template.decode(ledger.tokens[ledger.prompt_length :]) if template is not None and ledger else ""
+    _set(sample, "response", response)
     _set(sample, "response_length", len(mask))
     _set(sample, "loss_mask", mask)
     _set(sample, "rollout_log_probs", log_probs)
@@ -143,6 +151,7 @@ def fill_sample(
             "task_split": result.task_split,
             "task_id": result.task_id,
             "agent_type": result.agent_type,
+            "agent_path": result.agent_path,
             "user_model": result.user_model,
             "user_played": list(stats.user_played),
             "termination": str(result.termination),
@@ -154,7 +163,7 @@ def fill_sample(
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
             "tokens": _token_counts(ledger),
             "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
-            "fingerprint": fingerprint(tokens, log_probs),
+            "fingerprint": trajectory_digest(tokens, log_probs),
             "stats": dataclasses.asdict(stats),
             "telemetry": telemetry(result.messages, result.reward_info, result.generations),
         },
@@ -163,9 +172,9 @@ def fill_sample(
         whole = result.to_dict(tokens=False)
         metadata[TRAJECTORY] = {name: whole[name] for name in _CONVERSATION}
     if result.saved is not None:
-        metadata[resume.KEY] = result.saved
+        metadata[resume.METADATA_KEY] = result.saved
     else:
-        metadata.pop(resume.KEY, None)
+        metadata.pop(resume.METADATA_KEY, None)
     sample.metadata = metadata
     return sample
 
@@ -177,8 +186,8 @@ def _token_counts(ledger: TokenLedger | None) -> dict[str, int]:
     return {"prompt": ledger.prompt_length, "sampled": ledger.sampled_count, "context": ledger.context_count}
 
 
-def _set_replay(sample: Any, replay: Replay | None, spec: ReplaySpec, total: int, response: int) -> None:
-    """slime takes these of all samples of a batch or dies: tokens that stand in for something get stand-ins here too."""
+def _set_replay(sample: SlimeSample, replay: Replay | None, spec: ReplaySpec, total: int, response: int) -> None:
+    """slime takes these fields from all samples of a batch or crashes: padding tokens get empty values."""
     replay = replay if replay is not None and replay.spec == spec else Replay(spec)
     if spec.top_p:
         ids, offsets = replay.kept_sets(response)
@@ -188,6 +197,6 @@ def _set_replay(sample: Any, replay: Replay | None, spec: ReplaySpec, total: int
         _set(sample, "rollout_routed_experts", replay.expert_rows(total))
 
 
-def metadata_of(sample: Any) -> Mapping[str, Any]:
+def metadata_of(sample: SlimeSample) -> Mapping[str, Any]:
     metadata = getattr(sample, "metadata", None)
     return metadata if isinstance(metadata, Mapping) else {}

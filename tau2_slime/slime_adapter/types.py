@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,9 +75,6 @@ class DynamicFilterOutput(Protocol):
 class SlimeSample(Protocol):
     """slime's ``Sample``: T tokens, prompt and response, of which the last R are the response."""
 
-    Status: ClassVar[type[Enum]]
-    """PENDING, COMPLETED, TRUNCATED, ABORTED, FAILED."""
-
     index: int | None
     """Position among all samples of a run, or of an evaluation dataset."""
     group_index: int | None
@@ -114,7 +111,7 @@ class SlimeSample(Protocol):
     """Seconds."""
 
     @property
-    def status(self) -> Enum: ...  # a member of `Status`
+    def status(self) -> Enum: ...  # a member of the class's own `Status`
 
 
 Samples: TypeAlias = Sequence[SlimeSample] | Sequence[list[SlimeSample]]

@@ -1,7 +1,7 @@
 """Async client of sglang's native ``/generate``: token ids in, token ids and their log-probabilities out.
 
-One aiohttp session per running event loop, a sticky routing key per episode, retries only for what a retry can cure.
-Every reply is checked against the request before anyone sees it.
+It keeps one aiohttp session per running event loop, sends a routing key per episode, so that a router stays with one
+worker, and retries only what a retry can cure. Every reply is checked against its request before anyone sees it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import operator
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,17 +24,21 @@ from tau2_slime.errors import (
     TokenTruthError,
 )
 from tau2_slime.runtime import http_sessions
+from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.runtime.threads import until_abort
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
-from tau2_slime.tokens.replay_reply import META_KEYS, read_call
+from tau2_slime.tokens.replay_reply import META_KEYS, read_call_replay
 
 Finish = Literal["stop", "length", "abort"]
 
 RETRY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
-# What a retry waits for: a restarted worker, a router that notices a dead one.
+"""HTTP statuses after which the same request may succeed."""
 BACKOFF_FIRST, BACKOFF_MAX = 0.5, 15.0
-# An aborted generation answers within milliseconds; longer than this nobody waits for its partial output.
+"""Seconds before the first retry, and at most: a worker restarts, or a router notices a dead one."""
 ABORT_GRACE = 0.7
+"""Seconds to wait for the partial output of an aborted generation; it comes within milliseconds or not at all."""
+_MAX_LOG_PROB = 1e-4
+"""Servers compute in 32 bits or fewer: a log-probability this little above 0 is a rounding of 0."""
 
 
 @dataclass
@@ -42,16 +46,19 @@ class Completion:
     """What the server sampled in one call."""
 
     ids: list[int]
-    """Sampled token ids, verbatim, the stop token included."""
+    """Sampled token ids, verbatim, the stop token included; shape (n,)."""
     log_probs: list[float]
-    """One natural-log probability per id, as the server returned it."""
+    """Natural logarithm of each id's probability, as the server returned it; shape (n,)."""
     finish: Finish
+    """Why the server stopped: a stop token or stop string, the token limit, or an abort."""
     matched: int | str | None = None
     """What the server stopped on, if it said."""
     weight_version: str | None = None
+    """The weights that sampled it, if the server named them."""
     meta: dict[str, Any] = field(default_factory=dict)
     """The reply's ``meta_info``, without what `replay` holds."""
     retries: int = 0
+    """Failed tries before this one."""
     replay: CallReplay | None = None
     """What came back for the trainer to replay, if it was asked for."""
 
@@ -60,7 +67,13 @@ class SglangEngine:
     """``/generate`` of one router (or of one worker)."""
 
     def __init__(self, url: str, *, timeout: float = 1800.0, retries: int = 6) -> None:
-        """``url``: ``http://host:port``; ``timeout``: seconds a call may take; ``retries``: further tries."""
+        """A client; it connects when it is first used.
+
+        Args:
+            url: ``http://host:port``.
+            timeout: seconds that one try may take.
+            retries: further tries after the first.
+        """
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.retries = retries
@@ -74,10 +87,18 @@ class SglangEngine:
         aborted: Callable[[], bool] = lambda: False,
         replay: ReplayRequest | None = None,
     ) -> Completion:
-        """Sample a continuation of ``input_ids``.
+        """Sample a continuation.
 
-        Returns a `Completion`, whose ``finish`` is ``abort`` if the server cut it short. With ``replay`` it carries what
-        that asks for; an aborted reply without it counts as one that sampled nothing.
+        Args:
+            input_ids: the whole trajectory so far, shape (T,).
+            sampling_params: sglang's; sent as they are.
+            routing_key: the same for all calls of an episode.
+            aborted: asked several times a second while the server samples.
+            replay: what the trainer replays. The completion carries it; an aborted reply without it counts as one that
+                sampled nothing.
+
+        Returns:
+            The completion; its ``finish`` is ``abort`` if the server cut it short.
 
         Raises:
             ContextOverflow: the server says that the conversation is too long.
@@ -105,7 +126,8 @@ class SglangEngine:
             return completion
         raise EngineUnavailable(f"{failure} (gave up after {self.retries + 1} tries)") from failure
 
-    async def _post(self, payload: dict[str, Any], routing_key: str) -> Any:
+    async def _post(self, payload: dict[str, Any], routing_key: str) -> object:
+        """The reply's JSON value; raises an EngineError for anything but HTTP 200 with JSON."""
         import aiohttp
 
         session = http_sessions.inside()
@@ -125,8 +147,8 @@ class SglangEngine:
         if status == 200:
             try:
                 return json.loads(body)
-            except (ValueError, RecursionError) as error:  # no JSON, a number without end, nesting without end
-                raise EngineUnavailable(f"{self.url}/generate: the reply is no JSON: {_excerpt(body)}") from error
+            except (ValueError, RecursionError) as error:  # not JSON, an endless number, endless nesting
+                raise EngineUnavailable(f"{self.url}/generate: the reply is not JSON: {_excerpt(body)}") from error
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
         if status in RETRY_STATUS:
             raise EngineUnavailable(message)
@@ -135,17 +157,17 @@ class SglangEngine:
         raise EngineRejected(message)
 
 
-def read_reply(reply: Any, input_ids: list[int], replay: ReplayRequest | None = None) -> Completion:
-    """Check a ``/generate`` reply against its request and take it apart.
+def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None = None) -> Completion:
+    """Check a ``/generate`` reply against its request, and take it apart.
 
     Raises:
-        EngineUnavailable: the reply has not the form of one (garbage: a retry may cure it).
-        TokenTruthError: counts, ids, log-probs or replay data disagree, or the server reports NaN.
+        EngineUnavailable: the reply does not have the form of one; a retry may cure that.
+        TokenTruthError: counts, ids, log-probabilities or replay data disagree, or the server reports NaN.
         ReplayUnavailable: what ``replay`` asks for is not there, and the server did not abort.
     """
     if not isinstance(reply, dict) or not isinstance(reply.get("meta_info"), dict):
         raise EngineUnavailable(
-            f"the reply is not one of sglang's /generate: {_excerpt(json.dumps(reply, default=str))}"
+            f"the reply does not come from sglang's /generate: {_excerpt(json.dumps(reply, default=str))}"
         )
     meta = reply["meta_info"]
     reason = meta.get("finish_reason")
@@ -160,8 +182,8 @@ def read_reply(reply: Any, input_ids: list[int], replay: ReplayRequest | None = 
         raise TokenTruthError(f"output_token_logprobs cannot be read: {error}") from error
     if any(token < 0 for token in ids):
         raise TokenTruthError(f"the server returned the token id {min(ids)}")
-    if any(not -math.inf < lp <= 1e-4 for lp in log_probs):  # catches NaN too
-        raise TokenTruthError("the server returned a log-probability that is not one (NaN, infinite or above 0)")
+    if any(not -math.inf < log_prob <= _MAX_LOG_PROB for log_prob in log_probs):  # catches NaN too
+        raise TokenTruthError("the server returned a log-probability that cannot be one (NaN, infinite or above 0)")
     matched = reason.get("matched")
     if isinstance(matched, str) and "nan" in matched.lower():
         raise TokenTruthError(f"the server stopped on {matched!r}: its logits were not numbers")
@@ -182,28 +204,21 @@ def read_reply(reply: Any, input_ids: list[int], replay: ReplayRequest | None = 
     completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), light)
     if replay is not None:
         try:
-            completion.replay = read_call(meta, replay, given=len(input_ids), sampled=len(ids))
+            completion.replay = read_call_replay(meta, replay, given=len(input_ids), sampled=len(ids))
         except ReplayUnavailable:
             if kind != "abort":
                 raise
-            completion.ids, completion.log_probs = [], []  # a request that waited to be resumed: it is sampled again
+            completion.ids, completion.log_probs = [], []  # it waited to be resumed; the caller samples it again
     return completion
 
 
-def _same_count(meta: dict[str, Any], key: str, expected: int, kind: str) -> None:
+def _same_count(meta: Mapping[str, Any], key: str, expected: int, kind: Finish) -> None:
+    """Raise TokenTruthError if the server counts other than we do; an aborted reply may leave its tokens out."""
     found = meta.get(key)
     if found is None or (kind == "abort" and expected != found and key == "completion_tokens" and expected == 0):
         return
     if found != expected:
         raise TokenTruthError(f"the server counts {key}={found}, the trajectory has {expected}")
-
-
-def speaks_of_length(body: str) -> bool:
-    """True if the body of a 400 or 413 says that the conversation does not fit the model's context."""
-    text = body.lower()
-    return any(
-        word in text for word in ("context length", "context_length", "too long", "longer than", "maximum allowed")
-    )
 
 
 def _excerpt(text: str, limit: int = 200) -> str:

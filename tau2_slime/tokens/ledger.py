@@ -1,10 +1,35 @@
-"""What one trajectory is made of: token ids, and for each id after the prompt whether it was sampled and how likely.
+"""The tokens of one trajectory, with a loss mask and a log-probability for each token after the prompt.
 
-The ledger is append-only. The one exception is `pop_stop`, the junction's "replace" rule: the server stopped on a stop
-token that is not the one the chat template writes in history, so the last sampled token goes, with its mask and its
-log-probability, before the template's own closer is appended as context.
+This module provides:
 
-What else a training run replays for each token (`replay`) is kept in step here and nowhere else.
+* `TokenLedger`: grows with every generate call (`append_sampled`) and with every message in between (`append_context`).
+* `Segment`: a run of tokens from one source; the segments of a ledger cover everything after the prompt.
+* `LedgerError`: raised instead of recording something untrue.
+* `trajectory_digest`: a short hash of the tokens and log-probabilities, to find out later whether they were changed.
+
+A training run reads `tokens`, `loss_mask`, `log_probs` and `prompt_length`:
+
+>>> ledger = TokenLedger(prompt_ids=[1, 2, 3])
+>>> ledger.append_sampled([10, 11], log_probs=[-0.5, -0.25], weight_version="7")  # the policy's turn
+>>> ledger.append_context([20, 21, 22])  # a tool result, in the chat template's own words
+>>> ledger.append_sampled([12], log_probs=[-1.0], weight_version="8")  # the policy's next turn
+>>> ledger.tokens
+[1, 2, 3, 10, 11, 20, 21, 22, 12]
+>>> ledger.loss_mask
+[1, 1, 0, 0, 0, 1]
+>>> ledger.log_probs
+[-0.5, -0.25, 0.0, 0.0, 0.0, -1.0]
+>>> [(segment.kind, segment.start, segment.stop, segment.weight_version) for segment in ledger.segments]
+[('sampled', 3, 5, '7'), ('context', 5, 8, None), ('sampled', 8, 9, '8')]
+
+The ledger is append-only, with one exception, `pop_stop`: when the server stopped on another token than the chat template
+writes at the end of a turn, the last sampled token goes, and the template's token follows as context.
+
+>>> ledger.pop_stop()
+12
+>>> ledger.append_context([30])
+>>> ledger.tokens[-2:], ledger.loss_mask[-2:]
+([22, 30], [0, 0])
 """
 
 from __future__ import annotations
@@ -26,7 +51,7 @@ class LedgerError(ValueError):
 
 @dataclass
 class Segment:
-    """A run of tokens that came from one place."""
+    """A run of tokens that came from one source."""
 
     kind: Literal["sampled", "context"]
     """`sampled`: verbatim from the server, mask 1. `context`: written by the chat template, mask 0."""
@@ -41,19 +66,26 @@ class Segment:
 
 
 class TokenLedger:
-    """Tokens, loss mask and log-probabilities of one trajectory.
+    """One trajectory of T tokens, the first P of which are the prompt; T - P is the response.
 
-    `tokens` is prompt + response; `loss_mask` and `log_probs` cover the response only, so both have length
-    `len(tokens) - prompt_length`. Mask 1 stands exactly on sampled tokens, but for those of segments that were masked as
-    off-policy between two rollouts; log-probability is 0.0 on context.
+    The loss mask is 1 on sampled tokens and 0 on context. It is also 0 on a sampled segment that slime masked as off-policy
+    between two rollouts.
     """
 
     def __init__(self, prompt_ids: Sequence[int], replay: ReplaySpec | None = None) -> None:
-        """``replay``: what the training run wants beside the tokens; then every sampled run must bring it."""
+        """A ledger that holds the prompt only.
+
+        Args:
+            prompt_ids: token ids, shape (P,).
+            replay: what the trainer replays beside the tokens; then every sampled run must bring it.
+        """
         self.tokens: list[int] = [int(token) for token in prompt_ids]
+        """Token ids, prompt and response, shape (T,)."""
         self.prompt_length: int = len(self.tokens)
         self.loss_mask: list[int] = []
+        """0 or 1, shape (T - P,)."""
         self.log_probs: list[float] = []
+        """Natural logarithms, as the server returned them; 0.0 on context; shape (T - P,)."""
         self.weight_versions: list[str] = []
         """One entry for each generate call that named its weights, in order."""
         self.segments: list[Segment] = []
@@ -69,10 +101,17 @@ class TokenLedger:
         weight_version: str | None = None,
         replay: CallReplay | None = None,
     ) -> None:
-        """Append what one generate call sampled, the stop token included.
+        """Append what one generate call sampled, the stop token included: mask 1.
 
-        Raises LedgerError, and appends nothing, when ids and log-probs differ in length, a log-prob is not finite, or
-        ``replay`` is not what this trajectory needs for these tokens.
+        Args:
+            ids: sampled token ids, shape (n,).
+            log_probs: their natural log-probabilities, shape (n,).
+            weight_version: the weights that sampled them, if the server named them.
+            replay: the replay data of the call, if this trajectory wants some.
+
+        Raises:
+            LedgerError: ids and log-probabilities differ in number, a log-probability is not finite, or ``replay`` is not
+                what this trajectory needs for these tokens. Nothing is appended then.
         """
         if len(ids) != len(log_probs):
             raise LedgerError(f"{len(ids)} sampled ids but {len(log_probs)} log-probabilities")
@@ -82,7 +121,7 @@ class TokenLedger:
             raise LedgerError(f"log-probability {values[bad]} of sampled token {bad} is not a finite number")
         if self.replay is not None:
             try:
-                self.replay.sampled(replay, len(ids), len(self.tokens) + len(ids))
+                self.replay.append_sampled(replay, len(ids), len(self.tokens) + len(ids))
             except (ValueError, TokenTruthError) as error:
                 raise LedgerError(str(error)) from error
         self._append("sampled", [int(token) for token in ids], 1, values, weight_version)
@@ -90,13 +129,17 @@ class TokenLedger:
             self.weight_versions.append(str(weight_version))
 
     def append_context(self, ids: Sequence[int]) -> None:
-        """Append what the chat template wrote: mask 0, log-probability 0.0."""
+        """Append the token ids, shape (n,), that the chat template wrote: mask 0, log-probability 0.0."""
         if self.replay is not None:
-            self.replay.context(len(ids))
+            self.replay.append_context(len(ids))
         self._append("context", [int(token) for token in ids], 0, [0.0] * len(ids), None)
 
     def pop_stop(self) -> int:
-        """Drop the last token and return its id; raises LedgerError unless that token was sampled."""
+        """Drop the last token, with its mask, log-probability and replay data, and return its id.
+
+        Raises:
+            LedgerError: that token was not sampled.
+        """
         if not self.last_is_sampled:
             raise LedgerError("the last token was not sampled: only a sampled stop token may be replaced")
         segment = self.segments[-1]
@@ -106,7 +149,7 @@ class TokenLedger:
         self.loss_mask.pop()
         self.log_probs.pop()
         if self.replay is not None:
-            self.replay.pop(len(self.tokens) - 1)
+            self.replay.pop_last(len(self.tokens) - 1)
         return self.tokens.pop()
 
     def _append(
@@ -129,10 +172,12 @@ class TokenLedger:
 
     @property
     def response_length(self) -> int:
+        """T - P, in tokens."""
         return len(self.tokens) - self.prompt_length
 
     @property
     def sampled_count(self) -> int:
+        """Sampled tokens, those that slime masked included."""
         return sum(segment.stop - segment.start for segment in self.segments if segment.kind == "sampled")
 
     @property
@@ -146,8 +191,8 @@ class TokenLedger:
         return bool(self.segments) and self.segments[-1].kind == "sampled"
 
     def check(self) -> None:
-        """Raise LedgerError when an invariant does not hold."""
-        length = len(self.tokens) - self.prompt_length
+        """Raise LedgerError when the parts of the ledger do not belong together."""
+        length = self.response_length
         if length < 0:
             raise LedgerError(f"{len(self.tokens)} tokens are fewer than the prompt's {self.prompt_length}")
         if len(self.loss_mask) != length or len(self.log_probs) != length:
@@ -162,23 +207,25 @@ class TokenLedger:
             first, last = segment.start - self.prompt_length, segment.stop - self.prompt_length
             wanted = 1 if segment.kind == "sampled" and not segment.masked else 0
             if any(mask != wanted for mask in self.loss_mask[first:last]):
-                raise LedgerError(f"loss mask is not {wanted} all over {segment}")
+                raise LedgerError(f"the loss mask is not {wanted} everywhere in {segment}")
             if segment.kind == "context" and any(value != 0.0 for value in self.log_probs[first:last]):
                 raise LedgerError(f"a context token has a log-probability in {segment}")
             position = segment.stop
         if position != len(self.tokens):
             raise LedgerError(f"segments end at {position}, tokens at {len(self.tokens)}")
         if self.replay is not None:
-            sampled = [segment.stop - 1 for segment in self.segments if segment.kind == "sampled"]
+            last_sampled = max(
+                (segment.stop - 1 for segment in self.segments if segment.kind == "sampled"), default=None
+            )
             try:
-                self.replay.check(length, len(self.tokens), sampled[-1] if sampled else None)
+                self.replay.check(length, len(self.tokens), last_sampled)
             except (ValueError, TokenTruthError) as error:
                 raise LedgerError(str(error)) from error
 
     # --- carrying an unfinished trajectory over to the next rollout
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able copy; `from_dict` restores an equal ledger."""
+        """A copy of JSON values; `from_dict` restores an equal ledger."""
         return {
             "prompt_length": self.prompt_length,
             "tokens": list(self.tokens),
@@ -201,8 +248,17 @@ class TokenLedger:
     ) -> TokenLedger:
         """The ledger of a trajectory that comes back from slime's buffer, ready to be continued.
 
-        ``loss_mask`` is taken as given: a sampled segment whose mask slime set to zero stays out of the loss. Raises
-        LedgerError when the parts do not belong together.
+        Args:
+            tokens: prompt and response, shape (T,).
+            loss_mask: shape (T - P,). It is taken as given: a sampled segment whose mask slime set to zero stays out of the
+                loss.
+            log_probs: natural logarithms, shape (T - P,).
+            weight_versions: as `weight_versions`.
+            segments: each as ``dataclasses.asdict`` makes it of a `Segment`.
+            replay: the replay data that was saved with the trajectory.
+
+        Raises:
+            LedgerError: the parts do not belong together.
         """
         prompt_length = len(tokens) - len(loss_mask)
         given = []
@@ -225,7 +281,7 @@ class TokenLedger:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TokenLedger:
-        """Restore a snapshot; raises LedgerError when it is not one or its invariants do not hold."""
+        """Restore a snapshot that `to_dict` made; raises LedgerError when it is not one, or its parts do not fit."""
         try:
             ledger = cls(data["tokens"][: data["prompt_length"]])
             ledger.tokens = [int(token) for token in data["tokens"]]
@@ -241,10 +297,14 @@ class TokenLedger:
         return ledger
 
 
-def fingerprint(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
-    """Of the ids and the log-probabilities. The loss mask is left out: slime may take old tokens out of the loss.
+def trajectory_digest(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
+    """16 hexadecimal digits of a hash of the token ids and the log-probabilities.
 
-    Two samples differ in it exactly if they differ in a number's value; how a number is stored makes no difference.
+    Two trajectories differ in it exactly if they differ in the value of a number; how a number is stored makes no
+    difference. The loss mask is left out, because slime may take old tokens out of the loss.
+
+    >>> trajectory_digest([1, 2, 3], [-1, -0.5]) == trajectory_digest((1, 2, 3), (-1.0, -0.5))
+    True
     """
     text = json.dumps([[int(token) for token in tokens], [float(value) for value in log_probs]])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tau2_slime.errors import ReplayUnavailable, TokenTruthError
-from tau2_slime.tokens.replay import CallReplay, ReplayRequest, check_offsets, decode
+from tau2_slime.tokens.replay import CallReplay, ReplayRequest, check_offsets, decode_int32
 
 _KEPT_IDS = ("top_p_token_ids", "top_p_kept_token_ids")
 _KEPT_OFFSETS = ("top_p_token_offsets", "top_p_kept_token_offsets")
 _EXPERTS = ("routed_experts",)
 META_KEYS = frozenset((*_KEPT_IDS, *_KEPT_OFFSETS, *_EXPERTS))
-"""What a reply's ``meta_info`` carries for the replay: megabytes that nobody else shall keep."""
+"""What a reply's ``meta_info`` carries for the replay: megabytes, which only `Replay` keeps."""
 
 _DIRECT = (
     "Use slime's own router and sglang (its Docker image has both), or give one sglang server itself as "
@@ -31,8 +31,14 @@ _NO_EXPERTS = (
 )
 
 
-def read_call(meta: Mapping[str, Any], request: ReplayRequest, *, given: int, sampled: int) -> CallReplay:
+def read_call_replay(meta: Mapping[str, Any], request: ReplayRequest, *, given: int, sampled: int) -> CallReplay:
     """Take the replay data out of a reply to ``given`` input ids that brought ``sampled`` more.
+
+    Args:
+        meta: the reply's ``meta_info``.
+        request: what was asked for.
+        given: number of input ids.
+        sampled: number of sampled ids.
 
     Raises:
         ReplayUnavailable: a field that was asked for is not there.
@@ -52,7 +58,7 @@ def read_call(meta: Mapping[str, Any], request: ReplayRequest, *, given: int, sa
         shape, rows = request.spec.experts, given + sampled - 1
         if len(experts) == (rows - request.start) * shape.row:
             start = request.start
-        elif len(experts) != rows * shape.row:  # a server that knows no start sends all rows
+        elif len(experts) != rows * shape.row:  # a server that does not know the field sends all rows
             raise TokenTruthError(
                 f"routed_experts has {len(experts)} numbers; {rows} positions of {shape.layers} layers with {shape.topk} "
                 f"experts (from position {request.start} or 0) are expected: do --num-layers and --moe-router-topk fit "
@@ -65,12 +71,12 @@ def _int32(meta: Mapping[str, Any], keys: Sequence[str]) -> array[int] | None:
     """The field as numbers, None if it is not there.
 
     Raises:
-        TokenTruthError: it is there but holds no int32 numbers.
+        TokenTruthError: it is there, but it does not hold int32 numbers.
     """
     value = next((meta[key] for key in keys if meta.get(key) is not None), None)
     if value is None:
         return None
     try:
-        return decode(value) if isinstance(value, str) else array("i", value)
+        return decode_int32(value) if isinstance(value, str) else array("i", value)
     except (TypeError, ValueError, OverflowError) as error:
         raise TokenTruthError(f"{keys[0]} cannot be read: {error}") from error

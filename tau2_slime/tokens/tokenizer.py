@@ -1,4 +1,4 @@
-"""What the package needs of a checkpoint's tokenizer: transformers' fast tokenizers have it."""
+"""What the package needs of a checkpoint's tokenizer; transformers' fast tokenizers have it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ class Tokenizer(Protocol):
     chat_template: str | Mapping[str, str] | None
     eos_token_id: int | None
 
+    def __len__(self) -> int: ...
+
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
 
-    def decode(self, token_ids: Sequence[int], **options: Any) -> str: ...
+    def decode(self, token_ids: Sequence[int], **options: object) -> str: ...
 
     def convert_ids_to_tokens(self, ids: int) -> str | None: ...
 
@@ -24,4 +26,5 @@ class Tokenizer(Protocol):
 
     def get_chat_template(self, chat_template: str | None = None, tools: Sequence[Any] | None = None) -> str: ...
 
-    def apply_chat_template(self, conversation: Sequence[Mapping[str, Any]], **options: Any) -> Any: ...
+    def apply_chat_template(self, conversation: Sequence[Mapping[str, Any]], **options: object) -> object:
+        """A text with ``tokenize=False``; otherwise token ids, in a form that depends on the release of transformers."""

@@ -1,6 +1,6 @@
-"""Who pays for the calls of paid models: whoever runs episodes may look at every call before it is made, and at its bill.
+"""Who pays for the calls of paid models: code that runs episodes may see every call before it is made, and its answer.
 
-Nothing is set in training. `PAYER` belongs to the running task, so episodes that run side by side have payers of their own.
+Training sets nothing. `PAYER` belongs to the running task, so episodes that run side by side have payers of their own.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from typing import Any, Protocol
 class Payer(Protocol):
     """Sees the calls of one episode."""
 
-    def before(self, role: str, model: str, prompt: list[dict[str, Any]], args: dict[str, Any], *, own: bool) -> Any:
-        """A call is about to be made; what is returned comes back to `after`. ``own``: an endpoint of the user's own.
+    def before(self, role: str, model: str, prompt: list[dict[str, Any]], args: dict[str, Any], *, own: bool) -> object:
+        """A call is about to be made. ``own``: to an endpoint of the user's own. The result comes back to `after`.
 
         Raises:
             EpisodeAborted: the call must not be made.
         """
 
-    def after(self, ticket: Any, response: Any | None, *, unknown: bool = False) -> None:
-        """The call's litellm response; None: it failed. ``unknown``: whether it will be billed is not known."""
+    def after(self, ticket: object, response: object | None, *, unknown: bool = False) -> None:
+        """``ticket``: what `before` returned. ``response``: the answer, with its ``usage``; None if the call failed.
+
+        ``unknown``: nobody knows whether the provider bills the failed call.
+        """
 
 
 PAYER: ContextVar[Payer | None] = ContextVar("tau2_slime_payer", default=None)

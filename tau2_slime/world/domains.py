@@ -6,14 +6,23 @@ import difflib
 import os
 import threading
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.garbage_collection import spare_what_stays
 from tau2_slime.runtime.threads import offload
 from tau2_slime.world import guards, tau2_compat
-from tau2_slime.world.fast.blueprints import blueprint, is_quick
-from tau2_slime.world.fast.replays import Executed, pairs
+from tau2_slime.world.environments import EpisodeEnvironment, environment_key, plain_environment
+
+try:  # the folder is optional: without it τ²'s own code does the same, more slowly
+    from tau2_slime.world.fast.environment import builds_quickly, fast_environment
+except ModuleNotFoundError as _error:
+    if _error.name not in ("tau2_slime.world.fast", "tau2_slime.world.fast.environment"):
+        raise
+    builds_quickly = fast_environment = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Environment, Message, Task, Tau2Tool, ToolCall, ToolMessage
 
 
 def domains() -> list[str]:
@@ -25,7 +34,11 @@ def domains() -> list[str]:
 
 @lru_cache(maxsize=64)
 def splits(domain: str) -> dict[str, tuple[str, ...]]:
-    """Split name -> task ids, as τ² names them. A domain without a split file has the one split ``base``."""
+    """Split name -> task ids, as τ² names them. A domain without a split file has the one split ``base``.
+
+    Raises:
+        ConfigError: τ² has no such domain.
+    """
     _check_domain(domain)
     loader = tau2_compat.load().registry.get_task_splits_loader(domain)
     if loader is None:
@@ -36,13 +49,13 @@ def splits(domain: str) -> dict[str, tuple[str, ...]]:
 _reading = threading.Lock()
 
 
-def _all_tasks(domain: str) -> tuple[Any, ...]:
+def _all_tasks(domain: str) -> tuple[Task, ...]:
     with _reading:  # telecom's 2,285 take a second: read once, however many ask first
         return _read_tasks(domain)
 
 
 @lru_cache(maxsize=64)
-def _read_tasks(domain: str) -> tuple[Any, ...]:
+def _read_tasks(domain: str) -> tuple[Task, ...]:
     loaded = tuple(tau2_compat.load().registry.get_tasks_loader(domain)(None))
     spare_what_stays()
     return loaded
@@ -58,8 +71,12 @@ if hasattr(os, "register_at_fork"):
 
 
 @lru_cache(maxsize=64)
-def tasks(domain: str, split: str) -> tuple[Any, ...]:
-    """The split's tasks in τ²'s order. Shared by every episode: read, never written."""
+def tasks(domain: str, split: str) -> tuple[Task, ...]:
+    """The split's tasks in τ²'s order. Every episode shares them: read them, never write to them.
+
+    Raises:
+        ConfigError: τ² has no such domain, or the domain no such split.
+    """
     known = splits(domain)
     if split not in known:
         raise ConfigError(f"task_split={split!r} is not a split of domain {domain!r}; it has: {', '.join(known)}")
@@ -71,7 +88,7 @@ _loaded: set[tuple[str, str]] = set()
 
 
 @lru_cache(maxsize=64)
-def _by_id(domain: str, split: str) -> dict[str, Any]:
+def _by_id(domain: str, split: str) -> dict[str, Task]:
     found = {task.id: task for task in tasks(domain, split)}
     _loaded.add((domain, split))
     return found
@@ -82,8 +99,8 @@ def is_loaded(domain: str, split: str) -> bool:
     return (domain, split) in _loaded
 
 
-def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Any:
-    """The task named by ``task_id`` or by its position ``index`` in the split; both may be given if they agree.
+def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Task:
+    """The task named by ``task_id`` or by its position ``index`` in the split (from 0); both may be given if they agree.
 
     Raises:
         ConfigError: neither is given, nothing matches, or they disagree.
@@ -113,20 +130,32 @@ def find_task(domain: str, split: str, *, task_id: str | None = None, index: int
 
 
 # Tools and their schemas by what they depend on. Both live as long as the process, so that an id stays what it is.
-_tools: dict[str, tuple[list[Any], list[Any] | None]] = {}
+_tools: dict[str, tuple[list[Tau2Tool], list[Tau2Tool] | None]] = {}
 _schemas: dict[int, dict[str, Any]] = {}
 
 
-def tool_schema(tool: Any) -> dict[str, Any]:
-    """The OpenAI function schema of a τ² tool. Shared: read, never written."""
+def tool_schema(tool: Tau2Tool) -> dict[str, Any]:
+    """The OpenAI function schema of a τ² tool. Every episode shares it: read it, never write to it."""
     return _schemas.get(id(tool)) or tool.openai_schema
+
+
+def new_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) -> EpisodeEnvironment:
+    """A fresh environment of ``domain``, from `world/fast` where that can give τ²'s answers, else from τ² itself.
+
+    Raises what τ²'s constructor raises (no solo mode in this domain).
+    """
+    if fast_environment is not None:
+        fast = fast_environment(domain, solo=solo, env_kwargs=env_kwargs)
+        if fast is not None:
+            return fast
+    return plain_environment(domain, solo=solo, env_kwargs=env_kwargs)
 
 
 class World:
     """One episode's environment: τ²'s own, plus the guards that keep the policy from hanging the process."""
 
     def __init__(
-        self, domain: str, split: str, task: Any, *, solo: bool = False, env_kwargs: dict[str, Any] | None = None
+        self, domain: str, split: str, task: Task, *, solo: bool = False, env_kwargs: dict[str, Any] | None = None
     ):
         """Build a fresh environment for ``task``: the domain's first takes up to 0.5 s, every later one a millisecond."""
         self.domain = domain
@@ -135,21 +164,16 @@ class World:
         self.solo = solo
         self.env_kwargs = tau2_compat.environment_kwargs(domain, task, dict(env_kwargs or {}))
         """What τ²'s evaluator must build its own environments with."""
-        self.blueprint = blueprint(domain, self.env_kwargs)
-        self.built = self.blueprint.build(solo=solo, env_kwargs=self.env_kwargs)
-        self.environment = self.built.environment
-        self.audit_rate = 0.0
-        """Probability that this episode's reward is asked of τ²'s unmodified evaluator as well."""
-        self._began_with: Any = None
-        self._executed: Executed | None = None
+        self.episode_environment = new_environment(domain, solo=solo, env_kwargs=self.env_kwargs)
+        self.environment: Environment = self.episode_environment.environment
         self.policy: str = self.environment.get_policy()
-        self.agent_tools, self.user_tools = self._tools()
+        self.agent_tools, self.user_tools = self._described_tools()
         """τ²'s tools of both sides, for their schemas only: calls go through `call`. Shared between episodes."""
 
-    def _tools(self) -> tuple[list[Any], list[Any] | None]:
+    def _described_tools(self) -> tuple[list[Tau2Tool], list[Tau2Tool] | None]:
         # Describing the tools parses every docstring, 15 to 50 ms: once per process, not once per episode.
         own = getattr(self.task, "user_tools", None)
-        key = f"{self.blueprint.key} {self.solo} {own}"
+        key = f"{environment_key(self.domain, self.env_kwargs)} {self.solo} {own}"
         found = _tools.get(key)
         if found is None:
             agent = self.environment.get_tools()
@@ -160,54 +184,39 @@ class World:
             found = _tools[key] = agent, user
         return list(found[0]), found[1]
 
-    def call(self, tool_call: Any) -> tuple[Any, bool]:
-        """Run one tool call: ``(ToolMessage, reached)``. ``reached`` is False if a guard answered instead of τ²."""
+    @property
+    def quick(self) -> bool:
+        """True if the environment's own work takes less time than handing it to another thread."""
+        return self.episode_environment.quick
+
+    def call(self, tool_call: ToolCall) -> tuple[ToolMessage, bool]:
+        """Run one tool call: ``(result, reached)``. ``reached`` is False if a guard answered instead of τ²."""
         refusal = guards.refuse(tool_call.name, tool_call.arguments)
         if refusal is not None:
             return self.error_result(tool_call, refusal), False
-        database = self.built.database
-        if database is not None and tool_call.name in self.blueprint.reads:
-            with database.reading():
-                result = self.environment.get_response(tool_call)
-        else:
-            result = self.environment.get_response(tool_call)
-        if self._executed is not None:
-            self._executed.append((tool_call, result))
-        return result, True
+        return self.episode_environment.run_tool(tool_call), True
 
-    @property
-    def quick(self) -> bool:
-        """True if the environment's own work takes less than handing it to another thread."""
-        return self.blueprint.way != "stock"
-
-    @property
-    def executed(self) -> Executed | None:
-        """Every call that the environment ran, in order; None if it did not begin with the task's initial state."""
-        return self._executed if self._began_with is self.task else None
-
-    def error_result(self, tool_call: Any, text: str) -> Any:
+    def error_result(self, tool_call: ToolCall, text: str) -> ToolMessage:
         """An error result in τ²'s own form, for a call that must not or cannot reach the environment."""
         return tau2_compat.load().ToolMessage(
             id=tool_call.id, content=f"Error: {text}", requestor=tool_call.requestor, role="tool", error=True
         )
 
-    def set_state(self, history: list[Any]) -> None:
-        """Apply the task's initial state and replay ``history``'s tool calls, as τ²'s orchestrator does."""
-        initial = self.task.initial_state
-        fresh, self._began_with, self._executed = self._began_with is None, self.task, None
-        self.environment.set_state(
-            initialization_data=initial.initialization_data if initial else None,
-            initialization_actions=initial.initialization_actions if initial else None,
-            message_history=history,
-        )
-        self._executed = pairs(history) if fresh else None
+    def set_state(self, history: list[Message]) -> None:
+        """Apply the task's initial state and replay ``history``'s tool calls, as τ²'s orchestrator does.
+
+        Raises:
+            ValueError, AssertionError: the initial state or the history contradicts itself.
+        """
+        self.episode_environment.set_state(self.task, history)
 
 
-async def new_world(domain: str, split: str, task: Any, *, solo: bool, env_kwargs: dict[str, Any]) -> World:
+async def new_world(domain: str, split: str, task: Task, *, solo: bool, env_kwargs: dict[str, Any]) -> World:
     """A `World`, built off the loop where that takes longer than handing it to another thread."""
     build = partial(World, domain, split, task, solo=solo, env_kwargs=env_kwargs)
     known = tau2_compat.environment_kwargs(domain, task, dict(env_kwargs))
-    return build() if is_quick(domain, known) else await offload(build)
+    quick = builds_quickly is not None and builds_quickly(domain, known)
+    return build() if quick else await offload(build)
 
 
 def _check_domain(domain: str) -> None:

@@ -1,21 +1,24 @@
 """Tool calls that would hang the process, refused before they run.
 
-Airline's and retail's ``calculate`` evaluates digits, ``+-*/().`` and spaces with Python's own operators, so
-``9**9**9`` never returns and holds the GIL while it does not; banking_knowledge's ``grep`` runs any regular expression
-over every document. What τ² can answer within a moment keeps its answer.
+Airline's and retail's ``calculate`` evaluates digits, ``+-*/().`` and spaces with Python's own operators. ``9**9**9`` would
+never return and never release the GIL. banking_knowledge's ``grep`` runs any regular expression over every document. A call
+that τ² can answer within a moment gets τ²'s answer.
 """
 
 from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 MAX_WORK = 10_000_000
 """Work on big integers that one expression may cause, in products of 30-bit digits: some 30 ms."""
 MAX_CHARS = 50_000
+"""Length of one expression."""
 MAX_REPEATS = 4
 """Open-ended repeats of one regular expression."""
 
@@ -30,7 +33,12 @@ class _TooLargeError(Exception):
 
 
 def refuse(name: str, arguments: dict[str, Any]) -> str | None:
-    """The error text for a call that must not run, or None if it may."""
+    """The error text for a call of the tool ``name`` that must not run; None if it may.
+
+    >>> refuse("calculate", {"expression": "9**9**9"})
+    'the expression is too large to calculate'
+    >>> refuse("calculate", {"expression": "2 * (3 + 4)"})
+    """
     if name == "calculate":
         return _refuse_expression(arguments.get("expression"))
     if name == "grep":
@@ -41,7 +49,7 @@ def refuse(name: str, arguments: dict[str, Any]) -> str | None:
 # ---- calculate -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_expression(expression: Any) -> str | None:
+def _refuse_expression(expression: object) -> str | None:
     if not isinstance(expression, str) or not set(expression) <= _ALLOWED:
         return None  # τ² refuses it itself, at once
     if len(expression) > MAX_CHARS:
@@ -56,7 +64,7 @@ def _refuse_expression(expression: Any) -> str | None:
         return None  # τ² cannot parse it either, and says so
     except (RecursionError, MemoryError):
         return TOO_LARGE
-    # An empty tuple, an ellipsis, a "call" of a number: τ² would only find out after working off what stands beside it.
+    # An empty tuple, an ellipsis, a "call" of a number: τ² would notice it only after it has calculated everything else.
     if not all(isinstance(node, ast.BinOp | ast.UnaryOp) or _is_number(node) for node in nodes):
         return NOT_ARITHMETIC
     try:
@@ -64,7 +72,7 @@ def _refuse_expression(expression: Any) -> str | None:
     except _TooLargeError:
         return TOO_LARGE
     except (ArithmeticError, TypeError, ValueError):
-        return None  # a division by zero, an overflow, a complex number: τ² meets it at the same place
+        return None  # a division by zero, an overflow, a complex number: τ² fails at the same place
     return None
 
 
@@ -87,7 +95,11 @@ def _in_reverse(root: ast.expr) -> list[ast.expr]:
 
 
 def _evaluate(nodes: list[ast.expr]) -> None:
-    """Evaluate with Python's own operators, each step only after its price is known to fit into `MAX_WORK`."""
+    """Evaluate with Python's own operators, each step only if its work fits into what is left of `MAX_WORK`.
+
+    Raises:
+        _TooLargeError: it does not.
+    """
     values: list[Any] = []
     work = 0.0
     for node in reversed(nodes):
@@ -99,33 +111,33 @@ def _evaluate(nodes: list[ast.expr]) -> None:
         elif isinstance(node, ast.BinOp):
             right, left = values.pop(), values.pop()
             if isinstance(left, int) and isinstance(right, int):
-                work += _price(left, node.op, right)
+                work += _work_of(left, node.op, right)
                 if work > MAX_WORK:
                     raise _TooLargeError
             values.append(_OPERATORS[type(node.op)](left, right))
 
 
-_OPERATORS: dict[type[ast.operator], Any] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Pow: lambda a, b: a**b,
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], int | float | complex]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: operator.pow,
 }
 
 
-def _price(left: int, op: ast.operator, right: int) -> float:
+def _work_of(left: int, op: ast.operator, right: int) -> float:
     """About how many products of 30-bit digits the step costs (CPython: Karatsuba multiplication, schoolbook division)."""
     a, b = 1 + left.bit_length() // 30, 1 + right.bit_length() // 30
     if isinstance(op, ast.Mult):
-        return max(a, b) * min(a, b) ** 0.6
+        return float(max(a, b) * min(a, b) ** 0.6)
     if isinstance(op, ast.FloorDiv):
         return b * max(1, a - b + 1)
     if not isinstance(op, ast.Pow) or right < 0:
         return a + b
     if abs(left) < 2:
-        return 30.0 * right.bit_length()  # its own short self, squared once per bit of the exponent
+        return 30.0 * right.bit_length()  # 1, 0 or -1, multiplied once per bit of the exponent
     if right > MAX_WORK * 30:
         raise _TooLargeError
     digits = right * math.log2(abs(left)) / 30
@@ -135,7 +147,7 @@ def _price(left: int, op: ast.operator, right: int) -> float:
 # ---- grep ------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_pattern(pattern: Any) -> str | None:
+def _refuse_pattern(pattern: object) -> str | None:
     if not isinstance(pattern, str):
         return None
     try:
@@ -148,7 +160,7 @@ def _refuse_pattern(pattern: Any) -> str | None:
     return RUNAWAY_PATTERN if nested > 1 or repeats > MAX_REPEATS else None
 
 
-def _open_repeats(part: Any) -> tuple[int, int]:
+def _open_repeats(part: object) -> tuple[int, int]:
     """Depth of nesting and number of the open-ended repeats in a parsed regular expression."""
     depth = count = 0
     if isinstance(part, tuple) and len(part) == 2 and str(part[0]) in ("MAX_REPEAT", "MIN_REPEAT"):

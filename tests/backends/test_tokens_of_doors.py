@@ -1,5 +1,5 @@
 """The same sampled turns through slime's and Tinker's doors: the same tokens, loss mask and log-probs, where the cookbook's
-renderer shows the conversation as the model's own chat template does; and docs/tinker.md names where it does not."""
+renderer shows the conversation as the model's own chat template does; and renderers.md names where it does not."""
 
 from __future__ import annotations
 
@@ -99,5 +99,5 @@ def test_the_documentation_names_where_renderers_and_chat_templates_part() -> No
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=1100)
     assert done.returncode == 0, done.stderr[-4000:]
     tables = renderers.tables(json.loads(done.stdout.splitlines()[-1]))
-    page = (REPOSITORY / "docs" / "tinker.md").read_text(encoding="utf-8")
-    assert tables in page, f"docs/tinker.md must say:\n{tables}"
+    page = (REPOSITORY / "tests" / "backends" / "doors" / "renderers.md").read_text(encoding="utf-8")
+    assert tables in page, f"tests/backends/doors/renderers.md must say:\n{tables}"

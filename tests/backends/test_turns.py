@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.backends.turns import Ask, TurnEpisode
+from tau2_slime.backends.turns import TurnEpisode, TurnRequest
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.conversation import Conversation
 from tau2_slime.errors import ConfigError
@@ -22,22 +22,22 @@ from tests.parity_play import Script, Turn
 MOCK = Tau2Config(domain="mock", task_split="base", max_turns=1000, max_steps=1000, max_errors=1000)
 
 
-def parsed(turn: Turn, ask: Ask) -> ParsedTurn:
+def parsed(turn: Turn, request: TurnRequest) -> ParsedTurn:
     import json
 
-    calls = [parsed_call(c.name, json.dumps(c.arguments), ask.tools, c.id or None) for c in turn.calls]
+    calls = [parsed_call(c.name, json.dumps(c.arguments), request.tools, c.id or None) for c in turn.calls]
     return ParsedTurn(turn.content, None, calls)
 
 
-async def play_turns(config: Tau2Config, task: Any, script: Script) -> tuple[list[Ask], TurnEpisode]:
+async def play_turns(config: Tau2Config, task: Any, script: Script) -> tuple[list[TurnRequest], TurnEpisode]:
     episode = await TurnEpisode.create(config, task_id=task.id, user=lambda world: play.ScriptedUser(script))
-    asks: list[Ask] = []
+    requests: list[TurnRequest] = []
     lines = iter(script.agent)
-    ask = await episode.begin()
-    while ask is not None:
-        asks.append(ask)
-        ask = await episode.reply(parsed(next(lines, Turn("Is there anything else?")), ask))
-    return asks, episode
+    request = await episode.begin()
+    while request is not None:
+        requests.append(request)
+        request = await episode.reply(parsed(next(lines, Turn("Is there anything else?")), request))
+    return requests, episode
 
 
 @pytest.mark.parametrize("domain", ["mock", "telecom", "retail", "airline"])
@@ -66,13 +66,13 @@ async def test_what_the_policy_is_shown() -> None:
         for t in domains.tasks("telecom", "base")
         if t.evaluation_criteria and {a.requestor for a in t.evaluation_criteria.actions or []} == {"user", "assistant"}
     )
-    asks, episode = await play_turns(MOCK.model_copy(update={"domain": "telecom"}), task, play.gold_script(task))
-    assert [m["role"] for m in asks[0].new] == ["system", "assistant", "user"]
-    shown = [message for ask in asks for message in ask.new]
-    replies = [m for m in asks[-1].chat if m["role"] == "assistant"][1:]
-    assert len(shown) + len(replies) == len(asks[-1].chat)
-    offered = {tool["function"]["name"] for tool in asks[0].tools}
-    for before, after in pairwise(asks):
+    requests, episode = await play_turns(MOCK.model_copy(update={"domain": "telecom"}), task, play.gold_script(task))
+    assert [m["role"] for m in requests[0].new] == ["system", "assistant", "user"]
+    shown = [message for request in requests for message in request.new]
+    replies = [m for m in requests[-1].chat if m["role"] == "assistant"][1:]
+    assert len(shown) + len(replies) == len(requests[-1].chat)
+    offered = {tool["function"]["name"] for tool in requests[0].tools}
+    for before, after in pairwise(requests):
         sampled = after.chat[len(before.chat)]
         if sampled.get("tool_calls"):
             assert [m["tool_call_id"] for m in after.new] == [c["id"] for c in sampled["tool_calls"]]
@@ -132,21 +132,21 @@ async def test_malformed_calls_are_answered_and_can_be_repaired() -> None:
     task = domains.find_task("mock", "base", task_id="create_task_1")
     script = play.gold_script(task)
     episode = await TurnEpisode.create(MOCK, task_id=task.id, user=lambda world: play.ScriptedUser(script))
-    ask = await episode.begin()
-    assert ask is not None
+    request = await episode.begin()
+    assert request is not None
     broken = [
-        parsed_call("create_task", '{"user_id": ', ask.tools, "a"),
-        parsed_call("create_task", "[1]", ask.tools, "b"),
-        parsed_call("no_such_tool", "{}", ask.tools, "c"),
+        parsed_call("create_task", '{"user_id": ', request.tools, "a"),
+        parsed_call("create_task", "[1]", request.tools, "b"),
+        parsed_call("no_such_tool", "{}", request.tools, "c"),
     ]
     assert [c.status for c in broken] == [CallStatus.INVALID_JSON, CallStatus.INVALID_JSON, CallStatus.UNKNOWN_TOOL]
-    ask = await episode.reply(ParsedTurn(None, None, broken))
-    assert ask is not None
-    assert [m["tool_call_id"] for m in ask.new] == ["a", "b", "c"]
-    assert all(m["content"].startswith("Error") for m in ask.new)
+    request = await episode.reply(ParsedTurn(None, None, broken))
+    assert request is not None
+    assert [m["tool_call_id"] for m in request.new] == ["a", "b", "c"]
+    assert all(m["content"].startswith("Error") for m in request.new)
     for turn in script.agent:
-        assert ask is not None
-        ask = await episode.reply(parsed(turn, ask))
+        assert request is not None
+        request = await episode.reply(parsed(turn, request))
     result = episode.result
     assert result is not None and result.reward == 1.0
     assert result.stats.agent_errors == 3

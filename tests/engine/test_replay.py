@@ -84,7 +84,7 @@ def _patched(python: Path, patch: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _nothing_is_known_of_any_server() -> None:
     replay_probe._proved.clear()
-    replay_probe._doubted.clear()
+    replay_probe._last_answers.clear()
 
 
 @pytest.fixture

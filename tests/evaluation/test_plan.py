@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from tau2_slime.data.files import write
 from tau2_slime.data.plan import plan as data_plan
 from tau2_slime.data.request import Request
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.plan.datasets import GENERATE, default_plan, load_plan
-from tau2_slime.evaluation.plan.yaml_source import load
+from tau2_slime.evaluation.plan import datasets
+from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
+from tau2_slime.evaluation.plan.yaml_source import read_yaml
+from tau2_slime.slime_adapter import GENERATE
 
 SHIPPED = Path(__file__).parents[2] / "eval_config.yaml"
 
@@ -25,8 +28,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_shipped_file_is_three_domains_by_three_users(data_dir: Path) -> None:
-    plan = load_plan(SHIPPED, environ={"DATA_DIR": str(data_dir)})
+def test_the_shipped_file_is_three_domains_by_three_users(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    plan = load_plan(SHIPPED)
     assert plan.episodes == 3 * 3 * 10 * 4
     assert {(d.config.domain, d.config.task_split) for d in plan.datasets} == {
         (domain, "test") for domain in ("retail", "airline", "telecom")
@@ -38,9 +42,9 @@ def test_the_shipped_file_is_three_domains_by_three_users(data_dir: Path) -> Non
         assert dataset.sampling["max_new_tokens"] == 8192
 
 
-def test_overrides_win_and_attempts_can_be_changed(data_dir: Path) -> None:
-    environ = {"DATA_DIR": str(data_dir)}
-    plan = load_plan(SHIPPED, overrides={"user_model": "scripted"}, attempts=1, environ=environ)
+def test_overrides_win_and_attempts_can_be_changed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    plan = load_plan(SHIPPED, overrides={"user_model": "scripted"}, attempts=1)
     assert {d.config.user_model for d in plan.datasets} == {"scripted"}
     assert plan.episodes == 90
 
@@ -91,14 +95,17 @@ def small(tmp_path: Path, rows: Path, old: str = "", new: str = "") -> Path:
         ("user_model: scripted", "max_turns: 0", 13, ["metadata_overrides.max_turns", "greater than or equal to 1"]),
         ("tau2_slime.generate_with_tau2.generate", "my.generate", 11, ["custom_generate_function_path", GENERATE]),
         (".jsonl", ".jsonl@[0-3]", 8, ["datasets[0].path", "@[start:stop]"]),
-        (".jsonl", ".jsonl@[50:]", 8, ["datasets[0].path", "leaves no row"]),
-        (".jsonl", ".json", 8, ["datasets[0].path", "no file", "prepare_tau2_data.py"]),
-        ("path: /", "path: ${oc.env:NOWHERE}/", 8, ["datasets[0].path", "NOWHERE is not set"]),
-        ("path: /", "path: ${oc.create:x}/", 8, ["datasets[0].path", "${oc.env:NAME}"]),
-        ("0.7", "${eval.nothing}", 5, ["eval.defaults.temperature", "there is no 'nothing'"]),
-        ("0.7", "${eval.defaults.temperature}", 5, ["refers to itself"]),
-        ("0.7", "0.7\n    temperature: 1", 6, ["eval.defaults.temperature", "twice", "line 5"]),
+        (".jsonl", ".jsonl@[-:]", 8, ["datasets[0].path", "@[start:stop]"]),
+        (".jsonl", ".jsonl@[50:]", 8, ["datasets[0].path", "holds no rows"]),
+        (".jsonl", ".json", 8, ["datasets[0].path", "is missing", "prepare_tau2_data.py"]),
+        ("path: /", "path: ${oc.env:NOWHERE}/", 8, ["datasets[0].path", "'${oc.env:NOWHERE}/", "NOWHERE is not set"]),
+        ("path: /", "path: ${oc.crate:x}/", 8, ["datasets[0].path", "${oc.crate:x}", "Unsupported interpolation"]),
+        ("0.7", "${eval.nothing}", 5, ["eval.defaults.temperature", "'${eval.nothing}'", "'eval.nothing' not found"]),
+        ("0.7", "${eval.defaults.temperature}", 5, ["eval.defaults.temperature", "Recursive interpolation"]),
+        ("0.7", "0.7\n    temperature: 1", 6, ["duplicate key temperature", "a mapping, line 4"]),
         ("- name: a\n      path", "- path", 7, ["datasets[0]", "no 'name'"]),
+        ("input_key: prompt", "label_key: answer", 9, ["datasets[0].label_key", "line 1", "no key 'answer'"]),
+        ("  defaults:", "  default:", 3, ["eval.default", "did you mean 'defaults'"]),
         ("metadata_overrides:\n        user_model: scripted", "metadata_overrides: x", 12, ["a mapping"]),
     ],
 )
@@ -107,7 +114,7 @@ def test_a_mistake_is_told_with_its_line(
 ) -> None:
     path = small(tmp_path, rows, old, new)
     with pytest.raises(ConfigError) as error:
-        load_plan(path, environ={})
+        load_plan(path)
     assert str(error.value).startswith(f"{path}, line {line}: ")
     for words in said:
         assert words in str(error.value)
@@ -118,9 +125,9 @@ def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(str(path))):
-        load_plan(path, environ={})
+        load_plan(path)
     with pytest.raises(ConfigError, match="No such file"):
-        load_plan(tmp_path / "none.yaml", environ={})
+        load_plan(tmp_path / "none.yaml")
 
 
 def test_datasets_may_be_a_mapping_and_stand_at_the_root(tmp_path: Path, rows: Path) -> None:
@@ -129,7 +136,7 @@ def test_datasets_may_be_a_mapping_and_stand_at_the_root(tmp_path: Path, rows: P
         f"defaults: {{n_samples_per_eval_prompt: 3, input_key: prompt}}\n"
         f"datasets:\n  first: {{path: '{rows}@[0:2]'}}\n  second: {{path: '{rows}@[-3:]', temperature: 0.5}}\n"
     )
-    plan = load_plan(path, environ={})
+    plan = load_plan(path)
     assert [(d.name, len(d.items), d.attempts) for d in plan.datasets] == [("first", 2, 3), ("second", 3, 3)]
     assert [d.sampling["temperature"] for d in plan.datasets] == [1.0, 0.5]
 
@@ -138,15 +145,15 @@ def test_two_rows_of_one_task_are_two_items(tmp_path: Path, rows: Path) -> None:
     twice = tmp_path / "twice.jsonl"
     first = rows.read_text().splitlines()[0]
     twice.write_text(f"{first}\n{first}\n")
-    names = [item.name for item in load_plan(small(tmp_path, twice), environ={}).datasets[0].items]
+    names = [item.name for item in load_plan(small(tmp_path, twice)).datasets[0].items]
     assert len(set(names)) == 2
 
 
-def test_a_line_that_is_no_json_is_refused_where_slime_would_shift_the_slice(tmp_path: Path, rows: Path) -> None:
+def test_a_line_that_is_not_json_is_refused_where_slime_would_shift_the_slice(tmp_path: Path, rows: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text(rows.read_text().replace("\n", "\n{half\n", 1))
-    with pytest.raises(ConfigError, match=r"broken\.jsonl, line 2 is no JSON"):
-        load_plan(small(tmp_path, broken), environ={})
+    with pytest.raises(ConfigError, match=r"broken\.jsonl, line 2 is not JSON"):
+        load_plan(small(tmp_path, broken))
 
 
 VALUES: list[tuple[str, dict[str, str], Any]] = [
@@ -166,24 +173,18 @@ VALUES: list[tuple[str, dict[str, str], Any]] = [
 def test_interpolation(
     tmp_path: Path, text: str, environ: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "x.yaml"
-    path.write_text(f"value: '{text}'\nsibling: 7\nother: 0.25\nwhich: B\nnested: {{list: [one, two]}}\n")
-    assert load(path, environ).data["value"] == expected
-
-
-@pytest.mark.parametrize(("text", "environ", "expected"), VALUES)
-def test_interpolation_is_omegaconfs(
-    tmp_path: Path, text: str, environ: dict[str, str], expected: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    omegaconf = pytest.importorskip("omegaconf", reason="omegaconf, slime's loader, is not installed")
     for name in ("A", "B"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "x.yaml"
     path.write_text(f"value: '{text}'\nsibling: 7\nother: 0.25\nwhich: B\nnested: {{list: [one, two]}}\n")
-    theirs = omegaconf.OmegaConf.to_container(omegaconf.OmegaConf.load(path), resolve=True)
-    assert theirs == load(path).data
+    data = read_yaml(path).data
+    assert isinstance(data, dict) and data["value"] == expected
+
+
+def test_the_examples_of_the_docstrings_hold() -> None:
+    assert doctest.testmod(datasets) == doctest.TestResults(failed=0, attempted=1)
 
 
 def test_without_a_file() -> None:

@@ -190,20 +190,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "surprise: the test plants a bug, whose traceback is logged")
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tau2_slime.local.tokenizer import build_local_checkpoint
-
-    return build_local_checkpoint(tmp_path_factory.mktemp("faults") / "local-checkpoint")
-
-
-@pytest.fixture(scope="session")
-def tokenizer(checkpoint: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(checkpoint))
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries that do not wait, no settings from outside, every failure told anew."""

@@ -63,14 +63,14 @@ ROOM = {"rollout_max_context_len": 400_000, "sglang_context_length": 400_000}
 def roomy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A checkpoint that names no context length, so that even the longest nonsense fits."""
     monkeypatch.setattr("tau2_slime.policy.checkpoint._context_length", lambda checkpoint: None)
-    monkeypatch.setattr("tau2_slime.policy.checkpoint._languages", type(_languages())())
+    monkeypatch.setattr("tau2_slime.policy.checkpoint._profiles", type(_profiles())())
     return stage
 
 
-def _languages() -> Any:
+def _profiles() -> Any:
     from tau2_slime.policy import checkpoint
 
-    return checkpoint._languages
+    return checkpoint._profiles
 
 
 @pytest.mark.parametrize("kind", MALFORMED)

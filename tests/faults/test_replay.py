@@ -23,7 +23,7 @@ BOTH = {"rollout_top_p": 0.9, "use_rollout_routing_replay": True, **SIZES}
 @pytest.fixture(autouse=True)
 def _nothing_is_known_of_any_server() -> Iterator[None]:
     replay_probe._proved.clear()
-    replay_probe._doubted.clear()
+    replay_probe._last_answers.clear()
     yield
 
 

@@ -144,7 +144,7 @@ async def test_any_sampling_parameters(stage: Stage, params: Any, request: pytes
 @pytest.mark.parametrize(
     "place",
     [
-        "tau2_slime.episode.play._fill_stats",
+        "tau2_slime.episode.play._count",
         "tau2_slime.policy.sampling.TokenTranscript.drift",
         "tau2_slime.world.scoring.score",
         "tau2_slime.world.domains.World.set_state",

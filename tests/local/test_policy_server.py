@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tau2_slime.episode.agents import Policy, agent_factory
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ContextOverflow, EngineRejected
@@ -21,9 +20,11 @@ from tau2_slime.local.gold import ASK_REFERENCE, CaseReference, GoldScript
 from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.outcome import Blame
+from tau2_slime.policy.sampling import Policy
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.template.chat_delta import ChatDelta
+from tau2_slime.trainable_agents import agent_factory
 from tau2_slime.world.domains import World, find_task
 from tests.tokens.rows import ROWS
 

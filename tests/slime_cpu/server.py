@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from tau2_slime.local.context import Place
+from tau2_slime.local.context import ScriptPosition
 from tau2_slime.local.gold import ScriptTurn
 from tau2_slime.local.policy import GoldPolicy
 from tau2_slime.local.policy_server import PolicyServer
@@ -56,14 +56,14 @@ class Options:
 class ChattyPolicy(GoldPolicy):
     """Gold after one turn of small talk."""
 
-    def _due(self, place: Place, routing_key: str) -> tuple[ScriptTurn, str]:
-        turn, case = super()._due(place, routing_key)
-        if place.reference is None:
+    def _due(self, position: ScriptPosition, routing_key: str) -> tuple[ScriptTurn, str]:
+        turn, case = super()._due(position, routing_key)
+        if position.reference is None:
             return turn, case
-        if place.turn == 0:
+        if position.turn == 0:
             return ScriptTurn("ask", text="Thank you. One moment please, I am looking into your case right now."), case
-        script = self._script(place.reference)
-        return (turn if script is None else script.turn(place.turn - 1)), case
+        script = self._script(position.reference)
+        return (turn if script is None else script.turn(position.turn - 1)), case
 
 
 _pace: ContextVar[float] = ContextVar("pace", default=1.0)
@@ -182,13 +182,15 @@ class RouterServer(PolicyServer):
     def sampler(self) -> JournalSampler:
         return cast(JournalSampler, self._sampler)
 
-    def _routes(self, web: Any) -> list[Any]:
+    def _routes(self) -> list[Any]:
+        from aiohttp import web
+
         return [
             web.post("/pause_generation", self._handle_pause),
             web.post("/continue_generation", self._handle_continue),
             web.get("/journal", self._handle_journal),
             web.post("/v1/chat/completions", self._handle_chat),
-            *super()._routes(web),
+            *super()._routes(),
         ]
 
     async def _handle_pause(self, _: Any) -> Any:

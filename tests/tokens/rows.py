@@ -103,7 +103,7 @@ class Row:
     tokenizer: Callable[[], Any]
     kwargs: dict[str, Any] = field(default_factory=dict)
     """What the user gives."""
-    knobs: dict[str, Any] = field(default_factory=dict)
+    preset_kwargs: dict[str, Any] = field(default_factory=dict)
     """What has to be set for the user."""
     problem: str | None = None
     """The template has to be refused with this code."""
@@ -194,22 +194,26 @@ ROWS: dict[str, Row] = {
     "Qwen3.5-4B of llama.cpp": Row(
         lambda: qwen_tokenizer(llama_cpp_template("Qwen3.5-4B")), reasoning=True, append_only=False
     ),
-    "Qwen3.6": qwen("qwen3_6", reasoning=True, knobs={"preserve_thinking": True}),
+    "Qwen3.6": qwen("qwen3_6", reasoning=True, preset_kwargs={"preserve_thinking": True}),
     "GLM-4.5, thinking": glm(trl_template, "glm4moe", reasoning=True, append_only=False),
     "GLM-4.5, enable_thinking=False": glm(trl_template, "glm4moe", kwargs={"enable_thinking": False}),
     "GLM-4.6": glm(llama_cpp_template, "GLM-4.6", reasoning=True, append_only=False),
-    "GLM-4.7, thinking kept": glm(llama_cpp_template, "GLM-4.7-Flash", reasoning=True, knobs={"clear_thinking": False}),
+    "GLM-4.7, thinking kept": glm(
+        llama_cpp_template, "GLM-4.7-Flash", reasoning=True, preset_kwargs={"clear_thinking": False}
+    ),
     "GLM-4.7, clear_thinking=True": glm(
         llama_cpp_template, "GLM-4.7-Flash", reasoning=True, kwargs={"clear_thinking": True}, append_only=False
     ),
-    "Llama-3.1": llama(trl_template, "llama3_1", knobs={"tools_in_user_message": False, "date_string": "26 Jul 2024"}),
+    "Llama-3.1": llama(
+        trl_template, "llama3_1", preset_kwargs={"tools_in_user_message": False, "date_string": "26 Jul 2024"}
+    ),
     "Llama-3.1, tools_in_user_message=True": llama(
         trl_template, "llama3_1", kwargs={"tools_in_user_message": True}, problem="greeting-as-user"
     ),
     "Llama-3.1 of llama.cpp": llama(
         llama_cpp_template,
         "meta-llama-Llama-3.1-8B-Instruct",
-        knobs={"tools_in_user_message": False, "date_string": "26 Jul 2024"},
+        preset_kwargs={"tools_in_user_message": False, "date_string": "26 Jul 2024"},
     ),
     "Kimi-K2": kimi("moonshotai-Kimi-K2"),
     "Kimi-K2-Instruct, new": kimi("Kimi-K2-Instruct", problem="raises"),
@@ -226,7 +230,7 @@ ROWS: dict[str, Row] = {
     ),
     "gpt-oss": gpt_oss(trl_template, "gptoss"),
     "gpt-oss of llama.cpp": gpt_oss(llama_cpp_template, "openai-gpt-oss-120b"),
-    "Nemotron-3-Nano": qwen("nemotron_3_nano", reasoning=True, knobs={"truncate_history_thinking": False}),
+    "Nemotron-3-Nano": qwen("nemotron_3_nano", reasoning=True, preset_kwargs={"truncate_history_thinking": False}),
     "Mistral-Nemo": Row(
         lambda: stand_in_tokenizer(
             llama_cpp_template("mistralai-Mistral-Nemo-Instruct-2407"), MISTRAL_TOKENS, eos="</s>", bos="<s>"
@@ -255,5 +259,5 @@ def control_ids(chat: ChatDelta, ids: list[int]) -> list[int]:
 
 def reference(chat: ChatDelta, messages: list[dict[str, Any]]) -> str:
     return chat.template.tokenizer.apply_chat_template(
-        messages, tools=TOOLS, add_generation_prompt=True, tokenize=False, **chat.template_kwargs
+        messages, tools=TOOLS, add_generation_prompt=True, tokenize=False, **chat.template.template_kwargs
     )

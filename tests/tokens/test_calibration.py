@@ -8,22 +8,8 @@ import pytest
 
 from tau2_slime.tokens.template.chat_delta import ChatDelta, TemplateError
 from tau2_slime.tokens.template.chat_template import ChatTemplate
-from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, stand_in_tokenizer, text, user
-
-ADDED = ("<|open|>", "<|close|>", "<|other|>")
-
-TURN = "<|open|>{{ m.role }}\n{{ m.content or '' }}"
-CALLS = "{% for c in m.tool_calls or [] %}<call>{{ c.function.name }} {{ c.function.arguments | tojson }}</call>{% endfor %}"
-TOOLS_HEAD = "{% if tools %}<tools>{{ tools | tojson }}</tools>{% endif %}"
-GENERATION = "{% if add_generation_prompt %}<|open|>assistant\n{% endif %}"
-
-
-def template(head: str = TOOLS_HEAD, turn: str = TURN + CALLS, end: str = "<|close|>\n", tail: str = GENERATION) -> str:
-    return f"{head}{{% for m in messages %}}{turn}{end}{{% endfor %}}{tail}"
-
-
-def tokenizer_of(source: str | None, eos: str = "<|close|>") -> Any:
-    return stand_in_tokenizer(source, ADDED, eos=eos)  # type: ignore[arg-type]
+from tests.tokens.made_up import CALLS, TOOLS_HEAD, TURN, template, tokenizer_of
+from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, text, user
 
 
 def problem_of(tokenizer: Any, **arguments: Any) -> TemplateError:
@@ -82,6 +68,18 @@ def test_a_closer_on_which_the_server_does_not_stop() -> None:
 
 def test_a_tool_call_that_is_not_written() -> None:
     assert problem_of(tokenizer_of(template(turn=TURN))).problem == "tool-call-dropped"
+
+
+def test_a_tool_call_that_is_written_twice() -> None:
+    error = problem_of(tokenizer_of(template(turn=TURN + CALLS + CALLS)))
+    assert error.problem == "sentinel" and "the arguments of a tool call 2 times" in error.detail
+
+
+def test_a_turn_that_is_written_twice() -> None:
+    """All but the greeting, which is looked at before: the sentinel must mark one place."""
+    twice = "{% if m.role == 'assistant' and loop.index0 != 1 %}{{ m.content or '' }}{% endif %}"
+    error = problem_of(tokenizer_of(template(turn=TURN + twice + CALLS)))
+    assert error.problem == "sentinel" and "the text of an assistant turn 2 times" in error.detail
 
 
 def test_a_tool_result_that_is_not_written() -> None:
@@ -158,10 +156,10 @@ def test_the_templates_switch_for_earlier_thinking_is_set_unless_the_user_did(kn
     source = template(head=head, turn=thoughtful.replace("KEEP", f"({keep})") + "{{ m.content or '' }}" + CALLS)
     value = knob == "preserve_thinking"
     chat = ChatDelta.calibrate(tokenizer_of(source))
-    assert chat.template_kwargs == {knob: value} and f"{knob}={value}" in chat.report.one_line()
+    assert chat.template.template_kwargs == {knob: value} and f"{knob}={value}" in chat.report.one_line()
     assert chat.report.rewrites_on_user.reasoning is False
     other = ChatDelta.calibrate(tokenizer_of(source), template_kwargs={knob: not value})
-    assert other.template_kwargs == {knob: not value} and not other.report.knobs
+    assert other.template.template_kwargs == {knob: not value} and not other.report.preset_kwargs
     assert other.report.rewrites_on_user.reasoning is True
     assert "rewrites reasoning turns on a user message" in other.report.one_line()
 

@@ -41,7 +41,8 @@ def test_replaced_another_stop_token_goes_and_the_templates_closer_is_context(qw
     ledger = ended(qwen3, "<|endoftext|>")
     trained = ledger.sampled_count
     junction = qwen3.join(ledger, yes(qwen3), finish="stop")
-    assert junction.kind == "replaced" and junction.popped == token(qwen3, "<|endoftext|>")
+    assert (junction.kind, junction.popped) == ("replaced", token(qwen3, "<|endoftext|>"))
+    assert junction.appended == len(yes(qwen3).ids) == ledger.context_count
     assert ledger.sampled_count == trained - 1
     assert qwen3.template.decode(ledger.tokens) == reference(qwen3, WHOLE)
     ledger.check()
@@ -54,43 +55,35 @@ def test_replaced_or_ended_is_the_users_choice(qwen3: ChatDelta) -> None:
     assert ledger.to_dict() == before
 
 
-@pytest.mark.parametrize("finish", ["length", "abort"])
-def test_a_turn_that_was_cut_ends(qwen3: ChatDelta, finish: Any) -> None:
-    ledger = ended(qwen3)
-    before = ledger.to_dict()
-    junction = qwen3.join(ledger, yes(qwen3), finish=finish)
-    assert (junction.kind, junction.appended) == ("ended", 0)
-    assert ledger.to_dict() == before
-
-
-def test_a_turn_cut_by_length_can_get_its_closer_as_context(qwen3: ChatDelta) -> None:
-    ledger = ended(qwen3)
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_synthesised_a_turn_without_a_stop_token_gets_its_closer_as_context(qwen3: ChatDelta, finish: Any) -> None:
+    ledger, delta = ended(qwen3), yes(qwen3)
     trained = ledger.sampled_count
-    assert qwen3.join(ledger, yes(qwen3), finish="length", no_closer="synthesise").kind == "synthesised"
+    junction = qwen3.join(ledger, delta, finish=finish)
+    assert (junction.kind, junction.appended, junction.popped) == ("synthesised", len(delta.ids), None)
     assert ledger.sampled_count == trained
     assert qwen3.template.decode(ledger.tokens) == reference(qwen3, WHOLE)
 
 
-def test_an_aborted_turn_never_goes_on(qwen3: ChatDelta) -> None:
-    assert qwen3.join(ended(qwen3, "<|im_end|>"), yes(qwen3), finish="abort", no_closer="synthesise").kind == "ended"
+@pytest.mark.parametrize("last", [[], ["<|im_end|>"], ["<|endoftext|>"]])
+def test_an_aborted_turn_never_goes_on(qwen3: ChatDelta, last: list[str]) -> None:
+    ledger = ended(qwen3, *last)
+    before = ledger.to_dict()
+    junction = qwen3.join(ledger, yes(qwen3), finish="abort")
+    assert (junction.kind, junction.appended) == ("ended", 0)
+    assert ledger.to_dict() == before
 
 
 def test_a_closer_sampled_at_the_very_limit_closes(qwen3: ChatDelta) -> None:
     assert qwen3.join(ended(qwen3, "<|im_end|>"), yes(qwen3), finish="length").kind == "closed"
 
 
-def test_nothing_sampled_ends(qwen3: ChatDelta) -> None:
-    ledger = TokenLedger(qwen3.first_prompt(HISTORY, TOOLS))
-    assert qwen3.join(ledger, yes(qwen3), finish="stop").kind == "ended"
-    ledger = ended(qwen3, "<|im_end|>")
-    qwen3.join(ledger, yes(qwen3), finish="stop")
-    before = ledger.to_dict()
-    assert qwen3.join(ledger, yes(qwen3), finish="stop").kind == "ended"  # the last token is context
-    assert ledger.to_dict() == before
-
-
-def test_a_turn_that_stopped_on_no_stop_token_ends(qwen3: ChatDelta) -> None:
-    assert qwen3.join(ended(qwen3), yes(qwen3), finish="stop").kind == "ended"
+def test_an_empty_turn_is_closed_by_context_and_takes_nothing_from_the_turn_before(qwen3: ChatDelta) -> None:
+    ledger, delta = ended(qwen3, "<|im_end|>"), yes(qwen3)
+    ledger.append_context([token(qwen3, "<|im_end|>")])  # context may end in a stop token; nobody sampled this one
+    before = list(ledger.tokens)
+    assert qwen3.join(ledger, delta, finish="stop").kind == "synthesised"
+    assert ledger.tokens == before + delta.ids
 
 
 def test_glm_the_sampled_role_marker_is_the_first_token_of_what_follows() -> None:
@@ -104,5 +97,9 @@ def test_glm_the_sampled_role_marker_is_the_first_token_of_what_follows() -> Non
 
 def test_gpt_oss_an_analysis_that_ends_at_the_limit_is_no_finished_turn() -> None:
     chat = chat_of("gpt-oss")
-    assert chat.join(ended(chat, "<|end|>"), yes(chat), finish="length").kind == "ended"
+    analysis, delta = ended(chat, "<|end|>"), yes(chat)
+    before = list(analysis.tokens)
+    assert chat.join(analysis, delta, finish="length").kind == "synthesised"
+    assert analysis.tokens == before + delta.ids
+    assert chat.join(ended(chat, "<|end|>"), yes(chat), finish="stop").kind == "closed"
     assert chat.join(ended(chat, "<|return|>"), yes(chat), finish="stop").kind == "replaced"

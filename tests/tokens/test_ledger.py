@@ -76,10 +76,11 @@ def test_a_snapshot_survives_json_and_goes_on(prompt: list[int], todo: list[tupl
     assert ledger.tokens[-1] == 7  # the copy shares nothing
 
 
-def test_a_count_that_differs_is_refused_and_leaves_no_trace() -> None:
+@pytest.mark.parametrize("log_probs", [[-0.1], [-0.1, -0.2, -0.3], []])
+def test_a_count_that_differs_is_refused_and_leaves_no_trace(log_probs: list[float]) -> None:
     ledger = TokenLedger([1, 2])
-    with pytest.raises(LedgerError, match="2 sampled ids but 1"):
-        ledger.append_sampled([5, 6], [-0.1], "v1")
+    with pytest.raises(LedgerError, match=f"2 sampled ids but {len(log_probs)}"):
+        ledger.append_sampled([5, 6], log_probs, "v1")
     assert ledger.to_dict() == TokenLedger([1, 2]).to_dict()
 
 
@@ -91,15 +92,27 @@ def test_a_log_prob_that_is_no_number_is_refused(bad: float) -> None:
     assert ledger.response_length == 0
 
 
+SEGMENTS = [{"kind": "sampled", "start": 2, "stop": 4}, {"kind": "context", "start": 4, "stop": 5}]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         {"loss_mask": [1, 1, 1]},
         {"loss_mask": [1, 1]},
-        {"log_probs": [-0.5, -0.5, -0.5]},
         {"log_probs": [-0.5, -0.5]},
         {"segments": []},
         {"segments": [{"kind": "sampled", "start": 2, "stop": 5}]},
+        {"segments": [*SEGMENTS, {"kind": "context", "start": 5, "stop": 5}]},
+        {"segments": [SEGMENTS[0], {"kind": "sampled", "start": 4, "stop": 4}, SEGMENTS[1]]},
+        {"segments": [{**SEGMENTS[0], "stop": 3}, {**SEGMENTS[1], "start": 3}]},
+        {"segments": [SEGMENTS[0], {**SEGMENTS[1], "kind": "sampled"}]},
+        {"segments": [{**SEGMENTS[0], "masked": True}, SEGMENTS[1]]},
+        {"segments": [SEGMENTS[0], {**SEGMENTS[1], "start": 5, "stop": 6}]},
+        {"segments": [{**SEGMENTS[0], "colour": "red"}, SEGMENTS[1]]},
+        {"log_probs": [-0.5, -0.5, -0.5]},
+        {"loss_mask": [1, 0, 0]},
+        {"loss_mask": [0, 0, 0]},
         {"tokens": [1]},
         {"tokens": None},
         {"prompt_length": 3},
@@ -109,5 +122,7 @@ def test_a_damaged_snapshot_is_refused(damage: dict) -> None:
     ledger = TokenLedger([1, 2])
     ledger.append_sampled([3, 4], [-0.5, -0.5])
     ledger.append_context([5])
+    whole = {**ledger.to_dict(), "segments": SEGMENTS}
+    assert TokenLedger.from_dict(whole).to_dict() == ledger.to_dict()
     with pytest.raises(LedgerError):
-        TokenLedger.from_dict({**ledger.to_dict(), **damage})
+        TokenLedger.from_dict({**whole, **damage})

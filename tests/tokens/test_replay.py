@@ -17,7 +17,7 @@ from tau2_slime.errors import ReplayUnavailable, TokenTruthError
 from tau2_slime.tokens.engine import read_reply
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger
 from tau2_slime.tokens.replay import CallReplay, ExpertShape, Replay, ReplayRequest, ReplaySpec
-from tau2_slime.tokens.replay_reply import read_call
+from tau2_slime.tokens.replay_reply import read_call_replay
 
 SHAPE = ExpertShape(layers=2, topk=2, experts=8)
 BOTH = ReplaySpec(top_p=True, experts=SHAPE)
@@ -84,7 +84,9 @@ def test_every_token_keeps_what_the_server_said_of_it(
         if what == "sample":
             request = ledger.replay.request
             meta = server.meta(list(ledger.tokens), tokens, request)
-            part = read_call(json.loads(json.dumps(meta)), request, given=len(ledger.tokens), sampled=len(tokens))
+            part = read_call_replay(
+                json.loads(json.dumps(meta)), request, given=len(ledger.tokens), sampled=len(tokens)
+            )
             ledger.append_sampled(tokens, [-0.5] * len(tokens), None, part)
         elif what == "context":
             ledger.append_context(tokens)
@@ -122,7 +124,9 @@ def test_experts_are_transferred_once_if_the_server_can() -> None:
         request = ledger.replay.request
         asked.append(request.payload()["routed_experts_start_len"])
         meta = Server(knows_start=True).meta(list(ledger.tokens), [7, 8], request)
-        ledger.append_sampled([7, 8], [-1, -1], None, read_call(meta, request, given=len(ledger.tokens), sampled=2))
+        ledger.append_sampled(
+            [7, 8], [-1, -1], None, read_call_replay(meta, request, given=len(ledger.tokens), sampled=2)
+        )
         ledger.append_context([9])
     assert asked == [0, 4, 7]  # all but the last token of what the calls before had seen
 
@@ -131,7 +135,7 @@ def test_a_trajectory_from_slimes_buffer_goes_on() -> None:
     server, ledger = Server(knows_start=True), TokenLedger([1, 2], BOTH)
     assert ledger.replay is not None
     first = ledger.replay.request
-    part = read_call(server.meta([1, 2], [30, 40], first), first, given=2, sampled=2)
+    part = read_call_replay(server.meta([1, 2], [30, 40], first), first, given=2, sampled=2)
     ledger.append_sampled([30, 40], [-1, -1], None, part)
     ledger.append_context([5, 6])
     kept, offsets = ledger.replay.kept_sets(4)
@@ -143,7 +147,7 @@ def test_a_trajectory_from_slimes_buffer_goes_on() -> None:
         request = back.request
         assert request.start == 0, "the rows of the tail were made up: only the server can tell the real ones"
         tokens = list(ledger.tokens)
-        back.sampled(read_call(server.meta(tokens, [50], request), request, given=6, sampled=1), 1, 7)
+        back.append_sampled(read_call_replay(server.meta(tokens, [50], request), request, given=6, sampled=1), 1, 7)
         assert back.expert_rows(7).reshape(6, -1).tolist() == [server.row(i, t) for i, t in enumerate(tokens)]
         assert back.kept_sets(5)[1].tolist() == [0, 1, 3, 3, 3, 6]
 
@@ -157,8 +161,8 @@ def test_a_trajectory_from_slimes_buffer_goes_on() -> None:
 @pytest.mark.parametrize("spec, field", [(TOP_P, "top_p_token_ids"), (EXPERTS, "routed_experts")])
 def test_a_reply_without_what_was_asked_for_names_router_and_engine(spec: ReplaySpec, field: str) -> None:
     with pytest.raises(ReplayUnavailable, match=f"{field}.*stock sglang-router drops.*slime"):
-        read_call({}, ReplayRequest(spec), given=3, sampled=2)
-    assert read_call({}, ReplayRequest(spec), given=3, sampled=0) == CallReplay()
+        read_call_replay({}, ReplayRequest(spec), given=3, sampled=2)
+    assert read_call_replay({}, ReplayRequest(spec), given=3, sampled=0) == CallReplay()
 
 
 @pytest.mark.parametrize(
@@ -174,12 +178,12 @@ def test_a_reply_without_what_was_asked_for_names_router_and_engine(spec: Replay
 )
 def test_kept_sets_that_contradict_the_tokens_are_refused(meta: dict[str, Any]) -> None:
     with pytest.raises(TokenTruthError):
-        read_call(meta, ReplayRequest(TOP_P), given=3, sampled=2)
+        read_call_replay(meta, ReplayRequest(TOP_P), given=3, sampled=2)
 
 
 def test_experts_of_another_model_are_refused() -> None:
     with pytest.raises(TokenTruthError, match="--num-layers and --moe-router-topk"):
-        read_call({"routed_experts": b64(range(4 * 3))}, ReplayRequest(EXPERTS), given=3, sampled=2)
+        read_call_replay({"routed_experts": b64(range(4 * 3))}, ReplayRequest(EXPERTS), given=3, sampled=2)
 
 
 def test_a_ledger_takes_no_sampled_token_without_its_replay_data() -> None:
@@ -193,6 +197,34 @@ def test_a_ledger_takes_no_sampled_token_without_its_replay_data() -> None:
     plain = TokenLedger([1, 2])
     plain.append_sampled([5], [-1.0])
     assert plain.replay is None and "replay" not in plain.to_dict()
+
+
+def test_a_restored_trajectory_must_have_its_replay_data() -> None:
+    """Snapshots and trajectories from slime's buffer: what is missing is found before the trainer reads past it."""
+    server, ledger = Server(knows_start=True), TokenLedger([1, 2], BOTH)
+    for token in (30, 40):
+        assert ledger.replay is not None
+        request = ledger.replay.request
+        meta = server.meta(list(ledger.tokens), [token], request)
+        ledger.append_sampled(
+            [token], [-1.0], None, read_call_replay(meta, request, given=len(ledger.tokens), sampled=1)
+        )
+        ledger.append_context([5])
+    assert ledger.replay is not None
+    short = Replay.from_dict(ledger.replay.to_dict())
+    del short.experts[2 * SHAPE.row :]  # as far as the first sampled token, not the last
+    snapshot = {**ledger.to_dict(), "replay": short.to_dict()}
+    parts = (ledger.tokens, ledger.loss_mask, ledger.log_probs, ledger.weight_versions, snapshot["segments"])
+    with pytest.raises(LedgerError, match="known for 2 positions, token 4 was sampled"):
+        TokenLedger.from_dict(snapshot)
+    with pytest.raises(LedgerError, match="known for 2 positions, token 4 was sampled"):
+        TokenLedger.resume(*parts, replay=short)
+    other = Replay.from_dict(ledger.replay.to_dict())
+    other.kept_offsets.append(other.kept_offsets[-1])
+    with pytest.raises(LedgerError, match="do not belong"):
+        TokenLedger.resume(*parts, replay=other)
+    resumed = TokenLedger.resume(*parts, replay=Replay.from_dict(ledger.replay.to_dict()))
+    assert resumed.to_dict() == ledger.to_dict()
 
 
 def _abort(output: list[int], **meta: Any) -> dict[str, Any]:

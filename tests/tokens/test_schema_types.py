@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tau2_slime.tokens.calls.literal_json import BadJson, UntypedText, read_json
 from tau2_slime.tokens.calls.schema_types import coerce
-from tau2_slime.tokens.calls.spelled_json import BadJson, RawText, decode
 
 PASSENGER = {
     "type": "object",
@@ -67,7 +67,7 @@ def same(one: Any, other: Any) -> bool:
     ],
 )
 def test_json_value_becomes_what_the_schema_says(spelling: str, schema: dict[str, Any], wanted: Any) -> None:
-    value, problems = typed(decode(spelling), schema)
+    value, problems = typed(read_json(spelling), schema)
     assert problems == []
     assert same(value, wanted)
 
@@ -95,7 +95,7 @@ def test_json_value_becomes_what_the_schema_says(spelling: str, schema: dict[str
     ],
 )
 def test_untyped_text_becomes_what_the_schema_says(text: str, schema: dict[str, Any], wanted: Any) -> None:
-    value, problems = typed(RawText(text), schema)
+    value, problems = typed(UntypedText(text), schema)
     assert problems == []
     assert same(value, wanted)
 
@@ -121,7 +121,7 @@ def test_untyped_text_becomes_what_the_schema_says(text: str, schema: dict[str, 
     ],
 )
 def test_value_without_a_single_lossless_reading_stays_and_is_reported(spelling: str, schema: dict[str, Any]) -> None:
-    value, problems = typed(decode(spelling), schema)
+    value, problems = typed(read_json(spelling), schema)
     if schema.get("anyOf"):
         assert problems == [] and value == 3  # the integer 3 and the 3.0 of the enum are one number
         return
@@ -133,9 +133,9 @@ def test_value_without_a_single_lossless_reading_stays_and_is_reported(spelling:
 def test_two_readings_are_ambiguous() -> None:
     value, problems = typed("true", {"anyOf": [{"type": "boolean"}, {"enum": ["True", True]}, {"const": "TRUE"}]})
     assert (value, problems) == (True, [])
-    value, problems = typed(RawText("1"), {"anyOf": [{"enum": ["1 ", "1"]}, {"type": "integer"}]})
+    value, problems = typed(UntypedText("1"), {"anyOf": [{"enum": ["1 ", "1"]}, {"type": "integer"}]})
     assert (value, problems) == ("1", [])
-    value, problems = typed(decode("10"), {"anyOf": [{"type": "string"}, {"enum": ["10", "ten"]}]})
+    value, problems = typed(read_json("10"), {"anyOf": [{"type": "string"}, {"enum": ["10", "ten"]}]})
     assert (value, problems) == ("10", [])
     value, problems = typed("[1]", {"anyOf": [{"type": "array"}, {"type": "array", "items": {"type": "string"}}]})
     assert value == "[1]"
@@ -170,7 +170,7 @@ def test_references_are_followed_even_in_circles() -> None:
         },
         "properties": {"node": {"$ref": "#/$defs/Node"}, "loop": {"$ref": "#/$defs/Loop"}},
     }
-    given_arguments = {"node": decode('{"id": 1, "next": {"id": 2}}'), "loop": 3}
+    given_arguments = {"node": read_json('{"id": 1, "next": {"id": 2}}'), "loop": 3}
     arguments, problems = coerce(given_arguments, tree)
     assert problems == []
     assert arguments == {"node": {"id": "1", "next": {"id": "2"}}, "loop": 3}
@@ -181,14 +181,14 @@ def test_references_are_followed_even_in_circles() -> None:
 )
 def test_json_that_no_tool_should_see_is_refused(text: str) -> None:
     with pytest.raises(BadJson):
-        decode(text)
+        read_json(text)
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 9000, "[" + "-" * 9000 + "1]", "{1: 2}", "[(1,)]", "[b'a']", "[1e999]", "['\\d']", "{" * 30 + "'"]
 )
 def test_hostile_python_literals_never_raise(text: str) -> None:
-    value, _ = typed(RawText(text), {"anyOf": [{"type": "array"}, {"type": "object"}]})
+    value, _ = typed(UntypedText(text), {"anyOf": [{"type": "array"}, {"type": "object"}]})
     assert value in (text, ["\\d"])
 
 
@@ -222,7 +222,7 @@ def test_any_value_against_any_schema(value: Any, schema: dict[str, Any], raw: b
 
     definitions = {"A": {"type": ["integer", "string"]}}
     whole = {"type": "object", "$defs": definitions, "properties": {"x": schema}}
-    argument = RawText(json.dumps(value)) if raw else decode(json.dumps(value))
+    argument = UntypedText(json.dumps(value)) if raw else read_json(json.dumps(value))
     arguments, problems = coerce({"x": argument}, whole)
     assert same(json.loads(json.dumps(arguments)), arguments)
     if not problems:

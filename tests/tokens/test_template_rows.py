@@ -47,7 +47,7 @@ class Reference:
 
     def __init__(self, tokenizer: Any, row: Row, pinned: dict[str, Any]) -> None:
         self.tokenizer = tokenizer
-        self.kwargs = {**row.kwargs, **row.knobs, **pinned}
+        self.kwargs = {**row.kwargs, **row.preset_kwargs, **pinned}
 
     def render(self, messages: list[Message], generation: bool) -> str:
         return self.tokenizer.apply_chat_template(
@@ -71,7 +71,7 @@ def test_a_conversation_is_what_the_template_writes(name: str) -> None:
     tokenizer = row.tokenizer()
     chat = ChatDelta.calibrate(tokenizer, template_kwargs=row.kwargs)
     assert chat.report.parallel_ok is row.parallel
-    assert chat.template_kwargs == {**row.kwargs, **row.knobs}
+    assert chat.template.template_kwargs == {**row.kwargs, **row.preset_kwargs}
     reference = Reference(tokenizer, row, {})
 
     history: list[Message] = [SYSTEM, GREETING, user("Hi, I want to cancel #W1.")]
@@ -85,7 +85,7 @@ def test_a_conversation_is_what_the_template_writes(name: str) -> None:
         turn = [*spelled_out(tokenizer, reference.body(said, end)), tokenizer.convert_tokens_to_ids(end)]
         ledger.append_sampled(turn, [-0.5] * len(turn))
         delta = chat.between(history, said, then, TOOLS)
-        assert delta.round_trip_ok and delta.neutralised == 0
+        assert delta.round_trip_ok and delta.escaped == 0
         assert delta == chat.between(history, said, then, TOOLS, base="real")
 
         history += [said, *then]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.endpoints import COOLDOWN_FIRST, COOLDOWN_MAX, THRESHOLD, Endpoint
 from tau2_slime.world.users.faults import Fault, of_exception, retry_after
+from tests.fresh import forget_users
 
 
 class Clock:
@@ -38,9 +39,9 @@ def test_failures_in_a_row_open_it_and_an_answer_between_them_does_not() -> None
         for _ in range(THRESHOLD - 1):
             place.failed()
         place.succeeded()
-    assert place.enter() == 0.0 and not place.out
+    assert place.enter() == 0.0 and not place.is_out
     place, _ = opened()
-    assert place.out and 0 < place.enter() <= COOLDOWN_FIRST * 1.25
+    assert place.is_out and 0 < place.enter() <= COOLDOWN_FIRST * 1.25
 
 
 def test_one_call_finds_out_and_its_answer_lets_all_in() -> None:
@@ -89,7 +90,7 @@ def test_an_endpoint_that_asked_for_a_pause_gets_it() -> None:
     place.hold(3)
     assert place.enter() == 7.0
     clock.now += 7
-    assert place.enter() == 0.0 and not place.out
+    assert place.enter() == 0.0 and not place.is_out
 
 
 @given(st.lists(st.sampled_from(["enter", "succeeded", "failed", "dropped", "hold", "later"]), max_size=60))
@@ -154,11 +155,24 @@ def error(status: int | None, text: str = "no", name: str = "APIError", headers:
         (error(529), Fault.UNAVAILABLE),
         (error(408, name="Timeout"), Fault.TIMEOUT),
         (TimeoutError(), Fault.TIMEOUT),
-        (ValueError("no choices"), Fault.GARBAGE),
     ],
 )
-def test_every_failure_has_its_kind(raised: Exception, fault: Fault) -> None:
-    assert of_exception(raised).fault is fault
+def test_every_failure_of_a_provider_has_its_kind(raised: Exception, fault: Fault) -> None:
+    failed = of_exception(raised)
+    assert failed is not None and failed.fault is fault
+
+
+@pytest.mark.parametrize("raised", [KeyError("message"), ValueError("x"), AttributeError("y"), TypeError("z")])
+def test_a_mistake_of_our_own_is_not_a_failure_of_the_provider(raised: Exception) -> None:
+    assert of_exception(raised) is None
+
+
+def test_a_clients_error_without_a_status_is_the_providers() -> None:
+    import httpx
+
+    connect, read = of_exception(httpx.ConnectError("refused")), of_exception(httpx.ReadTimeout("slow"))
+    assert connect is not None and connect.fault is Fault.UNAVAILABLE
+    assert read is not None and read.fault is Fault.TIMEOUT
 
 
 def test_a_refused_key_is_remembered_until_another_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +180,7 @@ def test_a_refused_key_is_remembered_until_another_stands_there(monkeypatch: pyt
     from tau2_slime.runtime import run_stop
 
     monkeypatch.setenv("MY_USER_KEY", "first")
-    endpoints.forget()
+    forget_users()
     try:
         told = endpoints.refuse_key("http://x/v1", "MY_USER_KEY", "calm", "401")
         assert "MY_USER_KEY" in str(told) and "first" not in str(told)
@@ -178,4 +192,4 @@ def test_a_refused_key_is_remembered_until_another_stands_there(monkeypatch: pyt
         endpoints.check_key("http://x/v1", "MY_USER_KEY")
         assert run_stop.reason_to_stop() is None
     finally:
-        endpoints.forget()
+        forget_users()

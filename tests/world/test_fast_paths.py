@@ -15,16 +15,18 @@ from tau2_slime import errors
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime import threads as offload
 from tau2_slime.world import domains, scoring, tau2_compat
-from tau2_slime.world.fast import blueprints, evaluator_stubs, known_releases, replays
+from tau2_slime.world.environments import EpisodeEnvironment
+from tau2_slime.world.fast import environment, evaluator_stubs, factories, known_releases, replays
+from tau2_slime.world.fast.environment import FastEnvironment
 from tests import parity_play as play
 from tests.parity_play import Call
-from tests.world.twins import Player, gold_calls, stock_reward
+from tests.world.twins import Player, gold_calls, stock_reward, why_replay_needed
 
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has read no domain and warned of nothing yet."""
-    monkeypatch.setattr(blueprints, "_blueprints", {})
+    monkeypatch.setattr(factories, "_factories", {})
     monkeypatch.setattr(errors, "_told", set())
 
 
@@ -42,6 +44,12 @@ def gold_player(domain: str, number: int = 0) -> Player:
     return player
 
 
+def executed(player: Player) -> replays.Executed:
+    environment = player.world.episode_environment
+    assert isinstance(environment, FastEnvironment) and environment.executed is not None
+    return environment.executed
+
+
 def played(domain: str, *calls: Call, task: Any = None) -> Player:
     player = Player(domain, task or domains.tasks(domain, "base")[0])
     for call in calls:
@@ -56,29 +64,29 @@ def played(domain: str, *calls: Call, task: Any = None) -> Player:
 def test_unknown_sources_get_tau2s_own_path_and_one_warning(
     part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgetful: None
 ) -> None:
-    monkeypatch.setitem(known_releases.PROVED, part, {})
-    known_releases.core.cache_clear()
-    known_releases.tools.cache_clear()
+    monkeypatch.setitem(known_releases.VERIFIED_SOURCES, part, {})
+    known_releases.core_release.cache_clear()
+    known_releases.domain_release.cache_clear()
     try:
         for number in range(2):
             player = gold_player("retail", number)
-            assert player.world.blueprint.way == "stock" and player.world.built.database is None
+            assert type(player.world.episode_environment) is EpisodeEnvironment and not player.world.quick
             assert not scoring.is_quick(player.world, allow_judge=False)
             assert player.reward() == stock_reward(player)
         assert len(warnings_of(caplog)) == 1
         assert tau2_compat.version() in warnings_of(caplog)[0] and "retail" in warnings_of(caplog)[0]
     finally:
         monkeypatch.undo()
-        known_releases.core.cache_clear()
-        known_releases.tools.cache_clear()
+        known_releases.core_release.cache_clear()
+        known_releases.domain_release.cache_clear()
 
 
 def test_a_changed_source_file_is_another_source(tmp_path: Any) -> None:
     file = tmp_path / "tools.py"
     file.write_text("x = 1\n")
-    before = known_releases._hash([file])
+    before = known_releases._hash_of([file])
     file.write_text("x = 2\n")
-    assert known_releases._hash([file]) != before
+    assert known_releases._hash_of([file]) != before
 
 
 def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
@@ -86,8 +94,8 @@ def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
         pytest.skip("this τ² has no banking_knowledge domain")
     task = domains.tasks("banking_knowledge", "base")[0]
     world = domains.World("banking_knowledge", "base", task, env_kwargs={"retrieval_variant": "full_kb"})
-    assert world.blueprint.way == "stock"
-    assert domains.World("banking_knowledge", "base", task).blueprint.way == "copied"
+    assert not world.quick
+    assert domains.World("banking_knowledge", "base", task).quick
 
 
 @pytest.mark.parametrize("error", [AttributeError("no such method"), TypeError("another signature")])
@@ -97,7 +105,7 @@ def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
     def broken(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(evaluator_stubs._Predicted, "get_db_hash", broken)
+    monkeypatch.setattr(evaluator_stubs._PredictedEnvironment, "get_db_hash", broken)
     for number in range(2):
         player = gold_player("mock", number)
         assert player.reward() == stock_reward(player)
@@ -116,7 +124,7 @@ def test_what_tau2_itself_raises_is_raised() -> None:
 
 def test_only_what_was_executed_is_scored_without_a_replay() -> None:
     fast = gold_player("retail")
-    assert replays.objection(fast.messages, fast.world.executed, solo=False) is None
+    assert why_replay_needed(fast) is None
     lost = gold_player("retail")
     del lost.messages[-3:-1]  # the last call and its result
     changed = gold_player("retail")
@@ -126,9 +134,9 @@ def test_only_what_was_executed_is_scored_without_a_replay() -> None:
     other.messages[1] = other.messages[1].model_copy(update={"tool_calls": [call]})
     behind = gold_player("retail")
     behind.world.environment.tools.db.users.clear()
-    behind.world._executed.append((call, behind.messages[2]))  # type: ignore[union-attr]
+    executed(behind).append((call, behind.messages[2]))
     for player in (lost, changed, other, behind):
-        assert replays.objection(player.messages, player.world.executed, solo=False)
+        assert why_replay_needed(player)
         assert player.reward() == stock_reward(player)
 
 
@@ -146,11 +154,15 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
 def test_a_world_that_was_used_before_is_replayed() -> None:
     player = gold_player("mock", 0)
     player.world.set_state([])
-    assert player.world.executed is None
+    assert why_replay_needed(player)
     assert player.reward() == stock_reward(player)
-    other = gold_player("mock", 0)
-    other.world.task = other.task.model_copy()
-    assert other.world.executed is None
+
+
+def test_a_world_whose_task_was_changed_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    player = gold_player("mock", 0)
+    player.world.task = player.task.model_copy()
+    monkeypatch.setattr(environment, "evaluate_with_stubs", None)
+    assert player.reward() == stock_reward(player)
 
 
 def refuelled(*then: str) -> Player:
@@ -171,14 +183,14 @@ def refuelled(*then: str) -> Player:
 def test_an_invented_id_that_nobody_saw_needs_no_replay() -> None:
     player = refuelled("get_data_usage")
     assert player.invented()
-    assert replays.objection(player.messages, player.world.executed, solo=False) is None
+    assert why_replay_needed(player) is None
     assert player.reward() == stock_reward(player)
 
 
 @pytest.mark.parametrize("look", ["get_bills_for_customer", "get_customer_by_id"])
 def test_an_invented_id_that_was_seen_is_replayed_and_tau2_decides(look: str) -> None:
     player = refuelled(look)
-    assert "id" in str(replays.objection(player.messages, player.world.executed, solo=False))
+    assert "id" in str(why_replay_needed(player))
     assert player.reward() == stock_reward(player)
 
 
@@ -189,17 +201,16 @@ def test_a_number_that_is_none_is_replayed_and_tau2_decides() -> None:
         Call("send_certificate", {"user_id": user, "amount": float("nan")}),
         Call("get_user_details", {"user_id": user}),
     )
-    assert "equal itself" in str(replays.objection(player.messages, player.world.executed, solo=False))
+    assert "equal itself" in str(why_replay_needed(player))
     assert player.reward() == stock_reward(player)
 
 
-def test_rejected_calls_are_no_objection() -> None:
+def test_rejected_calls_need_no_replay() -> None:
     player = played(
         "retail", Call("calculate", {"expression": "9**9**9"}), *gold_calls(domains.tasks("retail", "base")[0])
     )
     assert player.rejected
-    kept = scoring.replayable(player.messages, player.rejected)
-    assert replays.objection(kept, player.world.executed, solo=False) is None
+    assert why_replay_needed(player) is None
     assert player.reward() == stock_reward(player)
 
 
@@ -211,7 +222,7 @@ def test_the_gold_actions_are_played_once_a_task(monkeypatch: pytest.MonkeyPatch
     assert not scoring.is_quick(player.world, allow_judge=False)
     first = player.reward()
     assert scoring.is_quick(player.world, allow_judge=False)
-    monkeypatch.setattr(evaluator_stubs, "_RecordingGold", None)
+    monkeypatch.setattr(evaluator_stubs, "_RecordingGoldEnvironment", None)
     assert gold_player("retail", 3).reward() == first
 
 
@@ -232,7 +243,59 @@ def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: N
     for number in range(6):
         player = gold_player("mock", number % 4)
         player.reward()
-    assert len(player.world.blueprint.gold) == 3
+    fast = player.world.episode_environment
+    assert isinstance(fast, FastEnvironment) and len(fast.factory.gold) == 3
+
+
+# ---- the state that is compared -------------------------------------------------------------------------------------------
+
+
+def with_criteria(task: Any, **update: Any) -> Any:
+    return task.model_copy(update={"evaluation_criteria": task.evaluation_criteria.model_copy(update=update)})
+
+
+def test_agent_and_user_are_in_step_before_their_databases_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that fails half-way leaves the user's phone behind: τ²'s replay updates it once more at the end."""
+    from tau2.domains.telecom.tools import TelecomTools
+
+    original = TelecomTools.enable_roaming
+
+    def half_way(self: Any, *args: Any, **kwargs: Any) -> Any:
+        original(self, *args, **kwargs)
+        raise ValueError("half-way")
+
+    half_way.__dict__.update(vars(original))
+    monkeypatch.setattr(TelecomTools, "enable_roaming", half_way)
+    task = next(t for t in domains.tasks("telecom", "base") if "enable_roaming" in {c.name for c in gold_calls(t)})
+    (action,) = [a for a in task.evaluation_criteria.actions if a.name == "enable_roaming"]
+    task = with_criteria(task, actions=[action])
+    player, t = Player("telecom", task), tau2_compat.load()
+    (call,) = gold_calls(task)
+    tool_call = t.ToolCall(**vars(call))
+    result, _ = player.world.call(tool_call)  # as the policy's last call, with no step after it
+    assert result.error and "half-way" in result.content
+    player.messages += [t.AssistantMessage(role="assistant", content=None, tool_calls=[tool_call]), result]
+    expected = stock_reward(player)
+    assert expected["db_check"]["db_match"] is False, "τ²'s gold is not updated, so that the two differ"
+    assert player.reward() == expected
+
+
+def test_an_assertion_that_writes_changes_nothing_that_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2.data_model.tasks import EnvAssertion
+    from tau2.domains.mock.tools import MockTools
+
+    def writes(self: Any, **_: Any) -> bool:
+        self.db.users["user_1"].name = "written by an assertion"
+        return True
+
+    monkeypatch.setattr(MockTools, "assert_number_of_tasks", writes)
+    assertion = EnvAssertion(env_type="assistant", func_name="assert_number_of_tasks", arguments={})
+    task = with_criteria(domains.tasks("mock", "base")[0], env_assertions=[assertion, assertion])
+    for _ in range(2):  # the second time with a gold state that is known
+        player = played("mock", *gold_calls(task), task=task)
+        expected = stock_reward(player)
+        assert expected["db_check"]["db_match"] is True and len(expected["env_assertions"]) == 2
+        assert player.reward() == expected
 
 
 # ---- what τ² shares between environments ---------------------------------------------------------------------------------
@@ -278,7 +341,7 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
 
 def test_an_unfinished_episode_earns_nothing_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     player = gold_player("retail")
-    monkeypatch.setattr(scoring, "evaluate_with", None)
+    monkeypatch.setattr(environment, "evaluate_with_stubs", None)
     assert player.reward(Termination.MAX_STEPS)["reward"] == 0.0
 
 
@@ -297,7 +360,7 @@ def test_a_judge_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) 
     criteria = player.task.evaluation_criteria.model_copy(
         update={"reward_basis": basis, "nl_assertions": ["was polite"]}
     )
-    player.world.task = player.world._began_with = player.task.model_copy(update={"evaluation_criteria": criteria})
+    player = Player("mock", player.task.model_copy(update={"evaluation_criteria": criteria}))
     now = tau2_compat.load().get_now()
     with pytest.raises(RuntimeError, match="ill"):
         scoring.score(
@@ -312,7 +375,9 @@ def test_parity_scripts_take_the_fast_path() -> None:
     ours, conversation = play.play_ours("retail", task, play.gold_script(task))
     kept = scoring.replayable(conversation.messages, conversation.rejected)
     assert ours.termination == "user_stop"
-    assert replays.objection(kept, conversation.world.executed, solo=False) is None
+    fast = conversation.world.episode_environment
+    assert isinstance(fast, FastEnvironment)
+    assert replays.why_replay_needed(kept, fast.executed, solo=False) is None
 
 
 # ---- on the loop or off it ----------------------------------------------------------------------------------------------

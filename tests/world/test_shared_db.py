@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 
 from tau2_slime.world import domains, tau2_compat
-from tau2_slime.world.fast import blueprints
-from tau2_slime.world.fast.shared_db import Base, NotShared, SharedDatabase, SharedTable
+from tau2_slime.world.fast import factories
+from tau2_slime.world.fast.environment import FastEnvironment
+from tau2_slime.world.fast.factories import BuiltEnvironment
+from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, CopyOnWriteTable, NotShared, ParsedDatabase
+from tests.world.twins import shared_database
 
 tau2_compat.load()
 
@@ -26,19 +29,18 @@ def retail_db() -> Any:
     """A small database of τ²'s retail model with records of every depth."""
     from tau2.domains.retail.data_model import RetailDB
 
-    full = domains.World("retail", "base", domains.tasks("retail", "base")[0]).built.database
-    assert full is not None
-    data = full.base.db.model_dump()
+    full = shared_database(domains.World("retail", "base", domains.tasks("retail", "base")[0]))
+    data = full.parsed.db.model_dump()
     return RetailDB.model_validate({name: dict(list(table.items())[:6]) for name, table in data.items()})
 
 
 @pytest.fixture
-def base() -> Base:
-    return Base(retail_db())
+def parsed() -> ParsedDatabase:
+    return ParsedDatabase(retail_db())
 
 
-def keys(database: SharedDatabase, table: str) -> list[str]:
-    return list(database.base.tables[table])
+def keys(database: CopyOnWriteDatabase, table: str) -> list[str]:
+    return [str(key) for key in database.parsed.tables[table]]
 
 
 def write_by_key(db: Any) -> None:
@@ -65,14 +67,41 @@ def write_through_setdefault(db: Any) -> None:
     db.users.setdefault(next(iter(db.users)), None).orders.append("new")
 
 
-def write_through_a_plain_copy(db: Any) -> None:
-    for make in (dict, lambda table: {**table}, copy.copy, lambda table: table.copy(), lambda table: table | {}):
-        for user in make(db.users).values():
-            user.email = "gone"
+def write_through_dict(db: Any) -> None:
+    for user in dict(db.users).values():
+        user.email = "gone"
 
 
-def write_through_pop(db: Any) -> None:
+def write_through_unpacking(db: Any) -> None:
+    for user in {**db.users}.values():
+        user.email = "gone"
+
+
+def write_through_copy(db: Any) -> None:
+    for user in copy.copy(db.users).values():
+        user.email = "gone"
+
+
+def write_through_the_copy_method(db: Any) -> None:
+    for user in db.users.copy().values():
+        user.email = "gone"
+
+
+def write_through_a_merge(db: Any) -> None:
+    for user in (db.users | {}).values():
+        user.email = "gone"
+
+
+def write_through_a_merge_into_another(db: Any) -> None:
+    for user in ({} | db.users).values():
+        user.email = "gone"
+
+
+def write_what_was_popped(db: Any) -> None:
     db.users.pop(next(iter(db.users))).name.first_name = "popped"
+
+
+def write_the_popped_item(db: Any) -> None:
     db.users.popitem()[1].name.first_name = "popped"
 
 
@@ -91,15 +120,25 @@ def alias_two_records(db: Any) -> None:
     assert next(iter(db.orders.values())).items[0].options["alias"] == "seen by both"
 
 
-def delete_and_clear(db: Any) -> None:
+def delete_one(db: Any) -> None:
     del db.users[next(iter(db.users))]
+
+
+def clear_a_table(db: Any) -> None:
     db.products.clear()
 
 
-def update_and_merge(db: Any) -> None:
+def add_by_setdefault(db: Any) -> None:
+    db.users.setdefault("new", next(iter(db.users.values())).model_copy(deep=True))
+
+
+def update_with_another_record(db: Any) -> None:
     first, second, *_ = db.users
     db.users.update({first: db.users[second]})
-    db.users |= {"new": db.users[first].model_copy(deep=True)}
+
+
+def merge_in_place(db: Any) -> None:
+    db.users |= {"new": next(iter(db.users.values())).model_copy(deep=True)}
 
 
 def raise_half_way(db: Any) -> None:
@@ -114,39 +153,47 @@ ATTACKS: list[Callable[[Any], None]] = [
     write_through_items,
     write_through_get,
     write_through_setdefault,
-    write_through_a_plain_copy,
-    write_through_pop,
+    write_through_dict,
+    write_through_unpacking,
+    write_through_copy,
+    write_through_the_copy_method,
+    write_through_a_merge,
+    write_through_a_merge_into_another,
+    write_what_was_popped,
+    write_the_popped_item,
     write_what_was_put_back,
     alias_two_records,
-    delete_and_clear,
-    update_and_merge,
+    delete_one,
+    clear_a_table,
+    add_by_setdefault,
+    update_with_another_record,
+    merge_in_place,
     raise_half_way,
 ]
+"""One way to write each, with one effect: what one of them does wrong, no other one hides."""
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
 def test_an_attack_does_what_it_does_to_a_plain_database_and_nothing_else(
-    base: Base, attack: Callable[[Any], None]
+    parsed: ParsedDatabase, attack: Callable[[Any], None]
 ) -> None:
     plain, pristine = retail_db(), retail_db().get_hash()
-    attacked, other = base.new(), base.new()
+    attacked, other = parsed.new_episode(), parsed.new_episode()
     for db in (plain, attacked.db):
         try:
             attack(db)
         except ValueError:
             assert attack is raise_half_way
-    assert attacked.digest() == attacked.db.get_hash() == plain.get_hash()
+    assert attacked.db.get_hash() == plain.get_hash() != pristine
     assert json.dumps(attacked.db.model_dump()) == json.dumps(plain.model_dump()), "the order of records too"
-    assert base.db.get_hash() == pristine == other.digest()
-    assert other.state() == base.new().state()
-    if attack is not write_through_a_plain_copy or plain.get_hash() != pristine:
-        assert attacked.state() != other.state()
+    assert parsed.db.get_hash() == pristine == other.db.get_hash()
+    assert other.state() == parsed.new_episode().state() != attacked.state()
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_order_of_attacks(base: Base, seed: int) -> None:
+def test_any_order_of_attacks(parsed: ParsedDatabase, seed: int) -> None:
     rng = random.Random(seed)
-    plain, shared = retail_db(), base.new()
+    plain, shared = retail_db(), parsed.new_episode()
     for _ in range(6):
         attack = rng.choice(ATTACKS)
         outcomes = []
@@ -157,50 +204,50 @@ def test_any_order_of_attacks(base: Base, seed: int) -> None:
             except Exception as error:  # an earlier attack may have emptied the table
                 outcomes.append(repr(error))
         assert outcomes[0] == outcomes[1]
-        assert shared.digest() == plain.get_hash()
-    assert base.db.get_hash() == retail_db().get_hash()
+        assert shared.db.get_hash() == plain.get_hash()
+    assert parsed.db.get_hash() == retail_db().get_hash()
 
 
-def test_two_ways_to_the_same_end_are_the_same_state(base: Base) -> None:
-    one, two, other = base.new(), base.new(), base.new()
+def test_two_ways_to_the_same_end_are_the_same_state(parsed: ParsedDatabase) -> None:
+    one, two, other = parsed.new_episode(), parsed.new_episode(), parsed.new_episode()
     key = keys(one, "users")[0]
     one.db.users[key].email = "new"
     two.db.users[key].email = "old"
     two.db.users[key].email = "new"
     two.db.orders[keys(two, "orders")[0]].status  # noqa: B018  # touched, not changed
     other.db.users[key].email = "other"
-    assert one.state() == two.state() and one.digest() == two.digest()
-    assert one.state() != other.state() != base.new().state()
+    assert one.state() == two.state() and one.db.get_hash() == two.db.get_hash()
+    assert one.state() != other.state() != parsed.new_episode().state()
 
 
-def test_a_record_taken_away_and_put_back_is_no_change(base: Base) -> None:
-    shared = base.new()
+def test_a_record_taken_away_and_put_back_is_no_change(parsed: ParsedDatabase) -> None:
+    shared = parsed.new_episode()
     key = keys(shared, "users")[2]
     shared.db.users[key] = shared.db.users.pop(key)
-    assert shared.state() == base.new().state()
-    assert shared.digest() == base.db.get_hash()
+    assert shared.state() == parsed.new_episode().state()
+    assert shared.db.get_hash() == parsed.db.get_hash()
 
 
-def test_who_reads_gets_the_shared_record_and_who_wrote_reads_it_again(base: Base) -> None:
-    shared = base.new()
+def test_who_reads_gets_the_shared_record_and_who_wrote_reads_it_again(parsed: ParsedDatabase) -> None:
+    shared = parsed.new_episode()
     first, second, *_ = keys(shared, "users")
     shared.db.users[first].email = "mine"
     with shared.reading():
         assert shared.db.users[first].email == "mine"
-        assert shared.db.users[second] is base.db.users[second]
+        assert shared.db.users[second] is parsed.db.users[second]
         assert next(user.email for user in shared.db.users.values()) == "mine"
-    assert shared.db.users[second] is not base.db.users[second]
+    assert shared.db.users[second] is not parsed.db.users[second]
 
 
-def test_reading_ends_when_the_reader_raises(base: Base) -> None:
-    shared = base.new()
+def test_reading_ends_when_the_reader_raises(parsed: ParsedDatabase) -> None:
+    shared = parsed.new_episode()
     with pytest.raises(KeyError), shared.reading():
         shared.db.users["nobody"]
-    assert shared.db.users[keys(shared, "users")[0]] is not base.db.users[keys(shared, "users")[0]]
+    assert shared.db.users[keys(shared, "users")[0]] is not parsed.db.users[keys(shared, "users")[0]]
 
 
-def test_a_missing_record_is_missing(base: Base) -> None:
-    users = base.new().db.users
+def test_a_missing_record_is_missing(parsed: ParsedDatabase) -> None:
+    users = parsed.new_episode().db.users
     with pytest.raises(KeyError):
         users["nobody"]
     with pytest.raises(KeyError):
@@ -212,46 +259,45 @@ def test_a_missing_record_is_missing(base: Base) -> None:
     assert users.pop("nobody", 5) == 5 and users.get("nobody") is None and users.get("nobody", 5) == 5
 
 
-def test_a_replaced_table_or_a_strange_key_is_noticed(base: Base) -> None:
-    replaced, strange = base.new(), base.new()
+def test_a_replaced_table_or_a_strange_key_is_noticed(parsed: ParsedDatabase) -> None:
+    replaced, strange = parsed.new_episode(), parsed.new_episode()
     replaced.db.users = {}
     with pytest.raises(NotShared, match="users was replaced"):
         replaced.state()
     strange.db.users[5] = strange.db.users[keys(strange, "users")[0]]
-    with pytest.raises(NotShared, match="no text"):
+    with pytest.raises(NotShared, match="not a string"):
         strange.state()
-    assert replaced.digest() == replaced.db.get_hash()
 
 
 def test_a_database_without_tables_is_not_shared() -> None:
     from tau2.domains.telecom.user_data_model import TelecomUserDB
 
     with pytest.raises(NotShared):
-        Base(TelecomUserDB())
+        ParsedDatabase(TelecomUserDB())
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda db: pickle.loads(pickle.dumps(db))])
-def test_a_duplicate_is_a_plain_database(base: Base, duplicate: Callable[[Any], Any]) -> None:
-    shared = base.new()
+def test_a_duplicate_is_a_plain_database(parsed: ParsedDatabase, duplicate: Callable[[Any], Any]) -> None:
+    shared = parsed.new_episode()
     key = keys(shared, "users")[0]
     shared.db.users[key].email = "mine"
     twin = duplicate(shared.db)
-    assert type(twin.users) is dict and twin.get_hash() == shared.digest()
+    assert type(twin.users) is dict and twin.get_hash() == shared.db.get_hash()
     twin.users[keys(shared, "users")[1]].email = "twin's"
     twin.orders.clear()
-    assert shared.digest() != twin.get_hash() and base.db.get_hash() == retail_db().get_hash()
+    assert shared.db.get_hash() != twin.get_hash() and parsed.db.get_hash() == retail_db().get_hash()
 
 
-def test_an_episode_is_gone_with_its_last_reference(base: Base) -> None:
+def test_an_episode_is_gone_with_its_last_reference(parsed: ParsedDatabase) -> None:
     """Without a garbage collection, which would have to walk whatever else is alive."""
     gc.disable()
     try:
         for _ in range(20):
-            write_while_iterating(base.new().db)
-        assert not [o for o in gc.get_objects() if type(o) is SharedTable and o._base is base]
+            write_while_iterating(parsed.new_episode().db)
+        assert not [o for o in gc.get_objects() if type(o) is CopyOnWriteTable and o._parsed is parsed]
     finally:
         gc.enable()
-    assert base.db.get_hash() == retail_db().get_hash()
+    assert parsed.db.get_hash() == retail_db().get_hash()
 
 
 # ---- whole environments ------------------------------------------------------------------------------------------------
@@ -263,47 +309,54 @@ def retail_world() -> domains.World:
     return world
 
 
+def built_by(world: domains.World) -> BuiltEnvironment:
+    environment = world.episode_environment
+    assert isinstance(environment, FastEnvironment)
+    return environment.built
+
+
 def test_an_update_of_the_whole_database_is_noticed_and_private() -> None:
     one, two = retail_world(), retail_world()
-    before = two.built.hashes()
+    before = two.environment.get_db_hash()
     key = next(iter(one.environment.tools.db.users))
     one.environment.tools.update_db({"users": {key: {"email": "updated"}}})
-    assert one.built.hashes()[0] == one.environment.get_db_hash() != before[0]
+    assert one.environment.get_db_hash() != before
     with pytest.raises(NotShared, match="replaced"):
-        one.built.state()
-    assert two.built.hashes() == before and two.environment.get_db_hash() == before[0]
+        built_by(one).database_state()
+    assert two.environment.get_db_hash() == before
+    assert built_by(two).database_state() == built_by(retail_world()).database_state()
+    assert one.episode_environment.shared_tables < two.episode_environment.shared_tables
 
 
 def test_an_environment_can_be_pickled_and_then_shares_nothing() -> None:
     world = retail_world()
     key = next(iter(world.environment.tools.db.users))
     world.environment.tools.db.users[key].email = "mine"
-    built = pickle.loads(pickle.dumps(world.built))
-    assert built.database is None
-    assert built.hashes() == world.built.hashes() == built.state()
-    assert type(built.environment.tools.db.users) is dict
+    environment = pickle.loads(pickle.dumps(world.environment))
+    assert environment.get_db_hash() == world.environment.get_db_hash()
+    assert type(environment.tools.db.users) is dict
 
 
 def _hash_in_a_child(queue: Any) -> None:
     world = retail_world()
-    before = world.built.hashes()[0]
+    before = world.environment.get_db_hash()
     write_while_iterating(world.environment.tools.db)
-    queue.put((before, world.built.hashes()[0]))
+    queue.put((before, world.environment.get_db_hash()))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
 def test_a_forked_child_uses_the_base_without_reading_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = retail_world().built.hashes()[0]
-    monkeypatch.setattr(blueprints, "Blueprint", None)  # building one again would raise in the child
+    before = retail_world().environment.get_db_hash()
+    monkeypatch.setattr(factories, "EnvironmentFactory", None)  # building one again would raise in the child
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    with blueprints._lock:  # as if another thread were reading a domain at that moment
+    with factories._lock:  # as if another thread were reading a domain at that moment
         child = context.Process(target=_hash_in_a_child, args=(queue,))
         child.start()
     seen, written = queue.get(timeout=300)
     child.join(timeout=300)
     assert seen == before != written
-    assert retail_world().built.hashes()[0] == before
+    assert retail_world().environment.get_db_hash() == before
 
 
 def test_a_domain_is_read_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,13 +370,13 @@ def test_a_domain_is_read_once_however_many_ask_at_once(monkeypatch: pytest.Monk
         return original(path)
 
     monkeypatch.setattr(RetailDB, "load", load)
-    monkeypatch.setattr(blueprints, "_blueprints", {})
+    monkeypatch.setattr(factories, "_factories", {})
     together = threading.Barrier(8)
     hashes: list[Any] = []
 
     def play() -> None:
         together.wait()
-        hashes.append(retail_world().built.hashes())
+        hashes.append(retail_world().environment.get_db_hash())
 
     threads = [threading.Thread(target=play) for _ in range(8)]
     for thread in threads:
@@ -342,5 +395,4 @@ def test_reading_tools_copy_nothing() -> None:
         ("get_order_details", {"order_id": order}),
     ]:
         world.call(t.ToolCall(name=name, arguments=arguments))
-    assert world.built.database is not None
-    assert not [key for table in world.built.database._tables.values() for key in table.changed()]
+    assert not world.episode_environment.changed_records()

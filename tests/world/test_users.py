@@ -53,7 +53,8 @@ class Server:
             self.in_flight -= 1
         step = self.plan.pop(0) if len(self.plan) > 1 else self.plan[0]
         if "status" in step:
-            return web.json_response({"error": {"message": "no", "type": "x", "code": "x"}}, status=step["status"])
+            body = {"error": {"message": "no", "type": "x", "code": "x"}}
+            return web.json_response(body, status=step["status"], headers=step.get("headers"))
         if "raw" in step:
             return web.Response(text=step["raw"], content_type="application/json")
         message = {"role": "assistant", "content": step.get("content")}
@@ -426,6 +427,59 @@ async def test_both_ways_ask_and_understand_the_same(server: Server, step: dict[
 
 
 @pytest.mark.parametrize(
+    ("first", "fault"),
+    [
+        ({"status": 429}, "rate_limit"),
+        ({"status": 503}, "unavailable"),
+        ({"raw": '{"choices": [], "model": "m"}'}, "garbage"),
+        ({"raw": '{"choices": [{"message": {"role": "assistant", "content": ""}}]}'}, "garbage"),
+    ],
+    ids=lambda step: json.dumps(step)[:40],
+)
+async def test_both_ways_know_what_failed(server: Server, first: dict[str, Any], fault: str) -> None:
+    for extra in ({}, THROUGH_LITELLM):
+        server.will(first, {"content": "hi"})
+        user = user_for(server, args=dict(extra))
+        assert (await user.reply(greeting())).content == "hi"
+        assert user.stats.faults == {fault: 1}
+
+
+@pytest.mark.parametrize("extra", [{}, THROUGH_LITELLM], ids=["directly", "through litellm"])
+async def test_a_request_that_cannot_be_processed_is_not_repeated(server: Server, extra: dict[str, Any]) -> None:
+    server.will({"status": 422})
+    user = user_for(server, args=dict(extra))
+    with pytest.raises(UserSimulatorError):
+        await user.reply(greeting())
+    assert (user.stats.faults, user.stats.calls) == ({"rejected": 1}, 1)
+
+
+async def test_what_litellm_raises_is_the_providers_and_a_mistake_is_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import litellm
+
+    raised: list[Exception] = [litellm.exceptions.RateLimitError("slow", "openai", "m"), KeyError("oops")]
+
+    async def fail(**_: Any) -> Any:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(litellm, "acompletion", fail)
+    user = user_for(server, args=dict(THROUGH_LITELLM))
+    with pytest.raises(KeyError, match="oops"):
+        await user.reply(greeting())
+    assert user.stats.faults == {"rate_limit": 1} and user.stats.calls == 2
+
+
+async def test_the_key_of_a_file_with_a_last_line_break_is_sent_without_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_USER_KEY", "a-key\n")
+    server.will({"content": "hi"})
+    await user_for(server, api_key_var="MY_USER_KEY").reply(greeting())
+    assert server.keys == ["Bearer a-key"]
+
+
+@pytest.mark.parametrize(
     ("spec", "direct"),
     [
         (UserSpec("openai/local", base_url="http://10.0.0.1:8000/v1"), True),
@@ -461,6 +515,7 @@ async def test_a_price_of_ones_own_is_charged_for_direct_calls(server: Server) -
 
 
 async def test_retry_after_is_heard_on_direct_calls(server: Server) -> None:
-    error = completion.EndpointError(429, "slow down", {"Retry-After": "7"})
-    failed = faults.of_exception(error)
-    assert (failed.fault, failed.retry_after) == (faults.Fault.RATE_LIMIT, 7.0)
+    server.will({"status": 429, "headers": {"Retry-After": "7"}})
+    with pytest.raises(faults.CallFailed) as caught:
+        await completion.complete(user_for(server).spec, [], None)
+    assert (caught.value.fault, caught.value.retry_after) == (faults.Fault.RATE_LIMIT, 7.0)

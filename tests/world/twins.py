@@ -16,7 +16,8 @@ from typing import Any
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.fast import replays
-from tau2_slime.world.fast.shared_db import SharedDatabase, spell
+from tau2_slime.world.fast.environment import FastEnvironment
+from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, hashed_json
 from tests import parity_play as play
 from tests.parity_play import Call
 
@@ -74,7 +75,8 @@ class Player:
         return any(replays.NOT_REPEATABLE["refuel_data"].fullmatch(bill.bill_id) for bill in bills)
 
     def hashes(self) -> tuple[Any, Any]:
-        return self.world.built.hashes()
+        environment = self.world.environment
+        return environment.get_db_hash(), environment.get_user_db_hash()
 
 
 def stock_reward(player: Player) -> Any:
@@ -91,6 +93,21 @@ def stock_reward(player: Player) -> Any:
         messages=scoring.replayable(player.messages, player.rejected),
     )
     return play.score_tau2(player.domain, player.task, run, solo=player.solo)
+
+
+def why_replay_needed(player: Player) -> str | None:
+    """Why τ² must replay what the player did; None if scoring may take the fast way."""
+    environment = player.world.episode_environment
+    assert isinstance(environment, FastEnvironment)
+    messages = scoring.replayable(player.messages, player.rejected)
+    return replays.why_replay_needed(messages, environment.executed, solo=player.solo)
+
+
+def shared_database(world: domains.World) -> CopyOnWriteDatabase:
+    """The agent's database of a world whose domain shares one."""
+    environment = world.episode_environment
+    assert isinstance(environment, FastEnvironment) and environment.built.database is not None
+    return environment.built.database
 
 
 class Twin:
@@ -133,14 +150,14 @@ class Twin:
         if self.domain not in HEAVY:
             assert player.hashes() == (self.environment.get_db_hash(), self.environment.get_user_db_hash())
             return
-        database: SharedDatabase = player.world.built.database  # type: ignore[assignment]
+        database = shared_database(player.world)
         db = self.environment.tools.db
-        for name, shared in database.base.tables.items():
-            ours, theirs = getattr(database.db, name), getattr(db, name)
+        for name, shared in database.parsed.tables.items():
+            ours, theirs = database.tables[name], getattr(db, name)
             assert list(ours) == list(theirs), name
             for key in ours.changed():
                 if key in theirs:
-                    assert spell(theirs[key]) == spell(dict.__getitem__(ours, key)), (name, key)
+                    assert hashed_json(theirs[key]) == hashed_json(dict.__getitem__(ours, key)), (name, key)
             if list(theirs) != list(shared):
                 theirs = {key: theirs.get(key) for key in shared}
                 setattr(db, name, theirs)
@@ -151,8 +168,8 @@ class Twin:
     def check_untouched(self) -> None:
         if self.environment is not None and self.pristine is not None:
             assert self.environment.get_db_hash() == self.pristine
-            base = domains.World(self.domain, "base", domains.tasks(self.domain, "base")[0]).built.database.base
-            assert base.db.get_hash() == self.pristine
+            world = domains.World(self.domain, "base", domains.tasks(self.domain, "base")[0])
+            assert shared_database(world).parsed.db.get_hash() == self.pristine
 
 
 def gold_calls(task: Any, *, solo: bool = False) -> list[Call]:

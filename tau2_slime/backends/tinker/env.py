@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tinker
 from tinker_cookbook.rl.types import Env, EnvGroupBuilder, InitialObservationOverflow, StepResult
 from tinker_cookbook.utils import logtree
 
-from tau2_slime.backends.tinker.report import conversation_of, logs_of, metrics_of
-from tau2_slime.backends.tinker.words import Words, words_for
-from tau2_slime.backends.turns import Ask, TurnEpisode
+from tau2_slime.backends.tinker.rendering import TurnRenderer, turn_renderer
+from tau2_slime.backends.tinker.report import conversation_text, transition_logs, transition_metrics
+from tau2_slime.backends.turns import ChatMessage, TurnEpisode, TurnRequest
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError, Tau2SlimeError
@@ -24,80 +24,98 @@ from tau2_slime.runtime.threads import offload
 from tau2_slime.slime_adapter.shaping import shaped_reward
 from tau2_slime.tokens.calls.types import ParsedTurn
 
+if TYPE_CHECKING:
+    from tinker_cookbook.rl.types import ActionExtra
+
 
 class EpisodeFailed(Tau2SlimeError):
-    """Not the agent's doing: raised, so that it is never scored 0. The cookbook counts such errors by the class's name."""
+    """The episode does not count, and that is not the agent's fault. The cookbook counts such errors by their class."""
 
 
 class UserSimulatorFailed(EpisodeFailed):
-    """The simulator's doing."""
+    """The user simulator is to blame."""
 
 
 class InfrastructureFailed(EpisodeFailed):
-    """Nobody's: scoring, configuration, a cancelled episode."""
+    """Nobody who speaks is to blame: scoring or the configuration failed, or the episode was cancelled."""
 
 
 class Tau2Env(Env):
-    """One conversation; a step is one turn of the agent. Single use."""
+    """One conversation; a step is one turn of the agent. It can be played once."""
 
     def __init__(
         self,
         config: Tau2Config,
         task_id: str,
-        words: Words,
+        renderer: TurnRenderer,
         *,
         user_model: str | None = None,
         max_tokens: int = 0,
         max_trajectory_tokens: int | None = None,
         evaluation: bool = False,
     ) -> None:
-        """``max_tokens``: what a turn may sample, kept free below ``max_trajectory_tokens``, the whole episode's limit.
+        """The environment of one task; nothing is built before `initial_observation`.
 
-        ``evaluation``: what the configuration has for training only (reward shaping, quality gate, ...) does not count.
+        Args:
+            config: names the domain and the split that have the task.
+            task_id: the task's id in that split.
+            renderer: of the model that is trained; see `rendering.turn_renderer`.
+            user_model: the user simulator; None takes ``config.user_model``.
+            max_tokens: tokens that one turn may sample; as many are kept free below ``max_trajectory_tokens``.
+            max_trajectory_tokens: tokens of the whole episode, prompt included; None sets no limit.
+            evaluation: leave out what the configuration has for training only (reward shaping, quality gate, ...).
         """
-        self.config, self.task_id, self.words, self.user_model = config, task_id, words, user_model or config.user_model
+        self.config, self.task_id, self.renderer = config, task_id, renderer
+        self.user_model = user_model or config.user_model
         self.max_tokens, self.max_trajectory_tokens, self.evaluation = max_tokens, max_trajectory_tokens, evaluation
         self.turns: list[ParsedTurn] = []
-        """What the agent said so far."""
-        self.tokens: list[int] = []
-        """The last observation."""
+        """What the agent has said so far."""
         self.episode: TurnEpisode | None = None
         """Built by `initial_observation`."""
         self.replaced = False
-        """True once another one is played in its place."""
+        """True once another environment is played in this one's place."""
+        self._observation: list[int] = []
+        self._request: TurnRequest | None = None
+        self._given_turns = 0
+        self._cut_turn = ""
         self._raised = False
         self._rollout: asyncio.Task[Any] | None = None
-        self._ask: Ask | None = None
-        self._before = 0
-        self._cut = ""
         self._closed = False
 
-    async def initial_observation(self) -> Any:
-        """Raises EpisodeFailed if the episode ended for a reason that is not the agent's, or cannot be played."""
+    async def initial_observation(self) -> tuple[tinker.ModelInput, list[int]] | InitialObservationOverflow:
+        """The first prompt and the stop tokens; or the end, if the agent has no turn or no room for one.
+
+        Raises:
+            EpisodeFailed: the episode cannot be played, or it ended for a reason that is not the agent's.
+        """
         self._rollout = asyncio.current_task()
-        with self._noticed():
+        with self._remember_failure():
             return await self._begin()
 
-    async def step(self, action: list[int], *, extra: Any = None) -> StepResult:
-        """Raises EpisodeFailed if the episode ended for a reason that is not the agent's."""
-        with self._noticed():
+    async def step(self, action: list[int], *, extra: ActionExtra | None = None) -> StepResult:
+        """Play the sampled turn ``action`` (token ids) and what follows it, up to the agent's next turn or the end.
+
+        Raises:
+            EpisodeFailed: the episode ended for a reason that is not the agent's.
+        """
+        with self._remember_failure():
             return await self._step(action, extra)
 
     @property
     def failed(self) -> bool:
-        """True once it has raised, or its rollout has, as when sampling fails: the cookbook plays another one instead."""
+        """True once it has raised, or its rollout has (for example in sampling): the cookbook then plays another one."""
         task = self._rollout
         return self._raised or (task is not None and task.done() and (task.cancelled() or task.exception() is not None))
 
     async def close(self) -> None:
-        """Drop whatever is under way."""
+        """Cancel whatever is still running."""
         self._closed = True
         if self.episode is not None:
             await self.episode.close()
 
-    async def _begin(self) -> Any:
+    async def _begin(self) -> tuple[tinker.ModelInput, list[int]] | InitialObservationOverflow:
         stop = None if self.evaluation else run_stop.reason_to_stop()
-        if stop is not None:  # every call would fail: the dataset ends the run, see `Tau2Dataset.get_batch`
+        if stop is not None:  # every episode would fail; `Tau2Dataset.get_batch` ends the run
             raise InfrastructureFailed(stop)
         try:
             self.episode = await TurnEpisode.create(
@@ -105,63 +123,63 @@ class Tau2Env(Env):
             )
         except ConfigError as error:
             raise InfrastructureFailed(f"{self._name()}: {error}") from error
-        self._ask = await self.episode.begin()
-        if self._ask is None:
-            return self._nothing_to_say(self._finished())
-        self._before = sum(message["role"] == "assistant" for message in self._ask.chat)
-        self.tokens = await offload(self.words.first, self._ask.chat, self._ask.tools)
-        if self._overflows():
-            return self._nothing_to_say(
+        self._request = await self.episode.begin()
+        if self._request is None:
+            return self._end_before_first_turn(self._finish())
+        self._given_turns = sum(message["role"] == "assistant" for message in self._request.chat)
+        self._observation = await offload(self.renderer.first_prompt, self._request.chat, self._request.tools)
+        if self._has_no_room():
+            return self._end_before_first_turn(
                 await self._stop(Termination.CONTEXT_LENGTH, "the first prompt leaves no room for a turn")
             )
-        return tinker.ModelInput.from_ints(self.tokens), self.words.stop_ids
+        return tinker.ModelInput.from_ints(self._observation), self.renderer.stop_ids
 
-    async def _step(self, action: list[int], extra: Any) -> StepResult:
-        assert self.episode is not None and self._ask is not None, "initial_observation comes first"
+    async def _step(self, action: list[int], extra: ActionExtra | None) -> StepResult:
+        assert self.episode is not None and self._request is not None, "initial_observation comes first"
         action = list(action)
-        if (extra or {}).get("stop_reason") == "length" or not self.words.ended(action):
-            self._cut = self.words.text(action)
-            return self._last(await self._stop(Termination.RESPONSE_LENGTH, "the turn did not end by itself"))
-        turn = await offload(self.words.read, action, self._ask.tools)
+        if (extra or {}).get("stop_reason") == "length" or not self.renderer.ended(action):
+            self._cut_turn = self.renderer.decode(action)
+            return self._end(await self._stop(Termination.RESPONSE_LENGTH, "the turn did not end by itself"))
+        turn = await offload(self.renderer.parse, action, self._request.tools)
         self.turns.append(turn)
-        ask = await self.episode.reply(turn)
-        if ask is None:
-            return self._last(self._finished())
-        names = _names(ask.chat)
-        self._ask = ask
-        self.tokens = await offload(self.words.then, [*self.tokens, *action], ask.new, names)
-        if self._overflows():
-            return self._last(await self._stop(Termination.CONTEXT_LENGTH, "no room for another turn"))
+        request = await self.episode.reply(turn)
+        if request is None:
+            return self._end(self._finish())
+        self._request = request
+        so_far, names = [*self._observation, *action], _tool_names(request.chat)
+        self._observation = await offload(self.renderer.next_prompt, so_far, request.new, names)
+        if self._has_no_room():
+            return self._end(await self._stop(Termination.CONTEXT_LENGTH, "no room for another turn"))
         return StepResult(
             reward=0.0,
             episode_done=False,
-            next_observation=tinker.ModelInput.from_ints(self.tokens),
-            next_stop_condition=self.words.stop_ids,
+            next_observation=tinker.ModelInput.from_ints(self._observation),
+            next_stop_condition=self.renderer.stop_ids,
         )
 
-    def _overflows(self) -> bool:
+    def _has_no_room(self) -> bool:
         limit = self.max_trajectory_tokens
-        return limit is not None and len(self.tokens) + self.max_tokens > limit
+        return limit is not None and len(self._observation) + self.max_tokens > limit
 
     async def _stop(self, termination: Termination, detail: str) -> InteractionResult:
         assert self.episode is not None
         await self.episode.stop(termination, detail)
-        return self._finished()
+        return self._finish()
 
-    def _finished(self) -> InteractionResult:
+    def _finish(self) -> InteractionResult:
+        """The result of an episode that is over. Raises EpisodeFailed if it does not count."""
         assert self.episode is not None
         result = self.episode.result
-        if self._closed and result is None:  # a rollout that outlives its group, which was given up
+        if self._closed and result is None:  # the group was given up while this rollout was still running
             raise asyncio.CancelledError(f"{self._name()}: closed")
         if result is None:
             raise InfrastructureFailed(f"{self._name()}: cancelled")
         if not result.trainable or result.reward is None:
             kind = UserSimulatorFailed if result.blame is Blame.USER else InfrastructureFailed
-            told = f"{self._name()}: {result.termination} ({result.blame}): {result.detail}"
-            logtree.details(
-                self._conversation(result), summary=f"{kind.__name__}: {told}"
-            )  # no transition will show it
-            raise kind(told)
+            message = f"{self._name()}: {result.termination} ({result.blame}): {result.detail}"
+            # Logged here, because a failed episode has no transition whose logs could show it.
+            logtree.details(self._conversation(result), summary=f"{kind.__name__}: {message}")
+            raise kind(message)
         return result
 
     def _reward(self, result: InteractionResult) -> float:
@@ -169,58 +187,69 @@ class Tau2Env(Env):
         shaping = None if self.evaluation else self.config.reward_shaping
         return result.reward if shaping is None else shaped_reward(result, shaping)
 
-    def _nothing_to_say(self, result: InteractionResult) -> InitialObservationOverflow:
+    def _end_before_first_turn(self, result: InteractionResult) -> InitialObservationOverflow:
         return InitialObservationOverflow(
-            reward=self._reward(result), metrics=metrics_of(result), logs=logs_of(result, self._conversation(result))
+            reward=self._reward(result),
+            metrics=transition_metrics(result),
+            logs=transition_logs(result, self._conversation(result)),
         )
 
-    def _last(self, result: InteractionResult) -> StepResult:
+    def _end(self, result: InteractionResult) -> StepResult:
         return StepResult(
             reward=self._reward(result),
             episode_done=True,
             next_observation=tinker.ModelInput.empty(),
-            next_stop_condition=self.words.stop_ids,
-            metrics=metrics_of(result),
-            logs=logs_of(result, self._conversation(result)),
+            next_stop_condition=self.renderer.stop_ids,
+            metrics=transition_metrics(result),
+            logs=transition_logs(result, self._conversation(result)),
         )
 
     def _conversation(self, result: InteractionResult) -> str:
-        return conversation_of(result, self.turns, self._before, self._cut)
+        return conversation_text(result, self.turns, self._given_turns, self._cut_turn)
 
     def _name(self) -> str:
         return f"{self.config.domain}/{self.task_id} with {self.user_model}"
 
     @contextlib.contextmanager
-    def _noticed(self) -> Iterator[None]:
+    def _remember_failure(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:  # a time-out of the cookbook's cancels
+        except BaseException:  # CancelledError too: a time-out of the cookbook's cancels
             self._raised = True
             raise
 
 
 @dataclass
 class Tau2EnvGroupBuilder(EnvGroupBuilder):
-    """The environments of one group: one task, env i with simulator ``user_models[i % n]``. Plain data: it pickles."""
+    """The environments of one group over one task. It is plain data, so it pickles."""
 
     config: Tau2Config
     task_id: str
     group_size: int
+    """Environments, that is episodes, of the group."""
     model_name: str
+    """The model that is trained: it decides the tokenizer and the renderer."""
     renderer_name: str | None = None
+    """None: the cookbook's recommendation for the model."""
     user_models: tuple[str, ...] = ()
-    """Empty: ``config.user_model`` for all."""
+    """Environment i talks to ``user_models[i % n]``. Empty: ``config.user_model`` for all of them."""
     max_tokens: int = 0
+    """See `Tau2Env`."""
     max_trajectory_tokens: int | None = None
+    """See `Tau2Env`."""
     evaluation: bool = False
     """See `Tau2Env`."""
-    _envs: list[Tau2Env] = field(default_factory=list, repr=False, compare=False)
+    _envs: list[Tau2Env] = field(default_factory=list, init=False, repr=False, compare=False)
 
     async def make_envs(self) -> Sequence[Env]:
-        """The whole group; asked again, as the cookbook does for a failed one, the first takes that one's place."""
-        words = await offload(words_for, self.model_name, self.renderer_name)
-        dealt = self.user_models or (self.config.user_model,)
-        models = [dealt[i % len(dealt)] for i in range(self.group_size)]
+        """The whole group. Where the cookbook asks again to replace a failed episode, the first one takes its simulator.
+
+        Raises:
+            ConfigError: the model's renderer cannot be used.
+        """
+        renderer = await offload(turn_renderer, self.model_name, self.renderer_name)
+        simulators = self.user_models or (self.config.user_model,)
+        models = [simulators[i % len(simulators)] for i in range(self.group_size)]
         lost = next((env for env in self._envs if env.failed and not env.replaced), None)
         if lost is not None:
             models[0], lost.replaced = lost.user_model, True
@@ -228,7 +257,7 @@ class Tau2EnvGroupBuilder(EnvGroupBuilder):
             Tau2Env(
                 self.config,
                 self.task_id,
-                words,
+                renderer,
                 user_model=model,
                 max_tokens=self.max_tokens,
                 max_trajectory_tokens=self.max_trajectory_tokens,
@@ -240,17 +269,19 @@ class Tau2EnvGroupBuilder(EnvGroupBuilder):
         return envs
 
     async def cleanup(self) -> None:
+        """Close every environment of the group. It raises nothing, as the cookbook asks."""
         envs, self._envs = self._envs, []
         for env in envs:
-            with contextlib.suppress(Exception):  # the cookbook: cleanup must not raise
+            with contextlib.suppress(Exception):
                 await env.close()
 
     def logging_tags(self) -> list[str]:
+        """``tau2`` and ``tau2_<domain>``, under which the cookbook averages metrics."""
         return ["tau2", f"tau2_{self.config.domain}"]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_envs": []}  # what is being played stays in its process
+        return {**self.__dict__, "_envs": []}  # episodes stay in their process
 
 
-def _names(chat: list[dict[str, Any]]) -> dict[str, str]:
+def _tool_names(chat: list[ChatMessage]) -> dict[str, str]:
     return {call["id"]: call["function"]["name"] for message in chat for call in message.get("tool_calls") or []}

@@ -11,13 +11,21 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.errors import ConfigError
 
+if TYPE_CHECKING:
+    from tinker_cookbook.rl.train import Config
+
+    from tau2_slime.backends.tinker.train_config import Tau2TrainConfig
+
 
 def chz_arguments(arguments: Sequence[str]) -> list[str]:
-    """``arguments`` in chz's spelling: ``--key a b`` is ``key=a,b``, ``--key=a`` is ``key=a``; the rest stays.
+    """``arguments`` in chz's spelling.
+
+    >>> chz_arguments(["--train-user-models", "a", "b", "--group_size=4", "epochs=1"])
+    ['train_user_models=a,b', 'group_size=4', 'epochs=1']
 
     Raises:
         ConfigError: a ``--key`` without a value, or a value that belongs to no key.
@@ -54,11 +62,11 @@ def chz_arguments(arguments: Sequence[str]) -> list[str]:
     return out
 
 
-def read(arguments: Sequence[str]) -> Any:
-    """The `Tau2TrainConfig` that the command line means.
+def parse_arguments(arguments: Sequence[str]) -> Tau2TrainConfig:
+    """The settings that the command line gives.
 
     Raises:
-        ConfigError: an unknown key or a value that cannot be one.
+        ConfigError: an unknown key, or a value of the wrong type.
         SystemExit: help was asked for, and printed.
     """
     import chz
@@ -71,10 +79,11 @@ def read(arguments: Sequence[str]) -> Any:
 
     from tau2_slime.backends.tinker.train_config import Tau2TrainConfig
 
-    helped = bool({"--help", "-h"} & set(arguments))
+    wants_help = bool({"--help", "-h"} & set(arguments))
     try:
-        spelled = ["--help"] if helped else chz_arguments(arguments)
-        return chz.Blueprint(Tau2TrainConfig).make_from_argv(spelled, allow_hyphens=True)
+        spelled = ["--help"] if wants_help else chz_arguments(arguments)
+        config: Tau2TrainConfig = chz.Blueprint(Tau2TrainConfig).make_from_argv(spelled, allow_hyphens=True)
+        return config
     except EntrypointHelpException as error:
         print("python -m tau2_slime.backends.tinker.train [--key value [value ...] | key=value[,value...]] ...\n")
         print(str(error).split("\n", 1)[1].strip())
@@ -84,21 +93,21 @@ def read(arguments: Sequence[str]) -> Any:
 
 
 def _in_one_line(text: str) -> str:
-    """The lines of chz's message that tell what is wrong."""
+    """The lines of chz's message that say what is wrong."""
     first, *rest = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in rest if line.startswith(("Could not cast", "Did you mean", "Not a value"))]
+    useful = [line for line in rest if line.startswith(("Could not cast", "Did you mean", "Not a value"))]
     first = re.sub(r" to Blueprint for \S+|\.\.\.$", "", first)
-    return ": ".join([first, *told])
+    return ": ".join([first, *useful])
 
 
-def check(config: Any) -> None:
-    """What would stop the run later, told before anything is started; ``config`` is the cookbook's.
+def check_before_start(config: Config) -> None:
+    """Find what would stop the run later, before anything is started on Tinker.
 
     Raises:
         ConfigError: Tinker has no key, a setting is wrong, or ``log_path`` holds another run.
     """
     _check_key()
-    _check_folder(config)
+    _check_log_path(config)
     asyncio.run(config.dataset_builder())
 
 
@@ -107,22 +116,23 @@ def _check_key() -> None:
 
     try:
         from tinker.lib._auth_token_provider import resolve_auth_provider
-    except ImportError:  # another tinker: then its client says it
+    except ImportError:  # another release of tinker: its client will say it
         return
     try:
         resolve_auth_provider(None, enforce_cmd=False)
     except tinker.TinkerError as error:
         raise ConfigError(
-            f"the key for Tinker is missing or none ({error}); put it into the environment variable TINKER_API_KEY"
+            f"the key for Tinker is missing or not usable ({error}); put it into the environment variable TINKER_API_KEY"
         ) from None
 
 
-_WHAT_A_RUN_IS = ("model_name", "lora_rank")
-_WHAT_ITS_DATA_ARE = ("domains", "task_split", "groups_per_batch", "max_tasks", "seed")
+_SAME_RUN = ("model_name", "lora_rank")
+_SAME_DATA = ("domains", "task_split", "groups_per_batch", "max_tasks", "seed")
+"""Fields, of the configuration and of its dataset, that must not change when a run goes on from a checkpoint."""
 
 
-def _check_folder(config: Any) -> None:
-    """The cookbook resumes whatever it finds in ``log_path``: then it must be this run."""
+def _check_log_path(config: Config) -> None:
+    """The cookbook resumes whatever run it finds in ``log_path``. Raises ConfigError if that is another run."""
     folder = Path(config.log_path)
     if not (folder / "checkpoints.jsonl").is_file():
         return
@@ -131,8 +141,8 @@ def _check_folder(config: Any) -> None:
         data = dict(before["dataset_builder"])
     except (OSError, ValueError, KeyError, TypeError):
         return
-    pairs = [(name, before.get(name), getattr(config, name)) for name in _WHAT_A_RUN_IS]
-    pairs += [(name, data.get(name), getattr(config.dataset_builder, name)) for name in _WHAT_ITS_DATA_ARE]
+    pairs = [(name, before.get(name), getattr(config, name)) for name in _SAME_RUN]
+    pairs += [(name, data.get(name), getattr(config.dataset_builder, name)) for name in _SAME_DATA]
     for name, old, new in pairs:
         if old != (list(new) if isinstance(new, tuple) else new):
             raise ConfigError(
@@ -143,12 +153,13 @@ def _check_folder(config: Any) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Train. ``arguments``: the command line; None takes the process's own. Exits with one line where it cannot run."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from tinker_cookbook.rl import train
 
-        config = read(given).build()
-        check(config)
+        config = parse_arguments(given).build()
+        check_before_start(config)
         asyncio.run(train.main(config))
     except KeyboardInterrupt:
         print("tau2_slime: interrupted; the same command goes on from the last checkpoint, if any", file=sys.stderr)

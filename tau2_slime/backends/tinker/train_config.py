@@ -1,41 +1,45 @@
-"""GRPO on τ² through Tinker: the recipe's settings, and how they become the cookbook's `rl.train.Config`."""
+"""The settings of GRPO on τ² through Tinker, and how they become the cookbook's `rl.train.Config`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import chz
 from tinker_cookbook.rl import train
 from tinker_cookbook.rl.rollout_strategy import RetryOnFailure
 
 from tau2_slime.backends.tinker.dataset import Tau2DatasetBuilder
-from tau2_slime.backends.tinker.words import renderer_for
+from tau2_slime.backends.tinker.rendering import resolve_renderer_name
 
 
 @chz.chz
 class Tau2TrainConfig:
-    """What a run is told. GRPO is ``group_size`` episodes a task with rewards centred in the group, importance sampling."""
+    """A run's settings. GRPO is `group_size` episodes per task, rewards centred in the group, importance sampling."""
 
     model_name: str = "Qwen/Qwen3-4B-Instruct-2507"
     renderer_name: str | None = None
+    """None: the cookbook's recommendation for the model."""
     domains: list[str] = chz.field(default_factory=lambda: ["retail"])
     task_split: str = "train"
     eval_split: str | None = "test"
+    """None: no evaluation."""
     user_model: str | None = None
     """The simulator of evaluation, and of training without others. Unset: TAU2_USER_MODEL, else gpt-4o-mini."""
     train_user_models: list[str] = chz.field(default_factory=list)
     """Simulators that the episodes of a training group talk to in turn. Unset: TAU2_USER_MODEL_ROTATION, if set."""
     groups_per_batch: int = 16
+    """Tasks of one training step."""
     group_size: int = 8
+    """Episodes of one task in a step."""
     epochs: int = 10
     max_tasks: int | None = None
+    """Tasks of each domain, from the first. None: all."""
     seed: int = 0
+    """Decides the order of the tasks."""
     max_tokens: int = 2048
-    """Of one turn."""
+    """Tokens that one turn may sample."""
     max_trajectory_tokens: int | None = 32768
-    """Of one episode, prompt included."""
+    """Tokens of one episode, prompt included. None: no limit."""
     max_turns: int | None = None
-    """Of one episode, messages of agent and user together. Unset: TAU2_MAX_TURNS, else 30."""
+    """Messages of agent and user together in one episode. Unset: TAU2_MAX_TURNS, else 30."""
     max_retries: int = 3
     """Failed episodes of a group that are played again; then the group is dropped. A failure is never a reward of 0."""
 
@@ -46,24 +50,27 @@ class Tau2TrainConfig:
     kl_penalty_coef: float = 0.0
     num_substeps: int = 1
     remove_constant_reward_groups: bool = False
-    """Their advantage is 0 either way. True saves the price of training on them, but the cookbook then measures only the
-    groups that are left, and credits them to the wrong domains where there are several."""
+    """Their advantage is 0 either way. True saves the price of training on them. But then the cookbook measures only the
+    groups that are left, and where there are several domains it credits them to the wrong ones."""
     load_checkpoint_path: str | None = None
     eval_every: int = 10
+    """Steps. 0: no evaluation."""
     save_every: int = 10
+    """Steps."""
     max_steps: int | None = None
     log_path: str = "runs/tinker"
     wandb_project: str | None = None
     wandb_name: str | None = None
     base_url: str | None = None
+    """Of the Tinker service. None: tinker's own default."""
 
-    def build(self) -> Any:
+    def build(self) -> train.Config:
         """The cookbook's configuration.
 
         Raises:
-            ConfigError: there is no `renderer_name`, and the cookbook recommends none for the model.
+            ConfigError: `renderer_name` is None, and the cookbook recommends no renderer for the model.
         """
-        renderer = renderer_for(self.model_name, self.renderer_name)
+        renderer = resolve_renderer_name(self.model_name, self.renderer_name)
         dataset = Tau2DatasetBuilder(
             model_name=self.model_name,
             renderer_name=renderer,
@@ -84,14 +91,14 @@ class Tau2TrainConfig:
         return train.Config(
             dataset_builder=dataset,
             recipe_name="tau2_slime",
-            renderer_name=renderer,  # never unset: the cookbook keeps it with a checkpoint, and compares
+            renderer_name=renderer,  # always set: the cookbook stores it with a checkpoint and compares it
             rollout_error_tolerance=RetryOnFailure(max_retries=self.max_retries),
             kl_reference_config=train.KLReferenceConfig(base_model=self.model_name) if self.kl_penalty_coef else None,
-            **{name: getattr(self, name) for name in _SAME},
+            **{name: getattr(self, name) for name in _SAME_NAME},
         )
 
 
-_SAME = (
+_SAME_NAME = (
     *("model_name", "max_tokens", "learning_rate", "lora_rank", "temperature", "loss_fn"),
     *("kl_penalty_coef", "num_substeps", "remove_constant_reward_groups", "load_checkpoint_path", "eval_every"),
     *("save_every", "max_steps", "log_path", "wandb_project", "wandb_name", "base_url"),

@@ -1,19 +1,24 @@
-"""Chat messages between this package and verifiers v0: dicts on our side, its pydantic classes on the other."""
+"""Chat messages between this package, which has dicts, and verifiers v0, which has pydantic classes."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import verifiers as vf
 
-from tau2_slime.backends.chat_wire import text_of
+from tau2_slime.backends.chat_wire import content_text
 from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 
+if TYPE_CHECKING:
+    from tau2_slime.backends.turns import ChatMessage
 
-def to_vf(message: dict[str, Any]) -> Any:
-    """A chat message (as `trainable_agents.chat_message` makes it) as verifiers' own."""
+
+def to_verifiers_message(
+    message: ChatMessage,
+) -> vf.SystemMessage | vf.UserMessage | vf.AssistantMessage | vf.ToolMessage:
+    """A chat message as verifiers' own class."""
     role, content = message["role"], message["content"]
     if role == "tool":
         return vf.ToolMessage(tool_call_id=message["tool_call_id"], content=content)
@@ -32,8 +37,8 @@ def to_vf(message: dict[str, Any]) -> Any:
     return vf.AssistantMessage(content=content, tool_calls=calls or None)
 
 
-def tool_def(tool: Tool) -> Any:
-    """An OpenAI function schema as verifiers' `Tool`."""
+def to_verifiers_tool(tool: Tool) -> vf.Tool:
+    """An OpenAI function schema as verifiers' own class."""
     function = tool["function"]
     return vf.Tool(
         name=function["name"],
@@ -42,8 +47,7 @@ def tool_def(tool: Tool) -> Any:
     )
 
 
-def to_turn(message: Any, tools: list[Tool]) -> ParsedTurn:
-    """The model's message, as its server took it apart; tool calls are checked as in every door."""
+def parse_message(message: vf.AssistantMessage, tools: list[Tool]) -> ParsedTurn:
+    """The model's message as the policy's turn. Tool calls are checked against ``tools``, as in every door."""
     calls = [parsed_call(call.name, call.arguments or "", tools, call.id or None) for call in message.tool_calls or []]
-    reasoning = message.get("reasoning_content")
-    return parsed_reply(text_of(message.content), reasoning or None, calls)
+    return parsed_reply(content_text(message.content), message.get("reasoning_content") or None, calls)

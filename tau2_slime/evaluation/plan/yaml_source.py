@@ -1,140 +1,101 @@
-"""A YAML file whose values know the line that they stand on, with the interpolation that slime's loader (OmegaConf) has."""
+"""An evaluation's YAML file, read as slime reads it (by OmegaConf), with errors that name the line and the key.
+
+A key is written as OmegaConf writes it: ``eval.datasets[0].path``; the file itself is the empty key.
+"""
 
 from __future__ import annotations
 
-import os
+import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from tau2_slime.errors import ConfigError
 
-Key = tuple[str | int, ...]
-"""Where a value stands: mapping keys and list positions from the root."""
-
-_INNERMOST = re.compile(r"\$\{([^${}]*)\}")
-_MAX_DEPTH = 20
+_UNSET = re.compile(r"Environment variable '(.+)' not found")
 
 
 @dataclass(frozen=True)
-class Source:
+class YamlSource:
     """A parsed file."""
 
     path: Path
-    data: Any
-    lines: Mapping[Key, int]
-    """Line (from 1) of every key and list item."""
+    data: object
+    """Plain dicts and lists, every interpolation resolved."""
+    text: str = field(repr=False)
 
-    def error(self, key: Key, problem: str) -> ConfigError:
-        """A `ConfigError` that names file, line and key."""
-        known = next((self.lines[key[:i]] for i in range(len(key), -1, -1) if key[:i] in self.lines), 1)
-        return ConfigError(f"{self.path}, line {known}: {spell(key)}: {problem}")
-
-
-def spell(key: Key) -> str:
-    """``eval.datasets[0].path``, as a user would write it."""
-    out = ""
-    for part in key:
-        out += f"[{part}]" if isinstance(part, int) else f".{part}" if out else str(part)
-    return out or "the file"
+    def error(self, key: str, problem: str) -> ConfigError:
+        """A `ConfigError` that names the file, the line of ``key`` and the key itself."""
+        line, _ = _place(yaml.compose(self.text, Loader=yaml.SafeLoader), key)
+        return ConfigError(f"{self.path}, line {line}: {key or 'the file'}: {problem}")
 
 
-def load(path: Path, environ: Mapping[str, str] | None = None) -> Source:
-    """Parse ``path`` and resolve its interpolations: ``${oc.env:NAME}``, ``${oc.env:NAME,default}``, ``${other.key}``.
+def read_yaml(path: Path) -> YamlSource:
+    """Parse ``path`` and resolve its interpolations, such as ``${oc.env:NAME,default}`` and ``${eval.defaults.top_p}``.
 
     Raises:
-        ConfigError: no file, no YAML, a key twice, or an interpolation that leads nowhere.
+        ConfigError: the file cannot be read, is not YAML, has a key twice, or has an interpolation without a value.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror}") from error
+        raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--config {path} is not UTF-8 text: {error}") from error
-    lines: dict[Key, int] = {}
+        raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = _construct(path, node, (), lines) if node is not None else None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"--config {path}{where} is no YAML: {' '.join(str(error).split())}") from error
-    source = Source(path, data, lines)
-    return Source(path, _Resolver(source, os.environ if environ is None else environ).resolve(data, (), 0), lines)
+        loaded = OmegaConf.load(io.StringIO(text))
+        return YamlSource(path, OmegaConf.to_container(loaded, resolve=True), text)
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        start = "" if error.context_mark is None else f" ({error.context}, line {error.context_mark.line + 1})"
+        raise ConfigError(f"{path}{line}: this YAML cannot be read: {error.problem}{start}") from error
+    except OmegaConfBaseException as error:
+        raise _unresolved(YamlSource(path, None, text), error) from error
+    except (yaml.YAMLError, OSError, RecursionError) as error:  # OSError: neither a mapping nor a list
+        raise ConfigError(f"{path}: this YAML cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
-def _construct(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> Any:
-    lines[key] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        out: dict[Any, Any] = {}
-        constructor = yaml.constructor.SafeConstructor()
-        constructor.flatten_mapping(node)  # YAML's own merge key, <<
-        own = {id(pair[0]) for pair in node.value}
-        for name_node, value_node in node.value:
-            name = constructor.construct_object(name_node)
-            line = name_node.start_mark.line + 1
-            if name in out and id(name_node) in own and lines.get((*key, name), line) != line:
-                twice = f"the key is there twice, first in line {lines[(*key, name)]}"
-                raise ConfigError(f"{path}, line {line}: {spell((*key, name))}: {twice}")
-            out[name] = _construct(path, value_node, (*key, name), lines)
-            lines[(*key, name)] = line
-        return out
+def _unresolved(source: YamlSource, error: OmegaConfBaseException) -> ConfigError:
+    key = str(error.full_key or "")
+    _, written = _place(yaml.compose(source.text, Loader=yaml.SafeLoader), key)
+    problem = str(error).splitlines()[0]
+    unset = _UNSET.search(problem)
+    if unset is not None:
+        problem = f"the environment variable {unset[1]} is not set; export it, or write ${{oc.env:{unset[1]},default}}"
+    return source.error(key, f"{written!r}: {problem}")
+
+
+def _place(node: yaml.Node | None, key: str) -> tuple[int, str]:
+    """The line (from 1) of ``key`` and what is written there; of the nearest key above it if the file has no such key."""
+    line = 1 if node is None else node.start_mark.line + 1
+    while key and node is not None:
+        below = [
+            (mark, child, rest) for name, mark, child in _children(node) if (rest := _after(name, key)) is not None
+        ]
+        if not below:
+            return line, ""
+        mark, node, key = below[0]
+        line = mark.line + 1
+    return line, node.value if isinstance(node, yaml.ScalarNode) else ""
+
+
+def _after(name: str, key: str) -> str | None:
+    """What is left of ``key`` below the child ``name``; None if it does not lead there."""
+    if not key.startswith(name):
+        return None
+    rest = key[len(name) :]
+    return rest.removeprefix(".") if not rest or rest[0] in ".[" else None
+
+
+def _children(node: yaml.Node) -> list[tuple[str, yaml.Mark, yaml.Node]]:
+    """(name in a key, where it stands, value) of a mapping's keys or a sequence's items; the longest names first."""
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(path, item, (*key, i), lines) for i, item in enumerate(node.value)]
-    return yaml.constructor.SafeConstructor().construct_object(node)
-
-
-class _Resolver:
-    def __init__(self, source: Source, environ: Mapping[str, str]) -> None:
-        self._source, self._environ = source, environ
-
-    def resolve(self, value: Any, key: Key, depth: int) -> Any:
-        if isinstance(value, dict):
-            return {k: self.resolve(v, (*key, k), depth) for k, v in value.items()}
-        if isinstance(value, list):
-            return [self.resolve(v, (*key, i), depth) for i, v in enumerate(value)]
-        if not isinstance(value, str) or "${" not in value:
-            return value
-        if depth > _MAX_DEPTH:
-            raise self._source.error(key, f"{value!r} refers to itself")
-        whole = _INNERMOST.fullmatch(value)
-        if whole is not None:
-            return self.resolve(self._one(whole.group(1), key), key, depth + 1)
-        replaced = _INNERMOST.sub(
-            lambda match: str(self.resolve(self._one(match.group(1), key), key, depth + 1)), value
-        )
-        if replaced == value:
-            raise self._source.error(key, f"{value!r}: an interpolation is not closed")
-        return self.resolve(replaced, key, depth + 1)
-
-    def _one(self, inner: str, key: Key) -> Any:
-        """What ``${inner}`` stands for."""
-        inner = inner.strip()
-        if inner.startswith("oc.env:"):
-            name, comma, default = inner.removeprefix("oc.env:").partition(",")
-            if (found := self._environ.get(name.strip())) is not None:
-                return found
-            if comma:
-                return None if default.strip() == "null" else default.strip()  # a text, as OmegaConf has it
-            raise self._source.error(
-                key, f"the environment variable {name.strip()} is not set; export it, or write ${{oc.env:NAME,default}}"
-            )
-        if ":" in inner:
-            raise self._source.error(
-                key,
-                f"${{{inner}}} is not understood here; allowed: ${{oc.env:NAME}}, ${{oc.env:NAME,default}}, ${{a.key}}",
-            )
-        dots = len(inner) - len(inner.lstrip("."))
-        base: Key = key[: len(key) - dots] if dots else ()
-        at: Any = self._source.data
-        names: list[str | int] = [*base, *(piece for piece in re.split(r"[.\[\]]+", inner.lstrip(".")) if piece)]
-        for part in names:
-            try:
-                at = at[int(part)] if isinstance(at, list) else at[part]
-            except (KeyError, IndexError, ValueError, TypeError):
-                raise self._source.error(key, f"${{{inner}}} leads nowhere: there is no {part!r}") from None
-        return at
+        return [(f"[{i}]", item.start_mark, item) for i, item in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    own = [(str(name.value), name.start_mark, value) for name, value in node.value]
+    return sorted(own, key=lambda child: -len(child[0]))

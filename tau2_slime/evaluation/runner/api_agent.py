@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from tau2_slime.episode.transcript import Transcript
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
+from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.runtime.text import well_formed_value
 from tau2_slime.runtime.threads import PerLoop, until_abort
 from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
@@ -140,8 +140,7 @@ class _ApiTranscript(Transcript):
 
 def _too_long(error: Exception) -> bool:
     """True for a 400 that speaks of the context; litellm knows the words of few servers."""
-    said = str(error).lower()
-    return getattr(error, "status_code", None) == 400 and bool(re.search(r"context (length|window|limit|size)", said))
+    return getattr(error, "status_code", None) == 400 and speaks_of_length(str(error))
 
 
 def litellm_message(message: dict[str, Any]) -> dict[str, Any]:

@@ -8,15 +8,16 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, Protocol
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.setup import cast, choose_task
+from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.users import is_scripted, make_user, user_spec
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
 from tau2_slime.evaluation.store.records import Job
 from tau2_slime.local.tokenizer import local_checkpoint
 from tau2_slime.outcome import Termination
-from tau2_slime.policy.checkpoint import Language, language_for
+from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.threads import offload
 from tau2_slime.slime_adapter.sample import StandaloneSample
@@ -55,11 +56,11 @@ class RouterPolicy:
         """``config``: the first dataset's, for the template's arguments. ``name``: what the report calls the policy."""
         self.url, self.checkpoint, self.name = url, checkpoint, name or checkpoint
         self._config, self._max_context_len = config, max_context_len
-        self._language: Language | None = None
+        self._language: CheckpointProfile | None = None
 
     async def __aenter__(self) -> RouterPolicy:
         host, port = address(self.url)
-        self._language = await language_for(self.checkpoint, self._config)
+        self._language = await profile_for(self.checkpoint, self._config)
         await answers(host, port)
         self._host, self._port = host, port
         return self
@@ -165,10 +166,10 @@ class ApiPolicy:
 
         try:
             task = await choose_task(config, task_id=job.item.task_id)
-            parts = await cast(config, task, speaker, model, user)
+            setup = await build_episode(config, task, speaker, model, user)
         except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
-        return await parts.solve(aborted=stopped)
+        return await play_and_score(setup, aborted=stopped)
 
 
 def check_users(job_items: list[Any], prices: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.files import source_hashes
-from tau2_slime.episode.agents import agent_factory
+from tau2_slime.episode.agents import TrainableLLMAgent
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.transcript import Transcript
 from tau2_slime.evaluation.plan.datasets import Item
@@ -88,7 +88,7 @@ async def baseline(config: Tau2Config, task: Any, kind: str) -> float | None:
     if kind == TRANSFER and all(tool.name != TRANSFER_TOOL for tool in world.agent_tools):
         return await baseline(config, task, NOTHING)  # no one to transfer to
     try:
-        agent = agent_factory("solo" if solo else "llm", world, IdleSpeaker(kind, solo=solo))
+        agent = TrainableLLMAgent(world, IdleSpeaker(kind, solo=solo), "solo" if solo else "llm")
     except ValueError:  # a task without a ticket has no solo play, whoever plays
         return None
     result = await agent.asolve(None if solo else LeavingUser(), Limits())

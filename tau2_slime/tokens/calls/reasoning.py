@@ -1,27 +1,17 @@
-"""Thoughts and stop tokens: what surrounds the text of a turn."""
+"""The reasoning and the stop tokens of a turn, cut off from its text."""
 
 from __future__ import annotations
 
-THINK, END_THINK = "<think>", "</think>"
-
-STOP_TEXTS = (
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|observation|>",
-    "<|user|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-)
-"""Texts of tokens that end a turn in the families served here."""
+from tau2_slime.tokens.families import END_THINK, STOP_TEXTS, THINK, Tags
 
 
-def strip_stop(text: str) -> str:
+def strip_stop_tokens(text: str) -> str:
     """`text` without the stop tokens, and the white space around them, at its end.
 
-    The caller should have cut the stop token off by its id; this is for the one that did not.
+    Callers cut the stop token off by its id; this is for text that comes from elsewhere.
+
+    >>> strip_stop_tokens("Bye. <|im_end|>")
+    'Bye. '
     """
     while True:
         bare = text.rstrip()
@@ -31,15 +21,11 @@ def strip_stop(text: str) -> str:
         text = bare.removesuffix(stop)
 
 
-Tags = tuple[str, str]
-"""What opens and what closes the reasoning."""
-
-
 def open_reasoning(text: str, start: int = 0, tags: Tags = (THINK, END_THINK)) -> tuple[str, int | None]:
-    """Reasoning that is open at text[start]: (its text, where what follows begins).
+    """(text of the reasoning that is open at text[start], index after its closing tag).
 
-    The second value is None where the reasoning never closes: all the rest is reasoning. A <think> that the model
-    writes although the template had opened the block is not part of the reasoning.
+    The index is None if the reasoning never closes: then all the rest is reasoning. A <think> that the model writes although
+    the template had opened the block is not part of the reasoning.
     """
     opening, closing = tags
     end = text.find(closing, start)
@@ -56,7 +42,12 @@ def split_reasoning(
     """(reasoning, rest, unclosed) for a turn that thinks first and then speaks.
 
     `reasoning` is stripped, None if empty; `rest` is everything after the reasoning, unstripped ("" if unclosed).
-    A closing tag that nothing opened ends a reasoning that began at the start of the text.
+    A closing tag without an opening one ends a reasoning that began at the start of the text.
+
+    >>> split_reasoning("<think>hm</think>Hello.")
+    ('hm', 'Hello.', False)
+    >>> split_reasoning("<think>hm")
+    ('hm', '', True)
     """
     if not reasoning_open:
         begin, end = (text.find(tag) for tag in tags)
@@ -68,9 +59,9 @@ def split_reasoning(
 
 
 def without_reasoning(text: str, tags: Tags = (THINK, END_THINK)) -> tuple[list[str], list[str]]:
-    """(content, reasoning): the pieces of a text without calls, whose reasoning may stand anywhere.
+    """(pieces of content, pieces of reasoning) of a text without calls, whose reasoning may stand anywhere.
 
-    Text before a closing tag that nothing opened is reasoning.
+    Text before a closing tag without an opening one is reasoning.
     """
     opening, closing = tags
     content: list[str] = []
@@ -92,5 +83,5 @@ def without_reasoning(text: str, tags: Tags = (THINK, END_THINK)) -> tuple[list[
 
 
 def joined(pieces: list[str]) -> str | None:
-    """The non-empty ones of `pieces`, stripped, a line break between them; None if there is none."""
+    """The pieces, stripped, with a line break between them and without the empty ones; None if all are empty."""
     return "\n".join(stripped for piece in pieces if (stripped := piece.strip())) or None

@@ -1,58 +1,75 @@
 """Arguments of a tool call, typed by the tool's JSON schema without losing anything.
 
-Ids are strings in τ², and models write them as numbers; XML-like calls carry no types at all. A value is converted
-only if the schema leaves one reading and the value keeps its spelling or its exact number; else it stays as it is and
-a problem says so. Ranges, patterns and formats are left to the tool.
+Ids are strings in τ², and models write them as numbers; XML-like calls carry no types at all. A value is converted only if
+the schema leaves one reading and the value keeps its text or its exact number. Otherwise it stays as it is, and a problem
+says so. Ranges, patterns and formats are left to the tool.
+
+>>> schema = {"type": "object", "properties": {"user_id": {"type": "string"}, "bags": {"type": "integer"}}}
+>>> coerce({"user_id": 4711, "bags": "2"}, schema)
+({'user_id': '4711', 'bags': 2}, [])
+>>> coerce({"bags": "two"}, schema)
+({'bags': 'two'}, ["argument 'bags' must be an integer, not the string 'two'"])
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import Final
 
-from tau2_slime.tokens.calls.spelled_json import RawText, SpelledFloat, SpelledInt, plain
-from tau2_slime.tokens.calls.text_values import NULL_SPELLINGS, container_in, exact_integer, number_in
+from tau2_slime.tokens.calls.literal_json import LiteralFloat, LiteralInt, UntypedText, to_plain_json
+from tau2_slime.tokens.calls.schema_words import argument_in_words, schema_in_words, value_in_words
+from tau2_slime.tokens.calls.text_values import NULL_TEXTS, exact_integer, list_in, number_in, object_in
+from tau2_slime.tokens.calls.types import Json, JsonObject
 
-Schema = dict[str, Any]
-Fit = tuple[Any, list[str]]
-"""A plain value and what is wrong with it; no problem means that it fits."""
+Fit = tuple[Json, list[str]]
+"""A plain value, and what is wrong with it; no problem means that it fits."""
 
 MAX_SCHEMA_DEPTH = 100
 """Bound on nested schemas, for those that refer to themselves."""
 
 
-def coerce(arguments: dict[str, Any], schema: Schema) -> tuple[dict[str, Any], list[str]]:
-    """(arguments as plain JSON values typed by `schema`, problems), in the order of `arguments`.
+class _NoMatch(Enum):
+    NO_MATCH = "a value does not fit"
 
-    `schema` is the "parameters" of a function schema: $ref into the schema itself, anyOf, oneOf, allOf, enum, const,
-    lists of types, arrays and objects are understood. Values may be marked by `spelled_json`. A name outside
-    "properties" is a problem unless "additionalProperties" allows it; a schema without "properties" allows all names.
+
+_NO_MATCH: Final = _NoMatch.NO_MATCH
+
+
+def coerce(arguments: JsonObject, schema: JsonObject) -> tuple[JsonObject, list[str]]:
+    """(arguments as plain JSON values typed by `schema`, problems), in the order of `arguments`. Never raises.
+
+    Args:
+        arguments: by name; the values may be those of `literal_json`.
+        schema: the "parameters" of a function schema. $ref into the schema itself, anyOf, oneOf, allOf, enum, const, lists
+            of types, arrays and objects are understood. A name outside "properties" is a problem unless
+            "additionalProperties" allows it; a schema without "properties" allows all names.
     """
-    fitter = _Fitter(schema)
+    fitter = _SchemaFitter(schema)
     top = fitter.resolve(schema)
     strict = top if "additionalProperties" in top or "properties" not in top else {**top, "additionalProperties": False}
-    return fitter.fit_object(arguments, strict, "", False, 0)
+    return fitter.fit_members(arguments, strict, "", False, 0)
 
 
-class _Fitter:
+class _SchemaFitter:
     """One root schema; the methods return a plain value and the problems with it.
 
     `exact`: nothing may be converted (used to choose between the alternatives of anyOf).
     """
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: JsonObject) -> None:
         self.root = root
 
-    def resolve(self, schema: Any) -> Schema:
-        """`schema` with its $ref followed; {} (anything goes) for what is no schema."""
+    def resolve(self, schema: Json) -> JsonObject:
+        """`schema` with its $ref followed; {}, which fits anything, if it is not a schema."""
         for _ in range(MAX_SCHEMA_DEPTH):
             if not isinstance(schema, dict):
                 return {}
             reference = schema.get("$ref")
             if not isinstance(reference, str):
                 return schema
-            target: Any = self.root
+            target: Json = self.root
             for part in reference.removeprefix("#").split("/")[1:]:
                 part = part.replace("~1", "/").replace("~0", "~")
                 target = target.get(part) if isinstance(target, dict) else None
@@ -60,21 +77,21 @@ class _Fitter:
             schema = {**target, **siblings} if isinstance(target, dict) else siblings
         return {}
 
-    def fit(self, value: Any, schema: Any, path: str, exact: bool, depth: int) -> Fit:
+    def fit(self, value: Json, schema: Json, path: str, exact: bool, depth: int) -> Fit:
         schema = self.resolve(schema)
         if depth > MAX_SCHEMA_DEPTH:
-            return plain(value), [f"{path} is nested too deeply"]
-        for part in schema.get("allOf") or ():
+            return to_plain_json(value), [f"{path} is nested too deeply"]
+        for part in _array(schema.get("allOf")):
             rest = {key: item for key, item in schema.items() if key != "allOf"}
             schema = {**self.resolve(part), **rest}
-        alternatives = schema.get("anyOf") or schema.get("oneOf")
+        alternatives = _array(schema.get("anyOf") or schema.get("oneOf"))
         if alternatives:
             return self.fit_any(value, [self.resolve(one) for one in alternatives], path, exact, depth + 1)
         kind = schema.get("type")
         if isinstance(kind, list):
             return self.fit_any(value, [{**schema, "type": one} for one in kind], path, exact, depth + 1)
         if "const" in schema or "enum" in schema:
-            allowed = [schema["const"]] if "const" in schema else schema["enum"]
+            allowed = [schema["const"]] if "const" in schema else _array(schema["enum"])
             return _fit_enum(value, allowed, path, exact)
         if kind == "object":
             return self.fit_object(value, schema, path, exact, depth + 1)
@@ -82,17 +99,17 @@ class _Fitter:
             return self.fit_array(value, schema, path, exact, depth + 1)
         scalar = _SCALARS.get(kind) if isinstance(kind, str) else None
         if scalar is None:
-            return _untyped(value), []
+            return _fit_anything(value), []
         fitted = scalar(value, exact)
-        return (plain(value), [_mismatch(path, kind, value)]) if fitted is _NO else (fitted, [])
+        return _mismatch(value, schema, path) if isinstance(fitted, _NoMatch) else (fitted, [])
 
-    def fit_any(self, value: Any, alternatives: list[Schema], path: str, exact: bool, depth: int) -> Fit:
+    def fit_any(self, value: Json, alternatives: list[JsonObject], path: str, exact: bool, depth: int) -> Fit:
         """An alternative that fits as is, else the only conversion; an open object is the last resort.
 
         Pydantic writes `Model | dict` for τ²'s lists of flights and passengers: the open object would accept
         everything and so hide what the model knows about types.
         """
-        if isinstance(value, RawText) and value.strip() in NULL_SPELLINGS and any(_takes_null(a) for a in alternatives):
+        if isinstance(value, UntypedText) and value.strip() in NULL_TEXTS and any(map(_takes_null, alternatives)):
             return None, []
         last_resort = [one for one in alternatives if one.get("type") == "object" and not one.get("properties")]
         first = [one for one in alternatives if one not in last_resort]
@@ -108,90 +125,94 @@ class _Fitter:
                 for fitted, problems in (self.fit(value, one, path, False, depth) for one in group)
                 if not problems
             ]
-            if converted and all(_same(converted[0], other) for other in converted):
+            if converted and all(_equal_json(converted[0], other) for other in converted):
                 return converted[0], []
             if converted:
-                readings = ", ".join(show(one) for one in converted)
-                return plain(value), [f"{path} is ambiguous: {show(value)} could be {readings}"]
-        wanted = " or ".join(dict.fromkeys(describe(one) for one in alternatives))
-        return plain(value), [f"{path} must be {wanted}, not {show(value)}"]
+                readings = ", ".join(value_in_words(one) for one in converted)
+                return to_plain_json(value), [f"{path} is ambiguous: {value_in_words(value)} could be {readings}"]
+        wanted = " or ".join(dict.fromkeys(schema_in_words(one) for one in alternatives))
+        return to_plain_json(value), [f"{path} must be {wanted}, not {value_in_words(value)}"]
 
-    def fit_object(self, value: Any, schema: Schema, path: str, exact: bool, depth: int) -> Fit:
-        found = value if isinstance(value, dict) else container_in(value, dict) if not exact else None
-        if found is None:
-            return plain(value), [_mismatch(path, "object", value)]
-        properties = schema.get("properties") or {}
+    def fit_object(self, value: Json, schema: JsonObject, path: str, exact: bool, depth: int) -> Fit:
+        found = value if isinstance(value, dict) or exact else object_in(value)
+        if not isinstance(found, dict):
+            return _mismatch(value, schema, path)
+        return self.fit_members(found, schema, path, exact, depth)
+
+    def fit_members(
+        self, found: JsonObject, schema: JsonObject, path: str, exact: bool, depth: int
+    ) -> tuple[JsonObject, list[str]]:
+        """The members of an object, each typed by its own schema."""
+        properties = _object(schema.get("properties"))
         extra = schema.get("additionalProperties", True)
-        fitted: dict[str, Any] = {}
+        fitted: JsonObject = {}
         problems = [
-            f"{_at(path, name)} is missing ({describe(self.resolve(properties.get(name)))})"
-            for name in schema.get("required") or ()
-            if name not in found
+            f"{argument_in_words(path, name)} is missing ({schema_in_words(self.resolve(properties.get(name)))})"
+            for name in _array(schema.get("required"))
+            if isinstance(name, str) and name not in found
         ]
         for key, item in found.items():
-            name, where = str(key), _at(path, str(key))
+            name, where = str(key), argument_in_words(path, str(key))
             if name in properties:
                 part = self.resolve(properties[name])
-                if _is_null(item, exact) and part.get("default", _NO) is None:
+                if "default" in part and part["default"] is None and _is_null(item, exact):
                     fitted[name] = None
                     continue
                 fitted[name], wrong = self.fit(item, part, where, exact, depth)
             elif extra is False:
                 names = f"the arguments are {', '.join(properties)}" if properties else "there are no arguments"
-                fitted[name], wrong = plain(item), [f"{where} is unexpected ({names})"]
+                fitted[name], wrong = to_plain_json(item), [f"{where} is unexpected ({names})"]
             else:
                 fitted[name], wrong = self.fit(item, extra, where, exact, depth)
             problems += wrong
         return fitted, problems
 
-    def fit_array(self, value: Any, schema: Schema, path: str, exact: bool, depth: int) -> Fit:
-        found = value if isinstance(value, list) else container_in(value, list) if not exact else None
-        if found is None:
-            return plain(value), [_mismatch(path, "array", value)]
+    def fit_array(self, value: Json, schema: JsonObject, path: str, exact: bool, depth: int) -> Fit:
+        found = value if isinstance(value, list) or exact else list_in(value)
+        if not isinstance(found, list):
+            return _mismatch(value, schema, path)
         fits = [
             self.fit(item, schema.get("items"), f"{path}[{index}]", exact, depth) for index, item in enumerate(found)
         ]
         return [fitted for fitted, _ in fits], [problem for _, problems in fits for problem in problems]
 
 
-_NO: Any = object()
-"""Does not fit."""
-
-
-def _as_string(value: Any, exact: bool) -> Any:
+def _as_string(value: Json, exact: bool) -> str | _NoMatch:
     if isinstance(value, str):
-        return plain(value)
+        return str(value)
     if exact or isinstance(value, bool):
-        return _NO
-    if isinstance(value, (SpelledInt, SpelledFloat)):
+        return _NO_MATCH
+    if isinstance(value, (LiteralInt, LiteralFloat)):
         return value.literal
-    return str(value) if isinstance(value, int) else _NO  # a bare float does not say whether it was 1.5 or 1.50
+    return str(value) if isinstance(value, int) else _NO_MATCH  # a bare float does not say whether it was 1.5 or 1.50
 
 
-def _as_integer(value: Any, exact: bool) -> Any:
+def _as_integer(value: Json, exact: bool) -> int | _NoMatch:
     number = number_in(value) if isinstance(value, str) and not exact else value
-    return _NO if (integer := exact_integer(number)) is None else integer
+    return _NO_MATCH if (integer := exact_integer(number)) is None else integer
 
 
-def _as_number(value: Any, exact: bool) -> Any:
+def _as_number(value: Json, exact: bool) -> Json | _NoMatch:
     number = number_in(value) if isinstance(value, str) and not exact else value
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-        return _NO
-    return plain(number)
+        return _NO_MATCH
+    return to_plain_json(number)
 
 
-def _as_boolean(value: Any, exact: bool) -> Any:
+def _as_boolean(value: Json, exact: bool) -> bool | _NoMatch:
     if isinstance(value, bool):
         return value
-    spellings = {"true": True, "True": True, "false": False, "False": False}
-    return spellings.get(value.strip(), _NO) if isinstance(value, str) and not exact else _NO
+    if exact or not isinstance(value, str):
+        return _NO_MATCH
+    return {"true": True, "True": True, "false": False, "False": False}.get(value.strip(), _NO_MATCH)
 
 
-def _as_null(value: Any, exact: bool) -> Any:
-    return None if value is None or (not exact and isinstance(value, str) and value.strip() in NULL_SPELLINGS) else _NO
+def _as_null(value: Json, exact: bool) -> _NoMatch | None:
+    is_null = value is None or (not exact and isinstance(value, str) and value.strip() in NULL_TEXTS)
+    return None if is_null else _NO_MATCH
 
 
-_SCALARS: dict[str, Callable[[Any, bool], Any]] = {
+_SCALARS: dict[str, Callable[[Json, bool], Json | _NoMatch]] = {
     "string": _as_string,
     "integer": _as_integer,
     "number": _as_number,
@@ -200,92 +221,60 @@ _SCALARS: dict[str, Callable[[Any, bool], Any]] = {
 }
 
 
-def _fit_enum(value: Any, allowed: list[Any], path: str, exact: bool) -> Fit:
+def _fit_enum(value: Json, allowed: list[Json], path: str, exact: bool) -> Fit:
     for one in allowed:
-        if _same(one, plain(value)):
+        if _equal_json(one, to_plain_json(value)):
             return one, []
     if not exact:
-        spelled = value.strip() if isinstance(value, str) else _as_string(value, False)
-        readings = [one for one in allowed if spelled in _spellings(one)]
+        text = value.strip() if isinstance(value, str) else _as_string(value, False)
+        readings = [one for one in allowed if text in _texts_of(one)]
         if len(readings) == 1:
             return readings[0], []
-    return plain(value), [f"{path} must be {describe({'enum': allowed})}, not {show(value)}"]
+    return _mismatch(value, {"enum": allowed}, path)
 
 
-def _spellings(value: Any) -> tuple[str, ...]:
+def _texts_of(value: Json) -> tuple[str, ...]:
+    """How models write a value of an enum as text."""
     if value is None:
-        return tuple(NULL_SPELLINGS)
+        return tuple(NULL_TEXTS)
     if isinstance(value, bool):
         return (str(value), str(value).lower())
     return (str(value),)
 
 
-def _untyped(value: Any) -> Any:
-    """A value of any type; an XML-like text that spells a list or an object means it, other text stays text."""
-    if isinstance(value, RawText):
-        for kind in (list, dict):
-            found = container_in(value, kind)
+def _fit_anything(value: Json) -> Json:
+    """A value whose type is left open: untyped text that reads as a list or an object is one, other text stays text."""
+    if isinstance(value, UntypedText):
+        for found in (list_in(value), object_in(value)):
             if found is not None:
-                return plain(found)
-    return plain(value)
+                return to_plain_json(found)
+    return to_plain_json(value)
 
 
-def _is_null(value: Any, exact: bool) -> bool:
-    return value is None or (not exact and isinstance(value, RawText) and value.strip() in NULL_SPELLINGS)
+def _mismatch(value: Json, schema: JsonObject, path: str) -> Fit:
+    return to_plain_json(value), [f"{path} must be {schema_in_words(schema)}, not {value_in_words(value)}"]
 
 
-def _takes_null(schema: Schema) -> bool:
-    return schema.get("type") == "null" or ("enum" in schema and None in schema["enum"])
+def _is_null(value: Json, exact: bool) -> bool:
+    return value is None or (not exact and isinstance(value, UntypedText) and value.strip() in NULL_TEXTS)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _takes_null(schema: JsonObject) -> bool:
+    return schema.get("type") == "null" or None in _array(schema.get("enum"))
+
+
+def _equal_json(one: Json, other: Json) -> bool:
     """Equality of JSON values, in which true is not 1."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(_equal_json(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(_equal_json, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _at(path: str, name: str) -> str:
-    return f"{path}.{name[:80]}" if path else f"argument {name[:80]!r}"
+def _object(value: Json) -> JsonObject:
+    return value if isinstance(value, dict) else {}
 
 
-def _mismatch(path: str, kind: str, value: Any) -> str:
-    return f"{path} must be {describe({'type': kind})}, not {show(value)}"
-
-
-_WORDS = {
-    "string": "a string",
-    "integer": "an integer",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "null",
-    "array": "a list",
-    "object": "an object",
-}
-
-
-def describe(schema: Schema) -> str:
-    """What a schema wants, in words for the model."""
-    if "const" in schema:
-        return show(schema["const"])
-    if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
-    kinds = schema.get("type")
-    words = [_WORDS.get(str(kind), "a value") for kind in (kinds if isinstance(kinds, list) else [kinds])]
-    if kinds is None and (alternatives := schema.get("anyOf") or schema.get("oneOf")):
-        words = [describe(one) if isinstance(one, dict) else "a value" for one in alternatives]
-    return " or ".join(dict.fromkeys(words))
-
-
-def show(value: Any) -> str:
-    """A value in words for the model, cut to a readable length."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str):
-        text = repr(str(value))
-        return f"the string {text if len(text) <= 62 else text[:60] + '…' + text[0]}"
-    if isinstance(value, (int, float)):
-        return f"the number {getattr(value, 'literal', repr(value))[:40]}"
-    return "a list" if isinstance(value, list) else "an object"
+def _array(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []

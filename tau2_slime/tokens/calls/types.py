@@ -1,10 +1,14 @@
-"""What a parsed turn is made of: calls with a status, text, reasoning; and what a parser of one family must offer."""
+"""A turn taken apart into text, reasoning and calls with a status; and what a parser must offer (`ToolCallParser`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+"""A value of a JSON text."""
+JsonObject: TypeAlias = dict[str, Json]
 
 Tool = dict[str, Any]
 """An OpenAI function schema: {"type": "function", "function": {"name", "description", "parameters"}}."""
@@ -58,16 +62,25 @@ class ParsedTurn:
     """The text ended inside the reasoning: there is neither content nor a call after it."""
 
 
+@runtime_checkable
 class ToolCallParser(Protocol):
-    """Reads and writes the tool calls of one family of models."""
+    """Reads and writes the tool calls of one family of models.
 
-    @property
-    def name(self) -> str: ...
+    A class of your own with these three is chosen by its dotted path, ``tool_call_parser: my.module.MyParser``.
+    `calls.parsers.tagged.TaggedParser` is a base for formats between two tags; `calls.parsers.checks.checked_call` compares
+    a call with the tools.
+    """
+
+    name: str
+    """The name by which it was chosen; a run records it."""
 
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
-        """Take `text`, the decoded tokens of one turn, apart. Never raises, whatever the text.
+        """Take one assistant turn apart. Never raises, whatever the text.
 
-        `reasoning_open`: the chat template's generation prompt already opened the reasoning block.
+        Args:
+            text: the decoded tokens of the turn, without its stop token.
+            tools: the tools that were offered.
+            reasoning_open: the chat template's generation prompt already opened the reasoning block.
         """
         ...
 
@@ -81,14 +94,4 @@ class ParserUnavailable(ValueError):
 
 
 class UnknownToolFormat(ValueError):
-    """No known tool-call format is written by the chat template; the message names the choices."""
-
-
-SGLANG_PREFIX = "sglang:"
-"""What the names of sglang's own parsers begin with here."""
-BUILT_IN = {
-    "hermes": ("hermes", "HermesParser"),
-    "qwen_xml": ("qwen_xml", "QwenXmlParser"),
-    "glm": ("glm", "GlmParser"),
-}
-"""Name -> module in `parsers` and class, imported when it is asked for."""
+    """The chat template writes no known tool-call format; the message names the choices."""

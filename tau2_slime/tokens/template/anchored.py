@@ -1,8 +1,8 @@
 """The anchored delta: the text that the template writes after an assistant turn.
 
 The template renders an assistant turn that ends in a unique sentinel, then the real new messages and the generation
-prompt. What follows the sentinel, from the first closer on, is exactly what has to be appended. Nothing has to be a
-prefix of anything, so a template may rewrite earlier turns as it likes.
+prompt. What follows the sentinel, from the first closer on, is exactly what has to be appended. The rendering need not
+begin with what was rendered before, so a template may rewrite earlier turns.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from tau2_slime.tokens.template.chat_template import ChatTemplate, Message, TemplateError, Tools
-from tau2_slime.tokens.template.control_tokens import Neutraliser
+from tau2_slime.tokens.template.chat_template import ChatMessage, ChatTemplate, TemplateError, Tools
+from tau2_slime.tokens.template.control_tokens import ControlTokenEscaper
 
 SENTINEL = "anchor" + secrets.token_hex(8)
-"""Letters and digits: no template escapes or trims it; not guessable: no data contains it."""
+"""Letters and digits, which no template escapes or trims. Nobody can guess it, so no message contains it."""
 
-DUMMY_BASE: tuple[Message, ...] = ({"role": "system", "content": "d"}, {"role": "user", "content": "d"})
+DUMMY_BASE: tuple[ChatMessage, ...] = ({"role": "system", "content": "d"}, {"role": "user", "content": "d"})
 """Stands for the history where calibration has shown that the delta does not depend on it."""
 
 DUMMY_TOOLS: tuple[dict[str, Any], ...] = (
@@ -27,10 +27,10 @@ DUMMY_TOOLS: tuple[dict[str, Any], ...] = (
         "function": {"name": "d", "description": "d", "parameters": {"type": "object", "properties": {}}},
     },
 )
-"""Stands for the tools there: rendering some fifteen real schemas is most of what a delta costs."""
+"""Stands for the tools in that case: rendering some fifteen real schemas is most of what a delta costs."""
 
 
-def anchor_message(template: ChatTemplate, assistant: Message, neutraliser: Neutraliser) -> dict[str, Any]:
+def anchor_message(template: ChatTemplate, assistant: ChatMessage, escaper: ControlTokenEscaper) -> dict[str, Any]:
     """The assistant turn with the sentinel as its last visible text.
 
     Calls stay real (a template may repeat ids and names after them); only the last call's arguments are replaced.
@@ -40,32 +40,35 @@ def anchor_message(template: ChatTemplate, assistant: Message, neutraliser: Neut
         return {"role": "assistant", "content": SENTINEL}
     anchored = []
     for number, call in enumerate(calls, start=1):
-        function = neutraliser.message(call["function"], keys=("name",))
+        function = escaper.escape_fields(call["function"], keys=("name",))
         if number == len(calls):
             function["arguments"] = {"z": SENTINEL}
-        anchored.append({**neutraliser.message(call, keys=("id",)), "function": function})
+        anchored.append({**escaper.escape_fields(call, keys=("id",)), "function": function})
     return {"role": "assistant", "content": template.shape.call_content, "tool_calls": anchored}
 
 
 def anchored_tail(
     template: ChatTemplate,
-    base: Sequence[Message],
-    assistant: Message,
-    new_messages: Sequence[Message],
+    base: Sequence[ChatMessage],
+    assistant: ChatMessage,
+    new_messages: Sequence[ChatMessage],
     tools: Tools,
-    neutraliser: Neutraliser,
+    escaper: ControlTokenEscaper,
 ) -> str:
     """What the template writes after the sentinel, up to the end of the generation prompt.
 
-    Spellings of control tokens in the new messages are marks of `neutraliser`. Raises TemplateError when the template
-    refuses the messages, or does not write the sentinel exactly once.
+    Control tokens that the new messages spell are marks of `escaper` in it.
+
+    Raises:
+        TemplateError: the template refuses the messages, or does not write the sentinel exactly once.
+        ValueError: there are no new messages, or one of them is an assistant's.
     """
     if not new_messages:
         raise ValueError("no new messages: nothing follows the assistant's turn")
     if any(message.get("role") == "assistant" for message in new_messages):
         raise ValueError("an assistant message is sampled, never appended: new_messages may not contain one")
-    anchor = anchor_message(template, assistant, neutraliser)
-    text = template.render([*base, anchor, *map(neutraliser.message, new_messages)], tools)
+    anchor = anchor_message(template, assistant, escaper)
+    text = template.render([*base, anchor, *map(escaper.escape_fields, new_messages)], tools)
     count = text.count(SENTINEL)
     if count != 1:
         kind = "the arguments of a tool call" if assistant.get("tool_calls") else "the text of an assistant turn"

@@ -1,8 +1,9 @@
-"""Start-up proof that a chat template can be used token-exactly, on a battery of conversations, in 25 to 75 ms.
+"""Start-up proof that a chat template can be used token-exactly, in 25 to 75 ms.
 
-Each transition of the battery is a conversation that ends in an assistant turn and what the environment adds to it. The
-delta must be what the template writes at the end of the whole conversation, and must tokenise apart from the turn as it
-does together with it. What fails is named by a `TemplateError`; what merely differs is in the `TemplateReport`.
+`calibration_cases.TRANSITIONS` has conversations that end in an assistant turn, each with what the environment adds to it.
+The delta must be what the template writes at the end of the whole conversation, and its ids must be the same apart from the
+turn and together with it. A `TemplateError` names what fails; the `TemplateReport` has what only differs from template to
+template.
 """
 
 from __future__ import annotations
@@ -11,17 +12,26 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.tokens.template import calibration_cases
 from tau2_slime.tokens.template.anchored import DUMMY_BASE, DUMMY_TOOLS, anchored_tail, cut_at_closer
 from tau2_slime.tokens.template.calibration_cases import BASE, TOOLS, TRANSITIONS, Transition
 from tau2_slime.tokens.template.calibration_report import Rewrites, TemplateReport
-from tau2_slime.tokens.template.chat_template import ChatTemplate, Message, MessageShape, TemplateError, template_source
-from tau2_slime.tokens.template.control_tokens import Neutraliser
+from tau2_slime.tokens.template.chat_template import (
+    ChatMessage,
+    ChatTemplate,
+    MessageShape,
+    TemplateError,
+    template_source,
+)
+from tau2_slime.tokens.template.control_tokens import ControlTokenEscaper
 from tau2_slime.tokens.template.stop_tokens import first_control_token
 
-__all__ = ["Rewrites", "TemplateReport", "cache_key", "run"]
+if TYPE_CHECKING:
+    from tau2_slime.tokens.tokenizer import Tokenizer
+
+CacheKey = tuple[str, str, str, tuple[int, ...]]
 
 SHAPES = (
     MessageShape(string_arguments=False, call_content=""),
@@ -29,17 +39,21 @@ SHAPES = (
     MessageShape(string_arguments=False, call_content=None),
     MessageShape(string_arguments=True, call_content=None),
 )
-"""Tried in this order; the first with which the battery passes is used."""
+"""Tried in this order; the first with which every required transition works is used."""
 
 TURN_ENDS = ("Sure.", "ok ", "ok\n", "ok\n\n", "好的", "...", '"}')
 """Ends of sampled turns that could merge with the delta's first characters."""
 
 
-def run(template: ChatTemplate) -> TemplateReport:
-    """Calibrate `template` (its shape and closers are settled here); raises TemplateError."""
+def calibrate(template: ChatTemplate) -> TemplateReport:
+    """Prove `template` usable; its shape, and its closers if its family is not known, are found here.
+
+    Raises:
+        TemplateError: it cannot be used token-exactly; the error says why, and what to do.
+    """
     _check_prompt(template)
-    _settle_closers(template)
-    deltas = _settle_shape(template)
+    _find_closers(template)
+    deltas = _find_shape(template)
     _check_stops(template, deltas)
     _check_additive(template, deltas)
     prompt = template.render(BASE, TOOLS)
@@ -55,14 +69,14 @@ def run(template: ChatTemplate) -> TemplateReport:
         rewrites_on_user=_rewrites(template, "user"),
         rewrites_on_tool=_rewrites(template, "tool"),
         reasoning_preopened=prompt.rstrip().endswith("<think>"),
-        knobs=dict(template.knobs),
+        preset_kwargs=dict(template.preset_kwargs),
     )
 
 
 def cache_key(
-    tokenizer: Any, template_kwargs: Mapping[str, Any] | None, generation_stop_ids: Iterable[int]
-) -> tuple[Any, ...]:
-    """Equal for tokenizers that write and encode the same."""
+    tokenizer: Tokenizer, template_kwargs: Mapping[str, object] | None, generation_stop_ids: Iterable[int]
+) -> CacheKey:
+    """Equal for tokenizers that render and encode in the same way."""
     added = sorted((str(text), int(token)) for text, token in tokenizer.get_added_vocab().items())
     identity = (type(tokenizer).__name__, len(tokenizer), getattr(tokenizer, "eos_token_id", None), added)
     probe = tuple(tokenizer.encode(calibration_cases.PROBE, add_special_tokens=False))
@@ -79,7 +93,7 @@ def cache_key(
 
 
 def _check_prompt(template: ChatTemplate) -> None:
-    """Tools, greeting and user are in the prompt, each in its own role."""
+    """Raise TemplateError unless tools, greeting and user are in the prompt, each in its own role."""
     greeting, user = BASE[1]["content"], BASE[2]["content"]
     prompt = template.render(BASE, TOOLS)
     missing = [tool["function"]["name"] for tool in TOOLS if tool["function"]["name"] not in prompt]
@@ -98,7 +112,7 @@ def _check_prompt(template: ChatTemplate) -> None:
 
 
 def _check_greeting(template: ChatTemplate) -> None:
-    """The greeting is an assistant turn: it is not written as a user's would be, and something opens it."""
+    """Raise TemplateError unless something opens the greeting, and it is not written as a user's text would be."""
     greeting = BASE[1]["content"]
     prompt = template.render(BASE, TOOLS)
     before = prompt.split(greeting)[0]
@@ -117,9 +131,9 @@ def _check_greeting(template: ChatTemplate) -> None:
 
 
 def _render_or_none(
-    template: ChatTemplate, messages: Sequence[Message], add_generation_prompt: bool = True
+    template: ChatTemplate, messages: Sequence[ChatMessage], add_generation_prompt: bool = True
 ) -> str | None:
-    """None: the template refuses such a conversation, which here is no fault."""
+    """None if the template refuses such a conversation, which it may."""
     try:
         return template.render(messages, TOOLS, add_generation_prompt)
     except TemplateError:
@@ -129,8 +143,8 @@ def _render_or_none(
 # --- closers, shape, deltas
 
 
-def _settle_closers(template: ChatTemplate) -> None:
-    """A template of no known family: its closer is the first added token after an assistant's text."""
+def _find_closers(template: ChatTemplate) -> None:
+    """For a template of an unknown family: its closer is the first added token after an assistant's text."""
     if template.closers:
         return
     transition = TRANSITIONS["user"]
@@ -140,7 +154,7 @@ def _settle_closers(template: ChatTemplate) -> None:
         transition.before[-1],
         transition.after,
         TOOLS,
-        Neutraliser(template),
+        ControlTokenEscaper(template),
     )
     found = first_control_token(tail, template.control_tokens)
     if found is None:
@@ -148,8 +162,8 @@ def _settle_closers(template: ChatTemplate) -> None:
     template.closers = {found[0]: found[1]}
 
 
-def _settle_shape(template: ChatTemplate) -> dict[str, str]:
-    """The deltas of the battery with the first message shape that works; the required transitions are all there."""
+def _find_shape(template: ChatTemplate) -> dict[str, str]:
+    """The deltas of the transitions, with the first message shape that works; no required transition is missing."""
     first: TemplateError | None = None
     for shape in SHAPES:
         template.shape = shape
@@ -185,12 +199,14 @@ def _deltas(template: ChatTemplate) -> dict[str, str]:
 def _delta(template: ChatTemplate, transition: Transition, *, dummy: bool = False) -> str:
     history = DUMMY_BASE if dummy else [*BASE, *transition.before[:-1]]
     tools = DUMMY_TOOLS if dummy else TOOLS
-    tail = anchored_tail(template, history, transition.before[-1], transition.after, tools, Neutraliser(template))
+    tail = anchored_tail(
+        template, history, transition.before[-1], transition.after, tools, ControlTokenEscaper(template)
+    )
     return cut_at_closer(tail, list(template.closers))
 
 
 def _check_content(name: str, transition: Transition, delta: str, whole: str) -> None:
-    """Nothing that was said is lost: the new messages are in the delta, the turn's own calls in the whole."""
+    """Raise TemplateError if a text is lost: new messages belong in the delta, the turn's own calls in the whole."""
     for message in transition.after:
         if message["content"] not in delta:
             raise TemplateError(
@@ -218,25 +234,25 @@ def _dummy_base_ok(template: ChatTemplate, deltas: Mapping[str, str]) -> bool:
 
 
 def _check_stops(template: ChatTemplate, deltas: Mapping[str, str]) -> None:
-    """The server can stop where the template closes the turn, after a text and after a call."""
+    """Raise TemplateError unless the server stops where the template closes the turn, after a text and after a call."""
     for name in ("user", "tool"):
         found = first_control_token(deltas[name], template.closers)
         assert found is not None  # the delta was cut there
         if found[1] not in template.stop_ids and not _sampled_differently(template):
             raise TemplateError(
                 "closer-not-stop",
-                f"the template closes a turn with {found[0]} ({found[1]}), which is no stop id: the server would run "
+                f"the template closes a turn with {found[0]} ({found[1]}), which is not a stop id: the server would run "
                 f"past it. Stop ids are {sorted(template.stop_ids)}; add it to eos_token_id in generation_config",
             )
 
 
 def _sampled_differently(template: ChatTemplate) -> bool:
-    """gpt-oss: a turn ends in a stop token that history replaces by another closer."""
+    """True if a turn may end in a stop token that another closer replaces in the history, as in gpt-oss."""
     return any(token in template.stop_ids for token in template.closers.values())
 
 
 def _check_additive(template: ChatTemplate, deltas: Mapping[str, str]) -> None:
-    """Encoding the delta apart from the sampled turn is the same as encoding both together."""
+    """Raise TemplateError unless the delta has the same ids apart from the sampled turn and together with it."""
     for name, delta in deltas.items():
         ids = template.encode(delta)
         if not ids or ids[0] not in template.closers.values():
@@ -265,7 +281,7 @@ def _rewrites(template: ChatTemplate, name: str) -> Rewrites:
 
 
 def _rewrites_turn(template: ChatTemplate, name: str, *, reasoning: bool) -> bool | None:
-    """Is the rendered conversation, less its closer, no prefix of the conversation that goes on? None: refused."""
+    """True if what the template writes for a conversation changes when it goes on; None if it refuses one of the two."""
     transition = TRANSITIONS[name]
     before = [calibration_cases.with_reasoning(message) if reasoning else message for message in transition.before]
     earlier = _render_or_none(template, [*BASE, *before], add_generation_prompt=False)

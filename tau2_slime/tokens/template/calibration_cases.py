@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tau2_slime.tokens.template.chat_template import Message
+from tau2_slime.tokens.template.chat_template import ChatMessage
 
-PROBE = "Grüße, 世界! 🙂 don't 12345 \t\n\n  x <|im_end|> </think>"
-"""Encoded to tell tokenizers apart."""
+PROBE = "Grüße, 世界! 🙂 ½ ﬁ e\u0301 don't 12345 \t\n\n  x <|im_end|> </think>"
+"""Encoded to tell tokenizers apart, their normalisation of Unicode included."""
 
 
 TOOLS: tuple[dict[str, Any], ...] = tuple(
@@ -31,7 +31,7 @@ TOOLS: tuple[dict[str, Any], ...] = tuple(
     )
 )
 
-BASE: tuple[Message, ...] = (
+BASE: tuple[ChatMessage, ...] = (
     {"role": "system", "content": "You help travellers politely."},
     {"role": "assistant", "content": "Welcome aboard, how may I help?"},
     {"role": "user", "content": "Please look up my trip."},
@@ -42,8 +42,8 @@ BASE: tuple[Message, ...] = (
 class Transition:
     """`before` ends in an assistant turn and follows BASE; `after` is what the environment adds."""
 
-    before: tuple[Message, ...]
-    after: tuple[Message, ...]
+    before: tuple[ChatMessage, ...]
+    after: tuple[ChatMessage, ...]
     required: bool = True
     """A template on which it fails is refused; else the report says so."""
 
@@ -53,19 +53,19 @@ def _call(number: int, tool: int, argument: str, value: str) -> dict[str, Any]:
     return {"id": f"call_{number}", "type": "function", "function": function}
 
 
-def _calls(*calls: Mapping[str, Any], content: str | None = None) -> Message:
+def _calls(*calls: Mapping[str, Any], content: str | None = None) -> ChatMessage:
     return {"role": "assistant", "content": content, "tool_calls": list(calls)}
 
 
-def _result(number: int, tool: int, text: str) -> Message:
+def _result(number: int, tool: int, text: str) -> ChatMessage:
     return {"role": "tool", "tool_call_id": f"call_{number}", "name": TOOLS[tool]["function"]["name"], "content": text}
 
 
-def _user(text: str) -> Message:
+def _user(text: str) -> ChatMessage:
     return {"role": "user", "content": text}
 
 
-def _text(text: str) -> Message:
+def _text(text: str) -> ChatMessage:
     return {"role": "assistant", "content": text}
 
 
@@ -91,7 +91,7 @@ TRANSITIONS: dict[str, Transition] = {
 }
 
 
-def with_reasoning(message: Message) -> Message:
+def with_reasoning(message: ChatMessage) -> ChatMessage:
     """An assistant message as it is handed in by those who keep reasoning apart; others unchanged."""
     if message["role"] != "assistant":
         return message

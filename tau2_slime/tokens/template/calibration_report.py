@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Rewrites(NamedTuple):
@@ -42,7 +42,7 @@ class TemplateReport:
     """A tool result does."""
     reasoning_preopened: bool
     """The generation prompt ends in `<think>`: what the model samples begins inside its reasoning."""
-    knobs: Mapping[str, Any]
+    preset_kwargs: Mapping[str, object]
     """Template arguments that were set for the user."""
 
     def one_line(self) -> str:
@@ -66,6 +66,6 @@ class TemplateReport:
             shapes = [shape for shape, value in zip(Rewrites._fields, rewrites, strict=True) if value]
             if shapes:
                 parts.append(f"rewrites {' and '.join(shapes)} turns on a {name} message (kept as sampled)")
-        if self.knobs:
-            parts.append("set " + ", ".join(f"{name}={value!r}" for name, value in self.knobs.items()))
+        if self.preset_kwargs:
+            parts.append("set " + ", ".join(f"{name}={value!r}" for name, value in self.preset_kwargs.items()))
         return "; ".join(parts)

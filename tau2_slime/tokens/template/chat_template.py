@@ -1,8 +1,8 @@
-"""The checkpoint's own chat template, rendered to text and encoded, with nothing of ours in between.
+"""The checkpoint's own chat template, rendered to text and encoded.
 
-`ChatTemplate` wraps a transformers tokenizer (4.57 or 5.x). The template is used unmodified; what is ours is only the
-shape of the messages that go in (`MessageShape`), the keyword arguments, which stay fixed for the life of the object,
-and the knowledge of which tokens end a turn (`closers.py`).
+`ChatTemplate` wraps a transformers tokenizer (4.57 or 5.x). It uses the template unmodified. It chooses only the shape of
+the messages that go in (`MessageShape`) and the keyword arguments, which stay fixed for the life of the object; and it
+knows which tokens end a turn (`stop_tokens.py`).
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tau2_slime.tokens.template.stop_tokens import find_family
+from tau2_slime.tokens.template.stop_tokens import known_turn_tokens
 
-Message = Mapping[str, Any]
+if TYPE_CHECKING:
+    from tau2_slime.tokens.tokenizer import Tokenizer
+
+ChatMessage = Mapping[str, Any]
+"""A message as OpenAI's chat completions have it: "role", "content", "tool_calls", "tool_call_id", "name"."""
 Tools = Sequence[Mapping[str, Any]] | None
+"""OpenAI function schemas."""
 
-HISTORY_KNOBS: dict[str, bool] = {
+KEEP_THINKING_ARGUMENTS: dict[str, bool] = {
     "clear_thinking": False,
     "preserve_thinking": True,
     "truncate_history_thinking": False,
 }
-"""Switches by which a template keeps the thinking of earlier turns, and the value that keeps it."""
+"""Template arguments that decide whether the thinking of earlier turns stays, and the value that keeps it."""
 
 
 class TemplateError(ValueError):
@@ -55,7 +60,7 @@ class ControlSpellings:
 
     def __init__(self, tokens: Mapping[str, int]) -> None:
         self.control_tokens = dict(tokens)
-        """Spelling -> id of every added token that text could be mistaken for."""
+        """Spelling -> id of every added token for which text could be mistaken."""
         self.control_pattern = _any_of(self.control_tokens)
         """Finds where such a spelling begins, also inside another; group 1 is the longest. None when there are none."""
         self.open_tails = _open_tails(self.control_tokens)
@@ -72,8 +77,8 @@ class ChatTemplate(ControlSpellings):
 
     def __init__(
         self,
-        tokenizer: Any,
-        template_kwargs: Mapping[str, Any] | None = None,
+        tokenizer: Tokenizer,
+        template_kwargs: Mapping[str, object] | None = None,
         generation_stop_ids: Iterable[int] = (),
     ) -> None:
         self.tokenizer = tokenizer
@@ -82,38 +87,41 @@ class ChatTemplate(ControlSpellings):
         self.chars_encoded = 0
         """Characters given to the tokenizer so far; what a turn costs is the difference."""
         given = dict(template_kwargs or {})
-        self.knobs = _knobs(self.template_source, given)
-        self.template_kwargs: dict[str, Any] = {**given, **self.knobs}
+        self.preset_kwargs = _preset_kwargs(self.template_source, given)
+        self.template_kwargs: dict[str, object] = {**given, **self.preset_kwargs}
         super().__init__(control_tokens(tokenizer))
         self.closers: dict[str, int] = {}
         """Spelling -> id of each token that may end an assistant turn in history."""
         self.stop_ids: frozenset[int] = frozenset(int(token) for token in generation_stop_ids)
         """Ids on which the server has to stop; pass them to it as `stop_token_ids`."""
-        if isinstance(getattr(tokenizer, "eos_token_id", None), int):
-            self.stop_ids |= {tokenizer.eos_token_id}
-        family = find_family(self.template_source, self.token_id)
-        if family is not None:
-            self.closers, stops = family
+        eos = getattr(tokenizer, "eos_token_id", None)
+        if isinstance(eos, int):
+            self.stop_ids |= {eos}
+        known = known_turn_tokens(self.template_source, self.token_id)
+        if known is not None:
+            self.closers, stops = known
             self.stop_ids |= stops
 
     # --- text
 
-    def render(self, messages: Sequence[Message], tools: Tools = None, add_generation_prompt: bool = True) -> str:
+    def render(self, messages: Sequence[ChatMessage], tools: Tools = None, add_generation_prompt: bool = True) -> str:
         """The text that the template writes. Raises TemplateError("raises") when the template refuses the messages."""
         shaped = [self.shaped(message) for message in messages]
         try:
-            return self.tokenizer.apply_chat_template(
-                shaped,
-                tools=list(tools) if tools else None,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-                **self.template_kwargs,
+            return str(
+                self.tokenizer.apply_chat_template(
+                    shaped,
+                    tools=list(tools) if tools else None,
+                    add_generation_prompt=add_generation_prompt,
+                    tokenize=False,
+                    **self.template_kwargs,
+                )
             )
         except Exception as error:  # the template is the checkpoint's code: it may raise anything
             roles = " ".join(str(message.get("role")) for message in messages)
             raise TemplateError("raises", f"the chat template refuses [{roles}]: {_reason(error)}") from error
 
-    def shaped(self, message: Message) -> dict[str, Any]:
+    def shaped(self, message: ChatMessage) -> dict[str, Any]:
         """The message as this template wants it; the input is left as it was."""
         result = {key: value for key, value in message.items() if value is not None or key == "content"}
         calls = result.pop("tool_calls", None)
@@ -130,8 +138,8 @@ class ChatTemplate(ControlSpellings):
         function["arguments"] = self.shaped_arguments(function.get("arguments"))
         return result
 
-    def shaped_arguments(self, arguments: Any) -> Any:
-        """Arguments as a dict or as its JSON string. What is not a JSON object goes under the key "arguments"."""
+    def shaped_arguments(self, arguments: object) -> dict[str, object] | str:
+        """Arguments as a dict, or as its JSON string. What is not a JSON object goes under the key "arguments"."""
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments)
@@ -146,7 +154,7 @@ class ChatTemplate(ControlSpellings):
     # --- ids
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text` as it stands: no BOS, spellings of added tokens become those tokens."""
+        """Token ids of `text` as it stands: no BOS token, and the spelling of an added token becomes that token."""
         if not text:
             return []
         self.chars_encoded += len(text)
@@ -166,8 +174,8 @@ class ChatTemplate(ControlSpellings):
         return self.control_tokens.get(spelling)
 
 
-def template_source(tokenizer: Any) -> str:
-    """The Jinja source that the tokenizer uses when tools are given."""
+def template_source(tokenizer: Tokenizer) -> str:
+    """The Jinja source that the tokenizer uses when tools are given; raises TemplateError("no-template")."""
     probe = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
     try:
         source = tokenizer.get_chat_template(tools=probe)
@@ -180,7 +188,7 @@ def template_source(tokenizer: Any) -> str:
     return str(source)
 
 
-def control_tokens(tokenizer: Any) -> dict[str, int]:
+def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     """Spelling -> id of the added tokens that are marks, not plain words or runs of white space."""
     return {
         str(spelling): int(token)
@@ -199,16 +207,16 @@ def _open_tails(spellings: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({s[:size] for s in spellings for size in range(1, len(s)) if s[size:] in beginnings}))
 
 
-def _knobs(source: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    knobs: dict[str, Any] = {
-        name: value for name, value in HISTORY_KNOBS.items() if _names(source, name) and name not in given
+def _preset_kwargs(source: str, given: Mapping[str, object]) -> dict[str, object]:
+    preset_kwargs: dict[str, object] = {
+        name: value for name, value in KEEP_THINKING_ARGUMENTS.items() if _names(source, name) and name not in given
     }
     if _names(source, "tools_in_user_message") and "tools_in_user_message" not in given:
-        knobs["tools_in_user_message"] = False
+        preset_kwargs["tools_in_user_message"] = False
     if _names(source, "date_string") and "date_string" not in given:
         own = re.search(r"date_string\s*=\s*([\"'])(.+?)\1", source)
-        knobs["date_string"] = own.group(2) if own else datetime.now().strftime("%d %b %Y")
-    return knobs
+        preset_kwargs["date_string"] = own.group(2) if own else datetime.now().strftime("%d %b %Y")
+    return preset_kwargs
 
 
 def _names(source: str, variable: str) -> bool:

@@ -1,9 +1,8 @@
 """Text from outside that spells a control token (`<|im_end|>` in a user's message) stays text.
 
-A tokenizer turns the spelling of an added token into that token, wherever it comes from. So spellings are replaced by
-marks before the template is rendered, and in the rendered text a mark becomes the spelling again, encoded in pieces
-none of which is a spelling. The decoded text is what the template writes; none of its ids is a control token that the
-template did not write.
+A tokenizer turns the spelling of an added token into that token, wherever it comes from. So a mark takes the place of each
+spelling before the template is rendered. In the rendered text the mark becomes the spelling again, encoded in pieces none
+of which spells a token. The ids decode to what the template writes, and all control tokens among them are the template's.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from tau2_slime.runtime.text import well_formed
 from tau2_slime.tokens.template.chat_template import ControlSpellings
 
 _NONCE = "tau" + secrets.token_hex(8)
-"""Letters and digits only, so that no template escapes or trims it; not guessable, so that no text contains it."""
+"""Letters and digits, which no template escapes or trims. Nobody can guess it, so no text contains it."""
 _MARK = re.compile(_NONCE + r"m(\d+)e")
 
 
-class Neutraliser:
-    """Replaces spellings of control tokens by marks, and encodes text that contains marks.
+class ControlTokenEscaper:
+    """Puts marks in place of spellings of control tokens, and encodes text that contains marks.
 
-    One object serves one render: equal spellings get equal marks, so that ids which a template compares stay equal.
+    One object serves one rendering. Equal spellings get equal marks, because a template may compare tool-call ids.
     """
 
     def __init__(self, spellings: ControlSpellings) -> None:
@@ -33,19 +32,19 @@ class Neutraliser:
         self.count = 0
         """Spellings found so far."""
 
-    def message(
+    def escape_fields(
         self, message: Mapping[str, Any], *, keys: tuple[str, ...] = ("content", "tool_call_id", "name")
     ) -> dict[str, Any]:
-        """A copy of `message` with marks in place of spellings in the string fields `keys`."""
+        """A copy of a message, or of a part of one, with marks in the place of spellings in the text fields `keys`."""
         result = dict(message)
         for key in keys:
             if isinstance(result.get(key), str):
-                result[key] = self.text(result[key])
+                result[key] = self.escape(result[key])
         return result
 
-    def text(self, text: str) -> str:
+    def escape(self, text: str) -> str:
         """`text` with a mark in place of each region that spells control tokens, overlapping ones together."""
-        text = well_formed(text)  # a lone surrogate is nothing that a tokenizer encodes
+        text = well_formed(text)  # no tokenizer encodes a lone surrogate
         parts: list[str] = []
         position = 0
         for start, stop, cuts in self._regions_of(text):
@@ -84,7 +83,7 @@ class Neutraliser:
         return _MARK.sub(lambda match: self._regions[int(match.group(1))][0], text)
 
     def encode(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
-        """Ids of a rendered text that may contain marks. ``encode``: the tokenizer's own, to which a spelling is a token."""
+        """Token ids of a rendered text that may contain marks. ``encode``: the tokenizer's own, without special tokens."""
         return [token for piece in self.pieces(text) for token in encode(piece)]
 
     def pieces(self, text: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""How far a trajectory is from what a naive client would have sent: a metric, never a change.
+"""How far a trajectory is from what a client would have sent that tokenises the conversation again: a metric.
 
-Two questions, answered after the episode for a sampled share of them. Would re-tokenising the model's own words give
-other ids (`retokenised_turns`, `retokenised_tokens`)? And is everything that was appended between the turns exactly what
-the chat template writes when it renders the real history (`environment_mismatches`, which must be 0)?
+It answers two questions after the episode, for a sampled share of the episodes. Would tokenising the model's own text again
+give other ids (`retokenised_turns`, `retokenised_tokens`)? And is everything that was appended between the turns exactly
+what the chat template writes when it renders the real history (`environment_mismatches`, which must be 0)?
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ def measure(
     joins: list[tuple[int, int]],
     tools: list[dict[str, Any]],
 ) -> dict[str, int]:
-    """Counts for one trajectory.
+    """Count for one trajectory: turns, turns and tokens that would change, and mismatches of what was appended.
 
-    ``chat`` is the conversation as it was put into the ledger; ``joins[k]`` is the range of its messages that the k-th
-    context segment stands for.
+    Args:
+        delta: the chat template.
+        ledger: the trajectory.
+        chat: the conversation that the ledger stands for.
+        joins: for each context segment, the range of messages of ``chat`` that it stands for.
+        tools: what the first prompt shows.
     """
     template = delta.template
     counts = {"turns": 0, "retokenised_turns": 0, "retokenised_tokens": 0, "environment_mismatches": 0}
@@ -43,7 +47,7 @@ def measure(
     for segment, (start, stop) in zip(context, joins, strict=False):
         try:
             expected = delta.between(chat[: start - 1], chat[start - 1], chat[start:stop], tools, base="real")
-        except TemplateError:  # the template refuses the history that the dummy base stood in for
+        except TemplateError:  # the template refuses the real history; the dummy base hid that
             counts["environment_mismatches"] += 1
             continue
         ids = ledger.tokens[segment.start : segment.stop]

@@ -1,51 +1,27 @@
-"""Which token ends an assistant turn in history, and on which tokens the server has to stop.
+"""Which token ends an assistant turn in the history, and on which tokens the server has to stop.
 
-The two are not always the same: gpt-oss samples `<|return|>` and writes `<|end|>` in history; GLM has no end of turn at
-all, the next role's marker is what the model samples last. A family is recognised by tokens that the vocabulary has
-*and* the template writes; a template of no known family gets its closer from what it renders.
+The two are not always the same: gpt-oss samples `<|return|>`, and its template writes `<|end|>` in the history. The table
+of families (`tokens/families.py`) has both. A template that is not in the table gets its closer from what it renders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+
+from tau2_slime.tokens.families import FAMILIES
 
 
-class Family(NamedTuple):
-    marks: tuple[str, ...]
-    """All of them in the vocabulary and in the template: it is this family."""
-    closers: tuple[str, ...]
-    stops: tuple[str, ...]
+def known_turn_tokens(
+    source: str, token_id: Callable[[str], int | None]
+) -> tuple[dict[str, int], frozenset[int]] | None:
+    """(closers as spelling -> id, ids of the stop tokens) of a chat template; None if no family has such turns.
 
-
-FAMILIES: tuple[Family, ...] = (
-    # GLM-4.5 and later
-    Family(
-        ("<|user|>", "<|observation|>"),
-        ("<|user|>", "<|observation|>", "<|system|>"),
-        ("<|user|>", "<|observation|>", "<|endoftext|>"),
-    ),
-    # gpt-oss
-    Family(("<|call|>", "<|return|>"), ("<|end|>", "<|call|>", "<|return|>"), ("<|return|>", "<|call|>")),
-    # Llama-3.x
-    Family(("<|eot_id|>",), ("<|eot_id|>", "<|eom_id|>"), ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>")),
-    # Qwen, Kimi-K2, Nemotron-3, Hermes
-    Family(("<|im_end|>",), ("<|im_end|>",), ("<|im_end|>", "<|endoftext|>")),
-    # DeepSeek
-    Family(("<｜end▁of▁sentence｜>",), ("<｜end▁of▁sentence｜>",), ("<｜end▁of▁sentence｜>",)),
-    # MiniMax-M2
-    Family(("[e~[",), ("[e~[",), ("[e~[",)),
-    # Gemma-4
-    Family(("<turn|>",), ("<turn|>",), ("<turn|>",)),
-)
-
-
-def find_family(source: str, token_id: Callable[[str], int | None]) -> tuple[dict[str, int], frozenset[int]] | None:
-    """(closers, stop ids) of the first family whose marks are all there; None when no family is known."""
-    for family in FAMILIES:
-        if all(mark in source and token_id(mark) is not None for mark in family.marks):
-            closers = {spelling: token for spelling in family.closers if (token := token_id(spelling)) is not None}
-            stops = frozenset(token for spelling in family.stops if (token := token_id(spelling)) is not None)
+    ``source``: the template's Jinja source. ``token_id``: the id of an added token, None if the vocabulary lacks it.
+    """
+    for turn in (family.turn for family in FAMILIES if family.turn is not None):
+        if all(marker in source and token_id(marker) is not None for marker in turn.markers):
+            closers = {spelling: token for spelling in turn.closers if (token := token_id(spelling)) is not None}
+            stops = frozenset(token for spelling in turn.stops if (token := token_id(spelling)) is not None)
             return closers, stops
     return None
 

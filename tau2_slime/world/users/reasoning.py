@@ -1,7 +1,8 @@
-"""What a simulator says, without what it thinks.
+"""What a simulator says, without its reasoning.
 
-An endpoint without a reasoning parser (a hybrid Qwen3 that slime itself serves, for one) sends thoughts and words as one
-text. No customer says the first: they hold the scenario, and a ``###STOP###`` that is only weighed would end it all.
+An endpoint without a reasoning parser (a hybrid Qwen3 that slime itself serves, for one) sends reasoning and words as one
+text. The agent must not see the reasoning: it repeats the scenario, and a ``###STOP###`` that is only considered would end
+the conversation.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from __future__ import annotations
 OPEN, CLOSE = "<think>", "</think>"
 
 
-def spoken(text: str) -> tuple[str, bool]:
-    """``(words, cut)``: ``text`` without the thoughts that it begins with, and whether there were any.
+def strip_reasoning(text: str) -> tuple[str, bool]:
+    """``(words, stripped)``: ``text`` without the reasoning that it begins with, and whether there was any.
 
-    They need not be opened: some templates do that in the prompt. Thoughts that never close leave no words.
+    The opening tag may be missing: some templates write it at the end of the prompt. Reasoning without a closing tag leaves
+    no words.
+
+    >>> strip_reasoning("<think>Should I agree?</think> Yes, please.")
+    ('Yes, please.', True)
     """
-    cut = False
-    while True:  # some think twice
-        begins = text.lstrip().startswith(OPEN)
+    stripped = False
+    while True:  # some models reason twice
+        opened = text.lstrip().startswith(OPEN)
         before, close, words = text.partition(CLOSE)
         if not close:
-            return ("", True) if begins else (text, cut)
-        if not begins and OPEN in before:
-            return text, cut
-        text, cut = words.strip(), True
+            return ("", True) if opened else (text, stripped)
+        if not opened and OPEN in before:
+            return text, stripped
+        text, stripped = words.strip(), True

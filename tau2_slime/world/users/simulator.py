@@ -1,7 +1,7 @@
-"""User simulators: τ²'s own `UserSimulator`, awaited.
+"""The user simulator of training: τ²'s own `UserSimulator`, awaited.
 
-The prompt, the flipped roles, the tools and the message classes are τ²'s; only the call is ours: asynchronous, bounded,
-retried, handed on to the next simulator where that is wanted, and a failure is the simulator's, never the agent's.
+The prompt, the flipped roles, the tools and the message classes are τ²'s. Only the call is this package's: asynchronous,
+bounded, retried, and handed on to the next simulator where that is wanted. A failed call is the simulator's failure.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
 from tau2_slime.runtime.text import well_formed_value
@@ -22,65 +21,37 @@ from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
 from tau2_slime.world.domains import tool_schema
 from tau2_slime.world.users import endpoints
-from tau2_slime.world.users.completion import complete, cost_of
-from tau2_slime.world.users.faults import OUTAGE, RETRIED, CallFailed, Fault, of_exception
-from tau2_slime.world.users.reasoning import spoken
+from tau2_slime.world.users.completion import Completion, RequestedCall, complete
+from tau2_slime.world.users.faults import OUTAGE, RETRIED, CallFailed, Fault
+from tau2_slime.world.users.protocol import UserStats
+from tau2_slime.world.users.reasoning import strip_reasoning
 from tau2_slime.world.users.spec import UserSpec
-from tau2_slime.world.users.spending import spending, usage_of
+from tau2_slime.world.users.spending import spending
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Delivered, Message, Tau2Tool, ToolCall, UserMessage
 
 logger = logging.getLogger(__name__)
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
-
-
-@dataclass
-class UserStats:
-    """What the simulator cost this episode."""
-
-    calls: int = 0
-    retries: int = 0
-    seconds: float = 0.0
-    """Waiting for the reply, everything included."""
-    cost: float = 0.0
-    """US dollars, as far as the price is known."""
-    waited: float = 0.0
-    """Of `seconds`: because an endpoint was out, or between two tries."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    faults: dict[str, int] = field(default_factory=dict)
-    """Calls that gave nothing usable, by `faults.Fault`."""
-    played: dict[str, int] = field(default_factory=dict)
-    """Messages by the simulator that wrote them, in the order in which they took over."""
-
-
-class User(Protocol):
-    """The other side of the conversation."""
-
-    stats: UserStats
-
-    def start(self, history: list[Any]) -> None:
-        """Take over after ``history`` (τ² messages that the user has seen)."""
-
-    async def reply(self, message: Any) -> Any:
-        """The next `UserMessage` after ``message`` (an AssistantMessage, ToolMessage or MultiToolMessage).
-
-        Raises:
-            UserSimulatorError: no usable message could be had.
-            ConfigError: no message can be had in this run: a refused key, a spent budget.
-        """
+"""Seconds before the second try of a call, doubled before each further one up to the maximum."""
 
 
 _limits: PerLoop[dict[str, asyncio.Semaphore]] = PerLoop(dict)
 
 
+class SimulatorUnavailable(Exception):
+    """This simulator cannot play on; another one may."""
+
+
 class LitellmUser:
-    """τ²'s user simulator over any litellm model."""
+    """τ²'s user simulator over any litellm model; a `protocol.User`."""
 
     def __init__(
         self,
         spec: UserSpec,
         *,
-        tools: list[Any] | None,
+        tools: list[Tau2Tool] | None,
         instructions: str,
         others: Sequence[UserSpec] = (),
     ) -> None:
@@ -90,19 +61,20 @@ class LitellmUser:
         """
         self.spec = spec
         self.stats = UserStats()
-        self._team = [spec, *others]
-        self._at = 0
-        self._simulator = tau2_compat.build_user_simulator(spec.model, dict(spec.args), tools, instructions)
+        self._simulators = [spec, *others]
+        self._playing = 0
+        self._tau2_user = tau2_compat.build_user_simulator(spec.model, dict(spec.args), tools, instructions)
         self._tools = [tool_schema(tool) for tool in tools] if tools else None
         self._state: Any = None
+        """τ²'s state of its simulator, made in `start`."""
 
-    def start(self, history: list[Any]) -> None:
-        self._state = self._simulator.get_init_state(message_history=list(history))
-        labels = [spec.label for spec in self._team]
+    def start(self, history: list[Message]) -> None:
+        self._state = self._tau2_user.get_init_state(message_history=list(history))
+        labels = [spec.label for spec in self._simulators]
         took_over = [labels.index(name) for name in self.stats.played if name in labels]  # of an interrupted episode
-        self._at = max(took_over, default=0)
+        self._playing = max(took_over, default=0)
 
-    async def reply(self, message: Any) -> Any:
+    async def reply(self, message: Delivered) -> UserMessage:
         t = tau2_compat.load()
         state = self._state
         state.messages.extend(message.tool_messages if isinstance(message, t.MultiToolMessage) else [message])
@@ -115,38 +87,37 @@ class LitellmUser:
         state.messages.append(reply)
         return reply
 
-    async def _ask(self, prompt: list[dict[str, Any]]) -> Any:
-        """The reply of whoever plays now, or of the next one who can."""
+    async def _ask(self, prompt: list[dict[str, Any]]) -> UserMessage:
+        """The reply of the simulator that plays now, or of the next one that can."""
         problems = []
         while True:
-            spec = self._team[self._at]
-            last = self._at == len(self._team) - 1
+            spec = self._simulators[self._playing]
+            last = self._playing == len(self._simulators) - 1
             try:
                 reply = await self._ask_one(spec, prompt, may_leave=not last)
-            except _Out as out:
+            except SimulatorUnavailable as out:
                 problems.append(f"user model {spec.label}: {out}")
                 if last:
                     raise UserSimulatorError("; ".join(problems)) from None
-                self._at += 1
-                told = f"user simulator {spec.label} is out, {self._team[self._at].label} plays on"
+                self._playing += 1
+                told = f"user simulator {spec.label} is out, {self._simulators[self._playing].label} plays on"
                 if first_time(told, str(out)):
                     logger.warning("tau2_slime: %s: %s", told, out)
             else:
                 self.stats.played[spec.label] = self.stats.played.get(spec.label, 0) + 1
                 return reply
 
-    async def _ask_one(self, spec: UserSpec, prompt: list[dict[str, Any]], *, may_leave: bool) -> Any:
+    async def _ask_one(self, spec: UserSpec, prompt: list[dict[str, Any]], *, may_leave: bool) -> UserMessage:
         """One usable message of ``spec``, after as many tries as it has.
 
         Raises:
-            _Out: it cannot play; at once, if ``may_leave`` and it is known to be out.
+            SimulatorUnavailable: it cannot play; at once, if ``may_leave`` and it is known to be out.
             UserAuthenticationError: it refuses the key.
             BudgetSpent: no more calls.
         """
-        connection = spec.connection()
+        spec.ready()
         address = f"{spec.host}|{spec.model}"
-        endpoints.check_key(spec.host, spec.key_variable)
-        place = endpoints.endpoint(address)
+        endpoint = endpoints.endpoint_of(address)
         limit = _limits.get().setdefault(f"{address}|{spec.concurrency}", asyncio.Semaphore(spec.concurrency))
         patience = spec.patience
         problem = ""
@@ -155,29 +126,31 @@ class LitellmUser:
                 self.stats.retries += 1
                 await self._wait(min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random()))
             async with limit:
-                while wait := place.enter():
+                while wait := endpoint.enter():
                     why = f"{problem}; " if problem else ""
-                    if wait > patience or (may_leave and (place.out or wait > BACKOFF_MAX)):
-                        raise _Out(f"{why}its endpoint is out for another {wait:.0f} s ({attempt} tries)")
+                    if wait > patience or (may_leave and (endpoint.is_out or wait > BACKOFF_MAX)):
+                        raise SimulatorUnavailable(
+                            f"{why}its endpoint is out for another {wait:.0f} s ({attempt} tries)"
+                        )
                     patience -= wait
                     await self._wait(wait + min(wait, 1.0) * random.random())  # not all at the same moment
                 try:
                     spending.check(spec.budget)
                 except BudgetSpent:
-                    place.dropped()
+                    endpoint.dropped()
                     raise
                 try:
-                    return await self._call(spec, prompt, connection, place)
+                    return await self._call(spec, prompt, endpoint)
                 except CallFailed as failed:
                     problem = str(failed)
                     self.stats.faults[failed.fault] = self.stats.faults.get(failed.fault, 0) + 1
                     if failed.fault is Fault.AUTHENTICATION:
                         raise endpoints.refuse_key(spec.host, spec.key_variable, spec.label, problem) from None
                     if failed.retry_after:
-                        place.hold(failed.retry_after)
+                        endpoint.hold(failed.retry_after)
                     if failed.fault not in RETRIED:
                         break
-        raise _Out(f"{problem} ({attempt + 1} tries)")
+        raise SimulatorUnavailable(f"{problem} ({attempt + 1} tries)")
 
     async def _wait(self, seconds: float) -> None:
         started = time.perf_counter()
@@ -186,114 +159,96 @@ class LitellmUser:
         finally:
             self.stats.waited += time.perf_counter() - started
 
-    async def _call(
-        self, spec: UserSpec, prompt: list[dict[str, Any]], connection: dict[str, Any], place: endpoints.Endpoint
-    ) -> Any:
-        """One call; the endpoint's breaker is told how it went.
+    async def _call(self, spec: UserSpec, prompt: list[dict[str, Any]], endpoint: endpoints.Endpoint) -> UserMessage:
+        """One call; the endpoint's breaker learns how it went.
 
         Raises:
             CallFailed: nothing usable came of it.
         """
-        payer, ticket, response, unknown = PAYER.get(), None, None, False
+        payer, ticket, answer, unknown = PAYER.get(), None, None, False
         if payer is not None:
             try:
                 ticket = payer.before("user", spec.model, prompt, spec.args, own=spec.base_url is not None)
             except BaseException:  # refused or cancelled: the place that was taken is free again
-                place.dropped()
+                endpoint.dropped()
                 raise
         self.stats.calls += 1
         started = time.perf_counter()
-        outcome = place.dropped  # cancelled, unless something else is known
+        outcome = endpoint.dropped  # cancelled, or a mistake of this package, unless something else is known
         try:
-            response = await asyncio.wait_for(complete(spec, prompt, self._tools, connection), spec.timeout)
-            outcome = place.succeeded
-            cost = self._bill(spec, response, time.perf_counter() - started)
+            answer = await asyncio.wait_for(complete(spec, prompt, self._tools), spec.timeout)
+            outcome = endpoint.succeeded
         except TimeoutError:
-            outcome, unknown = place.failed, True
+            outcome, unknown = endpoint.failed, True
             raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None
-        except Exception as error:  # litellm's errors have no common base; all of them are the simulator's
-            failed = of_exception(error)
-            outcome = place.failed if failed.fault in OUTAGE else place.succeeded
-            raise CallFailed(failed.fault, _without(connection, str(failed)), failed.retry_after) from None
+        except CallFailed as failed:
+            outcome = endpoint.failed if failed.fault in OUTAGE else endpoint.succeeded
+            unknown = failed.fault is Fault.TIMEOUT
+            raise
         finally:
             outcome()
-            if response is None:
+            if answer is None:
                 spending.failed(spec.label)
             if payer is not None:
-                payer.after(ticket, response, unknown=unknown)
-        return self._message(spec.label, response, cost)
+                payer.after(ticket, answer, unknown=unknown)
+        cost = self._book(spec, answer, time.perf_counter() - started)
+        return self._message(spec.label, answer, cost)
 
-    def _bill(self, spec: UserSpec, response: Any, seconds: float) -> float | None:
-        """Book an answer, usable or not, and return its price; None if nobody knows it."""
-        if response is None:
-            return None
-        prompt, completion = usage_of(response)
+    def _book(self, spec: UserSpec, answer: Completion, seconds: float) -> float:
+        """Book an answer, usable or not, and return its price in US dollars."""
+        usage, cost = answer.usage, answer.cost
         if spec.price is not None:
-            cost: float | None = (prompt * spec.price.input + completion * spec.price.output) / 1e6
-        else:
-            cost = cost_of(response)
-        self.stats.cost += cost or 0.0
-        self.stats.prompt_tokens += prompt
-        self.stats.completion_tokens += completion
-        spending.answered(spec.label, seconds, prompt, completion, cost or 0.0)
+            cost = (usage.prompt_tokens * spec.price.input + usage.completion_tokens * spec.price.output) / 1e6
+        self.stats.cost += cost
+        self.stats.prompt_tokens += usage.prompt_tokens
+        self.stats.completion_tokens += usage.completion_tokens
+        spending.answered(spec.label, seconds, usage.prompt_tokens, usage.completion_tokens, cost)
         return cost
 
-    def _message(self, label: str, response: Any, cost: float | None) -> Any:
+    def _message(self, label: str, answer: Completion, cost: float) -> UserMessage:
         """The reply as τ²'s `UserMessage`, tool calls flipped to the user.
 
         Raises:
             CallFailed: empty, filtered, unparsable, or a tool call where the user has no tools.
         """
-        if response is None:  # what litellm makes of a 422 while it may drop parameters, as τ² tells it to
-            raise CallFailed(Fault.REJECTED, "the endpoint cannot process the request (HTTP 422)")
-        t = tau2_compat.load()
-        if not getattr(response, "choices", None):
-            raise CallFailed(Fault.GARBAGE, "an answer without choices")
-        choice = response.choices[0]
-        content, calls = well_formed_value(choice.message.content), choice.message.tool_calls or []
+        content = answer.content
         if content:
-            content, thought = spoken(content)
-            if thought and first_time(f"thoughts of {label}"):
+            content, stripped = strip_reasoning(content)
+            if stripped and first_time(f"reasoning of {label}"):
                 logger.warning(
-                    "tau2_slime: user model %s sends its thoughts as text; they are cut off. %s", label, _CURE
+                    "tau2_slime: user model %s sends its reasoning as text, which is cut off. Serve it with a reasoning "
+                    "parser, or without thinking",
+                    label,
                 )
-        if not (content or "").strip() and not calls:
-            if choice.finish_reason == "content_filter":
+        if not (content or "").strip() and not answer.calls:
+            if answer.finish_reason == "content_filter":
                 raise CallFailed(Fault.CONTENT_FILTER, "the provider's content filter took the message")
             raise CallFailed(Fault.GARBAGE, "an empty message")
-        if calls and not self._tools:
-            name = calls[0].function.name
-            raise CallFailed(Fault.GARBAGE, f"a call of tool {name!r}, but this user has no tools")
-        try:
-            tool_calls = [
-                t.ToolCall(
-                    id=call.id or "",
-                    name=call.function.name,
-                    arguments=well_formed_value(json.loads(call.function.arguments or "{}")),
-                    requestor="user",
-                )
-                for call in calls
-            ]
-        except (ValueError, TypeError, RecursionError) as error:
-            raise CallFailed(Fault.GARBAGE, f"tool-call arguments that are no JSON object: {error}") from error
-        return t.UserMessage(
+        if answer.calls and not self._tools:
+            raise CallFailed(Fault.GARBAGE, f"a call of tool {answer.calls[0].name!r}, but this user has no tools")
+        return tau2_compat.load().UserMessage(
             role="user",
             content=content,
-            tool_calls=tool_calls or None,
+            tool_calls=[_tool_call(call) for call in answer.calls] or None,
             cost=cost,
-            usage=t.get_response_usage(response),
-            raw_data=well_formed_value(choice.to_dict()),
+            usage={
+                "completion_tokens": answer.usage.completion_tokens,
+                "prompt_tokens": answer.usage.prompt_tokens,
+            },
+            raw_data=answer.raw,
         )
 
 
-_CURE = "Serve it with a reasoning parser, or without thinking"
+def _tool_call(call: RequestedCall) -> ToolCall:
+    """The user's call in τ²'s form.
 
-
-class _Out(Exception):
-    """This simulator cannot play on."""
-
-
-def _without(connection: dict[str, Any], text: str) -> str:
-    """``text`` without the key, should the endpoint have repeated it."""
-    key = connection.get("api_key") or ""
-    return text.replace(key, "***") if len(key) > 4 else text
+    Raises:
+        CallFailed: its arguments are not a JSON object.
+    """
+    try:
+        arguments = well_formed_value(json.loads(call.arguments))
+    except (ValueError, RecursionError) as error:
+        raise CallFailed(Fault.GARBAGE, f"arguments of tool {call.name!r} that are not JSON: {error}") from error
+    if not isinstance(arguments, dict):
+        raise CallFailed(Fault.GARBAGE, f"arguments of tool {call.name!r} that are not a JSON object")
+    return tau2_compat.load().ToolCall(id=call.id, name=call.name, arguments=arguments, requestor="user")

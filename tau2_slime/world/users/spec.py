@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, ClassVar
 
 from tau2_slime.config.simulators import Price
@@ -12,7 +13,8 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"
-"""A base_url of this scheme names a model of slime's --sglang-config; `simulators` puts in the router's address."""
+"""A base_url of this scheme names a model of slime's --sglang-config; `episode.users` puts in the router's address."""
+_OPENAI = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class ModelSpec:
     """A litellm model, and how to reach it."""
 
     ROLE: ClassVar[str] = "model"
+    """How messages call the model's part."""
     KEY_OPTION: ClassVar[str] = ""
-    """How messages call the model's part, and the setting that names its key's variable."""
+    """The setting that names the variable of its key."""
 
     model: str
     base_url: str | None = None
@@ -58,7 +61,7 @@ class ModelSpec:
         if base_url is not None:
             out["api_base"] = base_url
         if key_var is not None:
-            key = os.environ.get(key_var)
+            key = os.environ.get(key_var, "").strip()
             if not key:
                 raise ConfigError(
                     f"{self.ROLE} {self.model!r} needs its key in the environment variable {key_var}, which is not set; "
@@ -68,6 +71,12 @@ class ModelSpec:
         elif base_url is not None and provider in ("openai", "hosted_vllm"):
             out["api_key"] = "none"  # an endpoint of one's own: the client insists on some key
         return out
+
+    def litellm_arguments(self) -> dict[str, Any]:
+        """`connection` and `args` as litellm takes them. Raises ConfigError as `connection` does."""
+        # A name of an endpoint of one's own, such as Qwen/Qwen3-4B: it speaks OpenAI's protocol.
+        own = {"custom_llm_provider": "openai"} if known_provider(self.model) is None else {}
+        return {**self.connection(), **own, **self.args}
 
     @property
     def host(self) -> str:
@@ -109,9 +118,6 @@ class UserSpec(ModelSpec):
         endpoints.check_key(self.host, self.key_variable)
 
 
-_OPENAI = "https://api.openai.com/v1"
-
-
 def provider_of(model: str) -> str:
     """litellm's provider for ``model``; ``openai`` where it cannot tell (any OpenAI-compatible endpoint)."""
     return known_provider(model) or "openai"
@@ -119,15 +125,16 @@ def provider_of(model: str) -> str:
 
 @lru_cache(maxsize=256)
 def known_provider(model: str) -> str | None:
+    """litellm's provider for ``model``; None if litellm does not know the name."""
     litellm = load_litellm()
-    litellm.suppress_debug_info = True  # or it prints a list of providers whenever it does not know a name
+    litellm.suppress_debug_info = True  # type: ignore[attr-defined]  # or it prints a list of providers whenever it does not know a name
     try:
         return str(litellm.get_llm_provider(model)[1])
-    except Exception:  # litellm raises its BadRequestError for names that it does not know
+    except litellm.exceptions.BadRequestError:
         return None
 
 
-def load_litellm() -> Any:
+def load_litellm() -> ModuleType:
     """litellm with the price table that it brings along: without the variable, importing it downloads one."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm

@@ -1,6 +1,6 @@
 """What the simulators of this process have cost so far: tokens, seconds and dollars of each, and the limit on them.
 
-Samples carry their own share, but a dynamic filter throws samples away, and their bill stays.
+Samples carry their own share, but a dynamic filter drops samples, and their bill stays.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import BudgetSpent
@@ -27,7 +26,7 @@ class Account:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    """Of the answered calls, from request to answer; queues and pauses are not in it."""
+    """Of the answered calls, from request to answer, without queues and pauses."""
     dollars: float = 0.0
 
 
@@ -38,21 +37,24 @@ class Spending:
         self._lock = threading.Lock()
         self._accounts: dict[str, Account] = {}
 
-    def answered(self, name: str, seconds: float, prompt: int, completion: int, dollars: float) -> None:
+    def answered(self, name: str, seconds: float, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:
+        """Book an answered call of the simulator ``name``."""
         with self._lock:
             account = self._accounts.setdefault(name, Account())
             account.calls += 1
             account.seconds += seconds
-            account.prompt_tokens += prompt
-            account.completion_tokens += completion
+            account.prompt_tokens += prompt_tokens
+            account.completion_tokens += completion_tokens
             account.dollars += dollars
 
     def failed(self, name: str) -> None:
+        """Book a call of the simulator ``name`` that was not answered."""
         with self._lock:
             self._accounts.setdefault(name, Account()).failed += 1
 
     @property
     def dollars(self) -> float:
+        """Of all simulators together."""
         with self._lock:
             return sum(account.dollars for account in self._accounts.values())
 
@@ -71,18 +73,13 @@ class Spending:
             return
         shares = ", ".join(f"{name} ${a.dollars:.2f}" for name, a in sorted(self.accounts().items()) if a.dollars)
         message = f"the user simulators have cost the user_budget of ${budget:g} ({shares}); raise it to go on"
-        message = _first.setdefault(budget, message)
+        message = _messages.setdefault(budget, message)
         run_stop.stop_run(message, still=lambda: self.dollars >= budget)
         raise BudgetSpent(message)
 
-    def clear(self) -> None:
-        with self._lock:
-            self._accounts.clear()
-        _first.clear()
 
-
-_first: dict[float, str] = {}
-"""Budget -> what was said when it was spent: everyone says the same, whatever calls in flight add to it."""
+_messages: dict[float, str] = {}
+"""Budget -> the message when it was first spent: everyone repeats it, whatever calls in flight add to the bill."""
 
 spending = Spending()
 """Of this process."""
@@ -93,7 +90,9 @@ def listed_price(model: str) -> Price | None:
     """What the price table that litellm brings along says of ``model``; None: nothing. No network."""
     try:
         info = load_litellm().get_model_info(model)
-    except Exception:  # a plain Exception is what litellm raises for a model that it does not list
+    except Exception as error:  # litellm raises a plain Exception for a model that it does not list
+        if "isn't mapped" not in str(error):
+            raise
         return None
     prompt, completion = info.get("input_cost_per_token"), info.get("output_cost_per_token")
     if prompt is None or completion is None:
@@ -101,7 +100,7 @@ def listed_price(model: str) -> Price | None:
     return Price(input=prompt * 1e6, output=completion * 1e6)
 
 
-def usage_of(response: Any) -> tuple[int, int]:
-    """Prompt and completion tokens that the endpoint names; zeros if it names none."""
+def usage_of(response: object) -> tuple[int, int]:
+    """Prompt and completion tokens of an answer (litellm's or a `Completion`); zeros if it names none."""
     usage = getattr(response, "usage", None)
     return int(getattr(usage, "prompt_tokens", 0) or 0), int(getattr(usage, "completion_tokens", 0) or 0)

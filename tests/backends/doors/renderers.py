@@ -1,7 +1,7 @@
 """The cookbook's renderers beside the models' own chat templates: one conversation as slime's and Tinker's doors show it.
 
 `python -m tests.backends.doors.renderers` (where tinker-cookbook is) prints a list of `Row`s as JSON, with ``--tables`` what
-docs/tinker.md says about them.
+renderers.md says about them.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def compared(renderer: str, family: str) -> Row:
     tokenizer = template.tokenizer()
     row = Row("real" if len(tokenizer) > 100_000 else "stand-in")
     delta = _slimes(tokenizer, template, row)
-    words = _tinkers(renderer, tokenizer, row)
-    if delta is None or words is None:
+    shown = _tinkers(renderer, tokenizer, row)
+    if delta is None or shown is None:
         return row
     system, tools = _retail()
     chat: list[dict[str, Any]] = [system, text("Hi! How can I help you today?"), user("Where is my order?")]
-    ours, theirs = delta.first_prompt_delta(list(chat), tools).ids, words.first(list(chat), tools)
+    ours, theirs = delta.first_prompt_delta(list(chat), tools).ids, shown.first_prompt(list(chat), tools)
     row.places["first prompt"] = _parting(tokenizer, ours, theirs)
     one = calls(call(1, "get_order_details", order_id="#W0000001"))
     two = calls(call(2, "get_order_details", order_id="#W0000002"), call(3, "get_user_details", user_id="a_b_1"))
@@ -89,7 +89,7 @@ def compared(renderer: str, family: str) -> Row:
         except Exception as error:  # such as a template that knows one call a turn
             row.places[place] = [f"refused: {error}", ""]
             continue
-        theirs = words.then([words.stop_ids[0]], plain, made)
+        theirs = shown.next_prompt([shown.stop_ids[0]], plain, made)
         row.places[place] = _parting(tokenizer, ours, theirs)
         chat += [{**turn, "content": turn["content"] or ""}, *plain]
     return row
@@ -110,17 +110,17 @@ def _tinkers(renderer: str, tokenizer: Any, row: Row) -> Any:
 
     from tinker_cookbook import renderers
 
-    from tau2_slime.backends.tinker.words import Words
+    from tau2_slime.backends.tinker.rendering import TurnRenderer
     from tau2_slime.errors import ConfigError
 
     own = copy.deepcopy(tokenizer)
     try:
-        words = Words(renderers.get_renderer(renderer, own), own, renderer)
+        turns = TurnRenderer(renderers.get_renderer(renderer, own), own, renderer)
     except ConfigError as error:
         row.refused["Tinker"] = str(error)
         return None
-    row.parser = words.parser.name if words.parser is not None else "the renderer's"
-    return words
+    row.parser = turns.parser.name if turns.parser is not None else "the renderer's"
+    return turns
 
 
 def _retail() -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -142,7 +142,7 @@ def _parting(tokenizer: Any, ours: list[int], theirs: list[int]) -> list[str]:
     return [first[start : at + 36], second[start : at + 36]]
 
 
-# ---- the tables of docs/tinker.md ------------------------------------------------------------------------------------
+# ---- the tables of renderers.md --------------------------------------------------------------------------------------
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

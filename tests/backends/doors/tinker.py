@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tau2_slime.backends.tinker import EpisodeFailed, Tau2EnvGroupBuilder
-from tau2_slime.backends.tinker.words import words_for
+from tau2_slime.backends.tinker.rendering import turn_renderer
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.local.spelling import log_prob
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
@@ -28,7 +28,7 @@ class Door:
         tokenizer_utils.register_tokenizer(MODEL, lambda: tokenizer)
         template = tokenizer.chat_template
         self._voice = Voice(tokenizer, get_parser(detect_parser(template, tokenizer.get_added_vocab())))
-        self._words = words_for(MODEL, self._options.renderer)
+        self._renderer = turn_renderer(MODEL, self._options.renderer)
         return self
 
     async def __aexit__(self, *_: object) -> None: ...
@@ -36,13 +36,13 @@ class Door:
     def completer(self, case: Case) -> Any:
         from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs
 
-        stage, voice, words = self._stage, self._voice, self._words
+        stage, voice, renderer = self._stage, self._voice, self._renderer
 
         class Scripted(TokenCompleter):
             async def __call__(self, model_input: Any, stop: Any, *, max_tokens: int | None = None) -> Any:
                 prompt = model_input.to_ints()
                 number, turn = stage.policy(case.key)
-                thinking = words.tokenizer.decode(prompt[-8:]).rstrip().endswith("<think>")
+                thinking = renderer.decode(prompt[-8:]).rstrip().endswith("<think>")
                 tokens = [*voice.ids(case.key, number, turn, thinking=thinking), stop[0]]
                 return TokensWithLogprobs(tokens, [log_prob(len(prompt) + i, t) for i, t in enumerate(tokens)], "stop")
 

@@ -28,7 +28,7 @@ class Door:
 
     async def play(self, case: Case) -> Record:
         from tau2_slime.backends.verifiers import load_environment
-        from tau2_slime.backends.verifiers.view import EPISODE
+        from tau2_slime.backends.verifiers.state_view import EPISODE_KEY
 
         settings = self._stage.settings(case, self._chat)
         del settings["drift_rate"]  # of tokens, which are not this door's
@@ -37,5 +37,5 @@ class Door:
         row = {"example_id": 0, "prompt": [], "answer": "", "info": json.dumps(info)}
         state = await env.rollout(row, self._client, case.key, {})
         await env.rubric.score_rollout(state)
-        record = record_of(case.key, state[EPISODE].result.to_dict(tokens=False))
+        record = record_of(case.key, state[EPISODE_KEY].result.to_dict(tokens=False))
         return {**record, "paid": None if state["error"] else state["reward"]}

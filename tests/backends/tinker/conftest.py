@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -11,22 +12,14 @@ if find_spec("tinker_cookbook") is None:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with the package's own small tokenizer (ChatML, hermes calls): a model name that any process can load."""
-    from tau2_slime.local.tokenizer import build_local_checkpoint
-
-    return str(build_local_checkpoint(tmp_path_factory.mktemp("model") / "local"))
-
-
-@pytest.fixture(scope="session")
-def model(checkpoint: str) -> str:
-    """The same under a name that the cookbook knows in this process."""
+def model(checkpoint: Path) -> str:
+    """A name under which the cookbook finds the package's own small tokenizer (ChatML, hermes calls) in this process."""
     from tinker_cookbook import tokenizer_utils
 
     def load() -> object:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(checkpoint)
+        return AutoTokenizer.from_pretrained(str(checkpoint))
 
     tokenizer_utils.register_tokenizer("tau2/local", load)
     return "tau2/local"

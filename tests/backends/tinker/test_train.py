@@ -176,15 +176,15 @@ def test_weights_to_start_from(run: Run) -> None:
     assert run.service.loaded == ["tinker://fake/weights/before"] and len(run.service.losses) == 1
 
 
-def test_rollouts_in_processes_of_their_own(checkpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_rollouts_in_processes_of_their_own(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The cookbook's process pool: builders, simulators and results travel; training and evaluation do not notice."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    run = Run(checkpoint, tmp_path / "log", monkeypatch)
+    run = Run(str(checkpoint), tmp_path / "log", monkeypatch)
     pool(monkeypatch, ALIVE, DEAD, rotation="across_groups")
     given = {"domains": ["mock"], "task_split": "base", "eval_split": "base", "user_model": "scripted", "epochs": 1}
     settings = Tau2TrainConfig(
         **given,
-        **{"model_name": checkpoint, "renderer_name": "qwen3_instruct", "log_path": str(run.folder)},
+        **{"model_name": str(checkpoint), "renderer_name": "qwen3_instruct", "log_path": str(run.folder)},
         **{"max_tasks": 2, "groups_per_batch": 2, "group_size": 3},
     )
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:

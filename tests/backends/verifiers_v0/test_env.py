@@ -6,25 +6,21 @@ import asyncio
 import copy
 import json
 import pickle
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import verifiers as vf
 
-from tau2_slime.backends.verifiers.view import EPISODE, View
+from tau2_slime.backends import verifiers as door
+from tau2_slime.backends.verifiers.state_view import EPISODE_KEY, StateView
 from tau2_slime.errors import ConfigError
+from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, scoring
-from tests.backends.chat_server import ChatServer, chat_server
+from tests.backends.chat_server import ChatServer
 from tests.backends.orchestrator import assert_tau2_agrees
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
-    with chat_server() as served:
-        monkeypatch.setenv("OPENAI_BASE_URL", served.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "none")
-        yield served
+from tests.backends.wrong_settings import WRONG_SETTINGS
+from tests.examples import assert_examples_run
 
 
 def load(domain: str = "mock", **settings: Any) -> Any:
@@ -64,7 +60,7 @@ async def test_every_message_is_what_tau2_itself_plays(server: ChatServer, domai
     count = len(env.get_eval_dataset())
     for row in range(0, count, 1 if domain == "mock" else max(1, count // 4)):
         state = await rollout(server, env, model, row)
-        result = state[EPISODE].result
+        result = state[EPISODE_KEY].result
         assert_tau2_agrees(result)
         assert state["reward"] == (result.reward or 0.0)
         assert bool(state["error"]) == (result.reward is None)
@@ -76,14 +72,14 @@ async def test_what_the_model_is_sent(server: ChatServer) -> None:
     state = await rollout(server, env, "gold")
     first, last = server.requests[0], server.requests[-1]
     assert [m["role"] for m in first["messages"]] == ["system", "assistant", "user"]
-    episode = state[EPISODE]
-    assert first["messages"][0]["content"] == episode.parts.agent.tau2_agent.system_prompt
+    episode = state[EPISODE_KEY]
+    assert first["messages"][0]["content"] == episode.setup.agent.tau2_agent.system_prompt
     offered = [tool["function"] for tool in first["tools"]]
     assert offered == [
-        {k: t["function"][k] for k in ("name", "description", "parameters")} for t in episode.parts.agent.tools
+        {k: t["function"][k] for k in ("name", "description", "parameters")} for t in episode.setup.agent.tools
     ]
     sent = [(m["role"], m.get("content") or "") for m in last["messages"]]
-    assert sent == [(m["role"], m["content"]) for m in episode.parts.agent.transcript.chat[: len(sent)]]
+    assert sent == [(m["role"], m["content"]) for m in episode.setup.agent.transcript.chat[: len(sent)]]
     # The customer's own tools are called in env_response, and the model never hears of them.
     assert any(t["requestor"] == "user" for t in state["tool_executions"])
     assert all(m["role"] != "tool" or m["tool_call_id"].startswith("gold_") for m in last["messages"])
@@ -94,11 +90,11 @@ async def test_the_recipes_state_keys(server: ChatServer) -> None:
     tasks = domains.tasks("telecom", "base")
     both = [{a.requestor for a in t.evaluation_criteria.actions or []} == {"user", "assistant"} for t in tasks]
     state = await rollout(server, env, "gold", both.index(True))
-    result = state[EPISODE].result
+    result = state[EPISODE_KEY].result
     assert state["termination_reason"] == "user_stop"
     assert state["turn_count"] == result.stats.agent_turns + result.stats.user_turns
     assert set(state["env_db"]) == {"agent_db", "user_db"}
-    assert state["env_db"]["user_db"] == state[EPISODE].parts.agent.world.environment.user_tools.db.model_dump(
+    assert state["env_db"]["user_db"] == state[EPISODE_KEY].setup.agent.world.environment.user_tools.db.model_dump(
         mode="json"
     )
     assert {m["role"] for m in state["agent_state"]["messages"]} == {"assistant", "user", "tool"}
@@ -140,7 +136,7 @@ async def test_the_recipes_state_keys_can_be_saved(server: ChatServer, grouped: 
 
 def test_what_the_state_shows_is_looked_up_until_the_end_and_never_written() -> None:
     said, over = ["hello"], False
-    view = View({"messages": lambda: list(said)}, lambda: over)
+    view = StateView({"messages": lambda: list(said)}, lambda: over)
     said.append("yes?")
     ways = (
         dict,
@@ -174,7 +170,7 @@ async def test_the_completion_tells_nothing_twice(server: ChatServer) -> None:
 
 async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> None:
     state = await rollout(server, load(task_split="base"), "broken")
-    result = state[EPISODE].result
+    result = state[EPISODE_KEY].result
     assert state["reward"] == 1.0 and result.stats.tool_calls["invalid_json"] == 1
     told = next(m for m in server.requests[-1]["messages"] if m["role"] == "tool")
     assert told["tool_call_id"] == "broken_0" and "not valid JSON" in told["content"]
@@ -183,7 +179,7 @@ async def test_a_broken_call_is_answered_and_repaired(server: ChatServer) -> Non
 async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatServer) -> None:
     state = await rollout(server, load(task_split="base"), "aloud")
     assert state["reward"] == 1.0
-    assert "secret" not in str([m.content for m in state[EPISODE].result.messages])
+    assert "secret" not in str([m.content for m in state[EPISODE_KEY].result.messages])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +193,7 @@ async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatSer
 )
 async def test_how_a_model_can_end_it(server: ChatServer, model: str, termination: str, failed: bool) -> None:
     state = await rollout(server, load(task_split="base"), model)
-    result = state[EPISODE].result
+    result = state[EPISODE_KEY].result
     assert str(result.termination) == termination
     assert bool(state["error"]) is failed
     assert state["reward"] == 0.0
@@ -263,14 +259,9 @@ async def test_a_cancelled_evaluation_leaves_nothing_behind(server: ChatServer, 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"domain": "nope"}, "domain='nope' is unknown"),
-        ({"task_split": "nope"}, "task_split='nope' is not a split"),
-        ({"user_modl": "x"}, "unknown key 'user_modl'; did you mean 'user_model'"),
-        ({"reward_shaping": {}}, "'reward_shaping' changes nothing here"),
+        *WRONG_SETTINGS,
+        ({"max_turns": 0}, "max_turns = 0 is not valid"),
         ({"request_retries": 3}, "'request_retries' changes nothing here: verifiers' own client asks"),
-        ({"max_turns": 0}, "max_turns"),
-        ({"user_llm": "gpt-4", "user_api_key_var": "NO_SUCH_VARIABLE"}, "NO_SUCH_VARIABLE"),
-        ({"user_llm": "scripted", "user_model": "gpt-4"}, "two words for one thing"),
     ],
 )
 def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) -> None:
@@ -278,11 +269,25 @@ def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) ->
         vf.load_environment("tau2_bench", **{"domain": "mock", "user_llm": "scripted", **settings})
 
 
-def test_a_model_without_a_key_is_told_before_the_first_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+def test_a_model_without_a_key_is_told_before_the_first_rollout(no_model_server: None) -> None:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY, which is not set"):
         load(task_split="base").evaluate(model="gpt-4", num_examples=1)
+
+
+def test_the_packages_example_runs(server: ChatServer) -> None:
+    assert_examples_run(door)
+
+
+async def test_a_user_of_ones_own(server: ChatServer) -> None:
+    seen: list[Any] = []
+
+    def build(world: domains.World) -> ScriptedUser:
+        seen.append(world)
+        return ScriptedUser(world.task, world.domain, world.split)
+
+    env = vf.load_environment("tau2_bench", domain="mock", task_split="base", user_llm="gpt-4", user=build)
+    state = await rollout(server, env, "gold")
+    assert state["reward"] == 1.0 and len(seen) == 1
 
 
 def test_rows_are_the_splits_tasks() -> None:

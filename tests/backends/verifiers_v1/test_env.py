@@ -12,11 +12,14 @@ import pytest
 import tau2_bench
 import verifiers.v1 as vf
 
+from tau2_slime.backends import verifiers as door
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, scoring
 from tests.backends.chat_server import ChatServer, reply
 from tests.backends.orchestrator import assert_tau2_agrees
+from tests.backends.wrong_settings import WRONG_SETTINGS
+from tests.examples import assert_examples_run
 
 
 def load(domain: str | None = "mock", **settings: Any) -> Any:
@@ -56,8 +59,8 @@ async def test_what_the_model_is_sent(server: ChatServer) -> None:
     episode = trace.state.episode
     first, last = server.requests[0], server.requests[-1]
     assert [m["role"] for m in first["messages"]] == ["system", "assistant", "user"]
-    assert first["messages"][0]["content"] == episode.parts.agent.tau2_agent.system_prompt
-    assert first["tools"] == episode.parts.agent.tools
+    assert first["messages"][0]["content"] == episode.setup.agent.tau2_agent.system_prompt
+    assert first["tools"] == episode.setup.agent.tools
     said = [(i, m) for i, m in enumerate(last["messages"]) if m["role"] == "assistant"][1:]
     assert len(said) == result_turns(trace) - 1
     for at, message in said:
@@ -146,9 +149,9 @@ async def test_limits_are_the_cores_and_verifiers(server: ChatServer) -> None:
     (trace,) = await rollouts(load(num_eval_examples=1, max_turns=2))
     assert (trace.stop_condition, trace.ok, trace.reward) == ("max_turns", True, 0.0)
     assert trace.metrics["blame_limit"] == 1.0
-    env = load(num_eval_examples=1)
-    env._agent_specs["agent"].max_turns = env.config.agent.max_turns = 1  # --env.agent.max-turns 1
-    (trace,) = await rollouts(env)
+    taskset = {"id": "tau2-bench", "domain": "mock", "user_llm": "scripted", "task_split": "base"}
+    env = vf.load_environment(vf.resolve_env_config({"taskset": taskset, "agent": {"max_turns": 1}}))
+    (trace,) = await rollouts(env, num_examples=1)
     assert (trace.stop_condition, trace.ok, trace.reward, trace.num_turns) == ("max_turns", True, 0.0, 1)
     assert trace.info["tau2"]["detail"] == "stopped by max_turns"
 
@@ -250,11 +253,13 @@ def test_a_split_of_the_environments_variables_is_no_suggestion(monkeypatch: pyt
         vf.resolve_env_config({"taskset": {"id": "tau2-bench", "domain": "retail", "user_llm": "scripted"}})
 
 
-def test_a_model_without_a_key_is_told_before_the_first_rollout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+def test_a_model_without_a_key_is_told_before_the_first_rollout(no_model_server: None) -> None:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY, which is not set"):
         load().evaluate(model="gpt-4", num_examples=1)
+
+
+def test_the_packages_example_runs(server: ChatServer) -> None:
+    assert_examples_run(door)
 
 
 def test_rows_are_the_splits_tasks() -> None:
@@ -267,14 +272,9 @@ def test_rows_are_the_splits_tasks() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"domain": "nope"}, "domain='nope' is unknown"),
-        ({"task_split": "nope"}, "task_split='nope' is not a split"),
-        ({"user_modl": "x"}, "unknown key 'user_modl'; did you mean 'user_model'"),
-        ({"reward_shaping": {}}, "'reward_shaping' changes nothing here"),
+        *WRONG_SETTINGS,
         ({"max_turns": 0}, "^max_turns = 0 is not valid"),
         ({"num_train_examples": 5}, "one taskset"),
-        ({"user_llm": "gpt-4", "user_api_key_var": "NO_SUCH_VARIABLE"}, "NO_SUCH_VARIABLE"),
-        ({"user_llm": "scripted", "user_model": "gpt-4"}, "two words for one thing"),
     ],
 )
 def test_wrong_settings_are_told_at_once(settings: dict[str, Any], said: str) -> None:

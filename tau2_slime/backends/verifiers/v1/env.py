@@ -1,30 +1,37 @@
-"""The v1 `Env` of one τ² domain, and `load_environment` with the recipe's signature over it."""
+"""The v1 `Env` of one τ² domain, and how `load_environment` builds it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import verifiers.v1 as vf
 
+from tau2_slime.backends.verifiers.results import Evaluation, evaluation_score, run_or_return
 from tau2_slime.backends.verifiers.settings import (
+    EnvironmentRequest,
     evaluation_split,
     model_endpoint,
-    require_user,
+    require_model,
+    require_user_key,
     resolve,
-    simulator_of,
 )
 from tau2_slime.backends.verifiers.v1.taskset import Tau2Taskset
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
-from tau2_slime.world.users import User
 
-ID = "tau2-bench"
+if TYPE_CHECKING:
+    from verifiers.v1.clients import BaseClientConfig
+
+TASKSET_ID = "tau2-bench"
+"""The id under which verifiers finds the package `tau2_bench`."""
+_ARGUMENTS = ("num_eval_examples", "user_llm", "eval_split", "user")
+"""Arguments of `load_environment` that are not settings."""
 
 
 class Tau2EnvConfig(vf.SingleAgentEnvConfig):
-    """One agent; its harness runs in this process, so no container or sandbox is asked for."""
+    """One agent. Its harness runs in this process and needs no container or sandbox."""
 
     agent: vf.AgentConfig = vf.AgentConfig(runtime=vf.SubprocessConfig())
 
@@ -35,22 +42,14 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
     taskset: Tau2Taskset
 
     def __init__(self, config: Tau2EnvConfig) -> None:
+        """Raises ConfigError if the user simulator's key is not set."""
         super().__init__(config)
-        require_user(self.taskset.tau2_config)
+        require_user_key(self.taskset.tau2_config)
 
-    def evaluate(self, client: Any = None, model: str | None = None, **kwargs: Any) -> Any:
-        """Rollouts of the first tasks; see `_evaluate`. A coroutine where a loop runs, else the results themselves."""
-        work = self._evaluate(client, model, **kwargs)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(work)
-        return work
-
-    async def _evaluate(
+    def evaluate(
         self,
-        client: Any,
-        model: str | None,
+        client: BaseClientConfig | None = None,
+        model: str | None = None,
         *,
         num_examples: int = -1,
         rollouts_per_example: int = 1,
@@ -58,18 +57,35 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
         sampling_args: dict[str, Any] | None = None,
         base_url: str | None = None,
         api_key_var: str = "OPENAI_API_KEY",
-    ) -> dict[str, Any]:
-        """``outputs``: verifiers' traces, in the order of the tasks; ``score``: mean reward of the rollouts that count
-        (None if none does), ``completed`` and ``failed``: how many do and do not.
+    ) -> Evaluation | Coroutine[Any, Any, Evaluation]:
+        """Play the first tasks with a model, as v0's `evaluate` does.
 
-        ``client``: a `vf.ClientConfig`; without one the OpenAI-compatible endpoint of ``base_url`` (else OPENAI_BASE_URL,
-        else OpenAI) with the key in ``api_key_var``. ``max_concurrent``: rollouts at once; -1 or None: no limit.
+        Args:
+            client: verifiers' configuration of a client; None asks an OpenAI-compatible server.
+            model: the model's name, which must be given.
+            num_examples: how many tasks, from the first; -1 takes all.
+            rollouts_per_example: rollouts of each task.
+            max_concurrent: rollouts at once; None or -1 sets no limit.
+            sampling_args: fields of verifiers' `SamplingConfig`.
+            base_url: the server's address with ``/v1``; None takes ``OPENAI_BASE_URL``, else OpenAI's.
+            api_key_var: the name of the environment variable that has its key.
+
+        Returns:
+            ``outputs``, verifiers' traces in the order of the tasks, and the keys of `results.evaluation_score`; a
+            coroutine of that where an event loop runs.
+
+        Raises:
+            ConfigError: there is no model, or OpenAI is asked without a key.
         """
-        if model is None:
-            raise ConfigError("evaluate needs a model: env.evaluate(model='gpt-4', num_examples=10)")
+        name = require_model(model)
         if client is None:
             client = vf.EvalClientConfig(base_url=model_endpoint(base_url, api_key_var), api_key_var=api_key_var)
-        context = vf.ModelContext(model=model, client=client, sampling=vf.SamplingConfig(**(sampling_args or {})))
+        context = vf.ModelContext(model=name, client=client, sampling=vf.SamplingConfig(**(sampling_args or {})))
+        return run_or_return(self._evaluate(context, num_examples, rollouts_per_example, max_concurrent))
+
+    async def _evaluate(
+        self, context: vf.ModelContext, num_examples: int, rollouts_per_example: int, max_concurrent: int | None
+    ) -> Evaluation:
         tasks = list(self.taskset if num_examples < 0 else self.taskset.take(num_examples))
         gate = asyncio.Semaphore(max_concurrent) if max_concurrent and max_concurrent > 0 else None
         async with self.serving():
@@ -77,63 +93,38 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
             work = [asyncio.ensure_future(self.run_slot(slot, context, gate)) for slot in slots]
             try:
                 episodes = await asyncio.gather(*work)
-            except BaseException:  # cancelled: nothing of it may go on when this returns
+            except BaseException:  # cancelled: no rollout may go on when this returns
                 for rollout in work:
                     rollout.cancel()
                 await asyncio.gather(*work, return_exceptions=True)
                 raise
         traces = [trace for episode in episodes for trace in episode.traces]
         rewards = [trace.reward for trace in traces if trace.ok]
-        return {
-            "outputs": traces,
-            "score": sum(rewards) / len(rewards) if rewards else None,
-            "completed": len(rewards),
-            "failed": len(episodes) - len(rewards),
-        }
+        return {"outputs": traces, **evaluation_score(rewards, len(episodes))}
 
 
-def load_environment(
-    domain: str | None = None,
-    num_train_examples: int = -1,
-    num_eval_examples: int = -1,
-    user_llm: str | None = None,
-    task_split: str | None = None,
-    eval_split: str | None = None,
-    *,
-    user: Callable[[Any], User] | None = None,
-    **settings: Any,
-) -> Tau2Env:
-    """The environment of one domain, as the v0 door's, for `Tau2Env.evaluate`.
-
-    ``num_eval_examples``: the first so many tasks, -1 for all. ``user_llm``: the user simulator (`user_model`). Tasks come
-    from ``eval_split``, else ``task_split``, else the domain's test split. ``user``: builds a user of one's own from the
-    world. ``settings``: any other key of the taskset.
-
-    Raises:
-        ConfigError: an unknown setting or one that would change nothing, an unknown domain or split, the simulator's key
-            is not set, or the package `tau2_bench` is not installed.
-    """
-    if num_train_examples != -1:
+def build(request: EnvironmentRequest) -> Tau2Env:
+    """The environment that `load_environment`, which lists the errors, was asked for."""
+    if request.num_train_examples != -1:
         raise ConfigError(
-            "num_train_examples: on verifiers >= 0.4 an environment has one taskset: load another one with "
+            "num_train_examples: on verifiers >= 0.4 an environment has one taskset: load another environment with "
             "task_split='train' and num_eval_examples"
         )
-    given = {**settings, "domain": domain, "user_model": simulator_of(user_llm, settings.get("user_model"))}
-    given = {name: value for name, value in given.items() if value is not None}
-    config = resolve(given, also=("num_eval_examples", "user_llm", "eval_split", "user"))
-    taskset = {"id": ID, **given, "domain": config.domain}
-    taskset["task_split"] = evaluation_split(config, eval_split or task_split)
-    domains.tasks(config.domain, taskset["task_split"])  # an unknown split is told now
+    given = request.given()
+    config = resolve(given, also=_ARGUMENTS)
+    split = evaluation_split(config, request.eval_split or request.task_split)
+    domains.tasks(config.domain, split)  # an unknown split is an error now
+    taskset = {"id": TASKSET_ID, **given, "domain": config.domain, "task_split": split}
     try:
-        env = vf.load_environment(vf.resolve_env_config({"taskset": taskset}))
+        env: Tau2Env = vf.load_environment(vf.resolve_env_config({"taskset": taskset}))
     except ModuleNotFoundError as error:
         if error.name not in (None, "tau2_bench"):
             raise
         raise ConfigError(
-            "verifiers finds environments as installed modules, and there is no module tau2_bench: "
+            "verifiers finds environments as installed modules, and the module tau2_bench is not installed: "
             "pip install -e environments/tau2_bench"
         ) from error
-    env.taskset.user = user
-    if num_eval_examples >= 0:
-        env.taskset = env.taskset.take(num_eval_examples)
+    env.taskset.user = request.user
+    if request.num_eval_examples >= 0:
+        env.taskset = env.taskset.take(request.num_eval_examples)
     return env

@@ -1,37 +1,40 @@
 """The v1 `Harness`: one `TurnEpisode` in this process, whose policy is verifiers' interception endpoint.
 
-What the model said is sent back as it came (text, reasoning, call ids), so every turn extends the one branch of the trace,
-and with verifiers' training client the next prompt extends the sampled tokens. An episode that failed for no fault of the
-model fails the rollout (``trace.ok`` is False, with an error that says why): it is never taken for a reward of 0.
+The model's messages are sent back as they came (text, reasoning, call ids). So every turn extends the one branch of the
+trace, and with verifiers' training client the next prompt extends the sampled tokens. An episode that failed without the
+model's fault fails the rollout (``trace.ok`` is False, and an error says why), so that nobody takes it for a reward of 0.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import verifiers.v1 as vf
 
-from tau2_slime.backends.chat_wire import to_turn, to_wire, under_ids_said
+from tau2_slime.backends.chat_wire import parse_chat_reply, request_message, with_call_ids
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.backends.verifiers.settings import RECORD, figures, record_of
+from tau2_slime.backends.verifiers.results import RECORD_KEY, episode_metrics, episode_record
 from tau2_slime.backends.verifiers.v1.endpoint import Endpoint
 from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, Tau2TaskData
 from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
 from tau2_slime.outcome import Status, Termination
 
+if TYPE_CHECKING:
+    from tau2_slime.backends.turns import ChatMessage
+
 
 class EpisodeFailed(Tau2SlimeError):
-    """The episode has no reward, for no fault of the model."""
+    """The episode has no reward, and that is not the model's fault."""
 
 
 class Tau2HarnessConfig(vf.HarnessConfig):
-    """Nothing to set: what an episode is told stands in the taskset's settings."""
+    """Has no settings of its own: an episode takes its settings from the taskset."""
 
     id: vf.ID = "tau2-bench"
 
 
 class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
-    """Plays τ²: tools, user simulator (with its own tools), limits and reward are the core's."""
+    """Plays τ². The episode has the tools, the user simulator with its own tools, the limits and the reward."""
 
     APPENDS_SYSTEM_PROMPT = True
     EXECUTES_CODE = False
@@ -47,6 +50,13 @@ class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
         mcp_urls: dict[str, str],
         data: Tau2TaskData,
     ) -> vf.ProgramResult:
+        """Play one row's episode; its record goes into ``trace.info["tau2"]``, its numbers into the trace's metrics.
+
+        Raises:
+            TypeError: ``data`` is not a row of `Tau2Taskset`.
+            ConfigError: the row has a system prompt, or its settings cannot be played.
+            EpisodeFailed: the episode ended without a reward.
+        """
         if not isinstance(data, Tau2TaskData):
             raise TypeError(f"{type(self).__name__} plays τ²'s tasks only, not {type(data).__name__}")
         if data.system_prompt is not None:
@@ -63,33 +73,33 @@ class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
             await episode.close()
         result = episode.result
         assert result is not None
-        record = trace.info[RECORD] = record_of(result)
-        trace.record_metrics(figures(record["reward_info"], record["stats"], record["blame"]))
+        record = trace.info[RECORD_KEY] = episode_record(result)
+        trace.record_metrics(episode_metrics(record["reward_info"], record["stats"], record["blame"]))
         if result.reward is None or result.status in (Status.FAILED, Status.ABORTED):
             raise EpisodeFailed(f"{result.termination} ({result.blame}): {result.detail}")
         trace.stop(str(result.termination))
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 
 
-async def _play(episode: TurnEpisode, model: Endpoint, trace: Any) -> None:
-    """Until the episode is over: the model's turns, each with the whole conversation as it was said."""
-    said: list[dict[str, Any]] = []
-    ids: list[str] = []
-    ask = await episode.begin()
+async def _play(episode: TurnEpisode, model: Endpoint, trace: vf.Trace) -> None:
+    """Play until the episode is over. The model is sent the whole conversation, its own turns as it wrote them."""
+    sent: list[ChatMessage] = []
+    call_ids: list[str] = []
+    request = await episode.begin()
     try:
-        while ask is not None:
-            said += [to_wire(message) for message in under_ids_said(ask.new, ids)]
-            message, finish = await model.complete(said, ask.tools)
+        while request is not None:
+            sent += [request_message(message) for message in with_call_ids(request.new, call_ids)]
+            message, finish = await model.complete(sent, request.tools)
             if finish == "length":
                 await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
                 break
-            said.append(message)
-            ids = [call["id"] for call in message.get("tool_calls") or []]
-            ask = await episode.reply(to_turn(message, ask.tools))
+            sent.append(message)
+            call_ids = [call["id"] for call in message.get("tool_calls") or []]
+            request = await episode.reply(parse_chat_reply(message, request.tools))
     except ContextOverflow as error:
         await episode.stop(Termination.CONTEXT_LENGTH, str(error))
     except EngineError as error:
-        if trace.stop_condition is not None:  # verifiers' own limits and stops refuse the next turn
+        if trace.stop_condition is not None:  # one of verifiers' own limits or stops refused the turn
             await episode.stop(Termination.MAX_TURNS, f"stopped by {trace.stop_condition}")
         else:
             await episode.stop(Termination.INFRASTRUCTURE_ERROR, str(error))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
-from tau2_slime.tokens.calls.parsers.tagged import CLOSE, OPEN, Draft, TaggedParser, rough_end, skip_space
-from tau2_slime.tokens.calls.spelled_json import BadJson, decode, decode_at
-from tau2_slime.tokens.calls.types import Call, CallStatus
+from tau2_slime.tokens.calls.literal_json import BadJson, read_json, read_json_at
+from tau2_slime.tokens.calls.parsers.tagged import DraftCall, TaggedParser, skip_space
+from tau2_slime.tokens.calls.types import Call, CallStatus, JsonObject
 
 _NAME = re.compile(r'"name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _SHAPE = 'write {"name": <tool name>, "arguments": {…}}'
@@ -19,71 +18,75 @@ class HermesParser(TaggedParser):
 
     name = "hermes"
 
-    def read_call(self, text: str, start: int) -> tuple[Draft, int]:
+    def read_call(self, text: str, start: int) -> tuple[DraftCall, int]:
         body = skip_space(text, start)
         if not text.startswith("{", body):
             return self._unreadable(text, start)
         try:
-            value, end = decode_at(text, body)
+            value, end = read_json_at(text, body)
         except BadJson:
             return self._unreadable(text, start)
+        assert isinstance(value, dict)  # it begins with a brace
         draft = _from_object(value)
         tail = skip_space(text, end)
-        if text.startswith(CLOSE, tail):
-            return draft, tail + len(CLOSE)
-        body_end, call_end, closed = rough_end(text, tail)
+        if text.startswith(self.closing, tail):
+            return draft, tail + len(self.closing)
+        body_end, call_end, closed = self.end_of_broken_call(text, tail)
         if closed:
             extra = text[tail:body_end].strip()
             error = (
                 f"The tool call is not valid JSON: the object ends at character {end - body}, "
-                f"but {extra[:40]!r} follows before {CLOSE}."
+                f"but {extra[:40]!r} follows before {self.closing}."
             )
-            return Draft(draft.name, {}, CallStatus.INVALID_JSON, error), call_end
-        error = f"The tool call is not closed: write {CLOSE} right after the JSON object."
-        return Draft(draft.name, draft.arguments, CallStatus.UNCLOSED, error, draft.id), call_end
+            return DraftCall(draft.name, {}, CallStatus.INVALID_JSON, error), call_end
+        error = f"The tool call is not closed: write {self.closing} right after the JSON object."
+        return DraftCall(draft.name, draft.arguments, CallStatus.UNCLOSED, error, draft.id), call_end
 
-    def _unreadable(self, text: str, start: int) -> tuple[Draft, int]:
+    def _unreadable(self, text: str, start: int) -> tuple[DraftCall, int]:
         """A call without a JSON object that ends; the reason is sought in its own body alone."""
-        body_end, call_end, closed = rough_end(text, start)
+        body_end, call_end, closed = self.end_of_broken_call(text, start)
         body = text[start:body_end].strip()
         if not body:
-            problem = f"there is nothing after {OPEN}; {_SHAPE}"
+            problem = f"there is nothing after {self.opening}; {_SHAPE}"
         elif not body.startswith("{"):
             problem = f"it begins with {body[:20]!r}; {_SHAPE}"
         else:
             try:
-                decode_at(body, 0)
-                problem = f"it must not contain {CLOSE}"
+                read_json_at(body, 0)
+                problem = f"it must not contain {self.closing}"
             except BadJson as bad:
                 problem = str(bad)
         name = _guess_name(body)
         if closed:
-            return Draft(name, {}, CallStatus.INVALID_JSON, f"The tool call is not valid JSON: {problem}."), call_end
-        error = f"The tool call is not closed: {CLOSE} is missing, and the call is incomplete ({problem})."
-        return Draft(name, {}, CallStatus.UNCLOSED, error), call_end
+            return DraftCall(
+                name, {}, CallStatus.INVALID_JSON, f"The tool call is not valid JSON: {problem}."
+            ), call_end
+        error = f"The tool call is not closed: {self.closing} is missing, and the call is incomplete ({problem})."
+        return DraftCall(name, {}, CallStatus.UNCLOSED, error), call_end
 
-    def unopened(self, text: str) -> tuple[int, int, str] | None:
-        close = text.find(CLOSE)
+    def find_unopened_call(self, text: str) -> tuple[int, int, str] | None:
+        close = text.find(self.closing)
         start = text.find("{", 0, close) if close >= 0 else -1
-        return None if start < 0 else (start, close + len(CLOSE), _guess_name(text[start:close]))
+        return None if start < 0 else (start, close + len(self.closing), _guess_name(text[start:close]))
 
     def format(self, calls: list[Call]) -> str:
         return "\n".join(
-            f"{OPEN}\n"
+            f"{self.opening}\n"
             f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {json.dumps(arguments, ensure_ascii=False)}}}'
-            f"\n{CLOSE}"
+            f"\n{self.closing}"
             for name, arguments in calls
         )
 
 
-def _from_object(value: dict[str, Any]) -> Draft:
-    """The call that a JSON object describes, INVALID_JSON where the object is no call."""
+def _from_object(value: JsonObject) -> DraftCall:
+    """The call that a JSON object describes; its status is INVALID_JSON if the object does not describe one."""
     name = value.get("name")
-    call_id = value.get("id") if isinstance(value.get("id"), str) else None
+    given_id = value.get("id")
+    call_id = given_id if isinstance(given_id, str) else None
 
-    def bad(problem: str) -> Draft:
+    def bad(problem: str) -> DraftCall:
         known = name if isinstance(name, str) else ""
-        return Draft(known, {}, CallStatus.INVALID_JSON, f"The tool call is not valid: {problem}.", call_id)
+        return DraftCall(known, {}, CallStatus.INVALID_JSON, f"The tool call is not valid: {problem}.", call_id)
 
     if "name" not in value:
         return bad(f'the object has no "name"; {_SHAPE}')
@@ -91,17 +94,17 @@ def _from_object(value: dict[str, Any]) -> Draft:
         return bad('"name" must be a non-empty string')
     if "arguments" not in value:
         if set(value) <= {"name", "id", "type"}:
-            return Draft(name, {}, id=call_id)
+            return DraftCall(name, {}, id=call_id)
         return bad(f'the object has no "arguments"; {_SHAPE}')
     arguments = value["arguments"]
     if isinstance(arguments, str):
         try:
-            arguments = decode(arguments)
+            arguments = read_json(arguments)
         except BadJson as problem:
-            return bad(f'"arguments" is a string that holds no JSON object: {problem}')
+            return bad(f'"arguments" is a string that does not hold a JSON object: {problem}')
     if not isinstance(arguments, dict):
         return bad('"arguments" must be a JSON object')
-    return Draft(name, arguments, id=call_id)
+    return DraftCall(name, arguments, id=call_id)
 
 
 def _guess_name(body: str) -> str:
@@ -109,6 +112,6 @@ def _guess_name(body: str) -> str:
     if match is None:
         return ""
     try:
-        return str(decode(match.group(1)))
+        return str(read_json(match.group(1)))
     except BadJson:
         return ""

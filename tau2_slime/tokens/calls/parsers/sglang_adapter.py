@@ -1,6 +1,6 @@
-"""sglang's tool-call parsers, for the families that have no parser here, without their habit of dropping bad calls.
+"""sglang's tool-call parsers, for the families without a parser here. Calls that sglang drops are reported all the same.
 
-sglang is imported when the parser is made; it comes with the container and is no dependency of this package.
+sglang is imported when the parser is made. It comes with the container; this package does not depend on it.
 """
 
 from __future__ import annotations
@@ -9,51 +9,31 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol
 
+from tau2_slime.tokens.calls.literal_json import BadJson, read_json
 from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import (
-    END_THINK,
-    THINK,
-    Tags,
-    joined,
-    split_reasoning,
-    strip_stop,
-    without_reasoning,
-)
-from tau2_slime.tokens.calls.spelled_json import BadJson, decode
-from tau2_slime.tokens.calls.types import BUILT_IN, Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
-
-_CALL_MARKERS: dict[str, str] = {
-    "deepseekv3": "<｜tool▁call▁begin｜>",
-    "deepseekv31": "<｜tool▁call▁begin｜>",
-    "deepseekv32": "<｜DSML｜invoke",
-    "deepseekv4": "<｜DSML｜invoke",
-    "gemma4": "<|tool_call>",
-    "gpt-oss": " to=functions.",
-    "kimi_k2": "<|tool_call_begin|>",
-    "minimax-m2": "<invoke name=",
-    "step3": "<｜tool_call_begin｜>",
-    **dict.fromkeys(("glm", "glm45", "glm47", "hermes", "hunyuan", "mimo", "poolside_v1"), "<tool_call>"),
-    **dict.fromkeys(("qwen", "qwen25", "qwen3_coder", "step3p5", "trinity"), "<tool_call>"),
-}
-"""What each single call begins with, by sglang's parser name; for the others one call is expected where it sees any."""
-
-_THINK_TAGS: dict[str, Tags] = {
-    "cohere_command4": ("<|START_THINKING|>", "<|END_THINKING|>"),
-    "mistral": ("[THINK]", "[/THINK]"),
-}
+from tau2_slime.tokens.calls.reasoning import joined, split_reasoning, strip_stop_tokens, without_reasoning
+from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
+from tau2_slime.tokens.families import END_THINK, PARSER_CLASSES, THINK, sglang_family
 
 _KIMI_ID = re.compile(r"<\|tool_call_begin\|>\s*([^\s<|]+)\s*<\|tool_call_argument_begin\|>")
 _MISTRAL_ID = re.compile(r"\[CALL_ID\][^\[]*(?=\[ARGS\])")
 _HARMONY_START = "<|start|>assistant"
 
 
-class SglangParser:
-    """Adapter of sglang's FunctionCallParser; see ToolCallParser.
+class _SglangCall(Protocol):
+    """What sglang returns for a call."""
 
-    sglang does not say which text a call came from or why it failed: `raw` is the turn without its reasoning, and a
-    call that it left out is INVALID_JSON whatever its fault. It re-spells numbers (1.50 arrives as 1.5).
+    name: str | None
+    parameters: str
+
+
+class SglangParser:
+    """Adapter of sglang's FunctionCallParser; see `ToolCallParser`.
+
+    sglang does not say which text a call came from, or why it failed. So `raw` is the turn without its reasoning, and a call
+    that sglang left out is INVALID_JSON, whatever is wrong with it. Numbers lose their literal: 1.50 arrives as 1.5.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,20 +45,19 @@ class SglangParser:
             raise ParserUnavailable(
                 f"the tool-call parser 'sglang:{name}' needs sglang, which cannot be imported here "
                 f"({type(error).__name__}: {error}); run inside an sglang or slime container, or choose one of "
-                f"{', '.join(BUILT_IN)}"
+                f"{', '.join(PARSER_CLASSES)}"
             ) from error
         known = FunctionCallParser.ToolCallParserEnum
         if name not in known:
             raise ParserUnavailable(f"this sglang has no tool-call parser {name!r}; it has {', '.join(sorted(known))}")
-        self._sglang_name = name
+        self.name, self._sglang_name = f"sglang:{name}", name
+        family = sglang_family(name)
+        self._tags = family.reasoning_tags if family is not None else (THINK, END_THINK)
+        self._call_start = family.call_start if family is not None else None
         self._parser, self._tool = FunctionCallParser, SglangTool
 
-    @property
-    def name(self) -> str:
-        return f"sglang:{self._sglang_name}"
-
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
-        reasoning, text, unclosed = self._split(self._prepared(strip_stop(text)), reasoning_open)
+        reasoning, text, unclosed = self._split(self._prepared(strip_stop_tokens(text)), reasoning_open)
         if unclosed:
             return ParsedTurn(None, reasoning, reasoning_unclosed=True)
         normal, found, failure = self._ask(text, tools)
@@ -97,20 +76,18 @@ class SglangParser:
 
     def format(self, calls: list[Call]) -> str:
         raise NotImplementedError(
-            f"{self.name} only reads calls; the parsers that write them are {', '.join(BUILT_IN)}"
+            f"{self.name} only reads calls; the parsers that write them are {', '.join(PARSER_CLASSES)}"
         )
 
-    @property
-    def _tags(self) -> Tags:
-        return _THINK_TAGS.get(self._sglang_name, (THINK, END_THINK))
-
     def _prepared(self, text: str) -> str:
-        """`text` with what sglang's parser insists on and the decoded tokens of one turn lack."""
+        """`text` with what sglang's parser needs and the decoded tokens of one turn lack."""
         if self._sglang_name == "mistral":
             return _MISTRAL_ID.sub("", text).replace("[TOOL_CALLS][", "[TOOL_CALLS] [")
-        if self._sglang_name == "gpt-oss" and text.lstrip().startswith("<|channel|>"):
-            text = _HARMONY_START + text.lstrip()  # the generation prompt wrote it
+        if self._sglang_name == "gpt-oss":
+            if text.lstrip().startswith("<|channel|>"):
+                text = _HARMONY_START + text.lstrip()  # the generation prompt wrote it
             last = text[text.rfind("<|start|>") :]
+            # It is a stop token as well: the caller or `strip_stop_tokens` took it off.
             return text + "<|call|>" if " to=functions." in last and "<|call|>" not in last else text
         return text
 
@@ -124,32 +101,32 @@ class SglangParser:
         unclosed = not (rest or "").strip() and text.rfind("<|end|>") < text.rfind("<|channel|>analysis<|message|>")
         return (reasoning or "").strip() or None, rest or "", unclosed
 
-    def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[Any], str | None]:
-        """(normal text, what sglang found, why it failed or saw a call that it did not return)."""
+    def _ask(self, text: str, tools: list[Tool]) -> tuple[str, list[_SglangCall], str | None]:
+        """(text outside calls, the calls, error); the error is "" if sglang saw a call that it did not return, else None."""
         try:
             parser = self._parser([self._tool(**tool) for tool in tools], self._sglang_name)
             with _unknown_tools_forwarded():
                 normal, found = parser.parse_non_stream(text)
             return normal, found, "" if not found and parser.has_tool_call(text) else None
-        except Exception as error:  # sglang's code on whatever a model sampled: the failure is the call's
+        except Exception as error:  # sglang's code may raise anything on what a model sampled: the call is at fault
             return text, [], str(error) or type(error).__name__
 
-    def _call(self, item: Any, tools: list[Tool], text: str) -> ParsedCall:
+    def _call(self, item: _SglangCall, tools: list[Tool], text: str) -> ParsedCall:
         name = item.name or ""
         try:
-            arguments = decode(item.parameters)
-            problem = None if isinstance(arguments, dict) else "they are no JSON object"
+            arguments = read_json(item.parameters)
+            problem = "they are not a JSON object"
+            if name and isinstance(arguments, dict):
+                return checked_call(name, arguments, tools, text.strip())
         except BadJson as bad:
-            arguments, problem = {}, str(bad)
-        if problem is None and name:
-            return checked_call(name, arguments, tools, text.strip())
+            problem = str(bad)
         error = f"The arguments of the call of {name} cannot be read: {problem}." if name else "A call names no tool."
         return ParsedCall(name, {}, CallStatus.INVALID_JSON, text.strip(), error)
 
-    def _expected(self, text: str, found: list[Any], failed: bool) -> int:
-        """How many calls the text begins, as far as it can be told."""
-        marker = _CALL_MARKERS.get(self._sglang_name)
-        begun = text.count(marker) - sum(item.parameters.count(marker) for item in found) if marker else 0
+    def _expected(self, text: str, found: list[_SglangCall], failed: bool) -> int:
+        """How many calls the text begins, as far as one can tell."""
+        start = self._call_start
+        begun = text.count(start) - sum(item.parameters.count(start) for item in found) if start else 0
         return max(begun, int(failed))
 
 

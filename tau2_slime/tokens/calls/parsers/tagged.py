@@ -1,73 +1,112 @@
-"""The scan of a turn whose calls stand between <tool_call> and </tool_call>; what is between is the subclass's."""
+"""The base of formats whose calls stand between two tags.
+
+`TaggedParser` reads everything around the calls: text, reasoning, stop tokens, calls without one of their tags. A subclass
+reads and writes what stands between the tags. The whole of a format whose calls are ``<call>NAME</call>``:
+
+>>> class NameOnly(TaggedParser):
+...     name = "name_only"
+...     opening, closing = "<call>", "</call>"
+...
+...     def read_call(self, text, start):
+...         end_of_body, end, closed = self.end_of_broken_call(text, start)
+...         status = CallStatus.OK if closed else CallStatus.UNCLOSED
+...         error = None if closed else f"The tool call is not closed: write {self.closing} after it."
+...         return DraftCall(text[start:end_of_body].strip(), {}, status, error), end
+...
+...     def find_unopened_call(self, text):
+...         return None
+...
+...     def format(self, calls):
+...         return "".join(f"{self.opening}{name}{self.closing}" for name, _ in calls)
+>>> turn = NameOnly().parse("<think>hm</think>One moment. <call>wait</call>", [])
+>>> turn.reasoning, turn.content, turn.calls[0].name, turn.calls[0].status.value
+('hm', 'One moment.', 'wait', 'unknown_tool')
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from tau2_slime.tokens.calls.literal_json import to_plain_json
 from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import END_THINK, THINK, joined, open_reasoning, strip_stop
-from tau2_slime.tokens.calls.spelled_json import plain
+from tau2_slime.tokens.calls.reasoning import joined, open_reasoning, strip_stop_tokens
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, Tool
+from tau2_slime.tokens.families import END_THINK, THINK
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
-
-_OPENING = re.compile(f"{re.escape(THINK)}|{re.escape(OPEN)}")
-_EDGE = re.compile(f"{re.escape(OPEN)}|{re.escape(CLOSE)}")
 _SPACE = re.compile(r"\s*")
 
 
 @dataclass
-class Draft:
-    """A call as read, before the tools are asked. `error` is None where it could be read in full."""
+class DraftCall:
+    """A call as it was read, before it is compared with the tools."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     status: CallStatus = CallStatus.OK
     error: str | None = None
+    """One sentence for the model; None if the call could be read in full."""
     id: str | None = None
 
 
-def skip_space(text: str, at: int) -> int:
-    """Index of the first character at or after `at` that is not white space."""
-    match = _SPACE.match(text, at)
-    assert match is not None  # the pattern matches the empty string
-    return match.end()
+class BrokenCall(Exception):
+    """A call that nests tags ends too early."""
 
-
-def rough_end(text: str, start: int) -> tuple[int, int, bool]:
-    """Where a call that cannot be read is taken to end: (end of its body, end of the call, is it closed).
-
-    It reaches to the next </tool_call>, or to the next <tool_call>, which begins another call, or to the end.
-    """
-    edge = _EDGE.search(text, start)
-    if edge is None:
-        return len(text), len(text), False
-    if edge.group() == CLOSE:
-        return edge.start(), edge.end(), True
-    return edge.start(), edge.start(), False
+    def __init__(self, problem: str, missing: str | None = None) -> None:
+        """``problem``: where and why, part of a sentence. ``missing``: the closing tag, if nothing else is wrong."""
+        super().__init__(problem)
+        self.missing = missing
 
 
 class TaggedParser:
-    """Base of the built-in parsers. Text after a call that was never closed belongs to that call."""
+    """A `ToolCallParser` of a format with an opening and a closing tag.
+
+    Text after a call that was never closed belongs to that call.
+    """
 
     name = ""
+    opening, closing = "<tool_call>", "</tool_call>"
+    cannot_contain: ClassVar[tuple[str, ...]] = ()
+    """Texts that no argument can contain, because the format has no escape for them."""
 
-    def read_call(self, text: str, start: int) -> tuple[Draft, int]:
-        """The call whose <tool_call> ends at `start`, and the index after it. Never raises."""
+    def __init__(self) -> None:
+        self._opens = re.compile(f"{re.escape(THINK)}|{re.escape(self.opening)}")
+        self._edge = re.compile(f"{re.escape(self.opening)}|{re.escape(self.closing)}")
+
+    # --- the subclass's part
+
+    def read_call(self, text: str, start: int) -> tuple[DraftCall, int]:
+        """(the call, the index after it) of the call whose opening tag ends at ``start``. Never raises."""
         raise NotImplementedError
 
-    def unopened(self, text: str) -> tuple[int, int, str] | None:
-        """The first call in `text` whose <tool_call> is missing: (start, end, best-known name), or None."""
+    def find_unopened_call(self, text: str) -> tuple[int, int, str] | None:
+        """(start, end, best guess at the name) of the first call in ``text`` that lacks its opening tag; else None."""
         raise NotImplementedError
 
     def format(self, calls: list[Call]) -> str:
+        """See `ToolCallParser.format`."""
         raise NotImplementedError
 
+    # --- for the subclass
+
+    def end_of_broken_call(self, text: str, start: int) -> tuple[int, int, bool]:
+        """(end of its body, end of the call, is it closed) of a call that cannot be read further than ``start``.
+
+        The call reaches to the next closing tag, or to the next opening tag, which begins another call, or to the end.
+        """
+        edge = self._edge.search(text, start)
+        if edge is None:
+            return len(text), len(text), False
+        if edge.group() == self.closing:
+            return edge.start(), edge.end(), True
+        return edge.start(), edge.start(), False
+
+    # --- the turn
+
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
-        """See ToolCallParser.parse. A <think> inside a call is part of the call."""
-        text = strip_stop(text)
+        """See `ToolCallParser.parse`. A <think> inside a call is part of the call."""
+        text = strip_stop_tokens(text)
         content: list[str] = []
         thoughts: list[str] = []
         calls: list[ParsedCall] = []
@@ -80,33 +119,71 @@ class TaggedParser:
                 if after is None:
                     return ParsedTurn(joined(content), joined(thoughts), calls, reasoning_unclosed=True)
                 at, thinking = after, False
-            tag = _OPENING.search(text, at)
-            self._outside(text[at : tag.start() if tag else len(text)], content, thoughts, calls)
+            tag = self._opens.search(text, at)
+            self._read_between_calls(text[at : tag.start() if tag else len(text)], content, thoughts, calls)
             if tag is None:
                 return ParsedTurn(joined(content), joined(thoughts), calls)
             if tag.group() == THINK:
                 at, thinking = tag.end(), True
                 continue
             draft, at = self.read_call(text, tag.end())
-            calls.append(self._finish(draft, tools, text[tag.start() : at]))
+            calls.append(_checked(draft, tools, text[tag.start() : at]))
 
-    def _outside(self, text: str, content: list[str], thoughts: list[str], calls: list[ParsedCall]) -> None:
-        """Sort text between calls: content, calls that lack their opening tag, thoughts that lack theirs."""
+    def _read_between_calls(self, text: str, content: list[str], thoughts: list[str], calls: list[ParsedCall]) -> None:
+        """Sort the text between two calls: content, calls that lack their opening tag, thoughts that lack theirs."""
         cut = text.rfind(END_THINK)
         if cut >= 0:
             # Left in the content, thoughts would reach the user and earn reward for what was never said.
             thoughts.extend([*content, text[:cut].replace(END_THINK, "\n")])
             content.clear()
             text = text[cut + len(END_THINK) :]
-        while (found := self.unopened(text)) is not None:
+        while (found := self.find_unopened_call(text)) is not None:
             start, end, name = found
-            error = f"The tool call is not opened: write {OPEN} before it and {CLOSE} after it."
+            error = f"The tool call is not opened: write {self.opening} before it and {self.closing} after it."
             calls.append(ParsedCall(name, {}, CallStatus.UNCLOSED, text[start:end], error))
             content.append(text[:start])
             text = text[end:]
         content.append(text)
 
-    def _finish(self, draft: Draft, tools: list[Tool], raw: str) -> ParsedCall:
-        if draft.error is None:
-            return checked_call(draft.name, draft.arguments, tools, raw, draft.id)
-        return ParsedCall(draft.name, plain(draft.arguments), draft.status, raw, draft.error, draft.id)
+
+class NestedTagParser(TaggedParser):
+    """A format that nests tags inside a call.
+
+    A call that cannot be read to its closing tag is UNCLOSED or INVALID_JSON, and keeps all that was read before.
+    """
+
+    def read(self, text: str, start: int, draft: DraftCall) -> int:
+        """Fill ``draft`` from the call whose opening tag ends at ``start``, and return the index after its closing tag.
+
+        Raises:
+            BrokenCall: the call cannot be read any further.
+        """
+        raise NotImplementedError
+
+    def read_call(self, text: str, start: int) -> tuple[DraftCall, int]:
+        draft = DraftCall("")
+        try:
+            return draft, self.read(text, start, draft)
+        except BrokenCall as broken:
+            problem, missing = str(broken), broken.missing
+        _, end, closed = self.end_of_broken_call(text, start)
+        if closed and missing is None:
+            draft.status, draft.error = CallStatus.INVALID_JSON, f"The tool call cannot be read: {problem}."
+        else:
+            missing = missing or self.closing
+            draft.status = CallStatus.UNCLOSED
+            draft.error = f"The tool call is not closed: {missing} is missing, {problem}."
+        return draft, end
+
+
+def skip_space(text: str, at: int) -> int:
+    """Index of the first character at or after ``at`` that is not white space."""
+    match = _SPACE.match(text, at)
+    assert match is not None  # the pattern matches the empty string
+    return match.end()
+
+
+def _checked(draft: DraftCall, tools: list[Tool], raw: str) -> ParsedCall:
+    if draft.error is None:
+        return checked_call(draft.name, draft.arguments, tools, raw, draft.id)
+    return ParsedCall(draft.name, to_plain_json(draft.arguments), draft.status, raw, draft.error, draft.id)

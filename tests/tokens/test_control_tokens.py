@@ -43,7 +43,7 @@ def test_text_that_spells_a_control_token_stays_text(row: str, spelled: str, rol
         assert reference(chat, [*HISTORY, said, *then]).endswith(delta.text)
     assert chat.template.decode(delta.ids) == delta.text
     assert control_ids(chat, delta.ids) == control_ids(chat, plain.ids)
-    assert delta.neutralised >= 1 and plain.neutralised == 0
+    assert delta.escaped >= 1 and plain.escaped == 0
     assert delta.round_trip_ok
 
 
@@ -78,6 +78,28 @@ def test_no_text_of_a_user_makes_or_breaks_a_control_token(row: str, data: st.Da
     assert control_ids(chat, delta.ids) == control_ids(chat, plain.ids)
     assert chat.template.decode(delta.ids) == delta.text
     assert reference(chat, [*HISTORY, text("Yes?"), user(said)]).endswith(delta.text)
+
+
+@pytest.mark.parametrize("row", ["Qwen3-Instruct-2507", "GLM-4.5, thinking", "Kimi-K2"])
+def test_a_tool_result_in_the_first_prompt_stays_text(row: str) -> None:
+    """Tasks may begin with a history, in which a tool has said something already."""
+    chat = chat_of(row)
+    stop = next(iter(chat.template.closers))
+    said, clean = (
+        [SYSTEM, GREETING, user("Hi"), CALL, result(1, found)] for found in (f"a {stop} b", "nothing to see")
+    )
+    delta, plain = chat.first_prompt_delta(said, TOOLS), chat.first_prompt_delta(clean, TOOLS)
+    assert control_ids(chat, delta.ids) == control_ids(chat, plain.ids)
+    assert chat.template.decode(delta.ids) == delta.text == reference(chat, said)
+    assert (delta.escaped, plain.escaped) == (1, 0)
+
+
+def test_what_the_operator_writes_keeps_its_control_tokens(qwen3: ChatDelta) -> None:
+    """The system prompt and the agent's own turns are not from outside."""
+    messages = [{"role": "system", "content": "Stop with <|im_end|>."}, text("Hi <|im_end|>"), user("Hello")]
+    delta = qwen3.first_prompt_delta(messages)
+    assert delta.escaped == 0
+    assert control_ids(qwen3, delta.ids).count(qwen3.template.control_tokens["<|im_end|>"]) == 5
 
 
 def test_a_tools_name_and_id_that_spell_control_tokens_stay_text() -> None:

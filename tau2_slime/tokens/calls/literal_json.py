@@ -1,8 +1,8 @@
-"""JSON as the model spelled it.
+"""JSON that remembers how the model wrote it.
 
-A number remembers its literal, so that `1.50` in an argument whose schema says string becomes "1.50" and not "1.5";
-text taken from an XML-like call is marked as raw, because only the schema can say what it is. `plain` turns all of it
-back into ordinary values.
+A number keeps its literal: `1.50` in an argument whose schema says string becomes "1.50" and not "1.5". The text of an
+argument in an XML-like call is marked as untyped, because only the schema can say what it is. `to_plain_json` turns all of
+it back into ordinary values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import NoReturn, overload
+
+from tau2_slime.tokens.calls.types import Json, JsonObject
 
 MAX_DEPTH = 64
 """Deepest nesting that is read: hostile nesting must not reach code that recurses over arguments."""
@@ -18,19 +20,19 @@ MAX_DEPTH = 64
 JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
-class SpelledInt(int):
-    """An integer of a JSON text; `literal` is its spelling."""
+class LiteralInt(int):
+    """An integer of a JSON text; `literal` is how the text wrote it."""
 
     literal: str
 
 
-class SpelledFloat(float):
-    """A number with a fraction or an exponent of a JSON text; `literal` is its spelling."""
+class LiteralFloat(float):
+    """A number with a fraction or an exponent; `literal` is how the text wrote it."""
 
     literal: str
 
 
-class RawText(str):
+class UntypedText(str):
     """The text of an argument in a format that does not say types."""
 
     __slots__ = ()
@@ -40,19 +42,19 @@ class BadJson(ValueError):
     """Not JSON. The message says what is wrong and where, without a final full stop."""
 
 
-def read_int(literal: str) -> SpelledInt:
+def read_int(literal: str) -> LiteralInt:
     """Raises BadJson for more digits than Python converts."""
     try:
-        number = SpelledInt(literal)
+        number = LiteralInt(literal)
     except ValueError:
         raise BadJson(f"a number of {len(literal)} digits is too long") from None
     number.literal = literal
     return number
 
 
-def read_float(literal: str) -> SpelledFloat:
+def read_float(literal: str) -> LiteralFloat:
     """Raises BadJson for a number that no float holds."""
-    number = SpelledFloat(literal)
+    number = LiteralFloat(literal)
     if math.isinf(number):
         raise BadJson(f"the number {literal[:40]} is out of range")
     number.literal = literal
@@ -66,7 +68,7 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float, parse_constant=_refuse_constant)
 
 
-def decode_at(text: str, start: int) -> tuple[Any, int]:
+def read_json_at(text: str, start: int) -> tuple[Json, int]:
     """(value, end) of the JSON value that begins exactly at text[start]; what follows `end` is not looked at.
 
     The last of duplicate keys wins; lone surrogates pass. Raises BadJson; positions count from `start`.
@@ -81,24 +83,24 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
         ) from None
     except RecursionError:
         raise BadJson(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    if depth(value) > MAX_DEPTH:
+    if nesting_depth(value) > MAX_DEPTH:
         raise BadJson(f"it is nested deeper than {MAX_DEPTH} levels")
     return value, end
 
 
-def decode(text: str) -> Any:
+def read_json(text: str) -> Json:
     """The value of a text that is one JSON value, white space around it allowed. Raises BadJson."""
     text = text.strip()
-    value, end = decode_at(text, 0)
+    value, end = read_json_at(text, 0)
     if end != len(text):
         raise BadJson(f"Extra data after the JSON value (character {end})")
     return value
 
 
-def depth(value: Any) -> int:
+def nesting_depth(value: Json) -> int:
     """How deep lists and objects nest: 0 for a scalar, 1 for []. Does not recurse."""
     deepest = 0
-    todo: list[tuple[Any, int]] = [(value, 0)]
+    todo: list[tuple[Json, int]] = [(value, 0)]
     while todo:
         item, level = todo.pop()
         if isinstance(item, dict):
@@ -112,13 +114,17 @@ def depth(value: Any) -> int:
     return deepest
 
 
-def plain(value: Any) -> Any:
+@overload
+def to_plain_json(value: JsonObject) -> JsonObject: ...
+@overload
+def to_plain_json(value: Json) -> Json: ...
+def to_plain_json(value: Json) -> Json:
     """`value` with ordinary int, float and str in place of the marked ones; new lists and dicts."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item) for item in value]
-    for marked, ordinary in ((SpelledInt, int), (SpelledFloat, float), (RawText, str)):
+        return [to_plain_json(item) for item in value]
+    for marked, ordinary in ((LiteralInt, int), (LiteralFloat, float), (UntypedText, str)):
         if isinstance(value, marked):
             return ordinary(value)
     return value

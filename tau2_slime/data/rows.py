@@ -1,0 +1,207 @@
+"""The rows of slime's prompt data, read as slime reads them (``slime/utils/data.py``), and the task that a row names.
+
+A row is ``{"index", "prompt", "metadata": {"domain", "task_split", "task_id", ...}}``, and slime lets every key but these of
+the metadata have another name. ``index`` is the task's position in its split, in τ²'s order.
+
+slime skips what it cannot parse, and trains on something else than the file says. This reader refuses such a file instead.
+"""
+
+from __future__ import annotations
+
+import json
+import numbers
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.errors import ConfigError
+from tau2_slime.world import domains, scoring
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Task
+
+PROMPT_KEYS = ("index", "prompt", "input")
+"""Where a task's position may stand if nobody says what slime's ``--input-key`` is."""
+
+_SLICE = re.compile(r"^(?P<path>.*)@\[(?P<start>-?\d*):(?P<stop>-?\d*)\]$")  # as slime has it
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a file."""
+
+    content: Mapping[str, object]
+    where: str
+    """For messages: ``tasks.jsonl, line 3`` (from 1) or ``tasks.parquet, row 2`` (from 0)."""
+
+
+@dataclass(frozen=True)
+class RowTask:
+    """What an episode of a row plays."""
+
+    config: Tau2Config
+    metadata: dict[str, object]
+    """The row's metadata and the overrides over it."""
+    task: Task
+
+
+def read_rows(spec: str) -> list[Row]:
+    """The rows that ``spec`` names: ``tasks.jsonl``, or a slice ``tasks.jsonl@[0:10]``, whose bounds are Python's.
+
+    Raises:
+        ConfigError: there is no such file, it is neither JSONL nor parquet, a row is not an object, or no row is left.
+    """
+    match = _SLICE.match(spec)
+    name = spec if match is None else match["path"]
+    if not Path(name).is_file():
+        if match is None and "@[" in spec:
+            raise _not_a_slice(spec)
+        raise ConfigError(
+            f"{name} is missing: write it with data_prep/prepare_tau2_data.py --output_dir {Path(name).parent}, and look at "
+            "its --help for files of several domains"
+        )
+    if name.endswith(".jsonl"):
+        rows = read_jsonl(Path(name))
+    elif name.endswith(".parquet"):
+        rows = list(_parquet(Path(name)))
+    else:
+        raise ConfigError(f"{name}: slime reads files that end in .jsonl or .parquet, and no others")
+    count = len(rows)
+    if match is not None:
+        try:
+            start, stop = (int(match[bound]) if match[bound] else None for bound in ("start", "stop"))
+        except ValueError:  # a lone minus sign
+            raise _not_a_slice(spec) from None
+        rows = rows[start:stop]
+    if not rows:
+        raise ConfigError(f"{spec} holds no rows ({count} in the file)")
+    return rows
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """Every row of a JSONL file; blank lines are skipped. Only ``\\n``, ``\\r\\n`` and ``\\r`` end a line.
+
+    Raises:
+        ConfigError: the file cannot be read, is not UTF-8, or a line is not a JSON object.
+    """
+    rows = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    rows.append(_json_row(line.strip(), f"{path}, line {number}"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    return rows
+
+
+def task_index(*candidates: object) -> int | None:
+    """The first of ``candidates`` that is a position: an int, a text of digits, or a whole float.
+
+    pandas writes a column of ints with a gap as floats.
+
+    >>> task_index(None, "7"), task_index(3.0), task_index(True, "seven", 0.5)
+    (7, 3, None)
+    """
+    for value in candidates:
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, str) and re.fullmatch(r"\s*\d{1,18}\s*", value):
+            return int(value)
+        if isinstance(value, numbers.Integral):
+            return int(value)
+        if isinstance(value, numbers.Real) and float(value).is_integer():
+            return int(float(value))
+    return None
+
+
+def metadata_of(row: Row, key: str = "metadata") -> dict[str, object]:
+    """The row's metadata; empty if it has none.
+
+    Raises:
+        ConfigError: it is not an object. slime hands a text on as it is, and an evaluation drops it.
+    """
+    found = row.content.get(key)
+    if not found:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(
+            f"{row.where}: {key!r} is of type {type(found).__name__}, not a metadata object such as "
+            '{"domain": "retail"}; slime parses no JSON text in there'
+        )
+    return dict(found)
+
+
+def row_task(
+    row: Row,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    input_key: str | None = None,
+    metadata_key: str = "metadata",
+    tau2: Mapping[str, object] | None = None,
+) -> RowTask:
+    """The task of ``row`` and the configuration of its episodes.
+
+    Args:
+        row: A row of `read_rows`.
+        overrides: `Tau2Config` keys that win over the row's metadata, such as a dataset's ``metadata_overrides``.
+        input_key: What slime reads as the prompt. None: not known; each of `PROMPT_KEYS` may hold the position.
+        metadata_key: What slime reads as the metadata.
+        tau2: The ``tau2:`` mapping of the job's ``--custom-config-path``.
+
+    Raises:
+        ConfigError: naming the row and what is wrong: the settings, or no task, or one that cannot be scored.
+    """
+    metadata = {**metadata_of(row, metadata_key), **(overrides or {})}
+    task_id = metadata.get("task_id")
+    if input_key is not None:
+        keys: tuple[str, ...] = (input_key,)
+    else:  # overrides may name another split, where the row's position is another task's
+        keys = PROMPT_KEYS if task_id is None or not overrides else ()
+    try:
+        config = Tau2Config.resolve(tau2, metadata)
+        index = task_index(metadata.get("index"), *(row.content.get(key) for key in keys))
+        named = None if task_id is None else str(task_id)
+        task = domains.find_task(config.domain, config.task_split, task_id=named, index=index)
+        scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
+    except ConfigError as error:
+        raise ConfigError(f"{row.where}: {error}") from error
+    return RowTask(config, {**metadata, "task_id": task.id}, task)
+
+
+def _not_a_slice(spec: str) -> ConfigError:
+    return ConfigError(f"{spec!r}: a slice is written @[start:stop], such as @[0:10]; either number may be left out")
+
+
+def _json_row(text: str, where: str) -> Row:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{where} is not JSON: {error}. slime would skip this line, and a slice would count without it: mend it or "
+            "delete it"
+        ) from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where} is not a JSON object but of type {type(content).__name__}; slime stops there")
+    return Row(content, where)
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise ConfigError(
+            f"{path}: reading parquet needs the package pyarrow, here and for slime: pip install pyarrow"
+        ) from None
+    try:
+        batches = parquet.ParquetFile(path).iter_batches()
+        contents = [content for batch in batches for content in batch.to_pylist()]
+    except (ArrowException, OSError) as error:
+        raise ConfigError(f"{path} is not a parquet file that can be read: {error}") from error
+    for number, content in enumerate(contents):
+        yield Row(content, f"{path}, row {number}")

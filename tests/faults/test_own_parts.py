@@ -1,0 +1,127 @@
+"""Parts of a researcher's own, loaded by dotted path from outside the package, as ``examples/`` shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import GOLD, PAID, Stage, Status, detail, outcome
+from tests.faults.servers import FAREWELL, UserMove, say, spell
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+HELLO = UserMove(content="Please create the task 'Important Meeting' for user_1.")
+BYE = UserMove(content="Thank you. ###STOP###")
+
+
+@pytest.fixture(autouse=True)
+def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    yield
+
+
+async def test_a_user_of_ones_own_plays(stage: Stage) -> None:
+    sample = await stage.play(users=[HELLO, BYE], user_path="custom_user.ImpatientUser")
+    assert outcome(sample) == PAID
+    assert sample.reward == 1.0
+    assert sample.metadata["tau2"]["user_model"] == "custom_user.ImpatientUser:openai/test"
+    assert sample.metadata["tau2"]["stats"]["user_calls"] == 2
+
+
+async def test_it_does_what_it_was_written_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    import custom_user
+
+    monkeypatch.setattr(custom_user, "PATIENCE", 1)
+    await stage.play([say("Which user?"), FAREWELL], users=[HELLO, HELLO], user_path="custom_user.ImpatientUser")
+    assert "This takes too long" in stage.results[-1].messages[-1].content
+
+
+async def test_a_user_of_tau2s_registry_plays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2_slime.world import tau2_compat
+
+    t = tau2_compat.load()
+
+    class Polite(t.UserSimulator):  # type: ignore[misc, name-defined]
+        def generate_next_message(self, message: Any, state: Any) -> Any:
+            text = "Please create the task 'Important Meeting' for user_1. Thanks! ###STOP###"
+            reply = t.UserMessage(role="user", content=text)
+            state.messages += [message, reply]
+            return reply, state
+
+    monkeypatch.setitem(t.registry._users, "polite", Polite)
+    sample = await stage.play(users=[], user_path="polite")
+    assert outcome(sample) == (Status.FAILED, "user_stop", "user"), "it hung up before the agent had a turn"
+    assert sample.metadata["tau2"]["user_model"] == "polite:openai/test"
+
+
+async def test_an_agent_of_ones_own_is_asked_with_its_own_prompt(stage: Stage) -> None:
+    sample = await stage.play(agent_path="custom_agent.CarefulAgent")
+    assert outcome(sample) == PAID
+    assert sample.reward == 1.0
+    assert sample.metadata["tau2"]["agent_path"] == "custom_agent.CarefulAgent"
+    from custom_agent import RULE
+
+    prompt = sample.tokens[: len(sample.tokens) - sample.response_length]
+    from tau2_slime.policy.checkpoint import load_tokenizer
+
+    assert RULE in load_tokenizer(str(stage.checkpoint)).decode(prompt)
+
+
+async def test_its_meaning_of_a_turn_counts(stage: Stage) -> None:
+    twice = say(spell("get_users", {}) + spell("get_users", {}))
+    await stage.play([twice, *GOLD], agent_path="custom_agent.CarefulAgent")
+    results = [message for message in stage.results[-1].messages if message.role == "tool"]
+    assert [bool(result.error) for result in results[:2]] == [False, True]
+    assert "This call was not made" in results[1].content
+
+
+async def test_an_agent_of_tau2s_registry_gives_its_prompt(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2_slime.world import tau2_compat
+
+    t = tau2_compat.load()
+
+    class Shouting(t.LLMAgent):  # type: ignore[misc, name-defined]
+        @property
+        def system_prompt(self) -> str:
+            return "SHOUT. " + super().system_prompt
+
+    monkeypatch.setitem(t.registry._agents, "shouting", Shouting)
+    sample = await stage.play(agent_path="shouting")
+    assert outcome(sample) == PAID
+    assert stage.results[-1].agent_path == "shouting"
+
+
+async def test_a_parser_of_ones_own_reads_the_calls(stage: Stage) -> None:
+    said = '{"name": "get_users", "parameters": {}}'
+    await stage.play([say(said), FAREWELL], tool_call_parser="custom_parser.BareJsonParser")
+    (called,) = [m for m in stage.results[-1].messages if m.role == "assistant" and m.tool_calls]
+    assert called.tool_calls[0].name == "get_users"
+
+
+WRONG = {
+    "user_path": [
+        ("nowhere.User", "no module 'nowhere'"),
+        ("custom_user.Nobody", "has no 'Nobody'"),
+        ("custom_user.PATIENCE", "not a class"),
+        ("custom_agent.CarefulAgent", "no method reply"),
+        ("nobody", "neither a dotted path"),
+    ],
+    "agent_path": [
+        ("nowhere.Agent", "no module 'nowhere'"),
+        ("custom_agent.RULE", "TrainableLLMAgent"),
+        ("custom_user.ImpatientUser", "TrainableLLMAgent"),
+        ("nobody", "neither a dotted path"),
+    ],
+    "tool_call_parser": [("nowhere.Parser", "no module 'nowhere'"), ("custom_agent.RULE", "RULE")],
+}
+
+
+@pytest.mark.parametrize(("key", "path", "words"), [(key, *case) for key, cases in WRONG.items() for case in cases])
+async def test_a_path_that_leads_nowhere_is_one_clear_error(stage: Stage, key: str, path: str, words: str) -> None:
+    sample = await stage.play(**{key: path})
+    assert outcome(sample) == (Status.FAILED, "config_error", "infrastructure")
+    assert path in detail(sample)
+    assert words in detail(sample)
+    assert stage.router.asks == [], "nobody was asked anything"
