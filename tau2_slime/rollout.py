@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tau2_slime.episode.result import InteractionResult
-from tau2_slime.episode.telemetry import telemetry, telemetry_metrics
+from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
 from tau2_slime.runtime.address import address, answers
@@ -211,11 +211,7 @@ def summarise(played: Sequence[Played], seconds: float) -> dict[str, Any]:
         "context_tokens": sum(
             len(p.result.ledger.tokens) - p.result.ledger.sampled_count for p in played if p.result.ledger
         ),
-        "telemetry": telemetry_metrics(
-            telemetry(p.result.messages, p.result.reward_info, p.result.generations)
-            for p in played
-            if p.result.trainable
-        ),
+        "telemetry": telemetry_metrics(p.result.telemetry for p in played if p.result.trainable),
         "user_cost": sum(p.result.stats.user_cost for p in played),
         "seconds": round(seconds, 2),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -141,6 +141,11 @@ def test_an_aborted_sample_without_a_reward_is_no_zero() -> None:
     ]
 
 
+def test_a_sample_that_nobody_scored_does_not_count() -> None:
+    values = advantages([sample(1.0, 0), sample(0.0, 0), sample(None, 0)], grpo_std_normalization=False)
+    assert values == [0.5, -0.5, 0.0]
+
+
 def test_an_aborted_sample_does_not_count_whatever_it_was_given() -> None:
     gone = played(1.0, group=0)
     gone.status = StandaloneSample.Status.ABORTED
@@ -203,8 +208,8 @@ def test_nothing_gives_nothing() -> None:
 
 def test_rewards_of_several_parts_are_read_by_slimes_key() -> None:
     samples = [SimpleNamespace(reward={"score": r}, group_index=0, metadata={}) for r in (1.0, 0.0)]
-    raw, _ = post_process_rewards(slime_args(reward_key="score"), samples)
-    assert raw == [1.0, 0.0]
+    found = post_process_rewards(slime_args(reward_key="score", grpo_std_normalization=False), samples)
+    assert found == ([1.0, 0.0], [0.5, -0.5])
 
 
 # ---- the baseline for each simulator -----------------------------------------------------------------------------------

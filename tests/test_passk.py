@@ -76,3 +76,4 @@ def test_tasks_with_nothing_usable_are_counted_and_take_no_part() -> None:
     assert (metrics["tasks"], metrics["tasks_below_1"], metrics["pass@1"]) == (2, 1, 0.5)
     assert "pass@1_stderr" not in metrics, "one task has no spread"
     assert pass_metrics([gone], 1) == {"tasks": 1.0, "tasks_below_1": 1.0}
+    assert pass_metrics([Tally("d", "u")], 1) == {"tasks": 1.0, "tasks_below_1": 1.0}

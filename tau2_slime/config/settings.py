@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tau2_slime.config.own_functions import MetricPath
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.config.secret_names import KeylessArguments, KeylessUrl, VariableName
 from tau2_slime.config.simulators import Failover, Rotation, Simulator, check_pool, choose
@@ -97,6 +98,8 @@ class Tau2Config(BaseModel):
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
 
+    metrics: tuple[MetricPath, ...] = ()
+    """Your own metrics: functions of a finished episode, such as my.module.my_metric. Their means are logged."""
     reward_shaping: RewardShaping | None = None
     """Training only: partial credit and penalties, see `reward_shaping.md`. Unset: the reward is τ²'s."""
     simulator_baseline: Literal["none", "batch"] = "none"
@@ -104,7 +107,7 @@ class Tau2Config(BaseModel):
     min_valid_samples: int = Field(default=2, ge=2)
     """`keep_informative_groups`: a group with fewer samples that count is dropped."""
 
-    @field_validator("user_model_rotation", "user_quality_gate", mode="before")
+    @field_validator("user_model_rotation", "user_quality_gate", "metrics", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if value is None:
@@ -155,7 +158,8 @@ class Tau2Config(BaseModel):
             # A value that may hold a key by mistake is not shown, neither here nor in the traceback of the first error.
             shown = "" if key in _MAY_HOLD_SECRETS else f" = {values.get(key)!r}"
             inside = ".".join(str(part) for part in first["loc"][1:])
-            reason = f"{inside}: {first['msg']}" if inside else first["msg"]
+            said = first["msg"].removeprefix("Value error, ")
+            reason = f"{inside}: {said}" if inside else said
             raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 
     def user_model_for(self, index: int | None, *, evaluation: bool, group_index: int | None = None) -> str:

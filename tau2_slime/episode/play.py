@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tau2_slime.episode import interrupted
+from tau2_slime.episode import interrupted, own_functions
 from tau2_slime.episode.conversation import Conversation, Limits
 from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
@@ -48,6 +48,10 @@ class EpisodeSetup:
     """An episode whose user simulator shows one of these counts as the simulator's failure."""
     examine_user: bool = False
     """Look for flaws in what the user simulator said: True for every user but the scripted ones."""
+    metrics: tuple[str, ...] = ()
+    """Dotted paths of the run's own metrics (`own_functions.Metric`)."""
+    reward_parts: tuple[str, ...] = ()
+    """Dotted paths of the run's own reward parts (`own_functions.RewardPart`)."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
 
@@ -118,11 +122,21 @@ async def play_and_score(
         await _measure_drift(result, setup)
     result.stats.total_time = before.total_time + time.perf_counter() - clock
     result.stats.resumes = before.resumes + (saved is not None)
+    if result.trainable and (setup.metrics or setup.reward_parts):
+        await _call_own_functions(result, setup)
     if result.termination is Termination.ABORTED:
         result.saved = interrupted.save(
             setup.identity, conversation.state(ended), transcript.state(), result.stats, result.ledger
         )
     return result
+
+
+async def _call_own_functions(result: InteractionResult, setup: EpisodeSetup) -> None:
+    def call() -> tuple[dict[str, float], dict[str, float]]:
+        metrics = own_functions.custom_metrics(result, setup.metrics)
+        return metrics, own_functions.reward_parts(result, setup.reward_parts)
+
+    result.custom_metrics, result.reward_parts = await offload(call)
 
 
 async def _score(

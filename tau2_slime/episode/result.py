@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.episode.telemetry import telemetry
 from tau2_slime.outcome import Blame, Status, Termination
 
 if TYPE_CHECKING:
@@ -94,6 +95,20 @@ class InteractionResult:
     restarted: str = ""
     """Why an interrupted episode was started over instead of being taken up again; empty if it was not."""
     stats: EpisodeStats = field(default_factory=EpisodeStats)
+    custom_metrics: dict[str, float] = field(default_factory=dict)
+    """The numbers of the run's own metrics (``tau2: {metrics: [...]}``), by name."""
+    reward_parts: dict[str, float] = field(default_factory=dict)
+    """Training only: the values, 0.0 to 1.0, of the run's own reward parts, by dotted path."""
+
+    @property
+    def telemetry(self) -> dict[str, float]:
+        """Why the episode failed, counted (`episode.telemetry`), with the run's own numbers as ``custom/<name>`` and
+        ``reward_part/<dotted path>``."""
+        return {
+            **telemetry(self.messages, self.reward_info, self.generations),
+            **{f"custom/{name}": value for name, value in self.custom_metrics.items()},
+            **{f"reward_part/{path}": value for path, value in self.reward_parts.items()},
+        }
 
     @property
     def status(self) -> Status:
@@ -129,6 +144,7 @@ class InteractionResult:
             "messages": [m.model_dump(mode="json", exclude_none=True, exclude={"raw_data"}) for m in self.messages],
             "rejected_calls": self.rejected_calls,
             "generations": self.generations,
+            "telemetry": self.telemetry,
         }
         if tokens and self.ledger is not None:
             out["ledger"] = self.ledger.to_dict()

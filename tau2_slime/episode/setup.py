@@ -66,7 +66,7 @@ async def build_episode(
     """A fresh world for ``task``, and who plays in it.
 
     ``user_model``: name of the simulator; ``user`` builds it from the world, by default as ``config`` says. ``training``:
-    the settings that are for training only count (the quality gate).
+    the settings that are for training only count (the quality gate, reward parts).
 
     Raises:
         ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
@@ -80,7 +80,9 @@ async def build_episode(
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
         raise ConfigError(f"agent_type={config.agent_type!r} in {config.domain}: {error}") from error
     limits = Limits(max_steps=config.max_steps, max_errors=config.max_errors, max_turns=config.max_turns)
-    setup = EpisodeSetup(agent, None, limits, allow_judge=config.allow_llm_judge)
+    setup = EpisodeSetup(agent, None, limits, allow_judge=config.allow_llm_judge, metrics=config.metrics)
+    if training and config.reward_shaping is not None:
+        setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
         setup.user = user(world) if user is not None else make_user(config, user_model, world)
         setup.user_model = user_label(config, user_model)

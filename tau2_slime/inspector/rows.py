@@ -137,7 +137,7 @@ def _add_conversation(out: Trajectory, source: Mapping[str, Any]) -> None:
     out.generations = [dict(meta) for meta in source.get("generations") or []]
     out.reward_info = dict(_mapping(source.get("reward_info")))
     if out.messages:
-        out.telemetry = telemetry(out.messages, out.reward_info, out.generations)
+        out.telemetry |= telemetry(out.messages, out.reward_info, out.generations)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

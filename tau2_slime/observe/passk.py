@@ -50,7 +50,7 @@ def ks_up_to(largest: int) -> list[int]:
     """1..largest; above 16 the powers of two and ``largest``, so that a dataset with 64 samples a task stays readable."""
     if largest <= 16:
         return list(range(1, largest + 1))
-    return sorted({2**i for i in range(largest.bit_length()) if 2**i <= largest} | {largest})
+    return sorted({2**i for i in range(largest.bit_length())} | {largest})
 
 
 def pass_metrics(tallies: Sequence[Tally], largest: int) -> dict[str, float]:

@@ -65,7 +65,7 @@ def _never_asked(sample: SlimeSample) -> bool:
 
 
 def normalise(
-    args: SlimeArgs, samples: Sequence[SlimeSample], *, simulator_baseline: bool = False
+    args: SlimeArgs, samples: Sequence[SlimeSample], *, simulator_baseline: bool
 ) -> tuple[list[float], list[float]]:
     """``(rewards, normalised rewards)``, one of each for every sample, in order.
 

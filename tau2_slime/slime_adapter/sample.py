@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.episode.result import InteractionResult
-from tau2_slime.episode.telemetry import telemetry
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
 from tau2_slime.slime_adapter import resume
@@ -165,7 +164,7 @@ def fill_sample(
             "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
             "fingerprint": trajectory_digest(tokens, log_probs),
             "stats": dataclasses.asdict(stats),
-            "telemetry": telemetry(result.messages, result.reward_info, result.generations),
+            "telemetry": result.telemetry,
         },
     )
     if keep_trajectory:

@@ -51,6 +51,8 @@ def transition_metrics(result: InteractionResult) -> dict[str, float]:
     metrics.update({"tau2/reward": reward, f"tau2/reward/domain/{tag(result.domain)}": reward})
     if result.user_model:
         metrics[f"tau2/reward/user/{tag(result.user_model)}"] = reward
+    own = ("custom/", "reward_part/")
+    metrics.update({f"tau2/{name}": value for name, value in result.telemetry.items() if name.startswith(own)})
     return metrics
 
 

@@ -28,6 +28,7 @@ WITHOUT_EFFECT = {
     **dict.fromkeys(
         ("reward_shaping", "simulator_baseline", "min_valid_samples"), "verifiers' trainer uses τ²'s reward"
     ),
+    "metrics": "a metric of your own is a function of verifiers' rubric",
 }
 """Settings of `Tau2Config` that both doors refuse, and why each would change nothing here."""
 

@@ -80,6 +80,7 @@ def record_of(
         "cost": dict(cost),
         "tries": [dict(earlier) for earlier in tries],
         "stats": {k: v for k, v in stats.items() if k not in _TIMES},
+        "telemetry": plain["telemetry"],
         "rejected_calls": {str(k): v for k, v in result.rejected_calls.items()},
         "messages": messages,
         "clock": {**{name: stats[name] for name in _TIMES}, "messages": stamps},
