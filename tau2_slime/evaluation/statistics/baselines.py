@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
@@ -136,7 +137,7 @@ def mean(names: Iterable[str], known: Mapping[str, Mapping[str, float | None]], 
     """The share of the tasks that the degenerate policy solves, of those that it could be scored on; None if of none."""
     values = [known.get(_without_repeat(name), {}).get(kind) for name in names]
     scored = [value for value in values if value is not None]
-    return sum(value >= SUCCESS for value in scored) / len(scored) if scored else None
+    return fmean(value >= SUCCESS for value in scored) if scored else None
 
 
 class _Book:
