@@ -104,6 +104,7 @@ def compare(first: Summary, second: Summary, allow: Sequence[str] = ()) -> Compa
             f"and {', '.join(second.manifest['protocol'])}"
         )
     for mine, other, which in ((first, second, "first"), (second, first, "second")):
+        notes += [f"the {which} run: {note}" for note in mine.notes]
         alone = [name for name in mine.manifest["protocol"] if name not in other.manifest["protocol"]]
         if alone:
             notes.append(f"only in the {which} run, left out: {', '.join(alone)}")
