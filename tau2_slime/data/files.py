@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from tau2_slime.data.plan import Content, DataFile, Plan, check_apart
 from tau2_slime.data.request import Request
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.files import write_atomically
 from tau2_slime.world import domains, tau2_compat
 
 MANIFEST = "tau2_manifest.json"
@@ -115,10 +115,5 @@ def _replace(path: Path, text: str) -> bool:
     data = text.encode()
     if path.is_file() and path.read_bytes() == data:
         return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, data)
     return True

@@ -8,6 +8,7 @@ import json
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,32 +80,37 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
                 console.print(f"{store.damaged} damaged lines dropped; their episodes are played again", style="yellow")
             with _progress(plan.episodes, console) as on_change:
                 runner = Runner(jobs(plan), policy, store, budget, options, total=plan.episodes, on_change=on_change)
+                for note in budget.notes:
+                    runner.progress.note(note)
                 on_change(runner.progress)
                 end = await _interruptible(runner.run())
-        known = await _baselines(request, plan, console, quiet=end == "interrupted")
+        known = await _baselines(request, plan, console, runner.progress.note, quiet=end == "interrupted")
     return await offload(_write, folder, manifest, store.records, known, budget, end, runner.progress), end
 
 
 def _write(folder: Path, manifest: Any, records: Any, known: Any, budget: Any, end: Any, progress: Progress) -> Summary:
     from tau2_slime.evaluation.report.output import write_reports
-    from tau2_slime.evaluation.statistics.summary import BASELINES, summarise
+    from tau2_slime.evaluation.statistics import baselines
+    from tau2_slime.evaluation.statistics.summary import summarise
     from tau2_slime.runtime.files import write_atomically
 
     notes = list(progress.notes)
     if known is not None:
-        write_atomically(folder / BASELINES, json.dumps(known, indent=1) + "\n")
+        write_atomically(folder / baselines.FILE, json.dumps(known, indent=1) + "\n")
     summary = summarise(manifest, records, known=known, bills=budget.bills, end=str(end), notes=notes)
     write_reports(summary, folder)
     return summary
 
 
-async def _baselines(request: Request, plan: Plan, console: Console, *, quiet: bool) -> Any:
-    from tau2_slime.evaluation.statistics.baselines import baselines
+async def _baselines(
+    request: Request, plan: Plan, console: Console, tell: Callable[[str], None], *, quiet: bool
+) -> Any:
+    from tau2_slime.evaluation.statistics.baselines import score_baselines
 
     if not request.with_baselines or quiet:
         return None
     with console.status("scoring the do-nothing and transfer-at-once policies on the same tasks"):
-        return await baselines([item for dataset in plan.datasets for item in dataset.items])
+        return await score_baselines([item for dataset in plan.datasets for item in dataset.items], tell=tell)
 
 
 async def _interruptible(work: Any) -> End:

@@ -6,23 +6,22 @@ allowed by name, and then the output says so.
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.statistics.estimates import grouped
-from tau2_slime.evaluation.statistics.intervals import CONFIDENCE, Stratum, percentiles, resample, standard_error
+from tau2_slime.evaluation.statistics.intervals import FloatArray, difference_interval, standard_error, strata_of
 from tau2_slime.evaluation.statistics.summary import Summary
 from tau2_slime.evaluation.store.manifest import GROWING, differences
 from tau2_slime.evaluation.store.unit import Unit
 
 FLIPS = 10_000
-"""Random sign flips of the permutation test; up to 13 tasks all of them are tried."""
+"""Sign patterns that the permutation test tries: all of 13 tasks (2**13 = 8,192), random ones of more."""
 SIGNIFICANT = 0.05
 
 
@@ -105,6 +104,7 @@ def compare(first: Summary, second: Summary, allow: Sequence[str] = ()) -> Compa
             f"and {', '.join(second.manifest['protocol'])}"
         )
     for mine, other, which in ((first, second, "first"), (second, first, "second")):
+        notes += [f"the {which} run: {note}" for note in mine.notes]
         alone = [name for name in mine.manifest["protocol"] if name not in other.manifest["protocol"]]
         if alone:
             notes.append(f"only in the {which} run, left out: {', '.join(alone)}")
@@ -176,56 +176,44 @@ def _pairs(first: Sequence[Unit], second: Sequence[Unit], names: Sequence[str]) 
 
 
 def difference(kind: str, name: str, pairs: Sequence[Pair]) -> Difference:
-    """The paired difference of pass^1 with its interval and p-value; a task met by several users is one task."""
-    strata = _strata(pairs)
-    tasks = sum(len(sums) for sums, _ in strata)
-    count = len(pairs)
-    value = math.fsum(pair.difference for pair in pairs) / count
-    low, high = _interval(strata, value, tasks)
+    """The paired difference of pass^1 with its interval and p-value; a task that several users meet is one task."""
+    strata = strata_of(
+        [pair.first.domain for pair in pairs],
+        [pair.first.task for pair in pairs],
+        [pair.difference for pair in pairs],
+    )
+    low, high = difference_interval(strata)
     return Difference(
         kind,
         name,
-        count,
-        first=math.fsum(p.first.c / p.first.n for p in pairs) / count,
-        second=math.fsum(p.second.c / p.second.n for p in pairs) / count,
-        value=value,
+        len(pairs),
+        first=fmean(p.first.c / p.first.n for p in pairs),
+        second=fmean(p.second.c / p.second.n for p in pairs),
+        value=fmean(p.difference for p in pairs),
         low=low,
         high=high,
         stderr=standard_error(strata),
-        p=sign_flip_p(np.concatenate([sums for sums, _ in strata])),
+        p=sign_flip_p(np.concatenate([stratum.sums for stratum in strata])),
     )
 
 
-def _strata(pairs: Sequence[Pair]) -> list[Stratum]:
-    by_domain: dict[str, dict[Hashable, list[float]]] = {}
-    for pair in pairs:
-        by_domain.setdefault(pair.first.domain, {}).setdefault(pair.first.task, []).append(pair.difference)
-    return [
-        (np.array([math.fsum(v) for v in tasks.values()]), np.array([float(len(v)) for v in tasks.values()]))
-        for tasks in by_domain.values()
-    ]
+def sign_flip_p(differences: FloatArray) -> float:
+    """Two-sided p-value of "each task's difference could as well have had the other sign".
 
+    ``differences``: shape (n_tasks,). The p-value is the share of sign patterns whose sum is at least as far from 0; it
+    counts all patterns of up to 13 tasks that differ, and `FLIPS` random ones of more (the same in every call).
+    """
+    moved = differences[np.abs(differences) > 1e-12]
+    if len(moved) < 2:
+        return 1.0  # both signs of a single difference are equally far from 0
+    from scipy.stats import permutation_test
 
-def _interval(strata: Sequence[Stratum], value: float, tasks: int) -> tuple[float, float]:
-    if tasks < 2:
-        return -1.0, 1.0
-    if all(np.ptp(sums / counts) < 1e-12 for sums, counts in strata):
-        # Every task differs by the same, so resampling sees no spread: what that many tasks can exclude at best.
-        width = 1 - ((1 - CONFIDENCE) / 2) ** (1 / tasks)
-        return max(-1.0, value - width), min(1.0, value + width)
-    return percentiles(resample(strata, lambda sums, counts: sums / counts), tasks)
-
-
-def sign_flip_p(sums: Any) -> float:
-    """Two-sided p of the mean being 0 if each task's difference were as likely the other way round."""
-    sums = np.asarray(sums, dtype=float)
-    moving = sums[np.abs(sums) > 1e-12]
-    if len(moving) == 0:
-        return 1.0
-    observed = abs(float(moving.sum())) - 1e-9
-    if len(moving) <= 13:
-        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(moving))))
-        return float((np.abs(signs @ moving) >= observed).mean())
-    rng = np.random.default_rng(len(moving))
-    signs = rng.choice((-1.0, 1.0), size=(FLIPS, len(moving)))
-    return float(((np.abs(signs @ moving) >= observed).sum() + 1) / (FLIPS + 1))
+    test = permutation_test(
+        (moved,),
+        lambda values, axis: np.round(values.sum(axis=axis), 9),  # equal sums of thirds must compare as equal
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=FLIPS,
+        random_state=len(moved),
+    )
+    return float(test.pvalue)

@@ -75,13 +75,16 @@ def tables(found: Comparison) -> list[Table]:
         for d in found.differences
     ]
     columns = ["", "", "tasks", "first", "second", "change", "95% interval", "p"]
-    note = "Paired by task; intervals: bootstrap over tasks; p: sign-flip permutation over tasks. No correction is made for "
+    note = (
+        "Paired by task; intervals: Student's t over tasks; p: sign-flip permutation over tasks. There is no correction for "
+        f"reading {len(rows)} lines: by chance, one line in twenty has p below 0.05."
+    )
     out = [
         Table(
             "Difference in pass^1",
             columns,
             rows,
-            note + f"reading {len(rows)} lines: one in twenty is below 0.05 by chance.",
+            note,
             text_columns=2,
             emphasised=frozenset({len(rows) - 1}),
         )

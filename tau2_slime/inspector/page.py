@@ -22,6 +22,7 @@ from tau2_slime.inspector.check import check
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.inspector.words import vocabulary
 from tau2_slime.inspector.world_diff import Difference, world_diff
+from tau2_slime.runtime.files import write_atomically
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
@@ -37,12 +38,8 @@ def write_page(
     unreadable: Sequence[str] = (),
 ) -> int:
     """Write the page and return its size in bytes. ``world``: replay tool calls in τ² for the database's changes."""
-    temporary = path.with_name(path.name + ".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with temporary.open("w", encoding="utf-8") as file:
-        for part in _parts(trajectories, title, language, world, unreadable):
-            file.write(part)
-    temporary.replace(path)
+    write_atomically(path, _parts(trajectories, title, language, world, unreadable))
     return path.stat().st_size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tau2_slime.evaluation.plan.datasets import default_plan
 from tau2_slime.evaluation.request import Request, make_policy
 from tau2_slime.evaluation.runner.policies import EmbeddedPolicy
-from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER, baselines
+from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER, score_baselines
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tau2_slime.evaluation.store.records import jobs
 from tau2_slime.outcome import Termination
@@ -93,21 +94,23 @@ def test_messages_keep_their_order_and_scores(folder: Path) -> None:
 async def test_degenerate_policies_score_what_they_are_known_to(tmp_path: Path) -> None:
     """Of telecom's 114 tasks doing nothing solves none and transferring at once solves 20; of airline's first ones some."""
     items = default_plan(["telecom"], ["scripted"], split="base", tasks=None, attempts=1).datasets[0].items
-    known = await baselines(items, cache=tmp_path)
+    known = await score_baselines(items, cache=tmp_path)
     assert len(known) == 114
     assert sum(value[NOTHING] == 1 for value in known.values()) == 0
     assert sum(value[TRANSFER] == 1 for value in known.values()) == 20
-    played: list[int] = []
-    again = await baselines(items, cache=tmp_path, on_scored=lambda done, total: played.append(done))
-    assert again == known
-    assert played == []
+    (file,) = tmp_path.iterdir()  # noqa: ASYNC240
+    remembered = json.loads(file.read_text())
+    entry = next(iter(remembered))
+    file.write_text(json.dumps({**remembered, entry: 0.25}))  # a mark: what is remembered is not played again
+    name, _, kind = entry.partition(" ")
+    assert await score_baselines(items, cache=tmp_path) == {**known, name: {**known[name], kind: 0.25}}
 
 
 async def test_airline_and_retail_pay_for_nothing(tmp_path: Path) -> None:
     for domain, tasks, wanted in (("airline", 50, 19), ("retail", 114, 7)):
         items = default_plan([domain], ["scripted"], split="base", tasks=None, attempts=1).datasets[0].items
         assert len(items) == tasks
-        known = await baselines(items, cache=tmp_path)
+        known = await score_baselines(items, cache=tmp_path)
         for kind in (NOTHING, TRANSFER):
             assert sum(value[kind] == 1 for value in known.values()) == wanted
 
@@ -120,7 +123,7 @@ async def test_tasks_without_solo_play_have_no_degenerate_score(tmp_path: Path) 
         .datasets[0]
         .items
     )
-    known = {name.rpartition("/")[2]: value for name, value in (await baselines(items, cache=tmp_path)).items()}
+    known = {name.rpartition("/")[2]: value for name, value in (await score_baselines(items, cache=tmp_path)).items()}
     assert known["create_task_1"] == {NOTHING: 0.0, TRANSFER: 0.0}
     assert known["update_task_with_message_history"] == {NOTHING: None, TRANSFER: None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
@@ -105,7 +106,7 @@ def _interval(estimate: Estimate | None) -> str:
 
 def _score_note(summary: Summary, both_ways: bool) -> str:
     said = [
-        "pass^k: all of k attempts succeed; pass@k: at least one does (unbiased). Intervals: 95%, bootstrap over tasks.",
+        "pass^k: all of k attempts succeed; pass@k: at least one does (unbiased). Intervals: 95%, tasks within domains.",
         "'excl.': attempts that the infrastructure or the user model spoiled, left out"
         + ("; 'if failures': pass^1 if they counted as failures." if both_ways else "."),
         "'nothing', 'transfer': doing nothing, or transferring to a human at once, on the same tasks.",
@@ -189,11 +190,9 @@ def length_table(summary: Summary) -> Table:
 
 
 def _lengths(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    def mean(values: list[float]) -> str:
-        return f"{sum(values) / len(values):,.1f}"
-
-    out = [mean([r["stats"][name] for r in records]) for name in ("agent_turns", "user_turns", "agent_errors")]
-    return [*out, *(mean([r["tokens"][name] for r in records]) for name in ("sampled", "prompt", "context"))]
+    means = [fmean(r["stats"][name] for r in records) for name in ("agent_turns", "user_turns", "agent_errors")]
+    means += [fmean(r["tokens"][name] for r in records) for name in ("sampled", "prompt", "context")]
+    return [f"{mean:,.1f}" for mean in means]
 
 
 def cost_table(summary: Summary) -> Table | None:

@@ -46,20 +46,40 @@ class Budget:
     def __init__(
         self, path: Path | None, limit: float | None = None, prices: Mapping[str, Price] | None = None
     ) -> None:
-        """``path``: the ledger file, read if it is there; None keeps nothing on disk. ``limit``: US dollars."""
+        """``path``: the ledger file, read if it is there; None keeps nothing on disk. ``limit``: US dollars.
+
+        Raises:
+            ConfigError: the file is there but cannot be read.
+        """
         self.limit, self.prices = limit, dict(prices or {})
         self.bills: dict[tuple[str, str], Bill] = {}
         self.reached = False
         """A call was refused: the next one could have passed the limit."""
+        self.damaged = 0
+        """Lines of the ledger that cannot be read."""
         self._reserved = 0.0
         self._longest: dict[str, int] = {}
         self._path = path
+        self._cut = False
         if path is not None and path.exists():
             self._read(path)
 
     @property
     def spent(self) -> float:
+        """US dollars."""
         return sum(bill.cost for bill in self.bills.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user must know of damage, in sentences."""
+        if not self.damaged:
+            return []
+        calls = (
+            "1 line is damaged: the cost of that call is"
+            if self.damaged == 1
+            else (f"{self.damaged} lines are damaged: the costs of those calls are")
+        )
+        return [f"{self._path}: {calls} missing from the total"]
 
     def affords(self, estimate: float) -> bool:
         return self.limit is None or self.spent + self._reserved + estimate <= self.limit
@@ -101,7 +121,8 @@ class Budget:
         self._count(line)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(("\n" if self._cut else "") + json.dumps(line) + "\n")
+            self._cut = False
         return float(line["cost"])
 
     def price(self, model: str, *, own: bool) -> Price | None:
@@ -139,17 +160,22 @@ class Budget:
         self._longest[model] = max(self._longest.get(model, 0), int(line.get("reply_tokens", 0)))
 
     def _read(self, path: Path) -> None:
-        text = path.read_text(encoding="utf-8")
-        for raw in text.splitlines():
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read ({error.strerror}): it holds what the run has cost") from None
+        self._cut = bool(content) and not content.endswith(b"\n")
+        for raw in filter(bytes.strip, content.split(b"\n")):
             try:
                 line = json.loads(raw)
-                line["role"], line["model"], line["cost"]
-            except (ValueError, KeyError, TypeError):  # cut by a kill
+                numbers = [line["cost"], line.get("prompt_tokens", 0), line.get("reply_tokens", 0)]
+                if not all(isinstance(number, int | float) for number in numbers):
+                    raise TypeError
+                line["role"], line["model"]
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self.damaged += 1
                 continue
             self._count(line)
-        if text and not text.endswith("\n"):
-            with path.open("a", encoding="utf-8") as file:
-                file.write("\n")
 
 
 class EpisodePayer:

@@ -1,7 +1,7 @@
 """What policies that solve nothing score: doing nothing, and transferring to a human at once.
 
 τ² pays both on some tasks, so a score means something only beside theirs. They are really played and really scored, task by
-task, and remembered in the user's cache folder for the installed τ² and its task files.
+task. The user's cache folder remembers the rewards for the installed τ² and its task files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.files import source_hashes
@@ -22,29 +23,41 @@ from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.store.manifest import tau2_version
 from tau2_slime.local.gold import DONE_TOOL
 from tau2_slime.outcome import SUCCESS
+from tau2_slime.runtime.files import write_atomically
 from tau2_slime.tokens.calls.parsers.checks import parsed_call
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.users import UserStats
 
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Delivered, Message, Task, UserMessage
+
 NOTHING, TRANSFER = "do_nothing", "transfer_at_once"
 KINDS = (NOTHING, TRANSFER)
 TRANSFER_TOOL = "transfer_to_human_agents"
+FILE = "baselines.json"
+"""The rewards in an evaluation's folder."""
 _VERSION = 1
 
+Rewards = Mapping[str, Mapping[str, float | None]]
+"""Name of a task -> kind of baseline -> its reward; None: τ² cannot score it there."""
 
-class IdleSpeaker:
-    """Says one sentence for ever; or transfers first. In solo mode it is done at once, text being an error there."""
+
+class BaselineSpeaker:
+    """The words of one kind of baseline: one sentence in every turn, after a transfer if that is its kind.
+
+    In solo mode, where text is an error, it declares itself done instead.
+    """
 
     def __init__(self, kind: str, *, solo: bool = False) -> None:
         self.kind, self.solo = kind, solo
 
     def transcript(self, tools: list[Tool]) -> Transcript:
-        return _IdleTranscript(self, tools)
+        return _BaselineTranscript(self, tools)
 
 
-class _IdleTranscript(Transcript):
-    def __init__(self, speaker: IdleSpeaker, tools: list[Tool]) -> None:
+class _BaselineTranscript(Transcript):
+    def __init__(self, speaker: BaselineSpeaker, tools: list[Tool]) -> None:
         super().__init__(tools)
         self._transfers, self._solo = speaker.kind == TRANSFER, speaker.solo
 
@@ -52,126 +65,140 @@ class _IdleTranscript(Transcript):
         self.chat += messages
         self.turns += 1
         if self._transfers and self.turns == 1:
-            return self._calls(TRANSFER_TOOL, '{"summary": "The user asks for help."}')
+            return self._call(TRANSFER_TOOL, '{"summary": "The user asks for help."}')
         if self._solo:
-            return self._calls(DONE_TOOL, "{}")
+            return self._call(DONE_TOOL, "{}")
         if self._transfers:
             return ParsedTurn("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.", None)
         return ParsedTurn("I am afraid that there is nothing I can do.", None)
 
-    def _calls(self, name: str, arguments: str) -> ParsedTurn:
+    def _call(self, name: str, arguments: str) -> ParsedTurn:
         return ParsedTurn(None, None, [parsed_call(name, arguments, self.tools)])
 
 
 class LeavingUser:
-    """Asks for help, and leaves at the first answer; does nothing on its own device."""
+    """A user who asks for help and leaves at the first answer; it does nothing on its own device."""
 
     def __init__(self) -> None:
         self.stats = UserStats()
         self._asked = False
 
-    def start(self, history: list[Any]) -> None:
+    def start(self, history: list[Message]) -> None:
         self._asked = any(message.role == "user" for message in history)
 
-    async def reply(self, message: Any) -> Any:
+    async def reply(self, message: Delivered) -> UserMessage:
         text = "###STOP###" if self._asked else "Hello, I need some help."
         self._asked = True
-        return tau2_compat.load().UserMessage(role="user", content=text, cost=0.0)
+        said: UserMessage = tau2_compat.load().UserMessage(role="user", content=text, cost=0.0)
+        return said
 
 
-async def baseline(config: Tau2Config, task: Any, kind: str) -> float | None:
-    """The reward of one degenerate policy on ``task``; None if τ² cannot score it without a judge, or not at all."""
+async def play_baseline(config: Tau2Config, task: Task, kind: str) -> float | None:
+    """The reward of one baseline on ``task``; None if τ² needs a judge to score it, or cannot score it at all."""
     solo = config.agent_type == "solo"
     if scoring.needs_judge(task):
         return None
     world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
     if kind == TRANSFER and all(tool.name != TRANSFER_TOOL for tool in world.agent_tools):
-        return await baseline(config, task, NOTHING)  # no one to transfer to
+        return await play_baseline(config, task, NOTHING)  # there is nobody to transfer to
     try:
-        agent = TrainableLLMAgent(world, IdleSpeaker(kind, solo=solo), "solo" if solo else "llm")
-    except ValueError:  # a task without a ticket has no solo play, whoever plays
+        agent = TrainableLLMAgent(world, BaselineSpeaker(kind, solo=solo), "solo" if solo else "llm")
+    except ValueError:  # a task without a ticket cannot be played alone
         return None
     result = await agent.asolve(None if solo else LeavingUser(), Limits())
     return result.reward
 
 
-async def baselines(
-    items: Iterable[Item],
-    *,
-    cache: Path | None = None,
-    on_scored: Callable[[int, int], None] = lambda done, total: None,
+async def score_baselines(
+    items: Iterable[Item], *, cache: Path | None = None, tell: Callable[[str], None] = lambda text: None
 ) -> dict[str, dict[str, float | None]]:
-    """Item name -> kind -> reward. Each task is played once ever; ``cache``: folder, by default the user's own."""
+    """`Rewards` of both kinds on every task of ``items``; each task is played once and then remembered.
+
+    ``cache``: the folder of remembered rewards, by default the user's own. ``tell`` gets one sentence for each file in it
+    that cannot be read or written; neither ends the evaluation.
+    """
     by_task = {_without_repeat(item.name): item for item in items}
-    books: dict[str, _Book] = {}
+    files: dict[str, _CacheFile] = {}
     out: dict[str, dict[str, float | None]] = {}
-    missing = []
-    for name, item in by_task.items():
-        book = books.setdefault(_identity(item.config), _Book(item.config, cache))
-        for kind in KINDS:
-            known, value = book.get(name, kind)
-            if known:
-                out.setdefault(name, {})[kind] = value
-            else:
-                missing.append((name, item, kind, book))
     try:
-        for done, (name, item, kind, book) in enumerate(missing):
-            on_scored(done, len(missing))
-            config = item.config
-            task = domains.find_task(config.domain, config.task_split, task_id=item.task_id)
-            value = await baseline(config, task, kind)
-            book.put(name, kind, value)
-            out.setdefault(name, {})[kind] = value
+        for name, item in by_task.items():
+            config, identity = item.config, _identity(item.config)
+            if identity not in files:
+                files[identity] = _CacheFile(_cache_folder(cache) / f"{config.domain}-{identity[:16]}.json", tell)
+            for kind in KINDS:
+                known, entry = files[identity].rewards, f"{name} {kind}"
+                if entry not in known:
+                    task = domains.find_task(config.domain, config.task_split, task_id=item.task_id)
+                    known[entry] = await play_baseline(config, task, kind)
+                out.setdefault(name, {})[kind] = known[entry]
     finally:
-        for book in books.values():
-            book.save()
+        for file in files.values():
+            file.save()
     return out
 
 
+def solved_share(names: Iterable[str], rewards: Rewards, kind: str) -> float | None:
+    """The share of the tasks that a baseline solves, among those with a reward; None if none has one."""
+    values = [rewards.get(_without_repeat(name), {}).get(kind) for name in names]
+    scored = [value for value in values if value is not None]
+    return fmean(value >= SUCCESS for value in scored) if scored else None
+
+
+def read_rewards(path: Path) -> Rewards:
+    """The rewards in an evaluation's folder.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"a JSON object was expected, not {type(content).__name__}")
+    return {name: _checked(rewards) for name, rewards in content.items()}
+
+
+def _checked(rewards: object) -> dict[str, float | None]:
+    if not isinstance(rewards, dict) or not all(isinstance(r, int | float | None) for r in rewards.values()):
+        raise ValueError(f"a JSON object of rewards was expected, not {str(rewards)[:60]}")
+    return rewards
+
+
 def _without_repeat(name: str) -> str:
+    """The task of an item's name; `Item.name` adds ``#2`` to the second row of the same task."""
     return name.partition("#")[0]
 
 
-def mean(names: Iterable[str], known: Mapping[str, Mapping[str, float | None]], kind: str) -> float | None:
-    """The share of the tasks that the degenerate policy solves, of those that it could be scored on; None if of none."""
-    values = [known.get(_without_repeat(name), {}).get(kind) for name in names]
-    scored = [value for value in values if value is not None]
-    return sum(value >= SUCCESS for value in scored) / len(scored) if scored else None
+def _cache_folder(given: Path | None) -> Path:
+    return given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tau2_slime" / "baselines"
 
 
-class _Book:
-    """The cache file of one domain."""
+class _CacheFile:
+    """The remembered rewards of one domain: "<task> <kind>" -> reward."""
 
-    def __init__(self, config: Tau2Config, cache: Path | None) -> None:
-        root = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tau2_slime" / "baselines"
-        self._path = root / f"{config.domain}-{_identity(config)[:16]}.json"
-        self._dirty = False
+    def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
+        self._path, self._tell = path, tell
+        self.rewards: dict[str, float | None] = {}
         try:
-            self._values: dict[str, Any] = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            self._values = {}
-
-    def get(self, name: str, kind: str) -> tuple[bool, float | None]:
-        value = self._values.get(f"{name} {kind}", "?")
-        return value != "?", None if value == "?" else value
-
-    def put(self, name: str, kind: str, value: float | None) -> None:
-        self._values[f"{name} {kind}"] = value
-        self._dirty = True
+            self.rewards = _checked(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            tell(
+                f"{path} cannot be used ({error}): its baselines are scored again; if this comes back, delete the file"
+            )
+        self._read = dict(self.rewards)
 
     def save(self) -> None:
-        if not self._dirty:
+        if self.rewards == self._read:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(self._values, indent=1, sort_keys=True))
-            temporary.replace(self._path)
-        except OSError:  # a cache that cannot be written is no reason to lose a score
-            pass
+            write_atomically(self._path, json.dumps(self.rewards, indent=1, sort_keys=True))
+        except OSError as error:
+            self._tell(f"{self._path} cannot be written ({error}): the next run scores its baselines again")
 
 
 def _identity(config: Tau2Config) -> str:
-    """What a cached value depends on beside the task."""
+    """A digest of everything that a baseline's reward depends on, apart from the task."""
     facts = [_VERSION, tau2_version(), source_hashes(config.domain), config.agent_type == "solo", config.env_kwargs]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """pass@k and pass^k with error bars (`intervals` has the arithmetic behind the bars).
 
-The unit is a task of a dataset; its attempts are repeats. What varies from task to task is what an evaluation of some tasks
-says little about, so intervals and standard errors come from resampling tasks. A task that is met by several user simulators
-is one task: its rows are resampled together. Domains are a fixed set: tasks are resampled within their domain.
+The unit is a task of a dataset; its attempts are repeats. Scores vary mostly from task to task, so intervals and standard
+errors treat the tasks as a random sample of a domain's tasks. A task that several user simulators meet is one task: all its
+rows count as one draw. The domains themselves are fixed.
 
 Two things are called "pass@k" in the literature. `pass_at` is the unbiased one: the share of all k-subsets of the n attempts
 that hold a success. `pass_first` is "any of the first k attempts", which depends on their order.
@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
-from tau2_slime.evaluation.statistics.intervals import interval, standard_error, strata_of
+from tau2_slime.evaluation.statistics.intervals import score_interval, standard_error, strata_of
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.observe.passk import ks_up_to, pass_at, pass_hat
 
@@ -83,9 +83,9 @@ def pass_first(successes: Sequence[bool | None], k: int) -> float | None:
     return float(any(usable[:k])) if len(usable) >= k else None
 
 
-def scores(units: Sequence[Unit], largest: int | None = None) -> Scores:
-    """Scores of ``units`` for every k up to ``largest`` (default: the most attempts that any of them has)."""
-    ks = ks_up_to(largest or max((len(unit.outcomes) for unit in units), default=1))
+def scores(units: Sequence[Unit]) -> Scores:
+    """Scores of ``units`` for every k up to the most attempts that any of them has."""
+    ks = ks_up_to(max((len(unit.outcomes) for unit in units), default=1))
     at, hat, first = {}, {}, {}
     for k in ks:
         enough = [unit for unit in units if unit.n >= k]
@@ -94,15 +94,15 @@ def scores(units: Sequence[Unit], largest: int | None = None) -> Scores:
         left_out = len(units) - len(enough)
         at[k] = estimate(enough, [pass_at(u.n, u.c, k) for u in enough], left_out)
         hat[k] = estimate(enough, [pass_hat(u.n, u.c, k) for u in enough], left_out)
-        first[k] = _mean([pass_first(u.successes, k) or 0.0 for u in enough])
+        first[k] = fmean([pass_first(u.successes, k) or 0.0 for u in enough])
     usable = [unit for unit in units if unit.n]
     played = [unit for unit in units if unit.n + unit.excluded]
     return Scores(
         pass_at=at,
         pass_hat=hat,
         pass_first=first,
-        reward=estimate(usable, [_mean(u.rewards) for u in usable], len(units) - len(usable)) if usable else None,
-        failures_as_zero=_mean([u.c / (u.n + u.excluded) for u in played]) if played else None,
+        reward=estimate(usable, [fmean(u.rewards) for u in usable], len(units) - len(usable)) if usable else None,
+        failures_as_zero=fmean([u.c / (u.n + u.excluded) for u in played]) if played else None,
         noise=noise(units),
         units=len(units),
         attempts=sum(unit.n for unit in units),
@@ -112,16 +112,16 @@ def scores(units: Sequence[Unit], largest: int | None = None) -> Scores:
 
 
 def estimate(units: Sequence[Unit], values: Sequence[float], left_out: int = 0) -> Estimate:
-    """The mean of ``values`` (one per unit), with a bootstrap interval over tasks within domains.
+    """The mean of ``values`` (one per unit, each in [0, 1]) with its interval and standard error.
 
-    Raises ValueError for no units.
+    Raises:
+        ValueError: there are no units.
     """
     if not units:
-        raise ValueError("no task, no estimate")
+        raise ValueError("an estimate needs at least one task")
     strata = strata_of([unit.domain for unit in units], [unit.task for unit in units], values)
-    value = _mean(values)
-    low, high = interval(strata, value)
-    return Estimate(value, low, high, standard_error(strata), len(units), left_out)
+    low, high = score_interval(strata)
+    return Estimate(fmean(values), low, high, standard_error(strata), len(units), left_out)
 
 
 def noise(units: Sequence[Unit]) -> Noise | None:
@@ -143,7 +143,7 @@ def _repeats(units: Sequence[Unit]) -> list[float]:
     for i in range(max((len(unit.outcomes) for unit in units), default=0)):
         column = [u.successes[i] for u in units if i < len(u.outcomes) and u.successes[i] is not None]
         if column:
-            out.append(_mean([float(bool(s)) for s in column]))
+            out.append(fmean([float(bool(s)) for s in column]))
     return out
 
 
@@ -155,15 +155,11 @@ def grouped(units: Iterable[Unit], key: Callable[[Unit], str]) -> dict[str, list
     return out
 
 
-def domain_weighted(units: Sequence[Unit], k: int = 1) -> float | None:
-    """pass^k with every domain counted once, instead of every task."""
+def domain_weighted(units: Sequence[Unit]) -> float | None:
+    """pass^1 with every domain counted once, instead of every task; None without a usable attempt."""
     means = []
     for members in grouped(units, lambda u: u.domain).values():
-        enough = [pass_hat(u.n, u.c, k) for u in members if u.n >= k]
-        if enough:
-            means.append(_mean(enough))
-    return _mean(means) if means else None
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+        rates = [u.c / u.n for u in members if u.n]
+        if rates:
+            means.append(fmean(rates))
+    return fmean(means) if means else None

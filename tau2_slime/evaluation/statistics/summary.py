@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tau2_slime.evaluation.runner.budget import Bill, Budget
-from tau2_slime.evaluation.statistics.baselines import KINDS, mean
+from tau2_slime.evaluation.statistics import baselines
+from tau2_slime.evaluation.statistics.baselines import KINDS, Rewards, solved_share
 from tau2_slime.evaluation.statistics.estimates import Scores, domain_weighted, grouped, scores
 from tau2_slime.evaluation.store import manifest as manifests
 from tau2_slime.evaluation.store.records import Name, Record, Store, units
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.outcome import SUCCESS
-
-BASELINES = "baselines.json"
-Baselines = Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -122,12 +119,12 @@ def summarise(
     manifest: Mapping[str, Any],
     records: Mapping[Name, Record],
     *,
-    known: Baselines | None = None,
+    known: Rewards | None = None,
     bills: Mapping[tuple[str, str], Bill] | None = None,
     end: str = "",
     notes: Sequence[str] = (),
 ) -> Summary:
-    """Tables of ``records`` under ``manifest``; ``known``: `baselines.baselines`."""
+    """Tables of ``records`` under ``manifest``; ``known``: `baselines.score_baselines`."""
     rows = units(records, manifests.layout(manifest))
     several_users = len({row.user_model for row in rows}) > 1
     several_domains = len({row.domain for row in rows}) > 1
@@ -142,24 +139,32 @@ def summarise(
     return Summary(manifest, rows, records, groups, domain_weighted(rows), bills or {}, end, list(notes))
 
 
-def _group(kind: str, name: str, members: Sequence[Unit], known: Baselines | None) -> Group:
+def _group(kind: str, name: str, members: Sequence[Unit], known: Rewards | None) -> Group:
     played = sum(len(u.outcomes) if u.played is None else u.played for u in members)
     planned = sum(len(u.outcomes) for u in members)
-    values = {k: mean([str(u.task) for u in members], known, k) if known else None for k in KINDS}
+    values = {k: solved_share([str(u.task) for u in members], known, k) if known else None for k in KINDS}
     return Group(kind, name, scores(members), planned, played, values)
 
 
 def read_folder(folder: Path) -> Summary:
     """The summary of a finished or interrupted run's folder, with the baselines that were scored for it.
 
+    What is damaged in the folder is left out, and `Summary.notes` names the file, the damage and the remedy.
+
     Raises:
-        ConfigError: it is none.
+        ConfigError: the folder does not hold an evaluation.
     """
     manifest = manifests.read(folder)
-    store = Store(folder).read()
+    store, budget = Store(folder).read(), Budget(folder / "costs.jsonl")
+    notes = [*store.notes, *budget.notes]
+    known: Rewards | None = None
     try:
-        known = json.loads((folder / BASELINES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = None
-    notes = [f"{store.damaged} damaged lines left out"] if store.damaged else []
-    return summarise(manifest, store.records, known=known, bills=Budget(folder / "costs.jsonl").bills, notes=notes)
+        known = baselines.read_rewards(folder / baselines.FILE)
+    except FileNotFoundError:  # --no-baselines, or an interrupted run
+        pass
+    except (OSError, ValueError) as error:
+        notes.append(
+            f"{folder / baselines.FILE} cannot be used ({error}), so the columns 'nothing' and 'transfer' are empty: "
+            "run the evaluation again, or delete the file"
+        )
+    return summarise(manifest, store.records, known=known, bills=budget.bills, notes=notes)

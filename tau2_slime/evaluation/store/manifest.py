@@ -18,6 +18,7 @@ from tau2_slime import __version__
 from tau2_slime.data.files import source_hashes
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Plan
+from tau2_slime.runtime.files import write_atomically
 from tau2_slime.world import domains, tau2_compat
 
 FILE = "manifest.json"
@@ -138,9 +139,7 @@ def open_folder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         if found:
             fields = "; ".join(f"{field}: {_short(was)} there, {_short(now)} now" for field, was, now in found[:5])
             raise ConfigError(f"{folder} holds another run: {fields}. Give another --output-dir")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(merged, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, json.dumps(merged, indent=2, ensure_ascii=False) + "\n")
     return merged
 
 

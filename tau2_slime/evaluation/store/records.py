@@ -18,6 +18,7 @@ from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Item, Plan
 from tau2_slime.evaluation.store.unit import Unit
+from tau2_slime.runtime.files import write_atomically
 
 FILE = "simulations.jsonl"
 _TIMES = ("generation_time", "user_time", "total_time")
@@ -107,6 +108,14 @@ class Store:
     def path(self) -> Path:
         return self.folder / FILE
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user must know of damage, in sentences."""
+        if not self.damaged:
+            return []
+        lines = "1 line is" if self.damaged == 1 else f"{self.damaged} lines are"
+        return [f"{self.path}: {lines} damaged and left out; running the evaluation again plays their episodes"]
+
     def read(self) -> Store:
         """Load what is there. Lines that are no record, such as one that a kill cut in half, are left out."""
         self.records, self.damaged = {}, 0
@@ -121,7 +130,7 @@ class Store:
         try:
             record = json.loads(raw)
             name = name_of(record)
-            record["excluded"], record["messages"], record["termination"]
+            record["messages"], record["termination"], record["excluded"] or float(record["reward"])
         except (ValueError, KeyError, TypeError):
             self.damaged += 1
             return
@@ -168,13 +177,7 @@ class Store:
             return file.read(1) == b"\n"
 
     def _rewrite(self) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            for record in self.records.values():
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        write_atomically(self.path, (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records.values()))
 
 
 def jobs(plan: Plan) -> list[Job]:

@@ -95,9 +95,7 @@ def tables(replayed: Sequence[Replayed], domain: str) -> list[Table]:
     rows = [[str(k), *_cells(recorded, k), *_cells(ours, k)] for k in recorded.pass_hat]
     columns = ["k", "pass^k v1", "95% interval", "pass@k", "pass^k τ²", "95% interval", "pass@k"]
     out = [
-        Table(
-            "pass^k as recorded and as τ² pays", columns, rows, "pass@k: unbiased. Intervals: bootstrap over tasks.", 0
-        )
+        Table("pass^k as recorded and as τ² pays", columns, rows, "pass@k: unbiased. Intervals: 95%, over tasks.", 0)
     ]
     differ = [r for r in replayed if r.agrees is False]
     if differ:
