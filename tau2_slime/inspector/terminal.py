@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.episode.telemetry import telemetry_metrics
-from tau2_slime.inspector.blocks import Block, blocks_of
+from tau2_slime.inspector.conversation import Entry, conversation_of
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.runtime.console import Name, new_console, told_end
 
@@ -42,7 +42,7 @@ def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()
             str(len(one.messages) or "-"),
             str(sampled or "-"),
             str(one.tool_errors() or ""),
-            Text(reward_of(one), style=_reward_style(one)),
+            Text(one.reward_text, style=_reward_style(one)),
             Text(_visible(told_end(one.termination, one.blame, excluded=one.excluded))),
             *([Name(_visible(one.user_model))] if len(users) > 1 else []),
         )
@@ -101,15 +101,15 @@ def show_episode(one: Trajectory, language: Language | None, *, world: bool = Tr
         console.print(Text(_visible(text), style=style), soft_wrap=True)
 
     line(f"{one.name}: {one.domain}/{one.task_split}/{one.task_id}", "bold")
-    line(f"reward {reward_of(one)}, {one.termination}, blame {one.blame}, user {one.user_model or '-'} {one.detail}")
-    for block in blocks_of(one, language):
+    line(f"reward {one.reward_text}, {one.termination}, blame {one.blame}, user {one.user_model or '-'} {one.detail}")
+    for block in conversation_of(one, language):
         line("")
         line(_head(block), _STYLES.get(block.role, "bold"))
         if block.text:
             line(block.text)
         for call in block.calls:
-            mark = " REJECTED" if call["rejected"] else ""
-            line(f"  {call['name']}({call['arguments']}){mark}", "magenta")
+            mark = " REJECTED" if call.rejected else ""
+            line(f"  {call.name}({call.arguments}){mark}", "magenta")
     breakdown = one.reward_info.get("reward_breakdown")
     if breakdown:
         line(f"\nreward breakdown: {', '.join(f'{k} {v}' for k, v in breakdown.items())}", "bold")
@@ -128,7 +128,7 @@ def show_episode(one: Trajectory, language: Language | None, *, world: bool = Tr
 _STYLES = {"assistant": "bold cyan", "user": "bold green", "tool": "bold yellow", "prompt": "dim"}
 
 
-def _head(block: Block) -> str:
+def _head(block: Entry) -> str:
     parts = [block.title]
     if block.spans:
         kinds: dict[str, int] = {}
@@ -137,10 +137,6 @@ def _head(block: Block) -> str:
         parts.append(", ".join(f"{count} {kind}" for kind, count in kinds.items()) + " tokens")
     parts += block.notes
     return " · ".join(parts)
-
-
-def reward_of(one: Trajectory) -> str:
-    return "-" if one.reward is None or one.excluded else f"{one.reward:g}"
 
 
 def _reward_style(one: Trajectory) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -64,6 +65,15 @@ class Trajectory:
         return "/".join((self.domain, self.task_split, self.task_id, self.agent_type))
 
     @property
+    def counted_reward(self) -> float | None:
+        """τ²'s reward; None if there is none, or the episode is excluded."""
+        return None if self.excluded else self.reward
+
+    @property
+    def reward_text(self) -> str:
+        return "-" if self.counted_reward is None else f"{self.counted_reward:.3g}"
+
+    @property
     def tokens(self) -> Sequence[int]:
         return (self.ledger or {}).get("tokens") or []
 
@@ -90,18 +100,17 @@ class Trajectory:
                 begin = at
         return out
 
+    def runs(self) -> list[list[Piece]]:
+        """Neighbouring pieces of one kind together: a turn that was cut for a weight update has several."""
+        return [list(run) for _, run in groupby(self.pieces(), key=lambda piece: piece.kind)]
+
     def turns(self) -> list[list[Piece]]:
-        """Sampled pieces, turn by turn: a turn that was cut for a weight update has several."""
-        out: list[list[Piece]] = []
-        last = ""
-        for piece in self.pieces():
-            if piece.kind == "sampled":
-                if last == "sampled":
-                    out[-1].append(piece)
-                else:
-                    out.append([piece])
-            last = piece.kind
-        return out
+        """The sampled runs, one per turn of the policy."""
+        return [run for run in self.runs() if run[0].kind == "sampled"]
+
+    def sampled_count(self) -> int:
+        """Tokens that the policy sampled."""
+        return sum(piece.stop - piece.start for turn in self.turns() for piece in turn)
 
     def sampled_messages(self) -> list[int]:
         """Indices of the messages that the policy sampled, in the order of `turns`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from tau2_slime.errors import CannotResume
 from tau2_slime.inspector.trajectory import Trajectory
 
 MOST = 200
@@ -63,7 +64,7 @@ def _compare(one: Trajectory) -> Difference:
     note = ""
     try:
         history.replay(world, start, messages, one.rejected)
-    except history.CannotResume as error:
+    except CannotResume as error:
         note = f"the replay answers otherwise from there on: {error}"
     reference = _reference(one.domain, split, one.task_id)
     worlds = (reference[0], world, reference[1])

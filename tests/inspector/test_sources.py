@@ -14,8 +14,8 @@ import pytest
 from tau2_slime.episode.result import failed_result
 from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import terminal
-from tau2_slime.inspector.blocks import blocks_of
 from tau2_slime.inspector.check import check
+from tau2_slime.inspector.conversation import conversation_of
 from tau2_slime.inspector.load import load
 from tau2_slime.inspector.page import write_page
 from tau2_slime.outcome import Termination
@@ -154,7 +154,7 @@ def test_tau2s_own_results(rollout: Path, tmp_path: Path) -> None:
         (one,) = load(path).trajectories
         assert (one.domain, one.task_id, one.user_model) == ("mock", played.task_id, "vendor/user")
         assert (one.reward, one.termination, one.blame) == (played.reward, "user_stop", "agent")
-        assert [b.text for b in blocks_of(one)] == [str(m.get("content") or "") for m in played.messages]
+        assert [b.text for b in conversation_of(one)] == [str(m.get("content") or "") for m in played.messages]
         assert check(one) == []
     write_page(tmp_path / "page.html", [one], title="results")
     assert (tmp_path / "page.html").stat().st_size > 1000
@@ -172,7 +172,7 @@ def test_an_evaluations_folder(rollout: Path, tmp_path: Path) -> None:
     assert one.reward == line["reward"]
     assert one.stats["total_time"] == 1.5
     assert check(one) == []
-    assert len(blocks_of(one)) == len(line["messages"]) + 1
+    assert len(conversation_of(one)) == len(line["messages"]) + 1
 
 
 # ---- slime's dumps -----------------------------------------------------------------------------------------------------
