@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.inspector.trajectory import Piece, Trajectory
+from tau2_slime.inspector.trajectory import TokenSpan, Trajectory
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import Language
@@ -34,15 +34,11 @@ class Entry:
     calls: list[CallEntry] = field(default_factory=list)
     error: bool = False
     """True for a tool result that is an error."""
-    spans: list[Piece] = field(default_factory=list)
+    spans: list[TokenSpan] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Weight versions, finish reasons, seconds, who closed the turn, or where the tokens of this message are."""
     turn: int | None = None
     """Number of the sampled turn, from 1."""
-
-    @property
-    def token_count(self) -> int:
-        return sum(span.stop - span.start for span in self.spans)
 
 
 def conversation_of(trajectory: Trajectory, language: Language | None = None) -> list[Entry]:
@@ -53,16 +49,16 @@ def conversation_of(trajectory: Trajectory, language: Language | None = None) ->
     if not trajectory.messages:
         return _tokens_without_messages(trajectory, language)
     turns, sampled = trajectory.turns(), trajectory.sampled_messages()
-    contexts = [span for span in trajectory.pieces() if span.kind == "context"]
+    contexts = [span for span in trajectory.spans() if span.kind == "context"]
     turn_of = {message: turn for turn, message in enumerate(sampled)}
     turn_notes = _turn_notes(trajectory, language)
     first = sampled[0] if sampled else len(trajectory.messages)
     entries = [
         Entry("prompt", "first prompt: policy, tools, first messages", spans=[span])
-        for span in trajectory.pieces()
+        for span in trajectory.spans()
         if span.kind == "prompt"
     ]
-    appended: Piece | None = None  # context tokens that no message has been given yet
+    appended: TokenSpan | None = None  # context tokens that no message has been given yet
     for index, message in enumerate(trajectory.messages):
         entry = _entry(message, trajectory.rejected.get(index, []))
         turn = turn_of.get(index)
@@ -117,7 +113,7 @@ def _last_tokens_are_context(entries: list[Entry]) -> bool:
 def _turn_notes(trajectory: Trajectory, language: Language | None) -> list[list[str]]:
     """For each sampled turn: weight versions, finish reasons, seconds, and who closed it."""
     calls = _calls_by_turn(trajectory)
-    contexts = [span for span in trajectory.pieces() if span.kind == "context"]
+    contexts = [span for span in trajectory.spans() if span.kind == "context"]
     out = []
     for turn, spans in enumerate(trajectory.turns()):
         notes = []
@@ -153,7 +149,7 @@ def _finish_reason(call: dict[str, Any]) -> str:
     return str(reason.get("type") or "") if isinstance(reason, dict) else str(reason or "")
 
 
-def _closing(trajectory: Trajectory, last: Piece, context: Piece, language: Language) -> str:
+def _closing(trajectory: Trajectory, last: TokenSpan, context: TokenSpan, language: Language) -> str:
     """Whether the model sampled the token that closes its turn, or the template appended it."""
     closers = set(language.delta.template.closers.values())
     if trajectory.tokens[context.start] in closers:
@@ -179,7 +175,7 @@ def _tokens_without_messages(trajectory: Trajectory, language: Language | None) 
     return entries
 
 
-def _decode(trajectory: Trajectory, spans: list[Piece], language: Language | None) -> str:
+def _decode(trajectory: Trajectory, spans: list[TokenSpan], language: Language | None) -> str:
     if language is None:
         return ""
     return language.delta.template.decode([t for span in spans for t in trajectory.tokens[span.start : span.stop]])

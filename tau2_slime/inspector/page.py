@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.inspector.viewer import episode_view, pack, render_page
-from tau2_slime.inspector.world_diff import Difference, world_diff
 from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime.files import write_atomically
 
@@ -32,8 +32,8 @@ def write_page(
     Raises:
         OSError: the file cannot be written.
     """
-    skipped = Difference(note="not compared (--no-world)")
-    views = [episode_view(one, world_diff(one) if world else skipped, language) for one in trajectories]
+    skipped = DatabaseDiff(note="not compared (--no-world)")
+    views = [episode_view(one, compare_with_gold(one) if world else skipped, language) for one in trajectories]
     content = {
         "title": title,
         "trajectories": trajectories,

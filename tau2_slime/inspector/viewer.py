@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tau2_slime.inspector.check import check
+from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.conversation import conversation_of
+from tau2_slime.inspector.database_diff import DatabaseDiff
+from tau2_slime.inspector.tokenizers import token_texts
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.inspector.words import vocabulary
-from tau2_slime.inspector.world_diff import Difference
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import Language
@@ -43,13 +43,13 @@ View = dict[str, Any]
 """One episode as `conversation.js` reads it; `episode_view` says what is in it."""
 
 
-def episode_view(trajectory: Trajectory, difference: Difference, language: Language | None = None) -> View:
+def episode_view(trajectory: Trajectory, database: DatabaseDiff, language: Language | None = None) -> View:
     """What the viewer shows of ``trajectory``.
 
     ``title``, ``reward``, ``facts`` (pairs of name and value), ``warnings`` (lines), ``entries`` (`conversation.Entry`),
-    ``reward_info``, ``database`` (`Difference`), ``telemetry``, ``stats``, ``tokens``. The last is None, or ``ids`` (T,), of
-    which those from ``start`` on are the response, and for the response (R,) ``mask`` and ``log_probs`` (natural logarithms,
-    four digits).
+    ``reward_info``, ``database`` (`DatabaseDiff`), ``telemetry``, ``stats`` and ``tokens``. The last is None without tokens;
+    else ``ids`` (T,), of which those from ``start`` on are the response, and of the response (R,) ``mask`` and ``log_probs``
+    (natural logarithms, four digits).
     """
     ledger = trajectory.ledger
     tokens = {
@@ -65,12 +65,12 @@ def episode_view(trajectory: Trajectory, difference: Difference, language: Langu
         "facts": _facts(trajectory),
         "warnings": [
             *([trajectory.detail] if trajectory.detail else []),
-            *(str(violation) for violation in check(trajectory)[:VIOLATIONS]),
+            *(str(violation) for violation in check_trajectory(trajectory)[:VIOLATIONS]),
         ],
         "entries": [asdict(entry) for entry in conversation_of(trajectory, language)],
         "tokens": tokens if ledger is not None else None,
         "reward_info": {k: v for k, v in trajectory.reward_info.items() if v not in (None, [], {})},
-        "database": asdict(difference),
+        "database": asdict(database),
         "telemetry": trajectory.telemetry,
         "stats": {k: v for k, v in trajectory.stats.items() if v not in (None, 0, 0.0, {}, [])},
     }
@@ -132,7 +132,7 @@ def pack(episodes: Sequence[View], language: Language | None = None) -> Pack:
         if sum(map(len, chunk)) >= CHUNK or number == len(episodes) - 1:
             out.blocks[f"episodes-{len(out.firsts) - 1}"] = _packed(f"[{','.join(chunk)}]")
             chunk = []
-    texts = vocabulary(ids, language) if language is not None else {}
+    texts = token_texts(ids, language) if language is not None else {}
     out.blocks["vocabulary"] = _packed(_json({"prompts": prompts, "texts": texts}))
     return out
 

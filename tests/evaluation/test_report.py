@@ -14,9 +14,9 @@ import pytest
 from tau2_slime.evaluation.report.html import render
 from tau2_slime.evaluation.report.markdown import render as render_md
 from tau2_slime.evaluation.statistics.summary import Summary, read_folder
-from tau2_slime.inspector.load import Loaded, load
-from tau2_slime.inspector.words import language_of
-from tau2_slime.inspector.world_diff import world_diff
+from tau2_slime.inspector.database_diff import compare_with_gold
+from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.tokenizers import language_of
 from tests.evaluation.folders import write_folder
 from tests.inspector.browser import (
     EVIL,
@@ -157,7 +157,7 @@ def test_every_turns_tokens_are_those_of_the_file(tmp_path: Path) -> None:
         *("--keep-tokens", "--no-baselines", "--output-dir", str(run)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    trajectories = {f"{one.task_id} {one.name[-1]}": one for one in load(run).trajectories}
+    trajectories = {f"{one.task_id} {one.name[-1]}": one for one in read_episodes(run).trajectories}
     assert len(trajectories) == 4
 
     async def act(page: Page) -> Any:
@@ -172,12 +172,12 @@ def test_every_turns_tokens_are_those_of_the_file(tmp_path: Path) -> None:
         return seen
 
     seen = browse(run / "report.html", tmp_path, act)
-    language = language_of(Loaded(embedded=True), None)
+    language = language_of(FoundEpisodes(embedded=True), None)
     for title, (turns, talk) in seen.items():
         task, attempt = re.search(r"task (\w+), attempt (\d+)", title).groups()  # type: ignore[union-attr]
         one = trajectories[f"{task} {int(attempt) - 1}"]
         assert_turns_are_the_ledgers(turns, one, language)
-        wrong = one.reward == 0 and any(not change.same for change in world_diff(one).changes)
+        wrong = one.reward == 0 and any(not change.same for change in compare_with_gold(one).changes)
         assert ("this episode" in talk) == wrong
     assert {one.reward for one in trajectories.values()} == {0.0, 1.0}
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.inspector.load import Loaded, load
 from tau2_slime.inspector.page import write_page
+from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.inspector.words import language_of
 from tests.inspector.browser import (
     EVIL,
     Page,
@@ -39,7 +39,7 @@ def page_file(rollout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def episodes(rollout: Path) -> list[Trajectory]:
-    return load(rollout).trajectories
+    return read_episodes(rollout).trajectories
 
 
 async def choose(page: Page, number: int) -> None:
@@ -99,7 +99,7 @@ def test_every_turn_expands_to_its_own_tokens(page_file: Path, episodes: list[Tr
         return await read_tokens(page, ".message.assistant"), await read_tokens(page, ".message.prompt"), heads
 
     turns, (prompt,), heads = browse(page_file, tmp_path, act)
-    assert_turns_are_the_ledgers(turns, one, language_of(Loaded(embedded=True), None))
+    assert_turns_are_the_ledgers(turns, one, language_of(FoundEpisodes(embedded=True), None))
     assert len(prompt) == one.prompt_length
     assert not any("in" in classes.split() for _, classes, _ in prompt)
     assert any("turn 2" in head and "weights" in head and "finish stop" in head for head in heads)
@@ -178,14 +178,14 @@ def test_nothing_that_was_said_is_executed(episodes: list[Trajectory], tmp_path:
     """Hostile text in every field of an episode and of the page."""
     one = copy.deepcopy(episodes[0])
     for field in fields(one):
-        if field.name not in ("ledger", "sample", "partner"):
+        if field.name not in ("ledger", "sample", "counterpart"):
             setattr(one, field.name, poisoned(getattr(one, field.name), keep=keep))
     one.reward_info = {"reward_breakdown": {EVIL: 1.0}, EVIL: {EVIL: [EVIL]}}
     one.telemetry, one.stats = {EVIL: 1.0}, {EVIL: EVIL, "agent_turns": len(one.turns())}
     for segment in (one.ledger or {})["segments"]:
         segment["weight_version"] = EVIL
     file = tmp_path / "evil.html"
-    language = language_of(Loaded(embedded=True), None)
+    language = language_of(FoundEpisodes(embedded=True), None)
     write_page(file, [one, replace(one, name=EVIL + "2")], title=EVIL, unreadable=[EVIL] * 9, language=language)
     assert "<script>window.owned" not in file.read_text()
     assert "<svg onload" not in file.read_text()
@@ -310,7 +310,7 @@ def test_a_thousand_episodes_open_on_demand(episodes: list[Trajectory], tmp_path
     """What makes it quick: a chunk of episodes is unpacked when one of it is opened, and old ones are forgotten."""
     many = [replace(copy.copy(episodes[i % 8]), name=str(i)) for i in range(1000)]
     file = tmp_path / "many.html"
-    size = write_page(file, many, title="many", language=language_of(Loaded(embedded=True), None), world=False)
+    size = write_page(file, many, title="many", language=language_of(FoundEpisodes(embedded=True), None), world=False)
     assert size < 25_000_000
 
     async def act(page: Page) -> Any:

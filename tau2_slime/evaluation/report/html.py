@@ -9,11 +9,11 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.report.markdown import heading
 from tau2_slime.evaluation.report.tables import all_tables, number
 from tau2_slime.evaluation.statistics.summary import Summary, fate
-from tau2_slime.inspector import rows
-from tau2_slime.inspector.load import Loaded
+from tau2_slime.inspector import row_formats
+from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold
+from tau2_slime.inspector.sources import FoundEpisodes
+from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.inspector.viewer import Pack, View, episode_view, pack, render_page
-from tau2_slime.inspector.words import language_of
-from tau2_slime.inspector.world_diff import Difference, world_diff
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import Language
@@ -91,7 +91,7 @@ def _language(summary: Summary) -> Language | None:
     if not any(record.get("ledger") for record in summary.played):
         return None
     subject = summary.manifest["subject"]
-    found = Loaded(checkpoint=subject.get("checkpoint") or None, embedded=subject["kind"] == "embedded")
+    found = FoundEpisodes(checkpoint=subject.get("checkpoint") or None, embedded=subject["kind"] == "embedded")
     try:
         return language_of(found, None)
     except ConfigError:
@@ -99,10 +99,10 @@ def _language(summary: Summary) -> Language | None:
 
 
 def _view(record: Mapping[str, Any], language: Language | None, *, compare: bool) -> View:
-    trajectory = rows.of_record(record, "")
+    trajectory = row_formats.from_evaluation(record, "")
     skipped = "not compared here: tau2-slime inspect compares every episode of this folder"
-    difference = world_diff(trajectory) if compare else Difference(note=skipped)
-    view = episode_view(trajectory, difference, language)
+    database = compare_with_gold(trajectory) if compare else DatabaseDiff(note=skipped)
+    view = episode_view(trajectory, database, language)
     view["title"] = f"{record['dataset']}: task {record['task_id']}, attempt {record['attempt'] + 1}"
     stats, tokens, cost = record["stats"], record["tokens"], sum(record["cost"].values())
     view["facts"] += [
