@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,10 @@ from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.conversation import conversation_of
 from tau2_slime.inspector.page import write_page
 from tau2_slime.inspector.sources import read_episodes
+from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.outcome import Termination
 from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
+from tests.inspector.browser import Page, assert_turns_are_the_ledgers, browse, read_tokens
 from tests.test_cli import tau2_slime
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -175,6 +179,40 @@ def test_an_evaluations_folder(rollout: Path, tmp_path: Path) -> None:
     assert len(conversation_of(one)) == len(line["messages"]) + 1
 
 
+# ---- files of earlier versions -----------------------------------------------------------------------------------------
+
+OLD = Path(__file__).resolve().parents[1] / "data" / "rollout-0.1.0"
+"""Written by version 0.1.0: ``tau2-slime rollout --domain mock --groups 1 --samples-per-prompt 4 --mistakes 0.4``."""
+
+
+def test_an_old_rollout_is_listed_and_passes_the_check(tmp_path: Path) -> None:
+    listed = tau2_slime("inspect", str(OLD), COLUMNS="160")
+    assert "4 episodes, 0 excluded, mean reward 0.250" in listed.stdout, listed.stderr
+    assert re.search(r"create_task +3 +33.3%", listed.stdout), "the tool's calls, and how many had no error"
+    for name in ("samples.jsonl", "trajectories.jsonl"):  # without summary.json, which names the tokenizer
+        shutil.copy(OLD / name, tmp_path / name)
+    checked = tau2_slime("inspect", "--check", str(tmp_path))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "4 samples, 4 with tokens: 0 violations" in checked.stdout
+
+
+def test_an_old_rollout_is_a_page_with_all_of_its_tokens(tmp_path: Path) -> None:
+    found = read_episodes(OLD)
+    language = language_of(found, None)
+    page = tmp_path / "old.html"
+    assert tau2_slime("inspect", str(OLD), "--html", str(page)).returncode == 0
+
+    async def act(page: Page) -> list[Any]:
+        out = []
+        for number in range(len(found.trajectories)):
+            await page.run(f"openEpisode({number})")
+            out.append(await read_tokens(page, ".message.assistant"))
+        return out
+
+    for turns, one in zip(browse(page, tmp_path, act), found.trajectories, strict=True):
+        assert_turns_are_the_ledgers(turns, one, language)
+
+
 # ---- slime's dumps -----------------------------------------------------------------------------------------------------
 
 
@@ -214,16 +252,17 @@ def test_slimes_own_dump_shows_and_passes(slime: str, python: str, tmp_path: Pat
 
 
 @needs_torch
-def test_a_dump_details_folder_says_its_tokenizer(rollout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_a_dump_details_folder_says_its_tokenizer(rollout: Path, tmp_path: Path, old: bool) -> None:
     import torch
 
-    samples = [json.loads(line) for line in (rollout / "samples.jsonl").read_text().splitlines()]
+    samples = [json.loads(line) for line in ((OLD if old else rollout) / "samples.jsonl").read_text().splitlines()]
     (tmp_path / "rollout_data").mkdir()
     (tmp_path / "tokenizer").mkdir()
     torch.save({"rollout_id": 3, "samples": samples}, tmp_path / "rollout_data" / "3.pt")
     loaded = read_episodes(tmp_path)
     assert loaded.checkpoint == str(tmp_path / "tokenizer")
-    assert len(loaded.trajectories) == 8
+    assert len(loaded.trajectories) == len(samples)
     assert all(check_trajectory(one) == [] for one in loaded.trajectories)
 
 
