@@ -41,9 +41,9 @@ def inspect(
     ] = True,
 ) -> None:
     """See what happened: the episodes of a file or folder, one of them in full, a page of all, or a check of all."""
-    from tau2_slime.inspector.load import load
+    from tau2_slime.inspector.sources import read_episodes
 
-    loaded = load(path)
+    loaded = read_episodes(path)
     kept = [
         trajectory
         for trajectory in loaded.trajectories
@@ -54,7 +54,7 @@ def inspect(
     ]
     language = None
     if check or episode is not None or html is not None:
-        from tau2_slime.inspector.words import language_of
+        from tau2_slime.inspector.tokenizers import language_of
 
         language = language_of(loaded, hf_checkpoint, _template_kwargs(config))
     if check:
@@ -95,17 +95,17 @@ def _write_page(
 
 
 def _check(loaded: Any, trajectories: list[Any], language: Any) -> int:
-    from tau2_slime.inspector.check import check
-    from tau2_slime.inspector.check_render import Drift, check_render
+    from tau2_slime.inspector.check import check_trajectory
+    from tau2_slime.inspector.drift_check import DriftCounts, check_drift
 
     violations = []
-    drift = Drift()
+    drift = DriftCounts()
     with_tokens = [trajectory for trajectory in trajectories if trajectory.ledger is not None]
     for trajectory in trajectories:
-        found = check(trajectory)
+        found = check_trajectory(trajectory)
         violations += found
         if language is not None and not found and trajectory.ledger is not None:
-            violations += check_render(trajectory, language, drift)
+            violations += check_drift(trajectory, language, drift)
     lines = [*loaded.unreadable, *map(str, violations)]
     for line in lines[:SHOWN]:
         typer.echo(f"violation: {line}")

@@ -1,1 +1,1 @@
-"""Seeing what happened: episodes of any source in the terminal, on one page, and checked for token truth."""
+"""Reads episodes from any file that holds them; shows them in a terminal or on a page; checks their tokens."""

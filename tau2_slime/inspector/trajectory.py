@@ -1,17 +1,16 @@
-"""What every source's episodes are turned into before anybody looks at them."""
+"""What the episodes of every kind of file are turned into before anybody looks at them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Tokens that came from one place, positions counted from the start of the prompt."""
+class TokenSpan:
+    """Tokens that came from one place; positions are counted from the start of the prompt."""
 
     kind: str
     """`prompt`, `sampled` or `context`."""
@@ -27,7 +26,7 @@ class Trajectory:
     name: str
     """What the user calls it: ``12``, or ``bench/airline/3#0``. Unique in its file."""
     where: str
-    """File and line (or position) it was read from."""
+    """File and line (or position) that it was read from."""
     domain: str = ""
     task_split: str = ""
     task_id: str = ""
@@ -45,13 +44,15 @@ class Trajectory:
     messages: list[dict[str, Any]] = field(default_factory=list)
     """τ²'s messages as plain data; empty if the source does not keep them."""
     rejected: dict[int, list[int]] = field(default_factory=dict)
+    """Message index -> positions of its tool calls that never reached the environment."""
     generations: list[dict[str, Any]] = field(default_factory=list)
+    """What the server said of every call."""
     stats: dict[str, Any] = field(default_factory=dict)
     ledger: dict[str, Any] | None = None
     """`TokenLedger.to_dict`; None if the source has no tokens."""
     sample: dict[str, Any] | None = None
     """slime's fields, where the source is a file of samples."""
-    partner: dict[str, Any] | None = None
+    counterpart: dict[str, Any] | None = None
     """The same episode in the rollout's other file, to be compared."""
     response: str = ""
     telemetry: dict[str, float] = field(default_factory=dict)
@@ -59,55 +60,62 @@ class Trajectory:
     """τ²'s task, where the file brings it along."""
 
     @property
-    def attempt_of(self) -> str:
-        """What two attempts of one task have in common."""
+    def task_key(self) -> str:
+        """Equal for all attempts of one task."""
         return "/".join((self.domain, self.task_split, self.task_id, self.agent_type))
 
     @property
+    def counted_reward(self) -> float | None:
+        """τ²'s reward; None if there is none, or the episode is excluded."""
+        return None if self.excluded else self.reward
+
+    @property
+    def reward_text(self) -> str:
+        return "-" if self.counted_reward is None else f"{self.counted_reward:.3g}"
+
+    @property
     def tokens(self) -> Sequence[int]:
+        """Prompt and response; empty if the source has no tokens."""
         return (self.ledger or {}).get("tokens") or []
 
     @property
     def prompt_length(self) -> int:
         return int((self.ledger or {}).get("prompt_length") or 0)
 
-    def pieces(self) -> list[Piece]:
+    def spans(self) -> list[TokenSpan]:
         """The prompt and the segments after it; from the mask, where the source keeps no segments."""
         if self.ledger is None:
             return []
         start = self.prompt_length
-        out = [Piece("prompt", 0, start)] if start else []
+        out = [TokenSpan("prompt", 0, start)] if start else []
         segments = self.ledger.get("segments")
         if segments:
             return out + [
-                Piece(str(s["kind"]), int(s["start"]), int(s["stop"]), s.get("weight_version")) for s in segments
+                TokenSpan(str(s["kind"]), int(s["start"]), int(s["stop"]), s.get("weight_version")) for s in segments
             ]
-        mask = self.ledger.get("loss_mask") or []
-        begin = 0
-        for at in range(1, len(mask) + 1):
-            if at == len(mask) or mask[at] != mask[begin]:
-                out.append(Piece("sampled" if mask[begin] else "context", start + begin, start + at))
-                begin = at
+        for value, run in groupby(self.ledger.get("loss_mask") or []):
+            stop = start + len(list(run))
+            out.append(TokenSpan("sampled" if value else "context", start, stop))
+            start = stop
         return out
 
-    def turns(self) -> list[list[Piece]]:
-        """Sampled pieces, turn by turn: a turn that was cut for a weight update has several."""
-        out: list[list[Piece]] = []
-        last = ""
-        for piece in self.pieces():
-            if piece.kind == "sampled":
-                if last == "sampled":
-                    out[-1].append(piece)
-                else:
-                    out.append([piece])
-            last = piece.kind
-        return out
+    def runs(self) -> list[list[TokenSpan]]:
+        """Neighbouring spans of one kind together: a turn that was cut for a weight update has several."""
+        return [list(run) for _, run in groupby(self.spans(), key=lambda span: span.kind)]
+
+    def turns(self) -> list[list[TokenSpan]]:
+        """The sampled runs, one per turn of the policy."""
+        return [run for run in self.runs() if run[0].kind == "sampled"]
+
+    def sampled_count(self) -> int:
+        """Tokens that the policy sampled."""
+        return sum(span.stop - span.start for turn in self.turns() for span in turn)
 
     def sampled_messages(self) -> list[int]:
         """Indices of the messages that the policy sampled, in the order of `turns`.
 
-        The greeting and a task's message history are the agent's words too, but not the policy's: the sampled ones are the
-        last ``agent_turns`` of them.
+        The greeting and a task's message history are the agent's messages too, but the policy did not sample them: the
+        sampled ones are the last ``agent_turns`` of the agent's messages.
         """
         spoken = [i for i, m in enumerate(self.messages) if m.get("role") == "assistant"]
         turns = self.stats.get("agent_turns")
@@ -116,5 +124,6 @@ class Trajectory:
         return spoken[len(spoken) - int(turns) :] if int(turns) <= len(spoken) else spoken
 
     def tool_errors(self) -> int:
+        """Tool calls that were answered by an error."""
         known = sum(int(self.stats.get(k) or 0) for k in ("agent_errors", "user_errors"))
         return known or sum(bool(m.get("error")) for m in self.messages if m.get("role") == "tool")

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import html
-import http.server
 import json
-import os
+import random
 import re
-import shutil
 import struct
-import subprocess
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tau2_slime.evaluation.report.html import render
 from tau2_slime.evaluation.report.markdown import render as render_md
-from tau2_slime.evaluation.statistics.summary import read_folder
+from tau2_slime.evaluation.statistics.summary import Summary, read_folder
+from tau2_slime.inspector.database_diff import compare_with_gold
+from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.tokenizers import language_of
 from tests.evaluation.folders import write_folder
+from tests.inspector.browser import (
+    EVIL,
+    Page,
+    assert_harmless,
+    assert_turns_are_the_ledgers,
+    browse,
+    poisoned,
+    read_tokens,
+)
+from tests.test_cli import tau2_slime
 
 USERS = {"airline-a": "vendor/a", "airline-b": "vendor/b", "airline-c": "vendor/c"}
 
@@ -59,93 +66,33 @@ def test_both_reports_say_the_same(folder: Path) -> None:
         assert words in markdown
 
 
-def test_what_models_say_is_text_not_markup(tmp_path: Path) -> None:
-    evil = "</script><script>document.title='owned'</script>"
-    folder = write_folder(tmp_path / evil.replace("/", "_"), lambda d, t, i: 1.0, datasets={evil: evil})
-    page = render(read_folder(folder))
-    assert "owned" not in page.replace("&lt;", "").split("<main>")[0]
-    assert evil not in page
-
-
 def test_two_thousand_episodes_stay_under_five_megabytes(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "big", mixed, datasets=USERS, tasks=167, attempts=4, turns=6)
     summary = read_folder(folder)
     assert len(summary.played) == 2004
-    assert len(render(summary).encode()) < 5_000_000
+    page = render(summary)
+    assert 2_000_000 < len(page.encode()) < 5_000_000, "smaller, it would have lost its conversations"
     assert (folder / "simulations.jsonl").stat().st_size > 10_000_000
 
 
 # ---- in a browser ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    names = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome", "chrome"]
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium: install one (apt-get install chromium), or name it in CHROMIUM")
-    return found
-
-
-@pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def browse(chromium: str, tmp_path: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [
-            chromium,
-            *("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000"),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-MEASURE = """<body style="margin:0"><iframe id="f" src="report.html{hash}" width="{width}" height="{height}" style="border:0"
-></iframe><p id="out">waiting</p><script>
-addEventListener("load", () => setTimeout(() => {{
-  const f = document.getElementById("f"), d = f.contentDocument, w = f.contentWindow, root = d.documentElement;
-  const over = [...d.querySelectorAll("main *")].filter((e) => !e.closest(".scroll") && !e.closest("svg")
+MEASURE = """(() => {
+  const root = document.documentElement, cell = document.querySelector("a.cell.solved");
+  const look = getComputedStyle(document.body);
+  const over = [...document.querySelectorAll("main *")].filter((e) => !e.closest(".scroll") && !e.closest("svg")
     && e.getBoundingClientRect().right > root.clientWidth + 1).map((e) => e.tagName + "." + e.className);
-  const cell = d.querySelector("a.cell.solved"), look = w.getComputedStyle(d.body);
-  document.getElementById("out").textContent = JSON.stringify({{
-    width: root.clientWidth, scroll: root.scrollWidth, over, cells: d.querySelectorAll(".maps .cell").length,
-    links: d.querySelectorAll(".maps a.cell").length, charts: d.querySelectorAll("svg").length,
-    cell: cell.getBoundingClientRect().width, page: look.backgroundColor, ink: look.color,
-    open: d.getElementById("episode").open, title: d.querySelector("#episode h2").textContent,
-    talk: d.querySelector(".talk").textContent, said: d.querySelectorAll(".say").length}});
-}}, 500));</script></body>"""
-
-
-def measure(chromium: str, folder: Path, url: str, tmp_path: Path, *, width: int, dark: bool, hash: str = "") -> dict:
-    (folder / "measure.html").write_text(MEASURE.format(width=width, height=1600, hash=hash))
-    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    dom = browse(chromium, tmp_path, scheme, "--window-size=1400,1800", "--dump-dom", f"{url}/measure.html")
-    found = re.search(r'<p id="out">(.*?)</p>', dom, re.DOTALL)
-    assert found is not None
-    return json.loads(html.unescape(found[1]))
+  return {width: root.clientWidth, scroll: root.scrollWidth, over, cells: document.querySelectorAll(".cells .cell").length,
+    links: document.querySelectorAll(".cells a[href]").length, charts: document.querySelectorAll("svg").length,
+    cell: cell.getBoundingClientRect().width, page: look.backgroundColor, ink: look.color};
+})()"""
 
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_fits_and_can_be_read(chromium: str, folder: Path, url: str, tmp_path: Path, width: int, dark: bool) -> None:
-    seen = measure(chromium, folder, url, tmp_path, width=width, dark=dark)
+def test_it_fits_and_can_be_read(folder: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    seen = browse(folder / "report.html", tmp_path, lambda page: page.run(MEASURE), width=width, dark=dark)
     assert seen["width"] == width
     assert seen["scroll"] <= width
     assert seen["over"] == []
@@ -155,25 +102,143 @@ def test_it_fits_and_can_be_read(chromium: str, folder: Path, url: str, tmp_path
     assert (luminance(seen["page"]) < 0.1) == dark
 
 
-def test_a_cell_opens_its_conversation(chromium: str, folder: Path, url: str, tmp_path: Path) -> None:
+TALK = "document.querySelector('#detail').innerText"
+
+
+def test_a_cell_opens_its_conversation(folder: Path, tmp_path: Path) -> None:
+    async def act(page: Page) -> Any:
+        await page.click(".cells .excluded")
+        await page.until("document.querySelector('#detail h2')")
+        seen = [await page.run(TALK), await page.run("document.querySelectorAll('.message').length")]
+        await page.press("Escape")
+        await page.until("!document.querySelector('dialog').open")
+        return [*seen, await page.run("location.hash")]
+
+    talk, messages, fragment = browse(folder / "report.html", tmp_path, act)
+    assert talk.startswith("airline-a: task task_1, attempt 3")
+    assert "no answer within 120 s" in talk
+    assert "Please <b>help</b> me & mine" in talk
+    assert 'find_user {"user_id"' in talk
+    assert messages == 6
+    assert fragment == "", "a closed conversation is not in the address"
+
+
+def test_an_address_opens_its_conversation(folder: Path, tmp_path: Path) -> None:
     page = (folder / "report.html").read_text()
-    link = re.search(r'<a class="cell excluded" href="(#episode-\d+)"', page)
+    link = re.search(r'<a class="cell failed" title="([^"]*)" href="(#episode-\d+)"', page)
     assert link is not None
-    seen = measure(chromium, folder, url, tmp_path, width=1280, dark=False, hash=link[1])
-    assert seen["open"]
-    assert seen["title"] == "airline-a: task task_1, attempt 3"
-    assert "no answer within 120 s" in seen["talk"]
-    assert "Please <b>help</b> me & mine" in seen["talk"]
-    assert 'find_user({"user_id"' in seen["talk"]
-    assert seen["said"] == 6
+    talk = browse(folder / "report.html", tmp_path, lambda page: page.run(TALK), fragment=link[2])
+    task, attempt = re.match(r"(\w+), attempt (\d+): failed", link[1]).groups()  # type: ignore[union-attr]
+    assert talk.startswith(f"airline-a: task {task}, attempt {attempt}")
 
 
-def test_a_screenshot_is_not_blank(chromium: str, url: str, tmp_path: Path) -> None:
-    picture = tmp_path / "page.png"
-    browse(chromium, tmp_path, "--window-size=1280,2000", f"--screenshot={picture}", f"{url}/report.html")
-    data = picture.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", data[16:24]) == (1280, 2000)
+def test_an_address_of_no_conversation_opens_none(folder: Path, tmp_path: Path) -> None:
+    is_open = "document.querySelector('dialog').open"
+    assert browse(folder / "report.html", tmp_path, lambda p: p.run(is_open), fragment="#episode-999") is False
+
+
+def test_every_turns_tokens_are_those_of_the_file(tmp_path: Path) -> None:
+    """The same viewer as the inspector's, on a real run that kept its tokens."""
+    run = tmp_path / "run"
+    done = tau2_slime(
+        *(
+            "eval",
+            "--domain",
+            "mock",
+            "--tasks",
+            "2",
+            "--attempts",
+            "2",
+            "--gold-rate",
+            "0.5",
+            "--user-model",
+            "scripted",
+        ),
+        *("--keep-tokens", "--no-baselines", "--output-dir", str(run)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    trajectories = {f"{one.task_id} {one.name[-1]}": one for one in read_episodes(run).trajectories}
+    assert len(trajectories) == 4
+
+    async def act(page: Page) -> Any:
+        seen = {}
+        for number in range(4):
+            await page.click(".cells .cell", number)
+            await page.until("document.querySelector('dialog').open && document.querySelector('#detail h2')")
+            title = await page.run("document.querySelector('#detail h2').textContent")
+            seen[title] = await read_tokens(page, ".message.assistant"), await page.run(TALK)
+            await page.click("#close")
+            await page.until("!document.querySelector('dialog').open")
+        return seen
+
+    seen = browse(run / "report.html", tmp_path, act)
+    language = language_of(FoundEpisodes(embedded=True), None)
+    for title, (turns, talk) in seen.items():
+        task, attempt = re.search(r"task (\w+), attempt (\d+)", title).groups()  # type: ignore[union-attr]
+        one = trajectories[f"{task} {int(attempt) - 1}"]
+        assert_turns_are_the_ledgers(turns, one, language)
+        wrong = one.reward == 0 and any(not change.same for change in compare_with_gold(one).changes)
+        assert ("this episode" in talk) == wrong
+    assert {one.reward for one in trajectories.values()} == {0.0, 1.0}
+
+
+def test_what_does_not_fit_is_left_out_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the tokens go, then the ends of long texts, at last the conversations; never the tables."""
+    from tau2_slime.evaluation.report import html
+
+    summary = read_folder(folder)
+    for number, record in enumerate(summary.played):
+        record["messages"][1]["content"] = random.Random(number).randbytes(3000).hex()
+        record["ledger"] = {"tokens": [5, 6, 7], "prompt_length": 1, "loss_mask": [1, 1], "log_probs": [-1.0, -2.0]}
+
+    def render_within(limit: int) -> str:
+        monkeypatch.setattr(html, "LIMIT", limit)
+        return render(summary)
+
+    whole = render_within(10_000_000)
+    without_tokens = render_within(len(whole) - 1)
+    cut = render_within(len(without_tokens) - 1)
+    bare = render_within(1)
+    sizes = [len(page.encode()) for page in (whole, without_tokens, cut, bare)]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert sizes[3] * 2 < sizes[2] < sizes[1] * 0.8
+    assert all("<td>" in page for page in (whole, without_tokens, cut, bare))
+    assert "episodes-0" in cut and "episodes-0" not in bare
+
+
+@pytest.mark.parametrize("keep_roles", [True, False])
+def test_what_models_say_is_text_not_markup(tmp_path: Path, keep_roles: bool) -> None:
+    """Hostile text in every field of the records and of the manifest's names."""
+    name = "evil\u2028" + EVIL.replace("/", "|")
+    folder = write_folder(tmp_path / "run", mixed, datasets={name: EVIL}, tasks=3)
+    summary = read_folder(folder)
+    fixed = frozenset({"dataset", "item", *(("role",) if keep_roles else ())})
+    for record in summary.played:
+        poison = {
+            **poisoned(record, keep=fixed),
+            "dataset": record["dataset"],
+            "tries": [{"termination": EVIL, "detail": EVIL}],
+        }
+        record.update(poison, reward_info={EVIL: {EVIL: EVIL}, "reward_breakdown": {EVIL: 1.0}})
+    manifest = json.loads(json.dumps(summary.manifest))
+    manifest["subject"] = poisoned(manifest["subject"])
+    summary = Summary(**{**vars(summary), "manifest": manifest, "end": EVIL, "notes": [EVIL]})
+    (tmp_path / "evil.html").write_text(render(summary))
+    assert "<script>window.owned" not in (tmp_path / "evil.html").read_text()
+
+    async def act(page: Page) -> Any:
+        await page.click(".cells .failed")
+        await page.until("document.querySelector('#detail h2')")
+        return await assert_harmless(page, "body > :not(script)"), await page.run("document.title")
+
+    texts, title = browse(tmp_path / "evil.html", tmp_path, act)
+    assert EVIL in texts
+    assert EVIL in title
+
+
+def test_a_picture_of_it_is_not_blank(folder: Path, tmp_path: Path) -> None:
+    data = browse(folder / "report.html", tmp_path, lambda page: page.picture())
+    assert struct.unpack(">II", data[16:24]) == (1280, 900)
     assert len(data) > 50_000  # a page without content compresses to a tenth of that
 
 

@@ -7,8 +7,9 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ class Page:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         await self.send("Emulation.setEmulatedMedia", features=scheme)
 
-    async def open(self, file: Path) -> None:
+    async def open(self, file: Path, fragment: str = "") -> None:
         """Load ``file`` and wait until the page says that it is ready, and is drawn: Chromium drops earlier clicks."""
-        await self.send("Page.navigate", url=file.as_uri())
+        await self.send("Page.navigate", url=file.as_uri() + fragment)
         await self.until("document.body && document.body.dataset.ready === 'yes'")
         await self.drawn()
 
@@ -70,6 +71,12 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    async def settled(self) -> None:
+        """Wait until images that the page asked for before have failed: an ``onerror`` would have run by then."""
+        await self.run(
+            "new Promise((done) => { const i = new Image(); i.onerror = i.onload = done; i.src = 'file:///x'; })"
+        )
+
     async def until(self, condition: str, seconds: float = 120) -> None:
         for _ in range(int(seconds / 0.05)):
             if await self.run(f"Boolean({condition})"):
@@ -77,16 +84,20 @@ class Page:
             await asyncio.sleep(0.05)
         raise AssertionError(f"never true: {condition}")
 
-    async def click(self, selector: str) -> None:
-        """A real click in the middle of the first element that matches, once what was scrolled to is drawn."""
-        await self.run(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
+    async def click(self, selector: str, nth: int = 0) -> None:
+        """A real click in the middle of an element, once what was scrolled to is drawn."""
+        element = f"document.querySelectorAll({json.dumps(selector)})[{nth}]"
+        await self.run(f"{element}.scrollIntoView({{block: 'center'}})")
         await self.drawn()
         at = await self.run(
-            f"(() => {{ const r = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
-            " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            f"(() => {{ const r = {element}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             await self.send("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+
+    async def press(self, key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            await self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=27)
 
     async def choose(self, selector: str, value: str) -> None:
         """What choosing an option of a select does."""
@@ -110,7 +121,15 @@ async def browsing(folder: Path) -> AsyncIterator[Page]:
     """A tab of a browser of its own; ``folder`` takes its profile."""
     profile = folder / "profile"
     process = await asyncio.create_subprocess_exec(
-        *(chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+        *(
+            chromium(),
+            "--headless=new",
+            "--hide-scrollbars",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ),
         *("--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
@@ -148,3 +167,94 @@ async def _port(file: Path, process: asyncio.subprocess.Process) -> int:
             return int(file.read_text().splitlines()[0])  # noqa: ASYNC240 - one line
         await asyncio.sleep(0.05)
     raise AssertionError("the browser has no debugging port after a minute")
+
+
+def browse(file: Path, folder: Path, act: Callable[[Page], Awaitable[Any]], *, fragment: str = "", **look: Any) -> Any:
+    """What ``act`` returns after ``file`` was opened in a browser of its own; no script of the page may fail meanwhile."""
+
+    async def play() -> Any:
+        async with browsing(folder) as page:
+            await page.look(**{"width": 1280, **look})
+            await page.open(file, fragment)
+            result = await act(page)
+            thrown = [e for e in page.told if e["method"] == "Runtime.exceptionThrown"]
+            assert thrown == []
+            return result
+
+    chromium()
+    return asyncio.run(play())
+
+
+# ---- the conversation viewer, as the inspector's page and the evaluation's report show it --------------------------------
+
+
+async def read_tokens(page: Page, message: str) -> list[list[tuple[str, str, str]]]:
+    """Open the tokens of every ``message`` (a selector), one after the other, all of them, and close them again.
+
+    Of each token: what is told on hover, its classes, its text.
+    """
+    out = []
+    for number in range(await page.run(f"document.querySelectorAll('{message} .expand').length")):
+        await page.click(f"{message} .expand", number)
+        await page.until("document.querySelector('.tokens .t')")
+        while await page.run("Boolean(document.querySelector('.tokens button'))"):
+            await page.click(".tokens button")
+        out.append(
+            await page.run(
+                "[...document.querySelectorAll('.tokens .t')].map((t) => [t.title, t.className, t.textContent])"
+            )
+        )
+        await page.click(f"{message} .expand", number)
+        await page.until("!document.querySelector('.tokens')")
+    return out
+
+
+def assert_turns_are_the_ledgers(turns: list[list[tuple[str, str, str]]], trajectory: Any, language: Any) -> None:
+    """Ids, positions, masks, log-probs, junctions and text of every sampled turn are those of the file."""
+    ledger = trajectory.ledger
+    assert len(turns) == len(trajectory.turns()) > 0
+    for tokens, (*_, last) in zip(turns, trajectory.turns(), strict=True):
+        begin = last.stop - len(tokens)
+        ids = ledger["tokens"][begin : last.stop]
+        assert [int(re.match(r"id (\d+)", title)[1]) for title, _, _ in tokens] == ids
+        for position, (title, classes, _) in enumerate(tokens, begin):
+            response = position - trajectory.prompt_length
+            assert f"position {position} · sampled · mask {ledger['loss_mask'][response]}" in title
+            shown = float(re.search(r"log-prob (\S+)", title)[1])
+            assert shown == pytest.approx(ledger["log_probs"][response], abs=1e-4)
+            assert ("in" in classes.split()) == (ledger["loss_mask"][response] == 1)
+            assert ("junction" in classes.split()) == (position == last.stop - 1)
+        text = "".join(text for _, _, text in tokens).replace("⏎\n", "\n").replace("⇥", "\t")
+        assert text == language.delta.template.decode(ids)
+
+
+EVIL = (
+    "</script><script>window.owned=1</script><!--<img src=x onerror='window.owned=2'>"
+    "\u2028\"'{{7*7}}<svg onload=window.owned=3>"
+)
+"""What a model could say to run in its reader's browser."""
+
+
+def poisoned(value: Any, *, keep: frozenset[str] = frozenset()) -> Any:
+    """``value`` with hostile text in the place of every text, names of fields not in ``keep`` included."""
+    if isinstance(value, dict):
+        return {k: v if k in keep else poisoned(v, keep=keep) for k, v in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item, keep=keep) for item in value]
+    return EVIL if isinstance(value, str) else value
+
+
+async def assert_harmless(page: Page, inside: str) -> list[str]:
+    """Nothing hostile ran or became an element of ``inside``; returns the texts of the messages."""
+    await page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    await page.run("document.querySelectorAll('.expand').forEach((button) => button.click())")
+    await page.settled()
+    assert await page.run("window.owned ?? null") is None
+    assert (
+        await page.run(
+            f"document.querySelectorAll('{inside} :is(img, script, iframe, object, a[href^=javascript])').length"
+        )
+        == 0
+    )
+    assert await page.run("document.querySelectorAll('svg[onload]').length") == 0
+    return await page.run("[...document.querySelectorAll('.message .text')].map((t) => t.textContent)")

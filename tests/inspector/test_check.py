@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tau2_slime.inspector.check import check
-from tau2_slime.inspector.check_render import Drift, check_render
-from tau2_slime.inspector.load import load
-from tau2_slime.inspector.words import language_of
+from tau2_slime.inspector.check import check_trajectory
+from tau2_slime.inspector.drift_check import DriftCounts, check_drift
+from tau2_slime.inspector.sources import read_episodes
+from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.rollout import RolloutPlan, plan_jobs, run
 from tests.test_cli import tau2_slime
 
@@ -24,12 +24,12 @@ Row = dict[str, Any]
 
 
 def violations(path: Path, *, render: bool = False) -> list[str]:
-    loaded = load(path)
-    found = [*loaded.unreadable, *(str(v) for one in loaded.trajectories for v in check(one))]
+    loaded = read_episodes(path)
+    found = [*loaded.unreadable, *(str(v) for one in loaded.trajectories for v in check_trajectory(one))]
     if render and not found:
         language = language_of(loaded, None)
         assert language is not None
-        found += [str(v) for one in loaded.trajectories for v in check_render(one, language, Drift())]
+        found += [str(v) for one in loaded.trajectories for v in check_drift(one, language, DriftCounts())]
     return found
 
 

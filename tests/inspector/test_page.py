@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tau2_slime.inspector.load import load
 from tau2_slime.inspector.page import write_page
+from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.inspector.words import language_of
-from tests.inspector.browser import Page, browsing, chromium
+from tests.inspector.browser import (
+    EVIL,
+    Page,
+    assert_harmless,
+    assert_turns_are_the_ledgers,
+    browse,
+    poisoned,
+    read_tokens,
+)
 from tests.test_cli import tau2_slime
-
-EVIL = "</script><script>window.owned=1</script><img src=x onerror='window.owned=2'><svg onload=window.owned=3>"
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +39,7 @@ def page_file(rollout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def episodes(rollout: Path) -> list[Trajectory]:
-    return load(rollout).trajectories
-
-
-def browse(file: Path, folder: Path, act: Callable[[Page], Awaitable[Any]], **look: Any) -> Any:
-    async def play() -> Any:
-        async with browsing(folder) as page:
-            await page.look(**{"width": 1280, **look})
-            await page.open(file)
-            result = await act(page)
-            thrown = [e for e in page.told if e["method"] == "Runtime.exceptionThrown"]
-            assert thrown == []
-            return result
-
-    chromium()
-    return asyncio.run(play())
+    return read_episodes(rollout).trajectories
 
 
 async def choose(page: Page, number: int) -> None:
@@ -75,7 +65,7 @@ def test_filters_keep_what_they_say(page_file: Path, episodes: list[Trajectory],
             ("domain", "retail"),
             ("reward", "1"),
             ("reward", "0"),
-            ("errors", "yes"),
+            ("errors", "with"),
             ("blame", "agent"),
         ):
             await page.choose(f"#filter-{name}", value)
@@ -93,61 +83,57 @@ def test_filters_keep_what_they_say(page_file: Path, episodes: list[Trajectory],
     assert seen["domain=retail"] == titles([e for e in episodes if e.domain == "retail"])
     assert seen["reward=1"] == titles([e for e in episodes if e.reward == 1 and not e.excluded])
     assert seen["reward=0"] == titles([e for e in episodes if e.reward == 0 and not e.excluded])
-    assert seen["errors=yes"] == titles([e for e in episodes if e.tool_errors()])
+    assert seen["errors=with"] == titles([e for e in episodes if e.tool_errors()])
     assert seen["blame=agent"] == titles([e for e in episodes if e.blame == "agent"])
     assert seen["task"] == titles([e for e in episodes if "update_" in e.task_id])
     assert seen["count"].startswith(f"{len(seen['task'])} of 8 episodes")
 
 
-def test_a_message_expands_to_its_own_tokens(page_file: Path, episodes: list[Trajectory], tmp_path: Path) -> None:
-    number = next(i for i, e in enumerate(episodes) if len(e.turns()) > 1 and not e.excluded)
+def test_every_turn_expands_to_its_own_tokens(page_file: Path, episodes: list[Trajectory], tmp_path: Path) -> None:
+    number = next(i for i, e in enumerate(episodes) if len(e.turns()) > 1 and e.prompt_length > 1500)
     one = episodes[number]
 
     async def act(page: Page) -> Any:
         await choose(page, number)
-        marked = {}
-        for what in ("assistant", "prompt"):
-            before = await page.run("document.querySelectorAll('.t[title]').length")
-            await page.click(f".message.{what} .expand")
-            await page.until(f"document.querySelectorAll('.t[title]').length > {before}")
-            marked[what] = await page.run(
-                f"[...document.querySelectorAll('.message.{what} .t[title]')]"
-                ".map((t) => [t.title, t.className, t.textContent])"
-            )
+        heads = await page.run("[...document.querySelectorAll('.message .head')].map((h) => h.textContent)")
+        return await read_tokens(page, ".message.assistant"), await read_tokens(page, ".message.prompt"), heads
+
+    turns, (prompt,), heads = browse(page_file, tmp_path, act)
+    assert_turns_are_the_ledgers(turns, one, language_of(FoundEpisodes(embedded=True), None))
+    assert len(prompt) == one.prompt_length
+    assert not any("in" in classes.split() for _, classes, _ in prompt)
+    assert any("turn 2" in head and "weights" in head and "finish stop" in head for head in heads)
+
+
+def test_the_open_episode_is_not_drawn_again(page_file: Path, tmp_path: Path) -> None:
+    """It would close every message that its reader has opened."""
+
+    async def act(page: Page) -> Any:
         await page.click(".message.assistant .expand")
-        marked["closed"] = await page.run("document.querySelectorAll('.message.assistant .t').length")
-        marked["heads"] = await page.run("[...document.querySelectorAll('.message .head')].map((h) => h.textContent)")
-        marked["open"] = [await page.run("document.querySelectorAll('.t[title]').length")]
-        await page.click(f".episode:nth-of-type({number + 1})")
-        await page.run("new Promise((later) => setTimeout(later, 200))")
-        marked["open"].append(await page.run("document.querySelectorAll('.t[title]').length"))
-        return marked
+        await page.until("document.querySelector('.tokens .t')")
+        await page.click(".episode")
+        await page.run("episode(0).then(() => 1)")
+        await page.drawn()
+        return await page.run("document.querySelectorAll('.tokens').length")
 
-    seen = browse(page_file, tmp_path, act)
-    turn = one.turns()[0][0]
-    ledger = one.ledger or {}
-    ids = list(ledger["tokens"][turn.start : turn.stop])
-    assert [int(re.match(r"id (\d+)", title)[1]) for title, _, _ in seen["assistant"]] == ids  # type: ignore[index]
-    for k, (title, classes, _) in enumerate(seen["assistant"]):
-        value = ledger["log_probs"][turn.start - one.prompt_length + k]
-        assert f"position {turn.start + k} · sampled · mask 1" in title
-        assert float(re.search(r"log-prob (\S+)", title)[1]) == pytest.approx(value, abs=1e-4)  # type: ignore[index]
-        assert "in" in classes.split()
-    assert ["junction" in classes for _, classes, _ in seen["assistant"]] == [False] * (len(ids) - 1) + [True]
-    assert all(" in" not in classes for _, classes, _ in seen["prompt"])
-    language = language_of(load(Path(one.where)) if Path(one.where).exists() else _embedded(), None)
-    assert language is not None
-    text = "".join(text for _, _, text in seen["assistant"]).replace("⏎\n", "\n")
-    assert text == language.delta.template.decode(ids)
-    assert seen["closed"] == 0
-    assert seen["open"] == [len(seen["prompt"])] * 2, "choosing the open episode again must not close its messages"
-    assert any("weights" in head and "finish stop" in head for head in seen["heads"])
+    assert browse(page_file, tmp_path, act) == 1
 
 
-def _embedded() -> Any:
-    from tau2_slime.inspector.load import Loaded
+def test_tokens_are_coloured_by_log_prob_or_by_mask(page_file: Path, tmp_path: Path) -> None:
+    colours = "[...document.querySelectorAll('.tokens .t')].map((t) => getComputedStyle(t).backgroundColor)"
 
-    return Loaded(embedded=True)
+    async def act(page: Page) -> Any:
+        await page.click(".message.assistant .expand")
+        await page.until("document.querySelector('.tokens .t')")
+        by_prob = await page.run(colours)
+        await page.choose(".legend select", "by-mask")
+        await page.drawn()
+        return by_prob, await page.run(colours), await page.run("getComputedStyle(document.body).backgroundColor")
+
+    by_prob, by_mask, paper = browse(page_file, tmp_path, act)
+    assert len(set(by_prob)) > 1, "likely and unlikely tokens"
+    assert len(set(by_mask)) == 1, "all of them are in the loss"
+    assert by_mask[0] not in {paper, *by_prob}
 
 
 def test_two_attempts_stand_side_by_side(page_file: Path, episodes: list[Trajectory], tmp_path: Path) -> None:
@@ -177,8 +163,8 @@ def test_the_database_shows_what_a_failure_did_not_do(
     async def act(page: Page) -> Any:
         seen = {}
         for number in wrong + right:
-            await page.run(f"open({number})")
-            seen[number] = await page.run("document.querySelectorAll('#wrong tbody tr').length")
+            await page.run(f"openEpisode({number})")
+            seen[number] = await page.run("document.querySelectorAll('.wrong tbody tr').length")
         return seen
 
     seen = browse(page_file, tmp_path, act)
@@ -187,34 +173,48 @@ def test_the_database_shows_what_a_failure_did_not_do(
     assert all(seen[number] == 0 for number in right)
 
 
-def test_nothing_that_was_said_is_executed(episodes: list[Trajectory], tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", [frozenset({"role"}), frozenset()], ids=["roles", "everything"])
+def test_nothing_that_was_said_is_executed(episodes: list[Trajectory], tmp_path: Path, keep: frozenset[str]) -> None:
+    """Hostile text in every field of an episode and of the page."""
     one = copy.deepcopy(episodes[0])
-    user = next(m for m in one.messages if m["role"] == "user")
-    user["content"] = EVIL
-    one.messages[-1]["content"] = EVIL
-    one.task_id = one.domain = one.user_model = one.detail = one.name = EVIL
-    one.reward_info = {"reward_breakdown": {EVIL: 1.0}, "info": {EVIL: EVIL}}
-    one.telemetry = {EVIL: 1.0}
+    for field in fields(one):
+        if field.name not in ("ledger", "sample", "counterpart"):
+            setattr(one, field.name, poisoned(getattr(one, field.name), keep=keep))
+    one.reward_info = {"reward_breakdown": {EVIL: 1.0}, EVIL: {EVIL: [EVIL]}}
+    one.telemetry, one.stats = {EVIL: 1.0}, {EVIL: EVIL, "agent_turns": len(one.turns())}
+    for segment in (one.ledger or {})["segments"]:
+        segment["weight_version"] = EVIL
     file = tmp_path / "evil.html"
-    write_page(file, [one], title=EVIL, unreadable=[EVIL])
-    markup = file.read_text()
-    assert EVIL not in markup
-    assert markup.count("window.owned=1") == 1, "the title, escaped; everything else is packed"
+    language = language_of(FoundEpisodes(embedded=True), None)
+    write_page(file, [one, replace(one, name=EVIL + "2")], title=EVIL, unreadable=[EVIL] * 9, language=language)
+    assert "<script>window.owned" not in file.read_text()
+    assert "<svg onload" not in file.read_text()
 
     async def act(page: Page) -> Any:
-        await choose(page, 0)
-        await page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-        await asyncio.sleep(0.3)
-        return await page.run(
-            "[window.owned ?? null, document.querySelectorAll('#app img, #app svg, #app script').length,"
-            " [...document.querySelectorAll('.text')].map((t) => t.textContent), document.title]"
-        )
+        await page.run("openEpisode(0, 1)")
+        texts = await assert_harmless(page, "body > :not(script)")
+        return texts, await page.run("[document.title, document.querySelector('h2').textContent]")
 
-    owned, elements, texts, title = browse(file, tmp_path, act)
-    assert owned is None
-    assert elements == 0
+    texts, (title, heading) = browse(file, tmp_path, act)
     assert EVIL in texts
     assert EVIL in title
+    assert heading == f"{EVIL} · {EVIL} · {EVIL}"
+
+
+def test_what_no_encoding_or_json_knows_is_shown_all_the_same(episodes: list[Trajectory], tmp_path: Path) -> None:
+    """Half a surrogate pair in a text and in a name, numbers that are not finite."""
+    one = replace(episodes[0], name="a\ud800b", reward=float("nan"), stats={"agent_turns": 1, "seconds": float("inf")})
+    one.messages = [{"role": "user", "content": "x\ud800y"}]
+    write_page(tmp_path / "odd.html", [one], title="\udfff", world=False)
+
+    async def act(page: Page) -> Any:
+        return await page.run(
+            "[document.querySelector('.text').textContent, [...document.querySelectorAll('pre')].at(-1).textContent]"
+        )
+
+    text, counters = browse(tmp_path / "odd.html", tmp_path, act)
+    assert text == "x?y"
+    assert "Infinity" in counters
 
 
 def test_even_a_script_that_got_in_would_not_run(page_file: Path, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_even_a_script_that_got_in_would_not_run(page_file: Path, tmp_path: Path
             " document.body.append(d); })()"
         )
         fetched = await page.run("fetch('http://127.0.0.1:9/').then(() => 'sent', (e) => 'refused')")
-        await asyncio.sleep(0.3)
+        await page.settled()
         asked = [e["params"]["request"]["url"] for e in page.told if e["method"] == "Network.requestWillBeSent"]
         return (
             await page.run("window.owned ?? null"),
@@ -276,7 +276,8 @@ def test_it_fits_and_can_be_read(page_file: Path, tmp_path: Path, width: int, da
     async def act(page: Page) -> Any:
         list_fits = await page.run("document.documentElement.scrollWidth <= innerWidth")
         await choose(page, 4)
-        await page.run("document.querySelector('.message.assistant .expand, .message.tool .expand').click()")
+        await page.click(".message.assistant .expand, .message.tool .expand")
+        await page.until("document.querySelector('.tokens .t')")
         fits = await page.run("document.documentElement.scrollWidth <= innerWidth")
         look = await page.run(
             "(() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]; })()"
@@ -293,23 +294,37 @@ def _brightness(color: str) -> int:
     return sum(int(part) for part in re.findall(r"\d+", color)[:3])
 
 
+def test_a_page_without_episodes_says_so(tmp_path: Path) -> None:
+    write_page(tmp_path / "none.html", [], title="none", unreadable=["line 1: not JSON"])
+
+    async def act(page: Page) -> Any:
+        return await page.run("document.body.innerText")
+
+    said = browse(tmp_path / "none.html", tmp_path, act)
+    assert "There is no episode to show." in said
+    assert "unreadable: line 1: not JSON" in said
+    assert "0 of 0 episodes" in said
+
+
 def test_a_thousand_episodes_open_on_demand(episodes: list[Trajectory], tmp_path: Path) -> None:
-    """What makes it quick: the index and the first episode are unpacked at the start, one more for each that is opened."""
+    """What makes it quick: a chunk of episodes is unpacked when one of it is opened, and old ones are forgotten."""
     many = [replace(copy.copy(episodes[i % 8]), name=str(i)) for i in range(1000)]
     file = tmp_path / "many.html"
-    size = write_page(file, many, title="many", language=language_of(_embedded(), None), world=False)
+    size = write_page(file, many, title="many", language=language_of(FoundEpisodes(embedded=True), None), world=False)
     assert size < 25_000_000
 
     async def act(page: Page) -> Any:
+        before = await page.run("[...unpacked.keys()]")
+        started = time.perf_counter()
+        for number in range(0, 1000, 90):
+            await page.run(f"openEpisode({number})")
+            assert await page.run("document.querySelector('h2').textContent.split(' ')[0]") == str(number)
+        seconds = time.perf_counter() - started
         rows = await page.run("document.querySelectorAll('.episode').length")
-        before = await page.run("[...kept.keys()].join()")
-        await choose(page, 699)
-        ready = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
-        return rows, before, await page.run("[...kept.keys()].join()"), await page.run(ready)
+        return rows, before, await page.run("[...unpacked.keys()]"), seconds / 12
 
-    started = time.perf_counter()
-    rows, before, after, ready = browse(file, tmp_path, act)
-    print(json.dumps({"bytes": size, "dom_ready_ms": round(ready), "seconds": round(time.perf_counter() - started, 2)}))
+    rows, before, after, seconds = browse(file, tmp_path, act)
+    print(json.dumps({"bytes": size, "seconds_to_open_one": round(seconds, 3)}))
     assert rows == 1000
-    assert before == "e0"
-    assert after == "e0,e699"
+    assert before == ["episodes-0"]
+    assert 1 < len(after) <= 6

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +16,14 @@ import pytest
 from tau2_slime.episode.result import failed_result
 from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import terminal
-from tau2_slime.inspector.blocks import blocks_of
-from tau2_slime.inspector.check import check
-from tau2_slime.inspector.load import load
+from tau2_slime.inspector.check import check_trajectory
+from tau2_slime.inspector.conversation import conversation_of
 from tau2_slime.inspector.page import write_page
+from tau2_slime.inspector.sources import read_episodes
+from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.outcome import Termination
 from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
+from tests.inspector.browser import Page, assert_turns_are_the_ledgers, browse, read_tokens
 from tests.test_cli import tau2_slime
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -68,7 +72,7 @@ def test_one_episode_in_full(rollout: Path) -> None:
 def test_what_is_said_of_the_database_is_what_the_reward_says(
     rollout: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = load(rollout).trajectories
+    found = read_episodes(rollout).trajectories
     for right in (True, False):
         one = next(t for t in found if t.domain == "mock" and (t.reward == 1.0) is right)
         terminal.show_episode(one, None)
@@ -78,7 +82,7 @@ def test_what_is_said_of_the_database_is_what_the_reward_says(
 
 
 def test_a_model_cannot_steer_the_terminal(rollout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = load(rollout).trajectories[0]
+    one = read_episodes(rollout).trajectories[0]
     one.messages[-1]["content"] = "\x1b[2Jgone[red]not markup[/red]\x07"
     terminal.show_episode(one, None, world=False)
     said = capsys.readouterr().out
@@ -101,7 +105,7 @@ def test_what_is_no_file_of_episodes_gets_one_clear_line(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError) as raised:
-        load(tmp_path / name)
+        read_episodes(tmp_path / name)
     for word in words:
         assert word in str(raised.value)
 
@@ -123,7 +127,7 @@ def test_tau2s_own_results(rollout: Path, tmp_path: Path) -> None:
     from tau2_slime.world import domains
 
     kinds = {"assistant": AssistantMessage, "user": UserMessage, "tool": ToolMessage}
-    played = next(one for one in load(rollout).trajectories if one.domain == "mock" and one.reward is not None)
+    played = next(one for one in read_episodes(rollout).trajectories if one.domain == "mock" and one.reward is not None)
     run = SimulationRun(
         id="a",
         task_id=played.task_id,
@@ -151,11 +155,11 @@ def test_tau2s_own_results(rollout: Path, tmp_path: Path) -> None:
     task = domains.find_task("mock", "base", task_id=played.task_id)
     Results(info=info, tasks=[task], simulations=[run]).save(tmp_path / "results.json")
     for path in (tmp_path, tmp_path / "results.json"):
-        (one,) = load(path).trajectories
+        (one,) = read_episodes(path).trajectories
         assert (one.domain, one.task_id, one.user_model) == ("mock", played.task_id, "vendor/user")
         assert (one.reward, one.termination, one.blame) == (played.reward, "user_stop", "agent")
-        assert [b.text for b in blocks_of(one)] == [str(m.get("content") or "") for m in played.messages]
-        assert check(one) == []
+        assert [b.text for b in conversation_of(one)] == [str(m.get("content") or "") for m in played.messages]
+        assert check_trajectory(one) == []
     write_page(tmp_path / "page.html", [one], title="results")
     assert (tmp_path / "page.html").stat().st_size > 1000
 
@@ -167,12 +171,46 @@ def test_an_evaluations_folder(rollout: Path, tmp_path: Path) -> None:
     record |= {"dataset": "bench", "item": f"mock/{line['task_id']}", "attempt": 2, "excluded": False}
     record["clock"] = {"total_time": 1.5, "messages": stamps}
     (tmp_path / "simulations.jsonl").write_text(json.dumps(record) + "\n")
-    (one,) = load(tmp_path).trajectories
+    (one,) = read_episodes(tmp_path).trajectories
     assert one.name == f"bench/mock/{line['task_id']}#2"
     assert one.reward == line["reward"]
     assert one.stats["total_time"] == 1.5
-    assert check(one) == []
-    assert len(blocks_of(one)) == len(line["messages"]) + 1
+    assert check_trajectory(one) == []
+    assert len(conversation_of(one)) == len(line["messages"]) + 1
+
+
+# ---- files of earlier versions -----------------------------------------------------------------------------------------
+
+OLD = Path(__file__).resolve().parents[1] / "data" / "rollout-0.1.0"
+"""Written by version 0.1.0: ``tau2-slime rollout --domain mock --groups 1 --samples-per-prompt 4 --mistakes 0.4``."""
+
+
+def test_an_old_rollout_is_listed_and_passes_the_check(tmp_path: Path) -> None:
+    listed = tau2_slime("inspect", str(OLD), COLUMNS="160")
+    assert "4 episodes, 0 excluded, mean reward 0.250" in listed.stdout, listed.stderr
+    assert re.search(r"create_task +3 +33.3%", listed.stdout), "the tool's calls, and how many had no error"
+    for name in ("samples.jsonl", "trajectories.jsonl"):  # without summary.json, which names the tokenizer
+        shutil.copy(OLD / name, tmp_path / name)
+    checked = tau2_slime("inspect", "--check", str(tmp_path))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "4 samples, 4 with tokens: 0 violations" in checked.stdout
+
+
+def test_an_old_rollout_is_a_page_with_all_of_its_tokens(tmp_path: Path) -> None:
+    found = read_episodes(OLD)
+    language = language_of(found, None)
+    page = tmp_path / "old.html"
+    assert tau2_slime("inspect", str(OLD), "--html", str(page)).returncode == 0
+
+    async def act(page: Page) -> list[Any]:
+        out = []
+        for number in range(len(found.trajectories)):
+            await page.run(f"openEpisode({number})")
+            out.append(await read_tokens(page, ".message.assistant"))
+        return out
+
+    for turns, one in zip(browse(page, tmp_path, act), found.trajectories, strict=True):
+        assert_turns_are_the_ledgers(turns, one, language)
 
 
 # ---- slime's dumps -----------------------------------------------------------------------------------------------------
@@ -182,7 +220,7 @@ def test_without_torch_a_pt_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "0.pt").write_bytes(b"x")
     code = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; "
-        "from tau2_slime.inspector.load import load; load(Path(sys.argv[1]))"
+        "from tau2_slime.inspector.sources import read_episodes; read_episodes(Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "0.pt")], capture_output=True, text=True)
     assert "ConfigError: 0.pt is a file of torch, which is not installed here" in done.stderr.strip().splitlines()[-1]
@@ -214,17 +252,18 @@ def test_slimes_own_dump_shows_and_passes(slime: str, python: str, tmp_path: Pat
 
 
 @needs_torch
-def test_a_dump_details_folder_says_its_tokenizer(rollout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_a_dump_details_folder_says_its_tokenizer(rollout: Path, tmp_path: Path, old: bool) -> None:
     import torch
 
-    samples = [json.loads(line) for line in (rollout / "samples.jsonl").read_text().splitlines()]
+    samples = [json.loads(line) for line in ((OLD if old else rollout) / "samples.jsonl").read_text().splitlines()]
     (tmp_path / "rollout_data").mkdir()
     (tmp_path / "tokenizer").mkdir()
     torch.save({"rollout_id": 3, "samples": samples}, tmp_path / "rollout_data" / "3.pt")
-    loaded = load(tmp_path)
+    loaded = read_episodes(tmp_path)
     assert loaded.checkpoint == str(tmp_path / "tokenizer")
-    assert len(loaded.trajectories) == 8
-    assert all(check(one) == [] for one in loaded.trajectories)
+    assert len(loaded.trajectories) == len(samples)
+    assert all(check_trajectory(one) == [] for one in loaded.trajectories)
 
 
 # ---- samples of episodes that failed -----------------------------------------------------------------------------------
@@ -238,24 +277,24 @@ def _file_of(sample: StandaloneSample, folder: Path) -> Path:
 
 def test_a_sample_that_stands_in_for_nothing_passes(tmp_path: Path) -> None:
     result = failed_result("no answer", termination=Termination.USER_ERROR, domain="mock", task_id="t")
-    sample = fill_sample(StandaloneSample(index=0), result)
-    (one,) = load(_file_of(sample, tmp_path)).trajectories
+    sample = fill_sample(StandaloneSample(index=0), result, pad_id=7)
+    (one,) = read_episodes(_file_of(sample, tmp_path)).trajectories
     assert one.excluded
-    assert check(one) == []
+    assert check_trajectory(one) == []
     sample.loss_mask = [1]
-    (one,) = load(_file_of(sample, tmp_path)).trajectories
-    assert any("removed from training, but this token is in the loss" in str(v) for v in check(one))
+    (one,) = read_episodes(_file_of(sample, tmp_path)).trajectories
+    assert any("removed from training, but this token is in the loss" in str(v) for v in check_trajectory(one))
 
 
 def test_a_foreign_sample_of_a_mixed_batch_is_checked_for_what_it_has(tmp_path: Path) -> None:
     sample = StandaloneSample(
         index=0, tokens=[1, 2, 3], response_length=2, loss_mask=[1, 0], rollout_log_probs=[-0.5, 0.0], reward=1.0
     )
-    (one,) = load(_file_of(sample, tmp_path)).trajectories
-    assert check(one) == []
+    (one,) = read_episodes(_file_of(sample, tmp_path)).trajectories
+    assert check_trajectory(one) == []
     sample.rollout_log_probs = [-0.5, -0.1]
-    (one,) = load(_file_of(sample, tmp_path)).trajectories
-    assert [v.position for v in check(one)] == [2]
+    (one,) = read_episodes(_file_of(sample, tmp_path)).trajectories
+    assert [v.position for v in check_trajectory(one)] == [2]
 
 
 def test_importing_the_command_stays_cheap() -> None:

@@ -93,11 +93,11 @@ def test_samples_metrics_report_and_inspector_have_the_same_names(rollout: Path)
     """From the samples' metadata (metrics) and from the messages (inspector): the same names, the same values."""
     from types import SimpleNamespace
 
-    from tau2_slime.inspector.load import load
+    from tau2_slime.inspector.sources import read_episodes
 
     samples = [SimpleNamespace(**json.loads(line)) for line in (rollout / "samples.jsonl").read_text().splitlines()]
     metrics = episode_metrics(episodes_of(samples)[0])
-    seen = telemetry_metrics(one.telemetry for one in load(rollout).trajectories if not one.excluded)
+    seen = telemetry_metrics(one.telemetry for one in read_episodes(rollout).trajectories if not one.excluded)
     assert seen
     assert {name: metrics[name] for name in seen} == pytest.approx(seen)  # added up in another order
     assert "tool/find_user_id_by_name_zip/accuracy" in seen

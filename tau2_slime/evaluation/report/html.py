@@ -2,61 +2,55 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from tau2_slime.evaluation.report.chart import chart
+from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.report.markdown import heading
-from tau2_slime.evaluation.report.tables import Table, all_tables, number
+from tau2_slime.evaluation.report.tables import all_tables, number
 from tau2_slime.evaluation.statistics.summary import Summary, fate
-from tau2_slime.evaluation.store.unit import Unit
+from tau2_slime.inspector import row_formats
+from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold
+from tau2_slime.inspector.sources import FoundEpisodes
+from tau2_slime.inspector.tokenizers import language_of
+from tau2_slime.inspector.viewer import Pack, View, episode_view, pack, render_page
+
+if TYPE_CHECKING:
+    from tau2_slime.policy.checkpoint import CheckpointProfile
 
 LIMIT = 4_500_000
-"""Bytes of the whole file. What is longer gets its longest texts cut."""
-_CUTS = (None, 4000, 1500, 500, 200, 60)
-
-_STATES = {"solved": "✓", "failed": "✗", "excluded": "–", "not played": ""}
+"""Bytes of the whole file. What is longer loses its tokens, and then the ends of its longest texts."""
+CUTS = (4000, 1500, 500, 200, 60)
+"""Characters that are kept of every text."""
+COMPARED = 300
+"""Failed episodes whose database is compared with gold's: a comparison takes up to 30 ms."""
+SIGNS = {"solved": "✓", "failed": "✗", "excluded": "–", "not played": ""}
 
 
 def render(summary: Summary) -> str:
     """The whole page."""
-    first, *others = all_tables(summary)
-    body = [
-        f"<h1>τ² evaluation: {escape(str(summary.manifest['subject']['name']))}</h1>",
-        '<ul class="facts">' + "".join(f"<li>{_fact(line)}</li>" for line in heading(summary)) + "</ul>",
-        _tiles(summary),
-        _table(first),
-        _charts(summary),
-        _maps(summary),
-        *(_table(table) for table in others),
-    ]
-    page = _page("".join(body), "")
-    return _page("".join(body), _conversations(summary, LIMIT - len(page.encode())))
+    groups = [group for group in summary.groups if group.kind == "user"]
+    named = [(group.name, group.scores) for group in groups]
+    if not groups:
+        named = [(next(unit.user_model or "no user" for unit in summary.units), summary.overall.scores)]
+    content = {
+        "name": summary.manifest["subject"]["name"],
+        "facts": heading(summary),
+        "tiles": _tiles(summary),
+        "tables": all_tables(summary),
+        "ks": sorted({k for _, scores in named for k in scores.pass_hat}),
+        "pass_hat": [(name, scores.pass_hat) for name, scores in named],
+        "pass_at": [(name, scores.pass_at) for name, scores in named],
+        "summary": summary,
+        "fate": fate,
+        "signs": SIGNS,
+    }
+    frame = render_page(__package__, "report", Pack(), content)
+    return render_page(__package__, "report", _conversations(summary, LIMIT - len(frame.encode())), content)
 
 
-def _page(body: str, packed: str) -> str:
-    assets = files("tau2_slime.evaluation.report").joinpath("assets")
-    css, js = (assets.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>τ² evaluation</title>'
-        f'<link rel="icon" href="data:,"><style>{css}</style></head><body><main>{body}</main>'
-        '<dialog id="episode"><div class="bar"><h2></h2><button type="button">Close</button></div>'
-        '<div class="talk"></div></dialog>'
-        f'<script type="text/plain" id="conversations">{packed}</script><script>{js}</script></body></html>\n'
-    )
-
-
-def _fact(line: str) -> str:
-    return f'<span class="warning">{escape(line)}</span>' if line.startswith("NOT COMPLETE") else escape(line)
-
-
-def _tiles(summary: Summary) -> str:
+def _tiles(summary: Summary) -> list[tuple[str, str]]:
+    """The numbers that matter most: value and meaning."""
     scores, overall = summary.overall.scores, summary.overall
     tiles: list[tuple[str, str]] = []
     if one := scores.pass_hat.get(1):
@@ -68,134 +62,73 @@ def _tiles(summary: Summary) -> str:
     if scores.noise is not None and scores.noise.run > 0:
         tiles.append((f"±{scores.noise.floor:.3f}", "a repetition on the same tasks may differ by"))
     tiles.append((f"{overall.played:,}", f"of {overall.planned:,} episodes, {scores.excluded} excluded"))
-    cost = sum(bill.cost for bill in summary.bills.values())
     if summary.bills:
-        tiles.append((f"${cost:.2f}", "for the models"))
-    cells = "".join(f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in tiles)
-    return f'<div class="tiles">{cells}</div>'
-
-
-def _table(table: Table) -> str:
-    def cell(tag: str, i: int, text: str) -> str:
-        return f"<{tag}{' class=text' if i < table.text_columns else ''}>{escape(text)}</{tag}>"
-
-    head = "".join(cell("th", i, column) for i, column in enumerate(table.columns))
-    rows = "".join(
-        f"<tr{' class=strong' if n in table.emphasised else ''}>"
-        + "".join(cell("td", i, c) for i, c in enumerate(row))
-        + "</tr>"
-        for n, row in enumerate(table.rows)
-    )
-    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    inner = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
-    return f"<section><h2>{escape(table.title)}</h2>{inner}</section>"
-
-
-def _charts(summary: Summary) -> str:
-    groups = [g for g in summary.groups if g.kind == "user"] or [summary.overall]
-    users = {unit.user_model or "no user" for unit in summary.units}
-    named = [(g.name if g.kind == "user" else next(iter(users)), g.scores) for g in groups]
-    if max((max(s.pass_hat, default=1) for _, s in named), default=1) < 2:
-        return ""
-    hat = chart("pass^k: all k attempts succeed", [(name, s.pass_hat) for name, s in named])
-    at = chart("pass@k: at least one of k succeeds", [(name, s.pass_at) for name, s in named])
-    return f'<section><h2>By user model</h2><div class="charts">{hat}{at}</div></section>'
-
-
-def _maps(summary: Summary) -> str:
-    """One block per dataset; cells link to their conversations."""
-    index = {id(record): i for i, record in enumerate(summary.played)}
-    blocks: dict[str, list[str]] = {}
-    for unit, records in summary.grid():
-        cells = "".join(_cell(unit, i, record, index) for i, record in enumerate(records))
-        task = _task(unit)
-        row = f'<div class="row"><span class="task" title="{escape(task)}">{escape(task)}</span>'
-        blocks.setdefault(unit.dataset, []).append(f'{row}<div class="cells">{cells}</div></div>')
-    inner = "".join(f"<div><h3>{escape(name)}</h3>{''.join(rows)}</div>" for name, rows in blocks.items())
-    legend = "".join(
-        f'<li><span class="cell {state.replace(" ", "-")}" style="width:20px">{sign}</span>{state}</li>'
-        for state, sign in _STATES.items()
-    )
-    return (
-        f'<section id="map"><h2>Tasks and attempts</h2><ul class="legend" style="margin:0 0 12px">{legend}</ul>'
-        f'<div class="maps">{inner}</div><p class="note">Each cell opens its conversation.</p></section>'
-    )
-
-
-def _task(unit: Unit) -> str:
-    return str(unit.task).partition("/")[2].partition("/")[2]
-
-
-def _cell(unit: Unit, attempt: int, record: Mapping[str, Any] | None, index: Mapping[int, int]) -> str:
-    state = _state(record)
-    if record is None:
-        return f'<span class="cell not-played" title="attempt {attempt + 1}: not played"></span>'
-    words = f"{_task(unit)}, attempt {attempt + 1}: {state}, {record['termination']}"
-    return f'<a class="cell {state}" href="#episode-{index[id(record)]}" title="{escape(words)}">{_STATES[state]}</a>'
-
-
-def _state(record: Mapping[str, Any] | None) -> str:
-    return "not played" if record is None else fate(record)
+        tiles.append((f"${sum(bill.cost for bill in summary.bills.values()):.2f}", "for the models"))
+    return tiles
 
 
 # ---- conversations -----------------------------------------------------------------------------------------------------
 
 
-def _conversations(summary: Summary, room: int) -> str:
-    """Every conversation, gzipped, in base64; long texts are cut as far as ``room`` bytes demand."""
-    for cut in _CUTS:
-        packed = _pack(summary.played, cut)
-        if len(packed) <= room:
+def _conversations(summary: Summary, room: int) -> Pack:
+    """Every conversation in at most ``room`` bytes: whole, without tokens, or with its long texts cut."""
+    language = _language(summary)
+    views, compared = [], 0
+    for record in summary.played:
+        compare = fate(record) == "failed" and compared < COMPARED
+        compared += compare
+        views.append(_view(record, language, compare=compare))
+    packed = pack(views, language)
+    for cut in (None, *CUTS):
+        if packed.size <= room:
             return packed
-    return _pack([], None)
+        packed = pack([_shortened(view, cut) for view in views])
+    return packed if packed.size <= room else Pack()
 
 
-def _pack(records: Sequence[Mapping[str, Any]], cut: int | None) -> str:
-    # A text that occurs often (tool results do) is stored once.
-    strings: dict[str, int] = {}
-
-    def intern(text: str) -> int:
-        if cut is not None and len(text) > cut:
-            text = f"{text[:cut]} … ({len(text) - cut:,} more characters in simulations.jsonl)"
-        return strings.setdefault(text, len(strings))
-
-    episodes = []
-    for record in records:
-        messages = [
-            [
-                message["role"],
-                intern(message["content"]) if message.get("content") else -1,
-                [
-                    [call["name"], intern(json.dumps(call["arguments"], ensure_ascii=False))]
-                    for call in message.get("tool_calls") or []
-                ],
-                int(bool(message.get("error"))),
-            ]
-            for message in record["messages"]
-        ]
-        title = f"{record['dataset']}: task {record['task_id']}, attempt {record['attempt'] + 1}"
-        episodes.append({"title": title, "facts": _facts(record), "messages": messages})
-    data = json.dumps({"strings": list(strings), "episodes": episodes}, ensure_ascii=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
+def _language(summary: Summary) -> CheckpointProfile | None:
+    """The policy's tokenizer, if the records hold its tokens and it can be loaded."""
+    if not any(record.get("ledger") for record in summary.played):
+        return None
+    subject = summary.manifest["subject"]
+    found = FoundEpisodes(checkpoint=subject.get("checkpoint") or None, embedded=subject["kind"] == "embedded")
+    try:
+        return language_of(found, None)
+    except ConfigError:
+        return None
 
 
-def _facts(record: Mapping[str, Any]) -> list[list[str]]:
-    facts = [["outcome", f"{_state(record)} ({record['termination']}, {record['blame']})"]]
-    if record["detail"]:
-        facts.append(["detail", record["detail"]])
-    breakdown = (record["reward_info"] or {}).get("reward_breakdown")
-    if record["reward"] is not None:
-        parts = ", ".join(f"{name} {value:g}" for name, value in (breakdown or {}).items())
-        facts.append(["reward", f"{record['reward']:g}" + (f" ({parts})" if parts else "")])
-    facts.append(["user", record["user_model"] or "none"])
-    stats = record["stats"]
-    facts.append(["turns", f"{stats['agent_turns']} of the agent, {stats['user_turns']} of the user"])
-    facts.append(
-        ["tokens", f"{record['tokens']['sampled']:,} sampled, {record['tokens']['prompt']:,} in the first prompt"]
-    )
-    cost = sum(record["cost"].values())
-    if cost:
-        facts.append(["cost", f"${cost:.4f}"])
-    for earlier in record["tries"]:
-        facts.append(["earlier try", f"{earlier['termination']}: {earlier['detail']}"])
-    return facts
+def _view(record: Mapping[str, Any], language: CheckpointProfile | None, *, compare: bool) -> View:
+    trajectory = row_formats.from_evaluation(record, "")
+    skipped = "not compared here: tau2-slime inspect compares every episode of this folder"
+    database = compare_with_gold(trajectory) if compare else DatabaseDiff(note=skipped)
+    view = episode_view(trajectory, database, language)
+    view["title"] = f"{record['dataset']}: task {record['task_id']}, attempt {record['attempt'] + 1}"
+    stats, tokens, cost = record["stats"], record["tokens"], sum(record["cost"].values())
+    view["facts"] += [
+        ("turns", f"{stats['agent_turns']} of the agent, {stats['user_turns']} of the user"),
+        ("tokens", f"{tokens['sampled']:,} sampled, {tokens['prompt']:,} in the first prompt"),
+        *([("cost", f"${cost:.4f}")] if cost else []),
+    ]
+    view["warnings"] += [f"earlier try: {earlier['termination']}: {earlier['detail']}" for earlier in record["tries"]]
+    return view
+
+
+def _shortened(view: View, cut: int | None) -> View:
+    """``view`` without tokens, and without what stands after the first ``cut`` characters of a text."""
+
+    def short(text: str) -> str:
+        if cut is None or len(text) <= cut:
+            return text
+        return f"{text[:cut]} … ({len(text) - cut:,} more characters in simulations.jsonl)"
+
+    entries = [
+        {
+            **entry,
+            "text": short(entry["text"]),
+            "calls": [{**call, "arguments": short(call["arguments"])} for call in entry["calls"]],
+        }
+        for entry in view["entries"]
+        if entry["role"] != "prompt"
+    ]
+    return {**view, "tokens": None, "entries": entries}

@@ -1,17 +1,17 @@
 """Drift, tested on a file: is everything that the policy was shown what the chat template writes for these messages?
 
-The conversation is rendered again, piece by piece, with the checkpoint's own template, and compared id by id; each sampled
-turn is decoded and read again, and must say what its message says. Nothing of the sample's numbers is taken on trust.
+The conversation is rendered again, piece by piece, with the checkpoint's own template, and compared id by id. Each sampled
+turn is decoded and parsed again, and must say what its message says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.inspector.check import Violation
-from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.inspector.check import Findings, Violation
+from tau2_slime.inspector.trajectory import TokenSpan, Trajectory
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
@@ -22,25 +22,27 @@ class NotComparable(Exception):
 
 
 @dataclass
-class Drift:
+class DriftCounts:
     """What was compared, over all trajectories."""
 
     prompts: int = 0
+    """First prompts that were rendered again."""
     joins: int = 0
+    """Texts between two turns that were rendered again."""
     turns: int = 0
+    """Sampled turns that were decoded and parsed again."""
     retokenised_turns: int = 0
-    """Turns that a client which tokenises text again would have trained on wrongly: no violation, a measure."""
+    """Turns whose text becomes other tokens if it is tokenised again. That is not a violation."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Why trajectories were not compared, and how many."""
 
 
-def check_render(trajectory: Trajectory, language: CheckpointProfile, drift: Drift) -> list[Violation]:
-    """Violations of one trajectory; ``drift`` counts what was compared."""
+def check_drift(trajectory: Trajectory, language: CheckpointProfile, counts: DriftCounts) -> list[Violation]:
+    """Violations of one trajectory; ``counts`` is added to."""
     try:
-        episode = _Episode(trajectory, language)
-        found = list(episode.compare(drift))
+        found = list(_Episode(trajectory, language).compare(counts))
     except NotComparable as error:
-        drift.skipped[str(error)] = drift.skipped.get(str(error), 0) + 1
+        counts.skipped[str(error)] = counts.skipped.get(str(error), 0) + 1
         return []
     return [Violation(trajectory.name, position, text) for position, text in found]
 
@@ -54,7 +56,7 @@ class _Episode:
         self.trajectory, self.language = trajectory, language
         if trajectory.ledger is None or not trajectory.tokens:
             raise NotComparable("no tokens")
-        if _only_stand_ins(trajectory):
+        if _only_placeholders(trajectory):
             raise NotComparable("the policy was never asked")
         if not trajectory.messages:
             raise NotComparable("the file keeps no messages")
@@ -63,79 +65,80 @@ class _Episode:
         except Exception as error:  # pydantic's, τ²'s
             raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
         self.system, self.tools = _agent(trajectory)
-        pieces = trajectory.pieces()
         self.turns = trajectory.turns()
-        self.prompt = trajectory.tokens[: trajectory.prompt_length]
-        self.contexts = [p for p in pieces if p.kind == "context"]
-        self.spoken = trajectory.sampled_messages()
+        self.contexts = [span for span in trajectory.spans() if span.kind == "context"]
+        self.sampled = trajectory.sampled_messages()
 
-    def compare(self, drift: Drift) -> Iterator[tuple[int | None, str]]:
+    def compare(self, counts: DriftCounts) -> Findings:
         from tau2_slime.episode.agents import chat_message
         from tau2_slime.episode.history import agent_sees
         from tau2_slime.tokens.template.chat_template import TemplateError
 
-        delta, tokens, spoken = self.language.delta, self.trajectory.tokens, self.spoken
+        delta, sampled = self.language.delta, self.sampled
         # A turn that ended the episode without a message (cut, empty) is the last one.
-        if not len(self.turns) - 1 <= len(spoken) <= len(self.turns):
-            yield None, f"{len(self.turns)} sampled turns, but {len(spoken)} messages of the policy"
+        if not len(self.turns) - 1 <= len(sampled) <= len(self.turns):
+            yield None, f"{len(self.turns)} sampled turns, but {len(sampled)} messages of the policy"
             return
         seen = [i for i, message in enumerate(self.messages) if agent_sees(message)]
         chat: list[dict[str, Any]] = [{"role": "system", "content": self.system}]
-        begin = spoken[0] if spoken else len(self.messages)
-        chat += [chat_message(self.messages[i]) for i in seen if i < begin]
-        drift.prompts += 1
+        first = sampled[0] if sampled else len(self.messages)
+        chat += [chat_message(self.messages[i]) for i in seen if i < first]
+        counts.prompts += 1
         try:
             expected = delta.first_prompt(chat, self.tools)
         except TemplateError as error:
             raise NotComparable(f"the template refuses the first prompt: {error}") from error
-        yield from _differs(self.prompt, expected, 0, "the first prompt")
-        for number, pieces in enumerate(self.turns):
-            ids = [token for piece in pieces for token in tokens[piece.start : piece.stop]]
-            yield from self._turn(number, ids, pieces[0].start, drift)
+        prompt = TokenSpan("prompt", 0, self.trajectory.prompt_length)
+        yield from _difference(self._ids(prompt), expected, 0, "the first prompt")
+        for number, spans in enumerate(self.turns):
+            ids = [token for span in spans for token in self._ids(span)]
+            yield from self._check_turn(number, ids, spans[0].start, counts)
             if number >= len(self.contexts):
                 return
             context = self.contexts[number]
-            if number >= len(spoken):
+            if number >= len(sampled):
                 yield context.start, "context after a turn that has no message"
                 return
-            assistant = chat_message(self.messages[spoken[number]])
-            end = spoken[number + 1] if number + 1 < len(spoken) else len(self.messages)
-            new = [chat_message(self.messages[i]) for i in seen if spoken[number] < i < end]
+            assistant = chat_message(self.messages[sampled[number]])
+            end = sampled[number + 1] if number + 1 < len(sampled) else len(self.messages)
+            new = [chat_message(self.messages[i]) for i in seen if sampled[number] < i < end]
             try:
                 after = delta.between(chat, assistant, new, self.tools).ids
             except TemplateError as error:
                 yield context.start, f"the template refuses what was appended here: {error}"
                 return
-            drift.joins += 1
+            counts.joins += 1
             # The sampled stop token is the closer that the template's text begins with; else the closer is context.
             wanted = after[1:] if ids and ids[-1] == after[0] else after
-            yield from _differs(
-                tokens[context.start : context.stop], wanted, context.start, "what was appended after the turn"
-            )
+            yield from _difference(self._ids(context), wanted, context.start, "what was appended after the turn")
             chat += [assistant, *new]
 
-    def _turn(self, number: int, ids: list[int], start: int, drift: Drift) -> Iterator[tuple[int | None, str]]:
+    def _ids(self, span: TokenSpan) -> list[int]:
+        return list(self.trajectory.tokens[span.start : span.stop])
+
+    def _check_turn(self, number: int, ids: list[int], start: int, counts: DriftCounts) -> Findings:
+        """The turn's tokens, read again, against its message."""
         template = self.language.delta.template
-        drift.turns += 1
-        text = template.decode(ids)
-        drift.retokenised_turns += template.encode(text) != ids
-        if number >= len(self.spoken):
-            return
-        said = self.messages[self.spoken[number]]
+        counts.turns += 1
+        counts.retokenised_turns += template.encode(template.decode(ids)) != ids
+        if number >= len(self.sampled) or self.trajectory.agent_type == "solo":
+            return  # in solo play τ² turns a call of `done` into another message
+        message = self.messages[self.sampled[number]]
         visible = ids[:-1] if ids and ids[-1] in self.language.delta.stop_ids else ids
         parsed = self.language.parser.parse(
             template.decode(visible), self.tools, reasoning_open=self.language.delta.report.reasoning_preopened
         )
-        calls = [(call.name, call.arguments) for call in said.tool_calls or []]
+        calls = [(call.name, call.arguments) for call in message.tool_calls or []]
         again = [(call.name or "unknown", call.arguments) for call in parsed.calls]
-        if self.trajectory.agent_type != "solo" and (said.content or "").strip() != (parsed.content or "").strip():
-            yield start, f"turn {number + 1} decodes to {_short(parsed.content)}, its message is {_short(said.content)}"
-        elif self.trajectory.agent_type != "solo" and calls != again:
+        said, decoded = message.content, parsed.content
+        if (said or "").strip() != (decoded or "").strip():
+            yield start, f"turn {number + 1} decodes to {_shortened(decoded)}, its message is {_shortened(said)}"
+        elif calls != again:
             yield start, f"turn {number + 1} decodes to the calls {again}, its message has {calls}"
 
 
-def _only_stand_ins(trajectory: Trajectory) -> bool:
-    """True if the sample's tokens stand for none: slime needs a prompt and a response."""
+def _only_placeholders(trajectory: Trajectory) -> bool:
+    """True if the episode had no tokens: slime needs a prompt and a response, so the sample has one of each."""
     metadata = (trajectory.sample or {}).get("metadata")
     tau2 = metadata.get("tau2") if isinstance(metadata, Mapping) else None
     counts = tau2.get("tokens") if isinstance(tau2, Mapping) else None
@@ -156,9 +159,9 @@ def _agent(trajectory: Trajectory) -> tuple[str, list[dict[str, Any]]]:
     return agent.system_prompt, [domains.tool_schema(tool) for tool in agent.tools]
 
 
-def _differs(ids: Any, wanted: list[int], start: int, what: str) -> Iterator[tuple[int | None, str]]:
-    ids = list(ids)
-    if ids == wanted:
+def _difference(ids: Sequence[int], wanted: Sequence[int], start: int, what: str) -> Iterator[tuple[int, str]]:
+    """The first place where ``ids`` are not ``wanted``; ``start`` is the position of the first of them."""
+    if list(ids) == list(wanted):
         return
     at = next((i for i, (a, b) in enumerate(zip(ids, wanted, strict=False)) if a != b), min(len(ids), len(wanted)))
     here = ids[at] if at < len(ids) else "nothing"
@@ -166,5 +169,5 @@ def _differs(ids: Any, wanted: list[int], start: int, what: str) -> Iterator[tup
     yield start + at, f"{what} is not what the chat template writes: {here} here, {there} in a fresh render"
 
 
-def _short(text: str | None) -> str:
+def _shortened(text: str | None) -> str:
     return repr(text if text is None or len(text) < 60 else text[:57] + "...")

@@ -1,0 +1,160 @@
+"""What an episode did to τ²'s database, beside what the gold actions do to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from tau2_slime.errors import CannotResume
+from tau2_slime.inspector.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from tau2_slime.world.domains import World
+    from tau2_slime.world.types import Task
+
+MOST = 200
+"""Changed fields that are kept of one episode."""
+_ABSENT = "(absent)"
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One field of one record, in the three databases. Values are JSON, cut at 200 characters."""
+
+    path: str
+    before: str
+    here: str
+    gold: str
+
+    @property
+    def same(self) -> bool:
+        """True if the episode left the field as the gold actions leave it."""
+        return self.here == self.gold
+
+
+@dataclass
+class DatabaseDiff:
+    """Every field that the episode or the gold actions changed; first those where the two differ."""
+
+    changes: list[FieldChange] = field(default_factory=list)
+    note: str = ""
+    """Why there is nothing to compare, or what is left out; empty if everything is compared."""
+
+
+def compare_with_gold(trajectory: Trajectory) -> DatabaseDiff:
+    """Replay the episode's and gold's calls in the installed τ² and compare the databases. Never raises."""
+    if not trajectory.messages:
+        return DatabaseDiff(note="not compared: the file keeps no messages")
+    try:
+        return _compare(trajectory)
+    except ImportError as error:
+        return DatabaseDiff(note=f"not compared: τ² is not installed ({error})")
+    except Exception as error:  # another τ², other tasks, a tool that answers otherwise: a view must not fail for it
+        return DatabaseDiff(note=f"not compared: {type(error).__name__}: {error}"[:300])
+
+
+def _compare(trajectory: Trajectory) -> DatabaseDiff:
+    from tau2_slime.episode import history
+    from tau2_slime.world import domains
+
+    domain, task_id = trajectory.domain, trajectory.task_id
+    split = trajectory.task_split or _split_of(domain, task_id)
+    task = domains.find_task(domain, split, task_id=task_id)
+    world = domains.World(domain, split, task, solo=trajectory.agent_type in ("solo", "llm_agent_solo"))
+    notes = []
+    try:
+        history.replay_calls(
+            world, _initial_history(task), history.load_messages(trajectory.messages), trajectory.rejected
+        )
+    except CannotResume as error:
+        notes.append(f"the replay answers otherwise from there on: {error}")
+    before, gold = _reference_worlds(domain, split, task_id)
+    changes = _changes(before, world, gold)
+    if len(changes) > MOST:
+        notes.append(f"{len(changes)} changes, the first {MOST} are kept")
+    return DatabaseDiff(changes[:MOST], "; ".join(notes))
+
+
+def _split_of(domain: str, task_id: str) -> str:
+    from tau2_slime.world import domains
+
+    known = domains.splits(domain)
+    return next((name for name, ids in known.items() if task_id in ids), "base")
+
+
+def _initial_history(task: Task) -> list[object]:
+    return list(task.initial_state.message_history or []) if task.initial_state else []
+
+
+@lru_cache(maxsize=256)
+def _reference_worlds(domain: str, split: str, task_id: str) -> tuple[World, World]:
+    """The worlds before the episode and after the gold actions; read, never written."""
+    from tau2_slime.world import domains
+
+    task = domains.find_task(domain, split, task_id=task_id)
+
+    def fresh() -> World:
+        world = domains.World(domain, split, task)
+        world.set_state(_initial_history(task))
+        world.environment.sync_tools()
+        return world
+
+    gold = fresh()
+    for action in (task.evaluation_criteria.actions if task.evaluation_criteria else None) or []:
+        try:
+            gold.environment.make_tool_call(tool_name=action.name, requestor=action.requestor, **action.arguments)
+        except Exception:  # τ²'s evaluator goes on too: some gold actions are meant to be refused
+            continue
+        gold.environment.sync_tools()
+    return fresh(), gold
+
+
+def _changes(before: World, here: World, gold: World) -> list[FieldChange]:
+    """Every field that is not the same in all three, agent's and user's database, first those where here is not gold."""
+    changes = list(_differences("", [_databases(world) for world in (before, here, gold)]))
+    return sorted(changes, key=lambda change: (change.same, change.path))
+
+
+def _databases(world: World) -> dict[str, object]:
+    """The agent's tables by name, and the user's database, where it has one of its own, as ``user``."""
+    agent = getattr(world.environment.tools, "db", None)
+    user = getattr(world.environment.user_tools, "db", None)
+    return {**(_children(agent) or {}), **({} if user is None or user is agent else {"user": user})}
+
+
+def _differences(path: str, values: list[object]) -> Iterator[FieldChange]:
+    """The fields below ``path`` that differ; ``values`` is what stands there in each database."""
+    first, *others = values
+    # Episodes share the records that they have not touched: for those a look at the identity is enough.
+    if all(other is first or other == first for other in others):
+        return
+    parents = [_children(value) for value in values]
+    if any(parent is None for parent in parents):
+        yield FieldChange(path, *map(_text, values))
+        return
+    for key in dict.fromkeys(key for parent in parents for key in parent or ()):
+        # Not `parent.get`: a table that episodes share copies a record for whoever asks it for one.
+        below = [dict.get(parent or {}, key, _ABSENT) for parent in parents]
+        yield from _differences(f"{path}.{key}" if path else str(key), below)
+
+
+def _children(value: object) -> dict[str, object] | None:
+    """The fields or records of ``value``; None for a value without any."""
+    if value is _ABSENT:
+        return {}
+    if isinstance(value, BaseModel):
+        return dict(value)
+    return value if isinstance(value, dict) else None
+
+
+def _text(value: object) -> str:
+    if value is _ABSENT:
+        return _ABSENT
+    text = json.dumps(to_jsonable_python(value, fallback=str), ensure_ascii=False, sort_keys=True)
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,152 @@
+"""One row of each kind of file as a `Trajectory`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from tau2_slime.episode.telemetry import telemetry
+from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.outcome import Termination, blame_for
+
+
+def from_sample(row: Mapping[str, Any], where: str, counterpart: Mapping[str, Any] | None) -> Trajectory:
+    """A slime sample; ``counterpart`` is the same episode's line of trajectories.jsonl."""
+    metadata = _mapping(row.get("metadata"))
+    tau2 = _mapping(metadata.get("tau2"))
+    conversation = _mapping(counterpart if counterpart is not None else metadata.get("tau2_trajectory"))
+    out = _with_common_fields(Trajectory(name=_text(row.get("index"), where), where=where), tau2)
+    out.group = _text(row.get("group_index"))
+    out.status = _status(row.get("status")) or out.status
+    out.reward = _number(tau2.get("official_reward") if tau2 else row.get("reward"))
+    out.excluded = bool(row.get("remove_sample") or tau2.get("excluded"))
+    out.sample = {**row, "metadata": dict(metadata)}
+    out.counterpart = dict(counterpart) if counterpart is not None else None
+    out.response = str(row.get("response") or "")
+    out.ledger = _ledger_of_sample(row, tau2, conversation)
+    _add_conversation(out, conversation)
+    out.reward_info = out.reward_info or {"reward_breakdown": tau2.get("reward_breakdown")}
+    return out
+
+
+def _ledger_of_sample(
+    row: Mapping[str, Any], tau2: Mapping[str, Any], conversation: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The sample's own numbers; only where the tokens came from is taken from its metadata or its counterpart."""
+    tokens = list(row.get("tokens") or [])
+    length = row.get("response_length")
+    response = int(length) if isinstance(length, int) else len(row.get("loss_mask") or [])
+    segments = _mapping(conversation.get("ledger")).get("segments") or tau2.get("segments") or []
+    return {
+        "prompt_length": max(0, len(tokens) - response),
+        "tokens": tokens,
+        "loss_mask": list(row.get("loss_mask") or []),
+        "log_probs": list(row.get("rollout_log_probs") or []),
+        "weight_versions": list(row.get("weight_versions") or []),
+        "segments": list(segments),
+    }
+
+
+def from_trajectory(row: Mapping[str, Any], where: str) -> Trajectory:
+    """A line of trajectories.jsonl."""
+    out = _with_common_fields(Trajectory(name=_text(row.get("index"), where), where=where), row)
+    out.group = _text(row.get("group"))
+    out.reward = _number(row.get("reward"))
+    out.excluded = out.status in ("failed", "aborted")
+    out.ledger = dict(row["ledger"]) if row.get("ledger") else None
+    _add_conversation(out, row)
+    return out
+
+
+def from_evaluation(row: Mapping[str, Any], where: str) -> Trajectory:
+    """A line of an evaluation's simulations.jsonl."""
+    out = from_trajectory(row, where)
+    out.name = f"{row.get('dataset')}/{row.get('item')}#{row.get('attempt')}"
+    out.excluded = bool(row.get("excluded"))
+    times = dict(_mapping(row.get("clock")))
+    for message, stamp in zip(out.messages, times.pop("messages", None) or [], strict=False):
+        if stamp is not None:
+            message.setdefault("timestamp", stamp)
+    out.stats |= times
+    return out
+
+
+def from_simulation(
+    run: Mapping[str, Any], where: str, info: Mapping[str, Any], tasks: Mapping[str, dict[str, Any]]
+) -> Trajectory:
+    """A `SimulationRun` of τ²'s results; ``tasks``: the file's tasks by id."""
+    task_id, termination = _text(run.get("task_id")), _text(run.get("termination_reason"))
+    known = termination in set(Termination)
+    user, agent, environment = (_mapping(info.get(f"{name}_info")) for name in ("user", "agent", "environment"))
+    out = Trajectory(
+        name=f"{task_id}#{_text(run.get('trial'), _text(run.get('id')))}",
+        where=where,
+        domain=_text(environment.get("domain_name")),
+        task_id=task_id,
+        agent_type=_text(agent.get("implementation")),
+        user_model=_text(user.get("llm")),
+        termination=termination,
+        blame=str(blame_for(Termination(termination))) if known else "",
+        task=tasks.get(task_id),
+    )
+    _add_conversation(out, run)
+    out.reward = _number(out.reward_info.get("reward"))
+    out.stats = {"total_time": _number(run.get("duration")) or 0.0, "user_cost": _number(run.get("user_cost")) or 0.0}
+    return out
+
+
+def without_arrays(fields: Mapping[str, object]) -> dict[str, Any]:
+    """``fields`` as JSON would have them: without torch's and numpy's types, tuples, and enumerations."""
+    return {str(name): _without_arrays(value) for name, value in fields.items()}
+
+
+def _without_arrays(value: object) -> object:
+    if isinstance(value, Mapping):
+        return without_arrays(value)
+    if isinstance(value, (list, tuple)):
+        # Token ids and log-probs: no walk over a hundred thousand numbers.
+        return list(value) if not value or type(value[0]) in (int, float) else [_without_arrays(v) for v in value]
+    if isinstance(value, Enum):
+        return value.value
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    to_list = getattr(value, "tolist", None)
+    return to_list() if callable(to_list) else str(value)
+
+
+def _with_common_fields(out: Trajectory, source: Mapping[str, Any]) -> Trajectory:
+    """``out`` with what the package writes under the same names in every file."""
+    for name in (
+        *("domain", "task_split", "task_id", "agent_type", "user_model"),
+        *("status", "termination", "blame", "detail"),
+    ):
+        setattr(out, name, _text(source.get(name)))
+    out.stats = dict(_mapping(source.get("stats")))
+    out.telemetry = {str(k): v for k, v in _mapping(source.get("telemetry")).items()}
+    return out
+
+
+def _add_conversation(out: Trajectory, source: Mapping[str, Any]) -> None:
+    out.messages = [dict(message) for message in source.get("messages") or []]
+    out.rejected = {int(k): list(v) for k, v in _mapping(source.get("rejected_calls")).items()}
+    out.generations = [dict(call) for call in source.get("generations") or []]
+    out.reward_info = dict(_mapping(source.get("reward_info")))
+    if out.messages:
+        out.telemetry |= telemetry(out.messages, out.reward_info, out.generations)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object, default: str = "") -> str:
+    return default if value is None else str(value)
+
+
+def _status(value: object) -> str:
+    return str(value.value if isinstance(value, Enum) else value or "").lower()
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

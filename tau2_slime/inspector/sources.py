@@ -1,0 +1,220 @@
+"""PATH -> trajectories, whatever wrote it: a rollout's folder, slime's dumps, an evaluation, τ²'s own results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.inspector import row_formats
+from tau2_slime.inspector.trajectory import Trajectory
+
+_ACCEPTED = (
+    "a folder or file of `tau2-slime rollout` (samples.jsonl, trajectories.jsonl), a .pt of slime's "
+    "--save-debug-rollout-data or a --dump-details folder, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json"
+)
+_NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError)
+"""What `row_formats` raises for a row that nobody of the package wrote."""
+
+
+@dataclass
+class FoundEpisodes:
+    """What a path holds."""
+
+    trajectories: list[Trajectory] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """One line for each row that is not an episode, naming file and position."""
+    checkpoint: str | None = None
+    """Folder or hub name of the policy's tokenizer, where the files say it."""
+    embedded: bool = False
+    """True if the package's own embedded policy played."""
+
+
+def read_episodes(path: Path) -> FoundEpisodes:
+    """Every episode under ``path``, in the order of the files.
+
+    Raises:
+        ConfigError: nothing there can be read as episodes; the message names what can.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file or folder; give {_ACCEPTED}")
+    found = FoundEpisodes()
+    for file in _files(path):
+        if file.suffix == ".pt":
+            _read_pt(file, found)
+        elif file.suffix == ".jsonl":
+            _read_jsonl(file, found)
+        else:
+            _read_results(file, found)
+    if not found.trajectories and not found.unreadable:
+        raise ConfigError(f"{path}: no episode in it; give {_ACCEPTED}")
+    _make_names_unique(found.trajectories)
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        if path.suffix not in (".pt", ".jsonl", ".json"):
+            raise ConfigError(f"{path}: not a kind of file that holds episodes; give {_ACCEPTED}")
+        return [path]
+    for name in ("samples.jsonl", "trajectories.jsonl", "simulations.jsonl"):
+        if (path / name).is_file():
+            return [path / name]
+    for folder in (path / "rollout_data", path):
+        dumps = sorted(folder.glob("*.pt"), key=lambda p: (p.stem.startswith("eval_"), _rollout_number(p.stem), p.stem))
+        if dumps:
+            return dumps
+    results = [file for file in sorted(path.glob("*.json")) if _holds_simulations(file)]
+    if not results:
+        raise ConfigError(f"{path}: no episodes in this folder; give {_ACCEPTED}")
+    return results
+
+
+def _rollout_number(stem: str) -> int:
+    return int("".join(filter(str.isdecimal, stem)) or 0)
+
+
+def _holds_simulations(file: Path) -> bool:
+    return file.stat().st_size < 1 << 30 and b'"simulations"' in file.read_bytes()
+
+
+# ---- JSON lines --------------------------------------------------------------------------------------------------------
+
+
+def _read_jsonl(file: Path, found: FoundEpisodes) -> None:
+    """``samples.jsonl`` with the ``trajectories.jsonl`` beside it, or any of the package's files alone."""
+    counterparts: dict[object, dict[str, Any]] = {}
+    if file.name == "samples.jsonl" and (file.parent / "trajectories.jsonl").is_file():
+        for where, row in _lines(file.parent / "trajectories.jsonl", found):
+            if row.get("index") in counterparts:
+                found.unreadable.append(f"{where}: a second trajectory of index {row.get('index')}")
+            counterparts[row.get("index")] = row
+    indices: set[object] = set()
+    for where, row in _lines(file, found):
+        try:
+            if {"loss_mask", "rollout_log_probs", "response_length"} & row.keys():
+                index = row.get("index")
+                if counterparts and index is not None and index in indices:
+                    found.unreadable.append(f"{where}: a second sample of index {index}")
+                if counterparts and index not in counterparts:
+                    found.unreadable.append(f"{where}: trajectories.jsonl has no index {index}")
+                indices.add(index)
+                found.trajectories.append(row_formats.from_sample(row, where, counterparts.get(index)))
+            elif "attempt" in row and "messages" in row:
+                found.trajectories.append(row_formats.from_evaluation(row, where))
+            elif "messages" in row and "termination" in row:
+                found.trajectories.append(row_formats.from_trajectory(row, where))
+            else:
+                found.unreadable.append(f"{where}: not an episode (keys {', '.join(list(row)[:6]) or 'none'})")
+        except _NOT_AN_EPISODE as error:
+            found.unreadable.append(f"{where}: not in the form that it is written in: {type(error).__name__}: {error}")
+    if indices:
+        missing = counterparts.keys() - indices
+        found.unreadable += [f"{file}: the sample of trajectory {index} is missing" for index in missing]
+    if all(one.name.isdigit() for one in found.trajectories):  # episodes are written in the order in which they end
+        found.trajectories.sort(key=lambda one: int(one.name))
+    _find_checkpoint(file.parent, found)
+
+
+def _lines(file: Path, found: FoundEpisodes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each JSON object of ``file`` stands, and the object; other lines go to ``found.unreadable``."""
+    with file.open("rb") as opened:
+        for number, raw in enumerate(opened, 1):
+            if not raw.strip():
+                continue
+            where = f"{file.name}:{number}"
+            try:
+                row = json.loads(raw)
+            except ValueError as error:
+                found.unreadable.append(f"{where}: not JSON ({error}); was the writer killed?")
+                continue
+            if isinstance(row, dict):
+                yield where, row
+            else:
+                found.unreadable.append(f"{where}: not an episode, but {type(row).__name__}")
+
+
+def _find_checkpoint(folder: Path, found: FoundEpisodes) -> None:
+    """What a rollout's summary.json or an evaluation's manifest.json says about the tokenizer."""
+    for name in ("summary.json", "manifest.json"):
+        try:
+            written = json.loads((folder / name).read_text(encoding="utf-8"))
+            policy = written.get("subject", written)
+            checkpoint = policy.get("hf_checkpoint") or policy.get("checkpoint")
+        except (OSError, ValueError, AttributeError):
+            continue
+        found.checkpoint = found.checkpoint or checkpoint or None
+        found.embedded = found.embedded or bool(policy.get("embedded")) or policy.get("kind") == "embedded"
+
+
+# ---- slime's dumps -----------------------------------------------------------------------------------------------------
+
+
+def _read_pt(file: Path, found: FoundEpisodes) -> None:
+    try:
+        import torch
+    except ImportError:
+        raise ConfigError(
+            f"{file.name} is a file of torch, which is not installed here: pip install torch (the CPU build will do), "
+            "or run the command where slime runs"
+        ) from None
+    try:
+        # Sample dumps hold numpy arrays and plain data, but also whatever the metadata held: slime itself reads them so.
+        samples = torch.load(file, map_location="cpu", weights_only=False)["samples"]
+    except Exception as error:  # torch raises what its unpickler meets
+        raise ConfigError(
+            f"{file}: not a file of slime's --save-debug-rollout-data: {type(error).__name__}: {error}"
+        ) from error
+    several = file.parent.name == "rollout_data" or len(list(file.parent.glob("*.pt"))) > 1
+    for position, row in enumerate(_flat(samples)):
+        where = f"{file.name}[{position}]"
+        try:
+            fields = row if isinstance(row, dict) else vars(row)
+            trajectory = row_formats.from_sample(row_formats.without_arrays(fields), where, None)
+        except _NOT_AN_EPISODE as error:
+            found.unreadable.append(f"{where}: not a sample: {type(error).__name__}: {error}")
+            continue
+        trajectory.name = f"{file.stem}:{trajectory.name}" if several else trajectory.name
+        found.trajectories.append(trajectory)
+    tokenizer = file.parent.parent / "tokenizer"
+    if found.checkpoint is None and tokenizer.is_dir():
+        found.checkpoint = str(tokenizer)
+
+
+def _flat(samples: Iterable[object]) -> Iterator[object]:
+    """Samples one by one: slime dumps a flat list, or groups."""
+    for sample in samples:
+        if isinstance(sample, (list, tuple)):
+            yield from _flat(sample)
+        else:
+            yield sample
+
+
+# ---- τ²'s results ------------------------------------------------------------------------------------------------------
+
+
+def _read_results(file: Path, found: FoundEpisodes) -> None:
+    try:
+        written = json.loads(file.read_bytes())
+        simulations = written["simulations"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {_ACCEPTED}") from error
+    tasks = {str(task.get("id")): task for task in written.get("tasks") or [] if isinstance(task, dict)}
+    for position, run in enumerate(simulations):
+        where = f"{file.name}[{position}]"
+        try:
+            found.trajectories.append(row_formats.from_simulation(run, where, written.get("info") or {}, tasks))
+        except _NOT_AN_EPISODE as error:
+            found.unreadable.append(f"{where}: not a simulation: {type(error).__name__}: {error}")
+
+
+def _make_names_unique(trajectories: list[Trajectory]) -> None:
+    """The user chooses episodes by name: a second one of the same name gets its position."""
+    seen: set[str] = set()
+    for position, trajectory in enumerate(trajectories):
+        if trajectory.name in seen:
+            trajectory.name = f"{trajectory.name}@{position}"
+        seen.add(trajectory.name)

@@ -1,0 +1,187 @@
+"""The conversation viewer: pages of one file each that load nothing and run no script but their own.
+
+The inspector (`inspector.page`) and the evaluation's report (`evaluation.report.html`) build their pages here. Each brings a
+template, a style and a script; how a conversation looks is in `assets/conversation.css` and `assets/conversation.js`.
+
+What a model, a user or a tool wrote gets into a page in one of two ways. A template escapes it. Or it is part of the packed
+episodes: gzipped JSON in base64, which the script unpacks when a reader opens one and puts into the page as text. The page's
+content security policy would not let anything else run.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tau2_slime.inspector.check import check_trajectory
+from tau2_slime.inspector.conversation import conversation_of
+from tau2_slime.inspector.database_diff import DatabaseDiff
+from tau2_slime.inspector.tokenizers import token_texts
+from tau2_slime.inspector.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from tau2_slime.policy.checkpoint import CheckpointProfile
+
+_PACKAGE = "tau2_slime.inspector"
+CHUNK = 400_000
+"""Characters of JSON that are unpacked together; an episode that is longer is a chunk of its own."""
+VIOLATIONS = 20
+"""Violations of token truth that are shown of one episode."""
+
+
+View = dict[str, Any]
+"""One episode as `conversation.js` reads it; `episode_view` says what is in it."""
+
+
+def episode_view(trajectory: Trajectory, database: DatabaseDiff, language: CheckpointProfile | None = None) -> View:
+    """What the viewer shows of ``trajectory``.
+
+    ``title``, ``reward``, ``facts`` (pairs of name and value), ``warnings`` (lines), ``entries`` (`conversation.Entry`),
+    ``reward_info``, ``database`` (`DatabaseDiff`), ``telemetry``, ``stats`` and ``tokens``. The last is None without tokens;
+    else ``ids`` (T,), of which those from ``start`` on are the response, and of the response (R,) ``mask`` and ``log_probs``
+    (natural logarithms, four digits).
+    """
+    ledger = trajectory.ledger
+    tokens = {
+        "prompt": f"{trajectory.domain} {trajectory.agent_type}",  # prompts of one name begin alike, and are stored once
+        "ids": list(trajectory.tokens),
+        "start": trajectory.prompt_length,
+        "mask": list((ledger or {}).get("loss_mask") or []),
+        "log_probs": [_rounded(value) for value in (ledger or {}).get("log_probs") or []],
+    }
+    return {
+        "title": f"{trajectory.name} · {trajectory.domain} · {trajectory.task_id}",
+        "reward": trajectory.counted_reward,
+        "facts": _facts(trajectory),
+        "warnings": [
+            *([trajectory.detail] if trajectory.detail else []),
+            *(str(violation) for violation in check_trajectory(trajectory)[:VIOLATIONS]),
+        ],
+        "entries": [asdict(entry) for entry in conversation_of(trajectory, language)],
+        "tokens": tokens if ledger is not None else None,
+        "reward_info": {k: v for k, v in trajectory.reward_info.items() if v not in (None, [], {})},
+        "database": asdict(database),
+        "telemetry": trajectory.telemetry,
+        "stats": {k: v for k, v in trajectory.stats.items() if v not in (None, 0, 0.0, {}, [])},
+    }
+
+
+def _facts(trajectory: Trajectory) -> list[tuple[str, str]]:
+    facts = {
+        "ended": trajectory.termination,
+        "blame": trajectory.blame,
+        "user": trajectory.user_model,
+        "agent": trajectory.agent_type,
+        "split": trajectory.task_split,
+        "group": trajectory.group,
+        "read from": trajectory.where,
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _rounded(value: object) -> float | None:
+    known = isinstance(value, (int, float)) and value == value and abs(value) < 1e9
+    return round(float(value), 4) if known and isinstance(value, (int, float)) else None
+
+
+# ---- packed episodes ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Pack:
+    """Episodes as they stand in a page."""
+
+    blocks: dict[str, str] = field(default_factory=dict)
+    """Element id -> gzipped JSON in base64."""
+    firsts: list[int] = field(default_factory=list)
+    """Number of the first episode of each chunk."""
+
+    @property
+    def size(self) -> int:
+        """Characters of all blocks."""
+        return sum(len(block) for block in self.blocks.values())
+
+
+def pack(episodes: Sequence[View], language: CheckpointProfile | None = None) -> Pack:
+    """``episodes`` in chunks, so that a page with thousands of them unpacks only what its reader opens."""
+    out = Pack()
+    prompts: dict[str, Sequence[int]] = {}
+    ids: set[int] = set()
+    chunk: list[str] = []
+    for number, episode in enumerate(episodes):
+        tokens = episode["tokens"]
+        shown: View = {**episode}
+        if tokens is not None:
+            ids.update(token for token in tokens["ids"] if type(token) is int)
+            prompt = prompts.setdefault(tokens["prompt"], tokens["ids"][: tokens["start"]])
+            shared = _common_length(prompt, tokens["ids"])
+            shown["tokens"] = {**tokens, "shared": shared, "ids": tokens["ids"][shared:]}
+        if not chunk:
+            out.firsts.append(number)
+        chunk.append(_json(shown))
+        if sum(map(len, chunk)) >= CHUNK or number == len(episodes) - 1:
+            out.blocks[f"episodes-{len(out.firsts) - 1}"] = _packed(f"[{','.join(chunk)}]")
+            chunk = []
+    texts = token_texts(ids, language) if language is not None else {}
+    out.blocks["vocabulary"] = _packed(_json({"prompts": prompts, "texts": texts}))
+    return out
+
+
+def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _packed(text: str) -> str:
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode()
+
+
+def _json(content: object) -> str:
+    """JSON that a browser can read: numbers that are not finite become text."""
+    try:
+        return json.dumps(content, ensure_ascii=False, default=str, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return _json(json.loads(json.dumps(content, default=str), parse_constant=str))
+
+
+# ---- pages -------------------------------------------------------------------------------------------------------------
+
+
+def render_page(package: str, name: str, packed: Pack, content: Mapping[str, object]) -> str:
+    """A whole page: ``assets/<name>.html.j2``, ``.css`` and ``.js`` of ``package``, around the viewer's own."""
+    style = _asset(_PACKAGE, "conversation.css") + _asset(package, f"{name}.css")
+    script = _asset(_PACKAGE, "conversation.js") + _asset(package, f"{name}.js")
+    page = _environment(package).get_template(f"{name}.html.j2")
+    text = page.render(
+        content,
+        packed=packed,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
+    # A model can write half of a surrogate pair, which is not text in any encoding.
+    return text.encode("utf-8", "replace").decode()
+
+
+@cache
+def _environment(package: str) -> Environment:
+    loader = ChoiceLoader([PackageLoader(package, "assets"), PackageLoader(_PACKAGE, "assets")])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _asset(package: str, name: str) -> str:
+    return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
