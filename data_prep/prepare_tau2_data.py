@@ -12,9 +12,9 @@ from typing import get_args
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone that is not installed works as well
 
 from tau2_slime.config.settings import AgentType
-from tau2_slime.data.files import MANIFEST, write
-from tau2_slime.data.plan import plan
-from tau2_slime.data.request import Request, parse_fractions, parse_weights
+from tau2_slime.data.files import MANIFEST, write_files
+from tau2_slime.data.plan import plan_files
+from tau2_slime.data.request import DataRequest, parse_fractions, parse_weights
 from tau2_slime.errors import ConfigError
 
 EPILOG = """\
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 written, 2 refused (one line on stderr, nothing written)."""
     args = parser().parse_args(argv)
     try:
-        request = Request(
+        request = DataRequest(
             domains=tuple(args.domains),
             splits=tuple(args.splits),
             multi_domain_train=tuple(args.multi_domain_train),
@@ -85,8 +85,8 @@ def main(argv: list[str] | None = None) -> int:
             allow_llm_judge=args.allow_llm_judge,
             agent_type=args.agent_type,
         )
-        planned = plan(request)
-        changed = write(planned, args.output_dir)
+        planned = plan_files(request)
+        changed = write_files(planned, args.output_dir)
     except (ConfigError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

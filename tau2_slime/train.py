@@ -59,7 +59,9 @@ class Mapped:
 class _Collect(argparse.Action):
     """Keeps (flag as written, its values) of every time that it is given."""
 
-    def __call__(self, parser: object, namespace: object, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: object, namespace: object, values: str | Sequence[Any] | None, option_string: str | None = None
+    ) -> None:
         setattr(namespace, self.dest, [*getattr(namespace, self.dest), (option_string, values)])
 
 

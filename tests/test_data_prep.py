@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tau2_slime.data.files import MANIFEST
-from tau2_slime.data.plan import plan
-from tau2_slime.data.request import Request, parse_fractions
+from tau2_slime.data.plan import plan_files
+from tau2_slime.data.request import DataRequest, parse_fractions
 from tau2_slime.data.rows import task_index
 from tau2_slime.errors import ConfigError
 from tau2_slime.slime_adapter import request as assembly
@@ -171,11 +171,11 @@ def test_limit_keeps_the_first_tasks(prepare: Prepare, tmp_path: Path) -> None:
 )
 def test_fractions_partition_the_split_exactly(weights: list[int], seed: int, limit: int | None) -> None:
     shares = {f"part{i}": weight / sum(weights) for i, weight in enumerate(weights)}
-    request = Request(domains=("retail",), splits=("train",), seed=seed, limit=limit)
-    (whole,) = plan(request).files
+    request = DataRequest(domains=("retail",), splits=("train",), seed=seed, limit=limit)
+    (whole,) = plan_files(request).files
     fractions = parse_fractions(",".join(f"{name}={share!r}" for name, share in shares.items()))
     try:
-        files = plan(Request(**{**request.__dict__, "fractions": fractions})).files
+        files = plan_files(DataRequest(**{**request.__dict__, "fractions": fractions})).files
     except ConfigError as error:
         assert min(shares.values()) * len(whole.rows) < 1, error  # only a part without a task is refused
         return
@@ -319,7 +319,7 @@ def test_weights_repeat_the_rows_of_a_domain(prepare: Prepare, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("weights", "named"),
     [
-        (["airline=2"], ["airline", "is no part", "retail:train"]),
+        (["airline=2"], ["airline", "is not a part", "retail:train"]),
         (["retail=0"], ["retail=0", "whole number"]),
         (["retail=1.5"], ["retail=1.5", "3 and 2"]),
         (["retail"], ["retail", "NAME=TIMES"]),
@@ -443,6 +443,21 @@ def test_a_folder_that_cannot_be_one_is_one_line(
     assert prepare("--domains", "mock", out=tmp_path / "other") == 2
     assert capsys.readouterr().err.count("\n") == 2
     assert [p.name for p in (tmp_path / "other").iterdir()] == [MANIFEST]
+
+
+@pytest.mark.parametrize("lost", ["role", "arguments", "sha256"])
+def test_a_damaged_manifest_is_one_line_and_stays(
+    prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    prepare("--domains", "mock")
+    manifest = tmp_path / "out" / MANIFEST
+    content = json.loads(manifest.read_text())
+    del content["files"]["mock_base_tasks.jsonl"][lost]
+    manifest.write_text(json.dumps(content))
+    assert prepare("--domains", "airline", "--splits", "test") == 2
+    assert capsys.readouterr().err == f"error: {manifest} is not a manifest of this script: move it away\n"
+    assert json.loads(manifest.read_text()) == content
+    assert not (tmp_path / "out" / "airline_test_tasks.jsonl").exists()
 
 
 def test_the_script_runs_from_anywhere_and_says_one_line_per_file(tmp_path: Path) -> None:

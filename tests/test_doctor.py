@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tau2_slime.cli.doctor import Finding, Verdict, examine
+from tau2_slime.cli.checks import Verdict
+from tau2_slime.cli.examine import Finding, examine
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.local.tokenizer import build_local_checkpoint

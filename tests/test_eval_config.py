@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.data.files import write
-from tau2_slime.data.plan import plan
-from tau2_slime.data.request import Request
+from tau2_slime.data.files import write_files
+from tau2_slime.data.plan import plan_files
+from tau2_slime.data.request import DataRequest
 from tau2_slime.world import domains
 from tests.slime_checkout import run_in_slime
 
@@ -30,7 +30,7 @@ ALL = {(domain, model) for domain in ("retail", "airline", "telecom") for model 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    write(plan(Request(domains=("retail", "airline", "telecom"), splits=("test",))), folder)
+    write_files(plan_files(DataRequest(domains=("retail", "airline", "telecom"), splits=("test",))), folder)
     return folder
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tau2_slime.cli import preflight
-from tau2_slime.cli.doctor import Finding, Launch, Verdict, examine
+from tau2_slime.cli.checks import Verdict
+from tau2_slime.cli.examine import Finding, Launch, examine
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.slime_adapter import GENERATE
@@ -141,9 +142,7 @@ async def test_every_missing_key_of_training_and_evaluation_is_found(
             }
         )
     )
-    launch = Launch(
-        prompt_data=str(data), eval_config=file, mapping={"user_model_rotation": ["gpt-4o"]}, call_users=False
-    )
+    launch = Launch(prompt_data=str(data), eval_config=file, tau2={"user_model_rotation": ["gpt-4o"]}, call_users=False)
     found = await findings(launch)
     missing = {name: f.text for name, f in found.items() if f.verdict is Verdict.FAIL}
     assert set(missing) == {"user gpt-4o", "user openrouter/deepseek/deepseek-v3.2", "user anthropic/claude-sonnet-4-5"}

@@ -1,4 +1,4 @@
-"""`tau2-slime eval`, `compare` and `convert-v1`: what the command line asks for, and nothing else."""
+"""`tau2-slime eval`, `compare` and `convert-v1`: what their command lines ask for."""
 
 from __future__ import annotations
 

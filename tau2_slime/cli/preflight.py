@@ -1,7 +1,7 @@
-"""What `tau2-slime doctor` checks for a launch: files, GPUs, data and keys, before slime takes minutes to find out.
+"""What `tau2-slime doctor` checks for a launch: files, GPUs and data, before slime takes minutes to find out.
 
-Each check returns one text for what is and raises `ConfigError` for what is wrong together with its fix; a check about
-data also says which user models its episodes will call.
+Each check says what is fine and raises `ConfigError` for what is wrong, together with its fix. A check of data rows also
+says which user models their episodes will call.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from tau2_slime.episode.users import models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import load_plan
 
+Caller = tuple[str, Tau2Config]
+"""A user model, and a configuration that calls it."""
+
 
 @dataclass(frozen=True)
-class Data:
+class RowsFound:
     """What a set of rows will play."""
 
     text: str
-    users: tuple[tuple[str, Tau2Config], ...]
-    """(user model, a configuration that calls it), once for each endpoint and key variable."""
+    users: list[Caller]
+    """`distinct` ones."""
 
 
 def torch_dist(folder: Path) -> str:
@@ -52,7 +55,7 @@ def slime_source(folder: Path) -> str:
     """
     if not (folder / "train.py").is_file() or not (folder / "slime" / "__init__.py").is_file():
         raise ConfigError(
-            f"{folder} is no slime checkout (no train.py, no slime/): set SLIME_DIR to where it was cloned"
+            f"{folder} is not a slime checkout (no train.py or no slime/ in it): set SLIME_DIR to where it was cloned"
         )
     return str(folder)
 
@@ -78,35 +81,41 @@ def gpus(wanted: int) -> str:
     return f"{count} x {model}, {wanted} used"
 
 
-def prompt_data(path: str, tau2: Mapping[str, object] | None) -> Data:
+def prompt_data(spec: str, tau2: Mapping[str, object]) -> RowsFound:
     """Every row of slime's ``--prompt-data`` names a task that the installed τ² has and can score.
+
+    ``tau2`` is the ``tau2:`` mapping of the job.
 
     Raises:
         ConfigError: naming the file, the line and what is wrong with it.
     """
-    configs = [row_task(row, tau2=tau2).config for row in read_rows(path)]
-    return Data(f"{path}: {_counted(configs)}", distinct_users(configs, training=True))
+    configs = [row_task(row, tau2=tau2).config for row in read_rows(spec)]
+    return RowsFound(f"{spec}: {_counted(configs)}", _callers(configs, training=True))
 
 
-def eval_config(path: Path, tau2: Mapping[str, object] | None) -> Data:
-    """Every dataset of slime's ``--eval-config``: its file, its tasks, its settings.
+def eval_config(path: Path, tau2: Mapping[str, object]) -> RowsFound:
+    """Every dataset of slime's ``--eval-config``: its settings, its file, its tasks.
 
     Raises:
-        ConfigError: naming the line, the dataset and what is wrong with it.
+        ConfigError: naming the file, the line, the key and what is wrong with it.
     """
     plan = load_plan(path, tau2=tau2)
     configs = [item.config for dataset in plan.datasets for item in dataset.items]
     text = f"{path}: {len(plan.datasets)} datasets, {plan.episodes} episodes an evaluation; {_counted(configs)}"
-    return Data(text, distinct_users(configs, training=False))
+    return RowsFound(text, _callers(configs, training=False))
 
 
-def distinct_users(configs: Iterable[Tau2Config], *, training: bool) -> tuple[tuple[str, Tau2Config], ...]:
-    """(user model, a configuration that calls it), once for each endpoint and key variable."""
-    found: dict[tuple[object, ...], tuple[str, Tau2Config]] = {}
-    for config in configs:
-        for model in models_of(config, training=training):
-            found.setdefault((model, config.user_base_url, config.user_api_key_var), (model, config))
-    return tuple(found.values())
+def distinct(callers: Iterable[Caller]) -> list[Caller]:
+    """The first of those that call the same model at the same endpoint with the same key."""
+    found: dict[tuple[str, ...], Caller] = {}
+    for model, config in callers:
+        simulator = config.simulator(model)
+        found.setdefault((model, simulator.model, str(simulator.base_url), str(simulator.api_key_var)), (model, config))
+    return list(found.values())
+
+
+def _callers(configs: Iterable[Tau2Config], *, training: bool) -> list[Caller]:
+    return distinct((model, config) for config in configs for model in models_of(config, training=training))
 
 
 def _counted(configs: Iterable[Tau2Config]) -> str:

@@ -1,4 +1,4 @@
-"""Prompt data on disk: JSONL files and the manifest that says what is in them and what they were made from."""
+"""Prompt data on disk: JSONL files, and the manifest that says what is in them and what they were made from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tau2_slime.data.plan import Content, DataFile, Plan, check_apart
-from tau2_slime.data.request import Request
+from tau2_slime.data.plan import Content, DataFile, DataPlan, check_apart
+from tau2_slime.data.request import DataRequest
+from tau2_slime.data.rows import metadata_of, read_jsonl
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.world import domains, tau2_compat
@@ -18,7 +19,7 @@ from tau2_slime.world import domains, tau2_compat
 MANIFEST = "tau2_manifest.json"
 
 
-def write(planned: Plan, folder: Path) -> dict[str, bool]:
+def write_files(planned: DataPlan, folder: Path) -> dict[str, bool]:
     """Write the files and then the manifest, each atomically; file name -> whether its content is new.
 
     The manifest keeps the entries of earlier runs into the same folder for as long as their files are unchanged.
@@ -27,20 +28,20 @@ def write(planned: Plan, folder: Path) -> dict[str, bool]:
         ConfigError: the folder cannot be written, or holds a file of an earlier run that shares tasks with one of these
             where one trains and the other is held out.
     """
+    request = planned.request
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        entries = _kept_entries(folder, {file.name for file in planned.files})
-        kept = [_content(folder / name, entry) for name, entry in entries.items()]
-        check_apart([*kept, *(file.content(planned.request) for file in planned.files)])
-        entries.update({file.name: _entry(file, planned.request) for file in planned.files})
-        changed = {file.name: _replace(folder / file.name, file.text()) for file in planned.files}
-        _replace(folder / MANIFEST, json.dumps({"files": entries}, indent=2, sort_keys=True) + "\n")
+        entries, earlier = _earlier_files(folder, {file.name for file in planned.files})
+        check_apart([*earlier, *(file.content(request) for file in planned.files)])
+        entries |= {file.name: _entry(file, request) for file in planned.files}
+        changed = {file.name: _write(folder / file.name, file.text()) for file in planned.files}
+        _write(folder / MANIFEST, json.dumps({"files": entries}, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from error
     return changed
 
 
-def _entry(file: DataFile, request: Request) -> dict[str, Any]:
+def _entry(file: DataFile, request: DataRequest) -> dict[str, Any]:
     return {
         "sha256": hashlib.sha256(file.text().encode()).hexdigest(),
         "tasks": sum(len(s.positions) for s in file.selections),
@@ -88,30 +89,34 @@ def source_hashes(domain: str) -> dict[str, str]:
     return {f"{domain} (loaded tasks)": hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()}
 
 
-def _kept_entries(folder: Path, rewritten: set[str]) -> dict[str, Any]:
-    """The manifest's entries for files that are still as they were written, and stay."""
+def _earlier_files(folder: Path, rewritten: set[str]) -> tuple[dict[str, dict[str, Any]], list[Content]]:
+    """The manifest's entries for files that are still as they were written, and stay; and what is in these files."""
     path = folder / MANIFEST
     if not path.exists():
-        return {}
+        return {}, []
     try:
-        entries = json.loads(path.read_text())["files"]
-        stay = {name: entry for name, entry in entries.items() if name not in rewritten and (folder / name).is_file()}
-        return {name: entry for name, entry in stay.items() if _sha256(folder / name) == entry["sha256"]}
+        known = json.loads(path.read_text(encoding="utf-8"))["files"]
+        entries = {
+            name: entry
+            for name, entry in known.items()
+            if name not in rewritten and (folder / name).is_file() and _sha256(folder / name) == entry["sha256"]
+        }
+        return entries, [_content(folder / name, entry) for name, entry in entries.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is not a manifest of this script: move it away") from error
 
 
 def _content(path: Path, entry: dict[str, Any]) -> Content:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return Content.of(path.name, entry["role"], rows, test_allowed=entry["arguments"]["allow_test_tasks"])
+    metadata = [metadata_of(row) for row in read_jsonl(path)]
+    return Content.of(path.name, entry["role"], metadata, test_allowed=entry["arguments"]["allow_test_tasks"])
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _replace(path: Path, text: str) -> bool:
-    """Put ``text`` at ``path`` in one step; False if it was there already."""
+def _write(path: Path, text: str) -> bool:
+    """Put ``text`` at ``path``; False if it was there already, so that a second run changes no file's time."""
     data = text.encode()
     if path.is_file() and path.read_bytes() == data:
         return False

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tau2_slime.config.settings import AgentType
 from tau2_slime.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Request:
+class DataRequest:
     """What to prepare. The defaults give the train and test files of every domain of the installed τ²."""
 
     domains: tuple[str, ...] = ()
@@ -37,8 +36,8 @@ class Request:
     agent_type: AgentType = "llm"
     """Leave out what this agent cannot play."""
 
-    def arguments(self) -> dict[str, Any]:
-        """Everything but the seed, as the manifest records it."""
+    def arguments(self) -> dict[str, object]:
+        """Everything but the domains and the seed, as the manifest records it."""
         return {
             "splits": list(self.splits),
             "weights": dict(self.weights),
@@ -80,7 +79,7 @@ def parse_weights(items: Sequence[str]) -> tuple[tuple[str, int], ...]:
     """``["retail=2", "telecom=1"]`` as pairs.
 
     Raises:
-        ConfigError: not of that form, a weight that is no whole number above 0, or a name twice.
+        ConfigError: not of that form, a weight that is not a whole number above 0, or a name twice.
     """
     pairs: list[tuple[str, int]] = []
     for item in items:

@@ -1,9 +1,9 @@
 """The rows of slime's prompt data, read as slime reads them (``slime/utils/data.py``), and the task that a row names.
 
-A row is ``{"index", "prompt", "metadata": {"domain", "task_split", "task_id", ...}}``, and slime lets every key but these of
-the metadata have another name. ``index`` is the task's position in its split, in τ²'s order.
+`RowContent` is a row as the data preparation writes it. A file of one's own may have other keys, if slime's ``--input-key``
+and ``--metadata-key`` say so, and any key of `Tau2Config` in the metadata.
 
-slime skips what it cannot parse, and trains on something else than the file says. This reader refuses such a file instead.
+slime skips a line that it cannot parse, and goes on with something else than the file says. This reader refuses such a file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
@@ -22,6 +22,22 @@ from tau2_slime.world import domains, scoring
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task
+
+
+class RowMetadata(TypedDict):
+    domain: str
+    task_split: str
+    task_id: str
+
+
+class RowContent(TypedDict):
+    """A row as the data preparation writes it."""
+
+    index: int
+    """The task's position in its split, in τ²'s order."""
+    prompt: list[dict[str, str]]
+    metadata: RowMetadata
+
 
 PROMPT_KEYS = ("index", "prompt", "input")
 """Where a task's position may stand if nobody says what slime's ``--input-key`` is."""
@@ -46,6 +62,19 @@ class RowTask:
     metadata: dict[str, object]
     """The row's metadata and the overrides over it."""
     task: Task
+
+
+def row_content(domain: str, split: str, index: int, task_id: str) -> RowContent:
+    """A row to write: the task at position ``index`` of the split.
+
+    The prompt is a list of messages, because slime insists on one for checkpoints with a processor and never filters it by
+    its length. An episode does not read it.
+    """
+    return {
+        "index": index,
+        "prompt": [{"role": "user", "content": f"tau2 {domain} task {task_id} ({split} {index})"}],
+        "metadata": {"domain": domain, "task_split": split, "task_id": task_id},
+    }
 
 
 def read_rows(spec: str) -> list[Row]:

@@ -86,7 +86,9 @@ def _show_telemetry(console: Console, metrics: Mapping[str, float]) -> None:
     tools.add_column("without an error", justify="right")
     for tool, values in sorted(by_tool.items()):
         name = "(tools that only gave errors)" if tool == "never_answered" else tool
-        tools.add_row(ShortenedCell(_escaped(name)), f"{values.get('calls', 0):g}", f"{values.get('accuracy', 0.0):.1%}")
+        tools.add_row(
+            ShortenedCell(_escaped(name)), f"{values.get('calls', 0):g}", f"{values.get('accuracy', 0.0):.1%}"
+        )
     for table in (measures, tools):
         if table.row_count:
             console.print("", table)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.data.files import write
-from tau2_slime.data.plan import plan as data_plan
-from tau2_slime.data.request import Request
+from tau2_slime.data.files import write_files
+from tau2_slime.data.plan import plan_files
+from tau2_slime.data.request import DataRequest
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan import datasets
 from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
@@ -24,7 +24,7 @@ SHIPPED = Path(__file__).parents[2] / "eval_config.yaml"
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    write(data_plan(Request(domains=("retail", "airline", "telecom"), splits=("test",))), folder)
+    write_files(plan_files(DataRequest(domains=("retail", "airline", "telecom"), splits=("test",))), folder)
     return folder
 
 
@@ -68,7 +68,7 @@ eval:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
-    write(data_plan(Request(domains=("mock",), splits=("base",))), folder)
+    write_files(plan_files(DataRequest(domains=("mock",), splits=("base",))), folder)
     return next(folder.glob("*.jsonl"))
 
 

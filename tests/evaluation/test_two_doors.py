@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tau2_slime.data.files import write
-from tau2_slime.data.plan import plan as data_plan
-from tau2_slime.data.request import Request as DataRequest
+from tau2_slime.data.files import write_files
+from tau2_slime.data.plan import plan_files
+from tau2_slime.data.request import DataRequest
 from tau2_slime.evaluation.command import Request, evaluate
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tests.slime_cpu.modes import MODES, play
@@ -40,7 +40,7 @@ eval:
 
 def test_the_same_file_plays_the_same(slime: str, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    write(data_plan(DataRequest(domains=("mock",), splits=("base",))), tmp_path)
+    write_files(plan_files(DataRequest(domains=("mock",), splits=("base",))), tmp_path)
     config = tmp_path / "eval.yaml"
     config.write_text(FILE)
     report = play(python, {"slime": slime, **MODES["eval"], "server": {}, "eval_config": str(config)}, 500)

@@ -1,0 +1,175 @@
+"""What `tau2-slime doctor` tries out: τ², the tokenizer, the router, the user models, slime.
+
+Each check says what it found, or raises a `Tau2SlimeError` that says what is wrong together with the fix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import importlib.metadata
+import importlib.util
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.threads import offload
+
+if TYPE_CHECKING:
+    from tau2_slime.policy.checkpoint import CheckpointProfile
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    """Nothing is wrong, but the user may want to know it."""
+    FAIL = "fail"
+
+
+Answer = tuple[Verdict, str]
+"""What a check found, in words."""
+
+
+def installed_tau2(chosen: Sequence[str], config: Tau2Config) -> str:
+    """The data of the ``chosen`` domains (empty: of all) can be read, and their environments built."""
+    from tau2_slime.world import domains, tau2_compat
+
+    parts = []
+    for domain in chosen or domains.domains():
+        splits = domains.splits(domain)
+        if domain == config.domain and config.task_split not in splits:
+            domains.tasks(domain, config.task_split)  # raises the error that names the splits
+        first = next(iter(splits))
+        domains.World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.env_kwargs)
+        parts.append(f"{domain} " + "/".join(f"{name} {len(ids)}" for name, ids in splits.items()))
+    litellm = importlib.metadata.version("litellm")
+    return f"{tau2_compat.version()}: {'; '.join(parts)} (litellm {litellm})"
+
+
+async def router_workers(router: str) -> Answer:
+    """A router with healthy workers answers at ``router``, which is ``http://host:port``."""
+    import aiohttp
+
+    from tau2_slime.runtime.address import address
+
+    address(router)  # raises if it is something else
+    url = router.rstrip("/")
+    try:
+        status, body = await _get(f"{url}/workers")
+        if status != 200 or not isinstance(body, dict):
+            health, _ = await _get(f"{url}/health")
+            if health == 200:
+                return Verdict.NOTE, f"{router} answers but lists no workers: a single server, or an old router"
+            raise ConfigError(
+                f"{router}/workers and /health answer {status} and {health}: this is not an sglang router"
+            )
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ConfigError(f"{router} does not answer ({type(error).__name__}); is it running there?") from error
+    workers = body.get("workers") or []
+    healthy = [worker for worker in workers if worker.get("is_healthy", True)]
+    if not healthy:
+        raise ConfigError(f"{router} has {len(workers)} workers, none healthy; start or restart them")
+    verdict = Verdict.OK if len(healthy) == len(workers) else Verdict.NOTE
+    return verdict, f"{router}: {len(healthy)} of {len(workers)} workers healthy"
+
+
+async def _get(url: str) -> tuple[int, object]:
+    """Status and body; the body is parsed if it is JSON."""
+    import aiohttp
+
+    async with (
+        aiohttp.ClientSession(trust_env=False, timeout=aiohttp.ClientTimeout(total=10)) as session,
+        session.get(url) as response,
+    ):
+        kind = response.headers.get("Content-Type", "")
+        return response.status, await response.json() if "json" in kind else await response.text()
+
+
+async def one_token(router: str, profile: CheckpointProfile, config: Tau2Config) -> Answer:
+    """One token through the whole path, with everything that the package checks on every turn."""
+    from tau2_slime.tokens.engine import SglangEngine
+
+    engine = SglangEngine(router, timeout=min(config.request_timeout, 120.0), retries=1)
+    prompt = await offload(profile.delta.template.encode, "Hello")
+    started = time.perf_counter()
+    completion = await engine.generate(
+        prompt, {"max_new_tokens": 1, "temperature": 1.0}, routing_key="tau2-slime-doctor"
+    )
+    took = (time.perf_counter() - started) * 1000
+    vocabulary = len(profile.delta.template.tokenizer)
+    if completion.ids and completion.ids[0] >= vocabulary + 4096:
+        raise ConfigError(
+            f"the server sampled id {completion.ids[0]}, the tokenizer has {vocabulary}: does it serve another model?"
+        )
+    return (
+        Verdict.OK,
+        f"1 token with its log-probability in {took:.0f} ms, weight version {completion.weight_version}",
+    )
+
+
+async def replayed(router: str, checkpoint: str, profile: CheckpointProfile) -> Answer:
+    """Whether what slime can replay comes back through this router. Only two of slime's flags need it: never a failure."""
+    from tau2_slime.errors import EngineError, ReplayUnavailable
+    from tau2_slime.policy.checkpoint import expert_shape
+    from tau2_slime.tokens.replay import ReplaySpec
+    from tau2_slime.tokens.replay_probe import probe
+
+    nucleus = {"temperature": 1.0, "top_p": 0.9, "custom_params": {"return_top_p_token_ids": True}}
+    wanted = {"--rollout-top-p other than 1": (ReplaySpec(top_p=True), nucleus)}
+    shape = expert_shape(checkpoint)
+    if shape is not None:
+        wanted["--use-rollout-routing-replay"] = (ReplaySpec(experts=shape), {"temperature": 1.0})
+    missing = []
+    for flag, (spec, params) in wanted.items():
+        try:
+            await probe(router, profile.stop_ids, params, spec)
+        except (ReplayUnavailable, EngineError) as error:
+            missing.append(f"{flag}: {error}")
+    if missing:
+        return (
+            Verdict.NOTE,
+            f"matters only with these flags of slime, which would end the job here: {'; '.join(missing)}",
+        )
+    return Verdict.OK, f"{router} returns what these flags of slime need: {', '.join(wanted)}"
+
+
+async def user_answers(model: str, config: Tau2Config) -> Answer:
+    """One real opening message of the user simulator, with τ²'s own prompt."""
+    from tau2_slime.episode.users import is_scripted, user_spec
+    from tau2_slime.world import domains, tau2_compat
+    from tau2_slime.world.users import LitellmUser
+    from tau2_slime.world.users.spec import SERVED_BY_SLIME
+
+    spec = dataclasses.replace(user_spec(config, model), retries=0)
+    if is_scripted(spec.model):
+        return Verdict.OK, "plays the gold script; for tests, not for training"
+    if (spec.base_url or "").startswith(SERVED_BY_SLIME):
+        return Verdict.NOTE, "not called: slime's --sglang-config serves it once the job runs"
+    splits = domains.splits(config.domain)
+    split = config.task_split if config.task_split in splits else next(iter(splits))
+    task = (await offload(domains.tasks, config.domain, split))[0]
+    world = await offload(domains.World, config.domain, split, task, env_kwargs=config.env_kwargs)
+    user = LitellmUser(spec, tools=world.user_tools, instructions=str(task.user_scenario))
+    user.start([])
+    started = time.perf_counter()
+    reply = await user.reply(tau2_compat.load().FIRST_AGENT_MESSAGE)
+    took = time.perf_counter() - started
+    words = " ".join((reply.content or f"calls {reply.tool_calls[0].name}").split())
+    return Verdict.OK, f"{took:.1f} s, ${user.stats.cost:.5f}: {words[:60]!r}"
+
+
+async def installed_slime() -> Answer:
+    """The slime that this Python would import, if there is one."""
+    if importlib.util.find_spec("slime") is None or importlib.util.find_spec("slime.utils") is None:
+        return Verdict.NOTE, "not installed here (needed only inside a training job)"
+    from tau2_slime.slime_adapter.compat import describe
+
+    try:
+        return Verdict.OK, await asyncio.to_thread(describe)
+    except ImportError as error:
+        raise ConfigError(
+            f"cannot be imported ({error}): use the Python of slime's container, or install that"
+        ) from error

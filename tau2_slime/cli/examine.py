@@ -1,0 +1,129 @@
+"""The doctor's round: which checks are made, in which order, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec
+
+from tau2_slime.cli import checks, preflight
+from tau2_slime.cli.checks import Answer, Verdict
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.users import check_user
+from tau2_slime.errors import Tau2SlimeError
+from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
+from tau2_slime.runtime.threads import offload
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    verdict: Verdict
+    subject: str
+    text: str
+    """What was found, or what is wrong together with the fix."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What only a training job needs; None: not checked."""
+
+    torch_dist: Path | None = None
+    slime_dir: Path | None = None
+    gpus: int | None = None
+    prompt_data: str | None = None
+    """A file of rows, slices included: ``tasks.jsonl@[0:10]``."""
+    eval_config: Path | None = None
+    tau2: Mapping[str, object] = field(default_factory=dict)
+    """The ``tau2:`` mapping of the job, which the rows' own settings win over."""
+    call_users: bool = True
+    """False: no user model is called, only its key is looked for."""
+
+
+async def examine(
+    config: Tau2Config,
+    *,
+    hf_checkpoint: str | None,
+    router: str | None,
+    user_models: Sequence[str],
+    domains: Sequence[str],
+    launch: Launch | None = None,
+) -> AsyncIterator[Finding]:
+    """Check one thing after another; raises nothing.
+
+    Args:
+        config: The settings of the job.
+        hf_checkpoint: The policy's folder or hub name; None: its tokenizer is not checked.
+        router: ``http://host:port``; None: no server is asked.
+        user_models: Called under ``config``, besides those that the rows of ``launch`` name.
+        domains: Empty: every domain of the installed τ².
+        launch: What a training job needs besides.
+    """
+    launch = launch or Launch()
+    yield await _finding("tau2", _fine(checks.installed_tau2, domains, config))
+    profile = None
+    if hf_checkpoint is None:
+        yield Finding(Verdict.NOTE, "tokenizer", "not checked: give --hf-checkpoint")
+    else:
+        try:
+            profile = await profile_for(hf_checkpoint, config)
+            yield Finding(Verdict.OK, "tokenizer", _described(profile))
+        except Exception as error:  # anything that a checkpoint's own files can raise
+            yield Finding(Verdict.FAIL, "tokenizer", str(error))
+    if router is not None:
+        yield await _finding("router", checks.router_workers(router))
+        if profile is not None:
+            yield await _finding("generate", checks.one_token(router, profile, config))
+            yield await _finding("replay", checks.replayed(router, str(hf_checkpoint), profile))
+    elif launch.torch_dist is None:  # a training job starts its own router
+        yield Finding(Verdict.NOTE, "router", "not checked: give --router http://host:port")
+    if launch.torch_dist is not None:
+        yield await _finding("torch_dist", _fine(preflight.torch_dist, launch.torch_dist))
+    if launch.gpus is not None:
+        yield await _finding("gpus", _fine(preflight.gpus, launch.gpus))
+    users = [(model, config) for model in user_models]
+    if launch.prompt_data is not None:
+        yield await _finding("data", _rows(users, preflight.prompt_data, launch.prompt_data, launch.tau2))
+    if launch.eval_config is not None:
+        yield await _finding("evaluation", _rows(users, preflight.eval_config, launch.eval_config, launch.tau2))
+    for model, settings in preflight.distinct(users):
+        if launch.call_users and settings.user_path is None:
+            yield await _finding(f"user {model}", checks.user_answers(model, settings))
+        else:
+            yield await _finding(f"user {model}", _fine(check_user, settings, model))
+    if launch.slime_dir is not None:
+        yield await _finding("slime source", _fine(preflight.slime_source, launch.slime_dir))
+    yield await _finding("slime", checks.installed_slime())
+
+
+def _described(profile: CheckpointProfile) -> str:
+    calibrated = profile.delta.report.one_line()
+    return f"{calibrated}; tool calls: {profile.parser.name}; context {profile.context_length}"
+
+
+async def _fine(check: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> Answer:
+    """A check that says what is fine and raises what is not, run off the event loop."""
+    return Verdict.OK, await offload(check, *args, **kwargs)
+
+
+async def _rows(
+    users: list[tuple[str, Tau2Config]], check: Callable[P, preflight.RowsFound], *args: P.args, **kwargs: P.kwargs
+) -> Answer:
+    """A check of data rows, whose user models are added to ``users``."""
+    found = await offload(check, *args, **kwargs)
+    users += found.users
+    return Verdict.OK, found.text
+
+
+async def _finding(subject: str, check: Awaitable[Answer]) -> Finding:
+    try:
+        verdict, text = await check
+    except Tau2SlimeError as error:
+        verdict, text = Verdict.FAIL, str(error)
+    except Exception as error:  # a check that breaks is a finding, not the end of the round
+        verdict, text = Verdict.FAIL, f"{type(error).__name__}: {error}"
+    return Finding(verdict, subject, text)
