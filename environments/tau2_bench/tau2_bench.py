@@ -1,7 +1,7 @@
 """τ²-bench under the id that verifiers looks for, in the API of the installed release.
 
 verifiers < 0.4: ``vf.load_environment("tau2_bench", domain="telecom")``. verifiers >= 0.4: ``vf-eval tau2-bench``, which
-takes the one `Taskset`, `Harness` and `Env` in ``__all__``; ``tau2_bench.load_environment`` is there too.
+takes the `Taskset`, `Harness` and `Env` in ``__all__``, or ``tau2_bench.load_environment``.
 """
 
 from tau2_slime.backends.verifiers import has_v1, load_environment

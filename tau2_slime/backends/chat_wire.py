@@ -64,7 +64,7 @@ def with_call_ids(new: list[ChatMessage], call_ids: list[str]) -> list[ChatMessa
 
 
 def content_text(content: object) -> str | None:
-    """The text of a message's ``content``: a str, or a list of parts (dicts or objects). None if there is no text.
+    """The text of a message's ``content``: a str, or a list of parts (dicts or objects). None without text.
 
     Leading and trailing white space stays, as τ²'s own agent keeps it.
     """

@@ -49,7 +49,7 @@ class EscapingTokenizers:
         """``text`` in pieces that are to be encoded one by one; whole if nothing in it is marked."""
         return self._escaper.pieces(text) if self._escaper is not None and isinstance(text, str) else [text]
 
-    def _encode_text(self, text: Any, *args: Any, **kwargs: Any) -> list[int]:
+    def _encode_text(self, text: object, *args: Any, **kwargs: Any) -> list[int]:
         return [token for piece in self.pieces(text) for token in self._encode(piece, *args, **kwargs)]
 
 
@@ -59,7 +59,7 @@ class _EscapingFastTokenizer:
     def __init__(self, wrapped: FastTokenizer | _EscapingFastTokenizer, tokenizers: EscapingTokenizers) -> None:
         self._wrapped, self._tokenizers = wrapped, tokenizers
 
-    def encode(self, text: Any, *args: Any, **kwargs: Any) -> Encoding | SimpleNamespace:
+    def encode(self, text: object, *args: Any, **kwargs: Any) -> Encoding | SimpleNamespace:
         """The wrapped one's encoding. For a text in several pieces it has the attribute ``ids`` and no other."""
         encoded = [self._wrapped.encode(piece, *args, **kwargs) for piece in self._tokenizers.pieces(text)]
         return encoded[0] if len(encoded) == 1 else SimpleNamespace(ids=[i for piece in encoded for i in piece.ids])

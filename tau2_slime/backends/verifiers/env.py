@@ -192,7 +192,7 @@ class Tau2Env(vf.MultiTurnEnv):
             an event loop runs.
 
         Raises:
-            ConfigError: there is no model, or OpenAI is asked without a key.
+            ConfigError: ``model`` is missing, or OpenAI is asked without a key.
         """
         name = require_model(model)
         if client is None:

@@ -75,7 +75,7 @@ class Tau2Env(vf.SingleAgentEnv, vf.Env[Tau2EnvConfig]):
             coroutine of that where an event loop runs.
 
         Raises:
-            ConfigError: there is no model, or OpenAI is asked without a key.
+            ConfigError: ``model`` is missing, or OpenAI is asked without a key.
         """
         name = require_model(model)
         if client is None:

@@ -50,7 +50,7 @@ class Tau2TasksetConfig(_Settings):
     user_llm: str | None = None
     """The user simulator; another name for user_model."""
 
-    def tau2(self) -> Tau2Config:
+    def tau2_config(self) -> Tau2Config:
         """The configuration that these settings and the environment's variables give now.
 
         Raises:
@@ -67,7 +67,7 @@ class Tau2TasksetConfig(_Settings):
 
     @model_validator(mode="after")
     def _check_now(self) -> Tau2TasksetConfig:
-        self.tau2()
+        self.tau2_config()
         return self
 
 
@@ -126,7 +126,9 @@ class Tau2Task(vf.Task[Tau2TaskData, Tau2State]):
         """
         played = trace.timing.agent.start > 0
         if played and (trace.info.get(RECORD_KEY) or {}).get("reward") is None:
-            raise RuntimeError(f"the rollout ended ({trace.stop_condition}) before its episode did: there is no reward")
+            raise RuntimeError(
+                f"the rollout ended ({trace.stop_condition}) before its episode did, so it has no reward"
+            )
 
     @vf.reward(weight=1.0)
     async def tau2_reward(self, trace: vf.Trace) -> float:
@@ -135,7 +137,7 @@ class Tau2Task(vf.Task[Tau2TaskData, Tau2State]):
         return 0.0 if record is None else record["reward"]
 
     @vf.metric
-    async def tau2_figures(self, trace: vf.Trace) -> Mapping[str, float]:
+    async def tau2_metrics(self, trace: vf.Trace) -> Mapping[str, float]:
         """`results.episode_metrics`; empty for a task that nobody played."""
         record = trace.info.get(RECORD_KEY)
         return {} if record is None else episode_metrics(record["reward_info"], record["stats"], record["blame"])
@@ -175,7 +177,7 @@ class Tau2Taskset(vf.Taskset[Tau2Task, Tau2TasksetConfig]):
     def __init__(self, config: Tau2TasksetConfig) -> None:
         """Raises ConfigError if a setting is wrong."""
         super().__init__(config)
-        self.tau2_config = config.tau2()
+        self.tau2_config = config.tau2_config()
 
     def load(self) -> Iterator[Tau2Task]:
         """The rows in τ²'s order. Tasks that only an LLM judge can grade are left out with a warning."""
