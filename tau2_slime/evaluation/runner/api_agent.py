@@ -109,7 +109,7 @@ class _ApiTranscript(Transcript):
 
     async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> Any:
         litellm = load_litellm()
-        litellm.suppress_debug_info = True
+        litellm.suppress_debug_info = True  # type: ignore[attr-defined]
         if provider_of(self._spec.model) == "openai" and not self._spec.model.startswith("openai/"):
             connection = {**connection, "custom_llm_provider": "openai"}
         return await litellm.acompletion(
