@@ -213,3 +213,16 @@ def test_a_data_row_may_bring_its_own_rotation() -> None:
 
 def test_without_an_index_rotation_begins_at_the_first_model() -> None:
     assert resolve({"user_model_rotation": "a,b"}).user_model_for(None, evaluation=False) == "a"
+
+
+def test_the_same_sources_are_read_once_and_a_change_is_seen() -> None:
+    mapping = {"max_turns": 7, "user_args": {"temperature": 0.5}}
+    row = {"domain": "mock", "note": "anything"}
+    first = Tau2Config.resolve(mapping, row, {"TAU2_MAX_STEPS": "9"})
+    assert Tau2Config.resolve(dict(mapping), dict(row), {"TAU2_MAX_STEPS": "9", "HOME": "/"}) is first
+    mapping["user_args"]["temperature"] = 0.7  # type: ignore[index]
+    assert Tau2Config.resolve(mapping, row, {"TAU2_MAX_STEPS": "9"}).user_args == {"temperature": 0.7}
+    assert Tau2Config.resolve(mapping, row, {"TAU2_MAX_STEPS": "8"}).max_steps == 8
+    assert Tau2Config.resolve(mapping, {"domain": "retail"}, {}).domain == "retail"
+    with pytest.raises(ConfigError, match="max_turn"):
+        Tau2Config.resolve(mapping, {**row, "max_turn": 3}, {"TAU2_MAX_STEPS": "8"})

@@ -138,6 +138,27 @@ class Tau2Config(BaseModel):
         Raises:
             ConfigError: an unknown key or a bad value, naming the key, where it came from and what is allowed.
         """
+        given = metadata or {}
+        mine = {key: value for key, value in given.items() if _ALIASES.get(key, key) in cls.model_fields}
+        variables = {
+            name: value
+            for name, value in (os.environ if environ is None else environ).items()
+            if name.startswith("TAU2_")
+        }
+        # Hundreds of samples a second are told the same settings: they are read and checked once.
+        sources = repr((yaml_mapping, mine, list(given), variables))
+        found = _resolved.get(sources)
+        if found is None:
+            found = cls._merge(yaml_mapping, given, variables)
+            if len(_resolved) >= _RESOLVED_KEPT:
+                _resolved.clear()
+            _resolved[sources] = found
+        return found
+
+    @classmethod
+    def _merge(
+        cls, yaml_mapping: Mapping[str, Any] | None, metadata: Mapping[str, Any], environ: Mapping[str, str]
+    ) -> Tau2Config:
         values: dict[str, Any] = {}
         source: dict[str, str] = {}
 
@@ -146,9 +167,9 @@ class Tau2Config(BaseModel):
 
         for key, value in _from_yaml(yaml_mapping).items():
             take(key, value, f"'tau2.{key}' of the custom config")
-        for key, (name, value) in _from_environ(os.environ if environ is None else environ).items():
+        for key, (name, value) in _from_environ(environ).items():
             take(key, value, f"environment variable {name}")
-        for key, value in _from_metadata(metadata or {}).items():
+        for key, value in _from_metadata(metadata).items():
             take(key, value, f"sample.metadata[{key!r}]")
         try:
             return cls(**values)
@@ -201,6 +222,9 @@ REMOVED_KEYS = {
     "audit_rate": "the fast way to the reward is compared with τ²'s evaluator in the package's tests; delete the key"
 }
 """Keys of earlier versions -> why they are gone and what to do."""
+_resolved: dict[str, Tau2Config] = {}
+"""`Tau2Config.resolve`'s sources as text -> what they say. Read it through `resolve` only."""
+_RESOLVED_KEPT = 256
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
 # Of the process, not of an episode, so no keys: what each may be set to (`runtime.garbage_collection`).
