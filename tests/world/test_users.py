@@ -488,6 +488,7 @@ async def test_the_key_of_a_file_with_a_last_line_break_is_sent_without_it(
         (UserSpec("openai/local"), False),
         (UserSpec("gpt-4o-mini", base_url="http://a-proxy/v1"), False),
         (UserSpec("openai/gpt-4o", base_url="http://a-proxy/v1"), False),
+        (UserSpec("openai/a-team/gpt-4o", base_url="http://a-proxy/v1"), False),
         (UserSpec("anthropic/claude-x", base_url="http://a-proxy/v1"), False),
         (UserSpec("openai/local", base_url="sglang:user"), False),
         (UserSpec("openai/local", base_url="http://x/v1", args={"extra_headers": {"a": "b"}}), False),
