@@ -147,6 +147,7 @@ def error(status: int | None, text: str = "no", name: str = "APIError", headers:
         (error(403), Fault.AUTHENTICATION),
         (error(403, "Your input was flagged"), Fault.CONTENT_FILTER),
         (error(400, "the prompt triggering content management policy"), Fault.CONTENT_FILTER),
+        (error(400, name="ContentPolicyViolationError"), Fault.CONTENT_FILTER),
         (error(400, name="ContextWindowExceededError"), Fault.CONTEXT_OVERFLOW),
         (error(400, "The input (9000 tokens) is longer than the model's context length"), Fault.CONTEXT_OVERFLOW),
         (error(400), Fault.REJECTED),
@@ -160,6 +161,14 @@ def error(status: int | None, text: str = "no", name: str = "APIError", headers:
 def test_every_failure_of_a_provider_has_its_kind(raised: Exception, fault: Fault) -> None:
     failed = of_exception(raised)
     assert failed is not None and failed.fault is fault
+
+
+def test_retry_after_is_found_where_litellm_keeps_it_and_where_a_client_does() -> None:
+    kept = error(429)
+    kept.litellm_response_headers = {"retry-after": "4"}  # type: ignore[attr-defined]
+    for raised, seconds in ((kept, 4.0), (error(503, headers={"Retry-After": "9"}), 9.0), (error(429), None)):
+        failed = of_exception(raised)
+        assert failed is not None and failed.retry_after == seconds
 
 
 @pytest.mark.parametrize("raised", [KeyError("message"), ValueError("x"), AttributeError("y"), TypeError("z")])

@@ -263,6 +263,13 @@ async def test_a_user_that_never_says_anything_is_the_users_failure(server: Serv
     assert len(server.requests) == 3
 
 
+async def test_a_status_between_an_answer_and_an_error_is_garbage(server: Server) -> None:
+    server.will({"status": 300}, {"content": "hi"})
+    user = user_for(server)
+    await user.reply(greeting())
+    assert user.stats.faults == {"garbage": 1}
+
+
 @pytest.mark.parametrize("status", [400, 404, 422])
 async def test_what_another_try_cannot_cure_is_not_tried_again(server: Server, status: int) -> None:
     server.will({"status": status})
@@ -459,8 +466,10 @@ async def test_what_litellm_raises_is_the_providers_and_a_mistake_is_not(
     import litellm
 
     raised: list[Exception] = [litellm.exceptions.RateLimitError("slow", "openai", "m"), KeyError("oops")]
+    asked: list[dict[str, Any]] = []
 
-    async def fail(**_: Any) -> Any:
+    async def fail(**request: Any) -> Any:
+        asked.append(request)
         raise raised.pop(0)
 
     monkeypatch.setattr(litellm, "acompletion", fail)
@@ -468,6 +477,8 @@ async def test_what_litellm_raises_is_the_providers_and_a_mistake_is_not(
     with pytest.raises(KeyError, match="oops"):
         await user.reply(greeting())
     assert user.stats.faults == {"rate_limit": 1} and user.stats.calls == 2
+    for request in asked:  # every try is this package's own, and no cache repeats one user for every sample
+        assert (request["num_retries"], request["max_retries"], request["caching"]) == (0, 0, False)
 
 
 async def test_the_key_of_a_file_with_a_last_line_break_is_sent_without_it(
@@ -488,6 +499,7 @@ async def test_the_key_of_a_file_with_a_last_line_break_is_sent_without_it(
         (UserSpec("openai/local"), False),
         (UserSpec("gpt-4o-mini", base_url="http://a-proxy/v1"), False),
         (UserSpec("openai/gpt-4o", base_url="http://a-proxy/v1"), False),
+        (UserSpec("openai/a-team/gpt-4o", base_url="http://a-proxy/v1"), False),
         (UserSpec("anthropic/claude-x", base_url="http://a-proxy/v1"), False),
         (UserSpec("openai/local", base_url="sglang:user"), False),
         (UserSpec("openai/local", base_url="http://x/v1", args={"extra_headers": {"a": "b"}}), False),
@@ -503,8 +515,11 @@ async def test_whoever_watches_litellms_calls_sees_them(server: Server, monkeypa
 
     spec = user_for(server).spec
     assert completion.is_direct(spec)
-    monkeypatch.setattr(litellm, "success_callback", ["langfuse"])
-    assert not completion.is_direct(spec)
+    for name, value in (("success_callback", ["langfuse"]), ("ssl_verify", False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(litellm, name, value)
+            assert not completion.is_direct(spec)
+    assert completion.is_direct(spec)
 
 
 async def test_a_price_of_ones_own_is_charged_for_direct_calls(server: Server) -> None:
