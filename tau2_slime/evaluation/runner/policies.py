@@ -76,7 +76,7 @@ class RouterPolicy:
             "name": self.name,
             "checkpoint": self.checkpoint,
             "chat_template": hashlib.sha256(template.template_source.encode()).hexdigest(),
-            "tool_call_parser": type(self._language.parser).__name__,
+            "tool_call_parser": self._language.parser.name,
             "max_context_len": self._max_context_len,
         }
 

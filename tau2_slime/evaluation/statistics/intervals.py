@@ -78,10 +78,10 @@ def score_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
     all score 1, has the exact binomial bound on its open side.
 
     Coverage, averaged over distributions of task difficulty from U-shaped to bell-shaped (Beta distributions) and with two
-    attempts a task or more: 93.5 % to 97 % from 5 tasks on, one domain or several, pass^1 and pass^k. For one given
-    distribution it is 93 % to 98 % with 5 to 8 tasks and 94 % to 96 % from 10 tasks on for pass^1. So few tasks have few
-    possible results, and the coverage of every interval jumps where the true score passes one of them. pass^k of k > 1 is
-    more skewed: 89 % to 98.7 %. One attempt a task is a binomial share, whose intervals cover 91 % to 100 %.
+    attempts a task or more, from 5 tasks on and for one domain or several: 93.8 % to 96.5 % for pass^1, 93 % to 97 % for
+    pass^2 and pass^4. For one given distribution it is 93 % to 98.7 % for pass^1: few tasks have few possible results, and
+    the coverage of every interval jumps as the true score passes one of them. pass^k of k > 1 is more skewed: where its true
+    value is near 0 it is 85 % at worst. One attempt a task is a binomial share, whose intervals cover 92 % to 100 %.
 
     What no method can do: 5 successes of 5 tasks exclude only scores below 0.48, however many attempts each task had; and
     a kind of task that is too rare to be among those that were drawn leaves no trace in the interval.

@@ -124,7 +124,11 @@ def open_folder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from None
     merged = dict(manifest)
     if earlier is not None:
-        found = differences(earlier["subject"], manifest["subject"], "subject")
+        found = [
+            (field, was, now)
+            for field, was, now in differences(earlier["subject"], manifest["subject"], "subject")
+            if not (field == "subject.tool_call_parser" and _is_name_of(was, now))
+        ]
         names = [*earlier["protocol"], *(n for n in manifest["protocol"] if n not in earlier["protocol"])]
         merged["protocol"] = {}
         for name in names:
@@ -164,6 +168,16 @@ def read(folder: Path) -> dict[str, Any]:
 def fingerprint(manifest: Mapping[str, Any]) -> str:
     """Twelve hex digits that name the run."""
     return _digest([manifest["subject"], manifest["protocol"]])[:12]
+
+
+_PARSER_CLASSES = {"HermesParser": "hermes", "QwenXmlParser": "qwen_xml", "GlmParser": "glm", "SglangParser": "sglang:"}
+"""The class that earlier versions recorded as ``tool_call_parser`` -> the parser's name, or how all its names begin."""
+
+
+def _is_name_of(recorded: object, name: object) -> bool:
+    """True if ``recorded`` is the class that an earlier version recorded for the parser called ``name``."""
+    known = _PARSER_CLASSES.get(str(recorded), "")
+    return bool(known) and (name == known or (known.endswith(":") and str(name).startswith(known)))
 
 
 def _short(value: Any) -> str:
