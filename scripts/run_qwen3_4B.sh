@@ -88,10 +88,10 @@ for word in "$@"; do
     esac
 done
 [[ "$ROLE" == head || ${#EXTRA[@]} -eq 0 ]] || die "join takes no further arguments: ${EXTRA[*]}"
-# Not an option, and before the first option: a mode or a command that there is not.
+# A word that is not an option, before the first option: a misspelt command, or a mode.
 [[ ${#EXTRA[@]} -eq 0 || "${EXTRA[0]}" == --* ]] || die "unknown word '${EXTRA[0]}': join, --dry-run, or slime's --arguments"
 
-# ---- settings that cannot be -------------------------------------------------------------------------------------------
+# ---- settings that contradict each other -------------------------------------------------------------------------------
 for name in NUM_GPUS NUM_NODES CP NUM_ROLLOUT ROLLOUT_BATCH_SIZE SAMPLES_PER_PROMPT MAX_RESPONSE_LEN \
     MAX_TOKENS_PER_GPU SAVE_INTERVAL EVAL_INTERVAL OVER_SAMPLING RAY_PORT DASHBOARD_PORT JOIN_TIMEOUT; do
     [[ "${!name}" =~ ^[0-9]+$ ]] || die "$name=${!name} is not a number"
@@ -162,12 +162,12 @@ PY
         case "$shape" in
             "qwen3 2560 36 5000000") MODEL_FILE=qwen3-4B-Instruct-2507.sh ;;
             "qwen3 2560 36 1000000") MODEL_FILE=qwen3-4B.sh ;;
-            *) die "$HF_CHECKPOINT is no Qwen3-4B (model type, width, layers, rope_theta: $shape); name its file of $SLIME_DIR/scripts/models in MODEL_FILE" ;;
+            *) die "$HF_CHECKPOINT is not a Qwen3-4B (model type, width, layers, rope_theta: $shape); name its file in $SLIME_DIR/scripts/models with MODEL_FILE" ;;
         esac
     else
         MODEL_FILE=qwen3-4B-Instruct-2507.sh
         [[ -n "$DRY_RUN" ]] || die "no checkpoint at HF_CHECKPOINT=$HF_CHECKPOINT; fetch it first: hf download Qwen/Qwen3-4B-Instruct-2507 --local-dir $HF_CHECKPOINT"
-        note "no $HF_CHECKPOINT/config.json here: taken for a Qwen3-4B of 2507"
+        note "there is no $HF_CHECKPOINT/config.json: the dry run takes it for a Qwen3-4B of 2507"
     fi
 fi
 [[ "$MODEL_FILE" == /* ]] || MODEL_FILE="$SLIME_DIR/scripts/models/$MODEL_FILE"
@@ -271,13 +271,13 @@ else
 fi
 
 export PYTHONPATH="$MEGATRON_DIR:$SLIME_DIR:$REPO${PYTHONPATH:+:$PYTHONPATH}"
-export CUDA_DEVICE_MAX_CONNECTIONS=1 # Megatron insists on it
+export CUDA_DEVICE_MAX_CONNECTIONS=1 # Megatron requires it
 if [[ -z "${NCCL_NVLS_ENABLE:-}" ]]; then
     NCCL_NVLS_ENABLE=0
     if command -v nvidia-smi >/dev/null && [[ "$(nvidia-smi topo -m 2>/dev/null || true)" =~ NV[0-9] ]]; then NCCL_NVLS_ENABLE=1; fi
     export NCCL_NVLS_ENABLE
 fi
-# What every worker on every node is to see. No keys: a runtime environment is shown on Ray's dashboard.
+# The variables of every worker on every node. No keys among them: Ray's dashboard shows a job's runtime environment.
 RUNTIME_ENV="$(python3 - <<'PY'
 import json, os
 names = ["PYTHONPATH", "CUDA_DEVICE_MAX_CONNECTIONS", "NCCL_NVLS_ENABLE", "DATA_DIR", "TENSORBOARD_DIR"]
@@ -340,13 +340,13 @@ if [[ -n "$DRY_RUN" ]]; then
 fi
 
 # ---- checks ------------------------------------------------------------------------------------------------------------
-command -v ray >/dev/null || die "there is no 'ray' here: run this inside slime's container"
+command -v ray >/dev/null || die "the command 'ray' is not found: run this inside slime's container"
 if [[ -z "$RAY_ADDRESS" ]] && ray status >/dev/null 2>&1; then
     die "Ray is already running on this machine. If it is a job of yours that ended, 'ray stop' ends it; to train on that cluster, set RAY_ADDRESS=http://HOST:8265"
 fi
 if ! "${DOCTOR[@]}"; then
     cat >&2 <<HELP
-run_qwen3_4B.sh: nothing was started. What may be missing is made once, by
+run_qwen3_4B.sh: nothing was started. These commands make what may be missing, once and for all runs:
   the checkpoint     hf download Qwen/Qwen3-4B-Instruct-2507 --local-dir $HF_CHECKPOINT
   its conversion     cd $SLIME_DIR && source $MODEL_FILE && PYTHONPATH=$MEGATRON_DIR python3 tools/convert_hf_to_torch_dist.py \\
                          "\${MODEL_ARGS[@]}" --hf-checkpoint $HF_CHECKPOINT --save $TORCH_DIST

@@ -1,6 +1,6 @@
-"""Installing beside sglang 0.5.15.post1 and slime moves none of their packages.
+"""Installing beside sglang 0.5.15.post1 and slime changes none of their packages.
 
-`requirements/container-constraints.txt` stands for the container. The resolver is uv, and asks the package index.
+`requirements/container-constraints.txt` says what the container holds. The resolver is uv, and asks the package index.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def test_the_short_list_fits_beside_sglang_and_slime() -> None:
     assert not new & {"matplotlib", "scikit-learn", "plotly", "langfuse", "redis", "nemo-evaluator", "torch"}
 
 
-def test_the_pins_that_the_issue_is_about_are_there() -> None:
+def test_the_pins_that_make_the_script_necessary_are_there() -> None:
     container = names(CONTAINER)
     assert container["openai"] == "2.6.1"
     assert container["transformers"] == "5.12.1"
@@ -115,7 +115,7 @@ def test_the_script_in_a_real_environment(tmp_path: Path) -> None:
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    assert "nothing that was there was moved" in done.stdout
+    assert "no package of the container was changed" in done.stdout
     played = subprocess.run(
         [str(python.with_name("tau2-slime")), "rollout", "--groups", "1", "--output-dir", str(tmp_path / "out")],
         cwd=tmp_path,
