@@ -19,7 +19,7 @@ from tau2_slime.evaluation.compare import compare
 from tau2_slime.evaluation.request import Request
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tau2_slime.evaluation.store.manifest import open_folder, tau2_version
-from tau2_slime.inspector.load import load
+from tau2_slime.inspector.sources import read_episodes
 
 OLD = Path(__file__).parents[1] / "data" / "evaluation_folder"
 
@@ -55,7 +55,7 @@ def test_it_is_taken_up_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_it_is_inspected() -> None:
-    found = load(OLD)
+    found = read_episodes(OLD)
     assert (len(found.trajectories), found.unreadable) == (6, [])
     for trajectory in found.trajectories:
         assert len(trajectory.tokens) > trajectory.prompt_length > 0
