@@ -22,7 +22,7 @@ from tau2_slime.episode import own_functions
 from tau2_slime.episode.own_functions import custom_metrics, reward_parts
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
-from tau2_slime.inspector import rows
+from tau2_slime.inspector import row_formats
 from tau2_slime.outcome import Blame, Termination
 from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
 from tests.examples import assert_examples_run
@@ -227,7 +227,7 @@ def test_numbers_reach_the_samples_telemetry_the_metrics_and_the_trajectory() ->
             "a mean over the episodes that have it, under a name for trackers"
         )
         assert metrics["reward_part/own_code.half"] == 0.5
-    shown = rows.of_trajectory(episodes[0].to_dict(), "trajectories.jsonl:1")
+    shown = row_formats.from_trajectory(episodes[0].to_dict(), "trajectories.jsonl:1")
     assert shown.telemetry["custom/depth/odd name!"] == 1.0
     assert shown.telemetry["cut_turns"] == 0.0, "beside the package's own"
 

@@ -152,7 +152,7 @@ def test_only_slimes_own_arguments_must_be_complete(installed: Any, log: pytest.
 def test_a_field_that_came_later_is_done_without(log: pytest.LogCaptureFixture) -> None:
     sample = sample_class("session_id")()
     for _ in range(5):
-        compat.set_field(sample, "session_id", "x")
+        compat.set_fields(sample, session_id="x")
     assert not hasattr(sample, "session_id")
     assert [(r.levelname, "v0.2.3" in r.getMessage()) for r in log.records] == [("INFO", True)]
 
@@ -160,19 +160,19 @@ def test_a_field_that_came_later_is_done_without(log: pytest.LogCaptureFixture) 
 def test_a_field_that_every_release_has_is_missed_aloud(log: pytest.LogCaptureFixture) -> None:
     sample = sample_class()()
     for _ in range(5):
-        compat.set_field(sample, "weight_versions", ["1"])
+        compat.set_fields(sample, weight_versions=["1"])
     assert not hasattr(sample, "weight_versions")
     assert [(r.levelname, "weight_versions" in r.getMessage()) for r in log.records] == [("WARNING", True)]
 
 
 def test_a_sample_that_cannot_be_trained_on_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"it lacks Sample\.loss_mask"):
-        compat.set_field(sample_class("loss_mask")(), "loss_mask", [1])
+        compat.set_fields(sample_class("loss_mask")(), loss_mask=[1])
 
 
 def test_a_sample_of_ones_own_takes_every_field(log: pytest.LogCaptureFixture) -> None:
     sample = types.SimpleNamespace()
-    compat.set_field(sample, "weight_versions", ["1"])
+    compat.set_fields(sample, weight_versions=["1"])
     assert sample.weight_versions == ["1"] and not log.records
 
 

@@ -174,21 +174,25 @@ def rollout_state(args: SlimeArgs) -> tuple[Tokenizer | None, Callable[[], bool]
 # ---- the sample --------------------------------------------------------------------------------------------------------
 
 
-def set_field(sample: SlimeSample, name: str, value: object) -> None:
-    """Set a field of ``sample``. If this slime's ``Sample`` lacks it, the value is dropped, and the log says so once.
+def set_fields(sample: SlimeSample, **values: object) -> None:
+    """Set fields of ``sample``. If this slime's ``Sample`` lacks one, its value is dropped, and the log says so once.
 
     Raises:
-        ConfigError: the trainer needs this field, so this slime cannot be served.
+        ConfigError: the trainer needs the field, so this slime cannot be served.
     """
-    if has_field(sample, name):
-        setattr(sample, name, value)
-    elif name in _REQUIRED_FIELDS:
-        raise _too_old([f"Sample.{name}"])
-    elif name in _LATER_FIELDS:
-        if first_time(f"no field {name}"):
-            logger.info("this slime's Sample has no %s: %s", name, _LATER_FIELDS[name])
-    elif first_time(f"no field {name}"):
-        logger.warning("this slime's Sample has no %s (it may have been renamed): slime is not told its value", name)
+    known = {f.name for f in dataclasses.fields(sample)} if dataclasses.is_dataclass(sample) else set(values)
+    for name, value in values.items():
+        if name in known:
+            setattr(sample, name, value)
+        elif name in _REQUIRED_FIELDS:
+            raise _too_old([f"Sample.{name}"])
+        elif name in _LATER_FIELDS:
+            if first_time(f"no field {name}"):
+                logger.info("this slime's Sample has no %s: %s", name, _LATER_FIELDS[name])
+        elif first_time(f"no field {name}"):
+            logger.warning(
+                "this slime's Sample has no %s (it may have been renamed): slime is not told its value", name
+            )
 
 
 def has_field(sample: SlimeSample, name: str) -> bool:
@@ -205,7 +209,7 @@ def status_member(sample: SlimeSample, name: str) -> Enum:
 def session_key(sample: SlimeSample) -> str:
     """The routing key of the sample's session. Where slime gives none (evaluation, before v0.2.3), a new one is kept."""
     key: str = getattr(sample, "session_id", None) or uuid.uuid4().hex
-    set_field(sample, "session_id", key)
+    set_fields(sample, session_id=key)
     return key
 
 

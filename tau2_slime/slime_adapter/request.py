@@ -17,6 +17,7 @@ from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.policy.sampling import Policy
 from tau2_slime.runtime import run_stop
 from tau2_slime.slime_adapter.compat import argument, generation_trace, session_key
+from tau2_slime.slime_adapter.sample import metadata_of
 from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
 from tau2_slime.tokens import replay_probe
 from tau2_slime.tokens.engine import SglangEngine
@@ -32,7 +33,7 @@ def config_for(args: SlimeArgs, sample: SlimeSample) -> Tau2Config:
     Raises:
         ConfigError: naming the key, where it came from and what is allowed.
     """
-    return Tau2Config.resolve(getattr(args, "tau2", None), _metadata(sample))
+    return Tau2Config.resolve(getattr(args, "tau2", None), metadata_of(sample))
 
 
 async def profile_from_slime(
@@ -67,8 +68,8 @@ async def setup_from_slime(
     Raises:
         ConfigError: a setting or the task is wrong, or the server cannot give what shall be replayed.
     """
-    index = task_index(_metadata(sample).get("index"), getattr(sample, "prompt", None))
-    task = await choose_task(config, task_id=_metadata(sample).get("task_id"), index=index)
+    index = task_index(metadata_of(sample).get("index"), getattr(sample, "prompt", None))
+    task = await choose_task(config, task_id=metadata_of(sample).get("task_id"), index=index)
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.
     params = copy.deepcopy(dict(sampling_params))
     max_new = params.get("max_new_tokens") or argument(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
@@ -124,7 +125,3 @@ def context_limit(args: SlimeArgs, profile: CheckpointProfile, *, evaluation: bo
     known = [int(limit) for limit in named if limit]
     # sglang refuses input + max_new_tokens beyond its length; some versions count one token more.
     return min(known) - 1 if known else None
-
-
-def _metadata(sample: SlimeSample) -> Mapping[str, Any]:
-    return sample.metadata if isinstance(getattr(sample, "metadata", None), Mapping) else {}

@@ -17,8 +17,7 @@ from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
 from tau2_slime.slime_adapter import resume
-from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, status_member
-from tau2_slime.slime_adapter.compat import set_field as _set
+from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields, status_member
 from tau2_slime.slime_adapter.shaping import shaped_reward
 from tau2_slime.tokens.ledger import trajectory_digest
 from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
@@ -115,6 +114,7 @@ def fill_sample(
     prompt_length = ledger.prompt_length if ledger is not None else 0
     mask = list(ledger.loss_mask) if ledger is not None else []
     log_probs = list(ledger.log_probs) if ledger is not None else []
+    response = template.decode(tokens[prompt_length:]) if template is not None and ledger is not None else ""
     if not prompt_length:
         tokens, prompt_length = [pad_id, *tokens], 1
     if not mask:  # slime's trainer cannot take an empty response: one token that counts for nothing
@@ -124,22 +124,25 @@ def fill_sample(
     if removed and result.status is not Status.ABORTED:
         mask, log_probs = [0] * len(mask), [0.0] * len(log_probs)
 
-    _set(sample, "tokens", tokens)
-    response = template.decode(ledger.tokens[ledger.prompt_length :]) if template is not None and ledger else ""
-    _set(sample, "response", response)
-    _set(sample, "response_length", len(mask))
-    _set(sample, "loss_mask", mask)
-    _set(sample, "rollout_log_probs", log_probs)
+    reward = result.reward if result.reward is not None and not removed else 0.0
+    stats = result.stats
+    set_fields(
+        sample,
+        tokens=tokens,
+        response=template.decode(ledger.tokens[ledger.prompt_length :])
+        if template is not None and ledger is not None
+        else "",
+        response_length=len(mask),
+        loss_mask=mask,
+        rollout_log_probs=log_probs,
+        weight_versions=list(ledger.weight_versions) if ledger is not None else [],
+        remove_sample=removed,
+        reward=reward if shaping is None or removed or result.reward is None else shaped_reward(result, shaping),
+        status=status_member(sample, result.status.name),
+        non_generation_time=max(0.0, stats.total_time - stats.generation_time),
+    )
     if replay != NOTHING:
         _set_replay(sample, ledger.replay if ledger is not None else None, replay, len(tokens), len(mask))
-    _set(sample, "weight_versions", list(ledger.weight_versions) if ledger is not None else [])
-    _set(sample, "remove_sample", removed)
-    reward = result.reward if result.reward is not None and not removed else 0.0
-    shaped = reward if shaping is None or removed or result.reward is None else shaped_reward(result, shaping)
-    _set(sample, "reward", shaped)
-    _set(sample, "status", status_member(sample, result.status.name))
-    stats = result.stats
-    _set(sample, "non_generation_time", max(0.0, stats.total_time - stats.generation_time))
     count_calls(sample, result.generations[result.earlier_generations :])  # the sample counts on over its rollouts
     metadata = dict(sample.metadata) if isinstance(getattr(sample, "metadata", None), dict) else {}
     metadata.update(
@@ -190,12 +193,12 @@ def _set_replay(sample: SlimeSample, replay: Replay | None, spec: ReplaySpec, to
     replay = replay if replay is not None and replay.spec == spec else Replay(spec)
     if spec.top_p:
         ids, offsets = replay.kept_sets(response)
-        _set(sample, "rollout_top_p_token_ids", ids)
-        _set(sample, "rollout_top_p_token_offsets", offsets)
+        set_fields(sample, rollout_top_p_token_ids=ids, rollout_top_p_token_offsets=offsets)
     if spec.experts is not None:
-        _set(sample, "rollout_routed_experts", replay.expert_rows(total))
+        set_fields(sample, rollout_routed_experts=replay.expert_rows(total))
 
 
 def metadata_of(sample: SlimeSample) -> Mapping[str, Any]:
+    """The sample's metadata; empty if it has none, or something other than a mapping."""
     metadata = getattr(sample, "metadata", None)
     return metadata if isinstance(metadata, Mapping) else {}
