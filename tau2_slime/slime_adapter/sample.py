@@ -129,9 +129,7 @@ def fill_sample(
     set_fields(
         sample,
         tokens=tokens,
-        response=template.decode(ledger.tokens[ledger.prompt_length :])
-        if template is not None and ledger is not None
-        else "",
+        response=response,
         response_length=len(mask),
         loss_mask=mask,
         rollout_log_probs=log_probs,
