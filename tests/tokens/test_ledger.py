@@ -48,7 +48,9 @@ def test_whatever_happens_each_token_keeps_its_id_mask_and_log_prob(prompt: list
     assert ledger.loss_mask == [int(value is not None) for _, value in model]
     assert ledger.log_probs == [0.0 if value is None else value for _, value in model]
     assert ledger.prompt_length == len(prompt)
-    assert ledger.response_length == len(model) == ledger.sampled_count + ledger.context_count
+    assert ledger.response_length == len(model)
+    assert ledger.sampled_count == sum(value is not None for _, value in model)
+    assert ledger.context_count == sum(value is None for _, value in model)
     assert ledger.weight_versions == [op[2] for op in todo if op[0] == "sampled" and op[2] is not None]
 
 
@@ -90,6 +92,12 @@ def test_a_log_prob_that_is_no_number_is_refused(bad: float) -> None:
     with pytest.raises(LedgerError, match="token 1"):
         ledger.append_sampled([5, 6], [-0.1, bad])
     assert ledger.response_length == 0
+
+
+def test_a_ledger_shorter_than_its_prompt_says_so() -> None:
+    snapshot = TokenLedger([1, 2]).to_dict()
+    with pytest.raises(LedgerError, match="1 tokens are fewer than the prompt's 2"):
+        TokenLedger.from_dict({**snapshot, "tokens": [1]})
 
 
 SEGMENTS = [{"kind": "sampled", "start": 2, "stop": 4}, {"kind": "context", "start": 4, "stop": 5}]

@@ -194,9 +194,10 @@ def test_a_ledger_takes_no_sampled_token_without_its_replay_data() -> None:
             ledger.append_sampled([5], [-1.0], None, part)
         ledger.check()
         assert ledger.tokens == [1, 2]
-    plain = TokenLedger([1, 2])
-    plain.append_sampled([5], [-1.0])
-    assert plain.replay is None and "replay" not in plain.to_dict()
+    for spec in (None, ReplaySpec()):
+        plain = TokenLedger([1, 2], spec)
+        plain.append_sampled([5], [-1.0])
+        assert plain.replay is None and "replay" not in plain.to_dict()
 
 
 def test_a_restored_trajectory_must_have_its_replay_data() -> None:
