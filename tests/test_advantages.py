@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tau2_slime import errors
 from tau2_slime.hooks import post_process_rewards
 from tau2_slime.outcome import Termination
 from tau2_slime.slime_adapter.sample import StandaloneSample
@@ -186,8 +187,22 @@ def test_without_group_index_groups_are_as_many_samples_in_a_row() -> None:
     assert in_pairs == pytest.approx([0.5, -0.5, 0.0, 0.0, -0.1, 0.1])
     one_group = advantages([sample(r, None) for r in values], n_samples_per_prompt=4, grpo_std_normalization=False)
     assert one_group == pytest.approx([r - sum(values) / 6 for r in values])
+    unknown = advantages([sample(r, None) for r in values], n_samples_per_prompt=None, grpo_std_normalization=False)
+    assert unknown == one_group
     mixed = [sample(r, 7 if i else None) for i, r in enumerate(values)]
     assert advantages(mixed, n_samples_per_prompt=2, grpo_std_normalization=False) == in_pairs
+
+
+def test_one_group_of_everything_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
+    for _ in range(3):
+        advantages([sample(r, None) for r in (1.0, 0.0, 0.5)], n_samples_per_prompt=2)
+    (record,) = caplog.records
+    assert "3 samples without group_index" in record.getMessage()
+    advantages([sample(r, None) for r in (1.0, 0.0)], n_samples_per_prompt=2)
+    assert len(caplog.records) == 1
 
 
 def test_groups_of_uneven_size_are_not_thrown_together() -> None:
@@ -268,14 +283,24 @@ def test_a_strong_effect_takes_no_more_than_the_group_spread() -> None:
 
 
 def test_the_baseline_is_the_ridge_solution() -> None:
-    """Two simulators, ten groups of one sample each: with effects +e and -e and a shrinkage of 8 a normal equation by hand.
+    """Ten groups of two easy samples and a hard one, the normal equations solved by hand.
 
-    Every group adds 1/2 to the diagonal and -1/2 beside it, and its halved difference, 1/2, to the target: so
-    (8 + 10) e = 5.
+    Less its mean in the group, "easy" is 1/3, 1/3, -2/3, and "hard" the opposite. So each group adds 2/3 to the diagonal,
+    -2/3 beside it, and 2/3 and -2/3 to the target. With a shrinkage of 8, (8 + 2 * 20/3) e = 20/3: e = 5/16.
     """
-    samples = [sample(r, g, user=user) for g in range(10) for r, user in ((1.0, "easy"), (0.0, "hard"))]
+    samples = [sample(r, g, user=user) for g in range(10) for r, user in ((1.0, "easy"), (1.0, "easy"), (0.0, "hard"))]
+    level = 2 / 3 - (2 - 1) * 5 / 16 / 3
+    easy, hard = 1 - (level + 5 / 16), 0 - (level - 5 / 16)
+    assert (easy, hard) == (pytest.approx(1 / 8), pytest.approx(-1 / 4))
     values = advantages(samples, grpo_std_normalization=False, **WITH)
-    assert values == pytest.approx([0.5 - 5 / 18, 5 / 18 - 0.5] * 10)
+    assert values == pytest.approx([easy, easy, hard] * 10)
+
+
+def test_how_hard_a_task_is_is_not_the_simulators_doing() -> None:
+    """In easy tasks a and b earn the same, in hard ones b and c: a seems better than c only because of its tasks."""
+    easy, hard = [(1.0, "a"), (0.8, "a"), (1.0, "b"), (0.8, "b")], [(0.2, "b"), (0.0, "b"), (0.2, "c"), (0.0, "c")]
+    samples = [sample(r, g, user=user) for g in range(40) for r, user in (hard if g % 2 else easy)]
+    assert advantages(samples, **WITH) == pytest.approx(advantages(samples))
 
 
 def test_a_simulator_that_was_hardly_seen_is_hardly_believed() -> None:

@@ -10,7 +10,26 @@ import time
 
 import pytest
 
+from tau2_slime import errors
 from tau2_slime.errors import OncePerCause
+from tau2_slime.outcome import Termination
+
+
+@pytest.mark.parametrize(
+    ("error", "termination"),
+    [
+        (errors.ConfigError, Termination.CONFIG_ERROR),
+        (errors.UserAuthenticationError, Termination.CONFIG_ERROR),
+        (errors.BudgetSpent, Termination.CONFIG_ERROR),
+        (errors.EngineUnavailable, Termination.INFRASTRUCTURE_ERROR),
+        (errors.TokenTruthError, Termination.INFRASTRUCTURE_ERROR),
+        (errors.ContextOverflow, Termination.CONTEXT_LENGTH),
+        (errors.UserSimulatorError, Termination.USER_ERROR),
+        (errors.EpisodeAborted, Termination.ABORTED),
+    ],
+)
+def test_an_error_says_how_its_episode_ended(error: type[errors.Tau2SlimeError], termination: Termination) -> None:
+    assert Termination(error("a cause").termination) is termination
 
 
 class Clock:
