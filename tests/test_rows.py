@@ -99,11 +99,13 @@ def test_a_file_that_slime_reads_otherwise_is_refused(tmp_path: Path, content: b
         ("none.jsonl", ["{}/none.jsonl is missing", "--output_dir {}"]),
         ("none.jsonl@[0:1]", ["{}/none.jsonl is missing"]),
         ("d.json", ["{}/d.json", ".jsonl or .parquet"]),
+        ("jsonl", ["{}/jsonl", ".jsonl or .parquet"]),
+        ("parquet", ["{}/parquet", ".jsonl or .parquet"]),
         ("folder.jsonl", ["{}/folder.jsonl is missing"]),
     ],
 )
 def test_a_path_that_names_no_rows_is_refused(tmp_path: Path, spec: str, named: list[str]) -> None:
-    for name in ("d.jsonl", "d.json"):
+    for name in ("d.jsonl", "d.json", "jsonl", "parquet"):
         (tmp_path / name).write_text('{"index": 0}\n')
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(ConfigError) as refused:
@@ -158,6 +160,7 @@ def test_odd_numbers_are_no_crash() -> None:
     assert task_index("9" * 5000) is None
     assert task_index(10**400) == 10**400
     assert task_index(np.True_) is None
+    assert task_index("-1") is None
     assert task_index(-1) == -1  # outside of every split, and said so where it is looked up
 
 
@@ -194,9 +197,10 @@ def test_the_task_is_the_one_that_generate_would_choose() -> None:
     assert (found.config.domain, found.config.task_split) == ("mock", "base")
 
 
-@pytest.mark.parametrize("key", rows.PROMPT_KEYS)
+@pytest.mark.parametrize("key", ["index", "prompt", "input"])
 def test_without_an_input_key_the_usual_ones_are_looked_at(key: str) -> None:
     assert played({"metadata": MOCK, key: 3}) == "update_task_1"
+    assert played({"metadata": MOCK, "input": 0, "prompt": "0", "index": 3}) == "update_task_1"
 
 
 def test_a_position_and_an_id_must_agree() -> None:

@@ -22,7 +22,7 @@ def rollout(
     hf_checkpoint: HfCheckpoint = None,
     domain: Annotated[list[str] | None, typer.Option(help="Repeatable; default: airline retail telecom mock.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="τ²'s split; default: train, or base where there is no train.")
+        str | None, typer.Option(help="τ²'s split; default: train, or base in a domain without train.")
     ] = None,
     task_id: Annotated[list[str] | None, typer.Option(help="Repeatable; exactly these tasks.")] = None,
     groups: Annotated[int, typer.Option(min=1, help="Tasks (prompts) per domain.")] = 3,

@@ -81,7 +81,7 @@ def read_rows(spec: str) -> list[Row]:
     """The rows that ``spec`` names: ``tasks.jsonl``, or a slice ``tasks.jsonl@[0:10]``, whose bounds are Python's.
 
     Raises:
-        ConfigError: there is no such file, it is neither JSONL nor parquet, a row is not an object, or no row is left.
+        ConfigError: the file is missing or is neither JSONL nor parquet, a row is not an object, or no row is left.
     """
     match = _SLICE.match(spec)
     name = spec if match is None else match["path"]
