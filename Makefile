@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+MUTMUT_VERSION := 3.8.1
 
-.PHONY: rollout test test-full test-nightly lint setup lock clean
+.PHONY: rollout test test-fast test-full test-nightly mutants lint setup lock clean
 
 rollout: setup
 	$(BIN)/tau2-slime rollout $(ARGS)
@@ -22,6 +23,10 @@ else
 	$(BIN)/python -m pytest $(ARGS)
 endif
 
+# The tests marked `fast`: the logic, without servers of their own. Less than 90 seconds.
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 -m fast $(ARGS)
+
 # Also every task of every domain, scored by both orchestrators. This takes an hour or two.
 test-full: setup
 	$(BIN)/python tests/tokens/fetch_templates.py
@@ -30,6 +35,17 @@ test-full: setup
 # The fast environments against τ²'s own: every gold trajectory, and 10,000 random sequences a domain. This takes hours.
 test-nightly: setup
 	TAU2_SLIME_NIGHTLY=1 $(BIN)/python -m pytest tests/world/test_gold_as_stock.py tests/world/test_random_as_stock.py $(ARGS)
+
+# Mutation testing of the parts that decide about tokens, rewards and scores (pyproject.toml lists them). This takes hours.
+mutants: $(VENV)-mutants/.ready
+	$(BIN)/python tests/tokens/fetch_templates.py
+	PATH="$(CURDIR)/$(VENV)-mutants/bin:$$PATH" mutmut run $(ARGS)
+	PATH="$(CURDIR)/$(VENV)-mutants/bin:$$PATH" python tests/mutants.py
+
+$(VENV)-mutants/.ready: $(VENV)/.ready
+	$(PYTHON) -m venv $(VENV)-mutants
+	$(BIN)/uv pip install --quiet --python $(VENV)-mutants/bin/python -r requirements/lock.txt mutmut==$(MUTMUT_VERSION)
+	@touch $@
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -52,4 +68,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache
+	rm -rf $(VENV) mutants $(VENV)-mutants .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache

@@ -27,6 +27,36 @@ for _name in ("CLICOLOR_FORCE", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "T
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1", "localhost"]))
 
+# `make test-fast`: whole files that need neither a server of their own nor a minute. Together they take less than 90 seconds.
+FAST = {
+    *(
+        f"tests/test_{name}.py"
+        for name in ("advantages", "config", "docs", "engine_replies", "eval_rollout", "hooks", "house")
+    ),
+    *(
+        f"tests/test_{name}.py"
+        for name in ("outcome", "own_functions", "passk", "shaping", "slime_compat", "user_pool")
+    ),
+    *(
+        f"tests/tokens/test_{name}.py"
+        for name in ("chat_delta", "control_tokens", "every_parser", "families", "junctions")
+    ),
+    *(f"tests/tokens/test_{name}.py" for name in ("ledger", "own_parser", "replay", "schema_types", "tool_calls")),
+    *(
+        f"tests/world/test_{name}.py"
+        for name in ("custom_users", "domains", "guards", "quality", "scoring", "shared_db")
+    ),
+    *(f"tests/evaluation/test_{name}.py" for name in ("compare", "plan", "records", "statistics")),
+    "tests/faults/test_own_parts.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
+    for item in items:
+        if item.path.relative_to(config.rootpath).as_posix() in FAST:
+            item.add_marker("fast")
+
+
 NEEDED = "torch, tau2, litellm, httpx, omegaconf, pylatexenc, PIL, pybase64, tqdm"
 
 
