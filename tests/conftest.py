@@ -27,27 +27,19 @@ for _name in ("CLICOLOR_FORCE", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "T
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "127.0.0.1", "localhost"]))
 
-# `make test-fast`: whole files that need neither a server of their own nor a minute. Together they take less than 90 seconds.
+# `make test-fast`: whole files that need neither a server of their own nor a minute. Together: less than 90 seconds.
 FAST = {
-    *(
-        f"tests/test_{name}.py"
-        for name in ("advantages", "config", "docs", "engine_replies", "eval_rollout", "hooks", "house")
-    ),
-    *(
-        f"tests/test_{name}.py"
-        for name in ("outcome", "own_functions", "passk", "shaping", "slime_compat", "user_pool")
-    ),
-    *(
-        f"tests/tokens/test_{name}.py"
-        for name in ("chat_delta", "control_tokens", "every_parser", "families", "junctions")
-    ),
-    *(f"tests/tokens/test_{name}.py" for name in ("ledger", "own_parser", "replay", "schema_types", "tool_calls")),
-    *(
-        f"tests/world/test_{name}.py"
-        for name in ("custom_users", "domains", "guards", "quality", "scoring", "shared_db")
-    ),
-    *(f"tests/evaluation/test_{name}.py" for name in ("compare", "plan", "records", "statistics")),
-    "tests/faults/test_own_parts.py",
+    f"tests/{folder}test_{name}.py"
+    for folder, names in {
+        "": "advantages config docs engine_replies eval_rollout hooks house outcome own_functions passk shaping "
+        "slime_compat user_pool",
+        "tokens/": "chat_delta control_tokens every_parser families junctions ledger own_parser replay schema_types "
+        "tool_calls",
+        "world/": "custom_users domains guards quality scoring shared_db",
+        "evaluation/": "compare plan records statistics",
+        "faults/": "own_parts",
+    }.items()
+    for name in names.split()
 }
 
 
