@@ -60,14 +60,17 @@ def episode_view(trajectory: Trajectory, database: DatabaseDiff, language: Langu
         "log_probs": [_rounded(value) for value in (ledger or {}).get("log_probs") or []],
     }
     return {
-        "title": f"{trajectory.name} · {trajectory.domain} · {trajectory.task_id}",
+        "title": f"{trajectory.name} · {trajectory.task_label}",
         "reward": trajectory.counted_reward,
         "facts": _facts(trajectory),
         "warnings": [
             *([trajectory.detail] if trajectory.detail else []),
             *(str(violation) for violation in check_trajectory(trajectory)[:VIOLATIONS]),
         ],
-        "entries": [asdict(entry) for entry in conversation_of(trajectory, language)],
+        "entries": [
+            {**vars(entry), "calls": [*map(vars, entry.calls)], "spans": [*map(vars, entry.spans)]}
+            for entry in conversation_of(trajectory, language)
+        ],
         "tokens": tokens if ledger is not None else None,
         "reward_info": {k: v for k, v in trajectory.reward_info.items() if v not in (None, [], {})},
         "database": asdict(database),
