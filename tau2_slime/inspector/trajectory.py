@@ -65,6 +65,10 @@ class Trajectory:
         return "/".join((self.domain, self.task_split, self.task_id, self.agent_type))
 
     @property
+    def task_label(self) -> str:
+        return f"{self.domain} task {self.task_id}"
+
+    @property
     def counted_reward(self) -> float | None:
         """τ²'s reward; None if there is none, or the episode is excluded."""
         return None if self.excluded else self.reward

@@ -14,8 +14,9 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,6 @@ CHUNK = 400_000
 """Characters of JSON that are unpacked together; an episode that is longer is a chunk of its own."""
 VIOLATIONS = 20
 """Violations of token truth that are shown of one episode."""
-
-
 View = dict[str, Any]
 """One episode as `conversation.js` reads it; `episode_view` says what is in it."""
 
@@ -52,31 +51,6 @@ def episode_view(trajectory: Trajectory, database: DatabaseDiff, language: Check
     (natural logarithms, four digits).
     """
     ledger = trajectory.ledger
-    tokens = {
-        "prompt": f"{trajectory.domain} {trajectory.agent_type}",  # prompts of one name begin alike, and are stored once
-        "ids": list(trajectory.tokens),
-        "start": trajectory.prompt_length,
-        "mask": list((ledger or {}).get("loss_mask") or []),
-        "log_probs": [_rounded(value) for value in (ledger or {}).get("log_probs") or []],
-    }
-    return {
-        "title": f"{trajectory.name} · {trajectory.domain} · {trajectory.task_id}",
-        "reward": trajectory.counted_reward,
-        "facts": _facts(trajectory),
-        "warnings": [
-            *([trajectory.detail] if trajectory.detail else []),
-            *(str(violation) for violation in check_trajectory(trajectory)[:VIOLATIONS]),
-        ],
-        "entries": [asdict(entry) for entry in conversation_of(trajectory, language)],
-        "tokens": tokens if ledger is not None else None,
-        "reward_info": {k: v for k, v in trajectory.reward_info.items() if v not in (None, [], {})},
-        "database": asdict(database),
-        "telemetry": trajectory.telemetry,
-        "stats": {k: v for k, v in trajectory.stats.items() if v not in (None, 0, 0.0, {}, [])},
-    }
-
-
-def _facts(trajectory: Trajectory) -> list[tuple[str, str]]:
     facts = {
         "ended": trajectory.termination,
         "blame": trajectory.blame,
@@ -86,55 +60,64 @@ def _facts(trajectory: Trajectory) -> list[tuple[str, str]]:
         "group": trajectory.group,
         "read from": trajectory.where,
     }
-    return [(name, value) for name, value in facts.items() if value]
+    tokens = {
+        "prompt": f"{trajectory.domain} {trajectory.agent_type}",  # prompts of one name begin alike, and are stored once
+        "ids": list(trajectory.tokens),
+        "start": trajectory.prompt_length,
+        "mask": list((ledger or {}).get("loss_mask") or []),
+        "log_probs": [_rounded(value) for value in (ledger or {}).get("log_probs") or []],
+    }
+    return {
+        "title": f"{trajectory.name} · {trajectory.task_label}",
+        "reward": trajectory.counted_reward,
+        "facts": [(name, value) for name, value in facts.items() if value],
+        "warnings": [
+            *([trajectory.detail] if trajectory.detail else []),
+            *(str(violation) for violation in check_trajectory(trajectory)[:VIOLATIONS]),
+        ],
+        "entries": [
+            {**vars(entry), "calls": [*map(vars, entry.calls)], "spans": [*map(vars, entry.spans)]}
+            for entry in conversation_of(trajectory, language)
+        ],
+        "tokens": tokens if ledger is not None else None,
+        "reward_info": {k: v for k, v in trajectory.reward_info.items() if v not in (None, [], {})},
+        "database": asdict(database),
+        "telemetry": trajectory.telemetry,
+        "stats": {k: v for k, v in trajectory.stats.items() if v not in (None, 0, 0.0, {}, [])},
+    }
 
 
 def _rounded(value: object) -> float | None:
-    known = isinstance(value, (int, float)) and value == value and abs(value) < 1e9
-    return round(float(value), 4) if known and isinstance(value, (int, float)) else None
+    return round(float(value), 4) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 # ---- packed episodes ---------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Pack:
-    """Episodes as they stand in a page."""
+def pack(views: Sequence[View], language: Language | None = None) -> dict[str, str]:
+    """Element id -> what stands in it: gzipped JSON in base64.
 
-    blocks: dict[str, str] = field(default_factory=dict)
-    """Element id -> gzipped JSON in base64."""
-    firsts: list[int] = field(default_factory=list)
-    """Number of the first episode of each chunk."""
-
-    @property
-    def size(self) -> int:
-        """Characters of all blocks."""
-        return sum(len(block) for block in self.blocks.values())
-
-
-def pack(episodes: Sequence[View], language: CheckpointProfile | None = None) -> Pack:
-    """``episodes`` in chunks, so that a page with thousands of them unpacks only what its reader opens."""
-    out = Pack()
-    prompts: dict[str, Sequence[int]] = {}
+    ``episodes-N`` is a chunk, a list of episodes of which the first has the number N: a page with thousands of them unpacks
+    only what its reader opens. ``vocabulary`` has the text of each token, and the prompts that episodes share.
+    """
+    blocks: dict[str, str] = {}
+    prompts: dict[str, list[int]] = {}
     ids: set[int] = set()
     chunk: list[str] = []
-    for number, episode in enumerate(episodes):
-        tokens = episode["tokens"]
-        shown: View = {**episode}
+    for number, view in enumerate(views, 1):
+        tokens = view["tokens"]
         if tokens is not None:
             ids.update(token for token in tokens["ids"] if type(token) is int)
-            prompt = prompts.setdefault(tokens["prompt"], tokens["ids"][: tokens["start"]])
-            shared = _common_length(prompt, tokens["ids"])
-            shown["tokens"] = {**tokens, "shared": shared, "ids": tokens["ids"][shared:]}
-        if not chunk:
-            out.firsts.append(number)
-        chunk.append(_json(shown))
-        if sum(map(len, chunk)) >= CHUNK or number == len(episodes) - 1:
-            out.blocks[f"episodes-{len(out.firsts) - 1}"] = _packed(f"[{','.join(chunk)}]")
+            shared = _common_length(
+                prompts.setdefault(tokens["prompt"], tokens["ids"][: tokens["start"]]), tokens["ids"]
+            )
+            tokens = {**tokens, "shared": shared, "ids": tokens["ids"][shared:]}
+        chunk.append(_json({**view, "tokens": tokens}))
+        if sum(map(len, chunk)) >= CHUNK or number == len(views):
+            blocks[f"episodes-{number - len(chunk)}"] = _packed(f"[{','.join(chunk)}]")
             chunk = []
     texts = token_texts(ids, language) if language is not None else {}
-    out.blocks["vocabulary"] = _packed(_json({"prompts": prompts, "texts": texts}))
-    return out
+    return {**blocks, "vocabulary": _packed(_json({"prompts": prompts, "texts": texts}))}
 
 
 def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
@@ -156,8 +139,11 @@ def _json(content: object) -> str:
 # ---- pages -------------------------------------------------------------------------------------------------------------
 
 
-def render_page(package: str, name: str, packed: Pack, content: Mapping[str, object]) -> str:
-    """A whole page: ``assets/<name>.html.j2``, ``.css`` and ``.js`` of ``package``, around the viewer's own."""
+def render_page(package: str, name: str, packed: Mapping[str, str], content: Mapping[str, object]) -> str:
+    """A whole page: ``assets/<name>.html.j2``, ``.css`` and ``.js`` of ``package``, around the viewer's own.
+
+    ``packed``: what `pack` returns. ``content``: the template's variables.
+    """
     style = _asset(_PACKAGE, "conversation.css") + _asset(package, f"{name}.css")
     script = _asset(_PACKAGE, "conversation.js") + _asset(package, f"{name}.js")
     page = _environment(package).get_template(f"{name}.html.j2")

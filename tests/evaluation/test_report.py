@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import random
 import re
@@ -15,7 +17,7 @@ from tau2_slime.evaluation.report.html import render
 from tau2_slime.evaluation.report.markdown import render as render_md
 from tau2_slime.evaluation.statistics.summary import Summary, read_folder
 from tau2_slime.inspector.database_diff import compare_with_gold
-from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.tokenizers import language_of
 from tests.evaluation.folders import write_folder
 from tests.inspector.browser import (
@@ -157,8 +159,10 @@ def test_every_turns_tokens_are_those_of_the_file(tmp_path: Path) -> None:
         *("--keep-tokens", "--no-baselines", "--output-dir", str(run)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    trajectories = {f"{one.task_id} {one.name[-1]}": one for one in read_episodes(run).trajectories}
+    found = read_episodes(run)
+    trajectories = {f"{one.task_id} {one.name[-1]}": one for one in found.trajectories}
     assert len(trajectories) == 4
+    assert found.embedded, "the manifest says which tokenizer it was"
 
     async def act(page: Page) -> Any:
         seen = {}
@@ -172,7 +176,7 @@ def test_every_turns_tokens_are_those_of_the_file(tmp_path: Path) -> None:
         return seen
 
     seen = browse(run / "report.html", tmp_path, act)
-    language = language_of(FoundEpisodes(embedded=True), None)
+    language = language_of(found, None)
     for title, (turns, talk) in seen.items():
         task, attempt = re.search(r"task (\w+), attempt (\d+)", title).groups()  # type: ignore[union-attr]
         one = trajectories[f"{task} {int(attempt) - 1}"]
@@ -188,22 +192,31 @@ def test_what_does_not_fit_is_left_out_in_order(folder: Path, monkeypatch: pytes
 
     summary = read_folder(folder)
     for number, record in enumerate(summary.played):
-        record["messages"][1]["content"] = random.Random(number).randbytes(3000).hex()
-        record["ledger"] = {"tokens": [5, 6, 7], "prompt_length": 1, "loss_mask": [1, 1], "log_probs": [-1.0, -2.0]}
+        record["messages"][-1]["content"] = random.Random(number).randbytes(3000).hex()
+        ids = random.Random(number).choices(range(50_000), k=500)
+        record["ledger"] = {"tokens": ids, "prompt_length": 100, "loss_mask": [1] * 400, "log_probs": [-1.0] * 400}
 
     def render_within(limit: int) -> str:
         monkeypatch.setattr(html, "LIMIT", limit)
         return render(summary)
 
     whole = render_within(10_000_000)
-    without_tokens = render_within(len(whole) - 1)
-    cut = render_within(len(without_tokens) - 1)
+    without_tokens = render_within(len(whole) - 2000)
+    cut = render_within(len(without_tokens) - 2000)
     bare = render_within(1)
-    sizes = [len(page.encode()) for page in (whole, without_tokens, cut, bare)]
-    assert sizes == sorted(set(sizes), reverse=True)
-    assert sizes[3] * 2 < sizes[2] < sizes[1] * 0.8
     assert all("<td>" in page for page in (whole, without_tokens, cut, bare))
-    assert "episodes-0" in cut and "episodes-0" not in bare
+    assert [(bool(one["tokens"]), len(one["entries"][-1]["text"])) for one in packed(whole)] == [(True, 6000)] * 71
+    assert [(bool(one["tokens"]), len(one["entries"][-1]["text"])) for one in packed(without_tokens)] == [
+        (False, 6000)
+    ] * 71
+    assert all("more characters in simulations.jsonl" in one["entries"][-1]["text"] for one in packed(cut))
+    assert packed(bare) == []
+
+
+def packed(page: str) -> list[dict[str, Any]]:
+    """The episodes of a page."""
+    chunks = re.findall(r'<script type="text/plain" id="episodes-\d+">([^<]*)</script>', page)
+    return [one for chunk in chunks for one in json.loads(gzip.decompress(base64.b64decode(chunk)))]
 
 
 @pytest.mark.parametrize("keep_roles", [True, False])

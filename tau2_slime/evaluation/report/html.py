@@ -13,7 +13,7 @@ from tau2_slime.inspector import row_formats
 from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold
 from tau2_slime.inspector.sources import FoundEpisodes
 from tau2_slime.inspector.tokenizers import language_of
-from tau2_slime.inspector.viewer import Pack, View, episode_view, pack, render_page
+from tau2_slime.inspector.viewer import View, episode_view, pack, render_page
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
@@ -45,7 +45,7 @@ def render(summary: Summary) -> str:
         "fate": fate,
         "signs": SIGNS,
     }
-    frame = render_page(__package__, "report", Pack(), content)
+    frame = render_page(__package__, "report", {}, content)
     return render_page(__package__, "report", _conversations(summary, LIMIT - len(frame.encode())), content)
 
 
@@ -70,7 +70,7 @@ def _tiles(summary: Summary) -> list[tuple[str, str]]:
 # ---- conversations -----------------------------------------------------------------------------------------------------
 
 
-def _conversations(summary: Summary, room: int) -> Pack:
+def _conversations(summary: Summary, room: int) -> dict[str, str]:
     """Every conversation in at most ``room`` bytes: whole, without tokens, or with its long texts cut."""
     language = _language(summary)
     views, compared = [], 0
@@ -80,10 +80,10 @@ def _conversations(summary: Summary, room: int) -> Pack:
         views.append(_view(record, language, compare=compare))
     packed = pack(views, language)
     for cut in (None, *CUTS):
-        if packed.size <= room:
+        if sum(map(len, packed.values())) <= room:
             return packed
         packed = pack([_shortened(view, cut) for view in views])
-    return packed if packed.size <= room else Pack()
+    return packed if sum(map(len, packed.values())) <= room else {}
 
 
 def _language(summary: Summary) -> CheckpointProfile | None:

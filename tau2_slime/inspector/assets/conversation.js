@@ -34,9 +34,9 @@ async function inflate(base64) {
   return JSON.parse(await new Response(stream).text());
 }
 async function episode(number) {
-  const firsts = document.body.dataset.firsts.split(" ").map(Number);
-  const chunk = firsts.findLastIndex((first) => first <= number);
-  return (await unpack("episodes-" + chunk))[number - firsts[chunk]];
+  const firsts = [...document.querySelectorAll("script[id^=episodes-]")].map((chunk) => Number(chunk.id.slice(9)));
+  const first = firsts.findLast((candidate) => candidate <= number);
+  return (await unpack(`episodes-${first}`))[number - first];
 }
 
 // ---- one conversation -------------------------------------------------------------------------------------------------

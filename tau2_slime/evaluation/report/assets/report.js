@@ -2,8 +2,9 @@
 
 const dialog = document.getElementById("episode");
 async function follow() {
-  const named = /^#episode-(\d+)$/.exec(location.hash);
+  const { hash } = location, named = /^#episode-(\d+)$/.exec(hash);
   const found = named && (await episode(Number(named[1])));
+  if (hash !== location.hash) return; // the reader has gone on
   if (!found) return dialog.close();
   document.getElementById("detail").replaceChildren(conversation(found));
   if (!dialog.open) dialog.showModal();

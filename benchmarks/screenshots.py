@@ -1,0 +1,67 @@
+"""The pictures of the README: the evaluation's report and the inspector, on the embedded policy's own episodes.
+
+    python benchmarks/screenshots.py [--output-dir docs/images]
+
+Needs a Chromium (``apt-get install chromium``), or one named in CHROMIUM; no model, no key, no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.inspector.browser import browsing  # noqa: E402
+
+EVALUATION = (
+    *("eval", "--domain", "retail", "--domain", "airline", "--tasks", "6", "--attempts", "4", "--gold-rate", "0.7"),
+    *("--user-model", "scripted", "--user-model", "scripted-terse", "--output-dir", "runs/evaluation"),
+)
+ROLLOUT = (
+    *("rollout", "--domain", "retail", "--samples-per-prompt", "4", "--groups", "5", "--mistakes", "0.5"),
+    *("--output-dir", "runs/rollout"),
+)
+INSPECT = ("inspect", "runs/rollout", "--html", "inspector.html")
+
+
+async def photograph(folder: Path) -> dict[str, bytes]:
+    """File name -> PNG."""
+    async with browsing(folder) as page:
+        await page.look(1200, 1400)
+        await page.open(folder / "runs" / "evaluation" / "report.html")
+        await page.drawn()
+        report = await page.picture()
+        await page.look(1200, 900)
+        await page.open(folder / "inspector.html")
+        failed = await page.run("[...document.querySelectorAll('.episode')].findIndex((e) => e.dataset.reward === '0')")
+        await page.run(f"openEpisode({failed})")
+        for message in (".message.assistant", ".message.tool"):
+            await page.click(f"{message} .expand")
+            await page.until(f"document.querySelector('{message} .tokens .t')")
+        await page.run("document.getElementById('detail').scrollTop = 0")
+        await page.drawn()
+        return {"evaluation-report.png": report, "inspector.png": await page.picture()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "docs" / "images")
+    output = parser.parse_args().output_dir.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for arguments in (EVALUATION, ROLLOUT, INSPECT):
+            code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tau2_slime.cli.main import main; main()"
+            subprocess.run([sys.executable, "-c", code, *arguments], cwd=scratch, check=True)
+        for name, picture in asyncio.run(photograph(Path(scratch))).items():
+            (output / name).write_bytes(picture)
+            print(f"{output / name}: {len(picture) / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
