@@ -94,7 +94,7 @@ def _rounded(value: object) -> float | None:
 # ---- packed episodes ---------------------------------------------------------------------------------------------------
 
 
-def pack(views: Sequence[View], language: Language | None = None) -> dict[str, str]:
+def pack(views: Sequence[View], language: CheckpointProfile | None = None) -> dict[str, str]:
     """Element id -> what stands in it: gzipped JSON in base64.
 
     ``episodes-N`` is a chunk, a list of episodes of which the first has the number N: a page with thousands of them unpacks
