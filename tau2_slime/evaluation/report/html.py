@@ -8,12 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 from tau2_slime.evaluation.report.chart import chart
 from tau2_slime.evaluation.report.markdown import heading
 from tau2_slime.evaluation.report.tables import Table, all_tables, number
-from tau2_slime.evaluation.statistics.summary import Summary, fate
+from tau2_slime.evaluation.statistics.summary import Summary, outcome_of
+from tau2_slime.evaluation.store.records import Record
 from tau2_slime.evaluation.store.unit import Unit
 
 LIMIT = 4_500_000
@@ -126,7 +126,7 @@ def _task(unit: Unit) -> str:
     return str(unit.task).partition("/")[2].partition("/")[2]
 
 
-def _cell(unit: Unit, attempt: int, record: Mapping[str, Any] | None, index: Mapping[int, int]) -> str:
+def _cell(unit: Unit, attempt: int, record: Record | None, index: Mapping[int, int]) -> str:
     state = _state(record)
     if record is None:
         return f'<span class="cell not-played" title="attempt {attempt + 1}: not played"></span>'
@@ -134,8 +134,8 @@ def _cell(unit: Unit, attempt: int, record: Mapping[str, Any] | None, index: Map
     return f'<a class="cell {state}" href="#episode-{index[id(record)]}" title="{escape(words)}">{_STATES[state]}</a>'
 
 
-def _state(record: Mapping[str, Any] | None) -> str:
-    return "not played" if record is None else fate(record)
+def _state(record: Record | None) -> str:
+    return "not played" if record is None else outcome_of(record)
 
 
 # ---- conversations -----------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def _conversations(summary: Summary, room: int) -> str:
     return _pack([], None)
 
 
-def _pack(records: Sequence[Mapping[str, Any]], cut: int | None) -> str:
+def _pack(records: Sequence[Record], cut: int | None) -> str:
     # A text that occurs often (tool results do) is stored once.
     strings: dict[str, int] = {}
 
@@ -179,7 +179,7 @@ def _pack(records: Sequence[Mapping[str, Any]], cut: int | None) -> str:
     return base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
 
 
-def _facts(record: Mapping[str, Any]) -> list[list[str]]:
+def _facts(record: Record) -> list[list[str]]:
     facts = [["outcome", f"{_state(record)} ({record['termination']}, {record['blame']})"]]
     if record["detail"]:
         facts.append(["detail", record["detail"]])
