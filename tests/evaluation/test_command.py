@@ -134,7 +134,7 @@ def append_and_interrupt(store, record):
         os.kill(os.getpid(), signal.SIGINT)
 
 Store.append = append_and_interrupt
-cli.main()
+cli()
 """
 """The command, interrupted with its third episode: whoever watches the file from outside may come too late."""
 
