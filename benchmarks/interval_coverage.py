@@ -7,7 +7,7 @@ never solved), flat, bell-shaped, and skewed to hard or easy tasks. With several
 line averages over the eight; the lowest and the highest of them follow in parentheses. Methods: "score" is
 `intervals.score_interval`, "difference" is `intervals.difference_interval`; beside them Student's t (Welch's over several
 domains) and the percentile bootstrap over tasks, widened to Student's t, which earlier versions used. A cell is the
-coverage in percent and the mean width. With ``--runs 2000 --seed 1`` (a coverage is exact to 0.5, an average to 0.2):
+coverage in percent and the mean width. With ``--runs 2000 --seed 1`` (standard errors: one coverage 0.5, an average 0.2):
 
     pass^1 of 1 attempts
     tasks       score                      Student's t                bootstrap

@@ -8,9 +8,9 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.evaluation.request import Request, make_plan, make_policy, parse_threshold
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from tau2_slime.evaluation.plan.datasets import Plan
     from tau2_slime.evaluation.runner.policies import PolicyBackend
     from tau2_slime.evaluation.runner.run import End, Progress
+    from tau2_slime.evaluation.statistics.baselines import Rewards
     from tau2_slime.evaluation.statistics.summary import Summary
 
 PASSED, BELOW, UNFINISHED = 0, 1, 3
-"""Exit statuses: all well; below --fail-under; not everything was played. (2 is a wrong setting, as of every command.)"""
+"""Exit statuses: complete; below --fail-under; not everything was played. (2 is a wrong setting, with every command.)"""
 
 
 def evaluate(request: Request, console: Console) -> int:
-    """Run what is asked for; the exit status.
+    """Play, report and return the exit status.
 
     Raises:
-        ConfigError: before anything is played.
+        ConfigError: a setting is wrong; nothing was played.
     """
     limits = [parse_threshold(text) for text in request.fail_under]
     if request.wandb_project is not None:
@@ -47,17 +48,21 @@ def evaluate(request: Request, console: Console) -> int:
 
     if end is not End.COMPLETE or summary.overall.played < summary.overall.planned:
         console.print(f"not complete ({end}); the same command goes on where this one stopped:", style="yellow")
-        console.print(f"  {again(request.output_dir)}", markup=False, soft_wrap=True, highlight=False)
+        console.print(f"  {resume_command(request.output_dir)}", markup=False, soft_wrap=True, highlight=False)
         return UNFINISHED
     return check_thresholds(summary, limits, console)
 
 
 async def _session(request: Request, plan: Plan, policy: PolicyBackend, console: Console) -> tuple[Summary, End]:
+    from tau2_slime.evaluation.report.output import write_reports
     from tau2_slime.evaluation.runner.budget import Budget, parse_prices
     from tau2_slime.evaluation.runner.policies import check_users
-    from tau2_slime.evaluation.runner.run import Options, Runner, excluded
+    from tau2_slime.evaluation.runner.run import End, Options, Runner
+    from tau2_slime.evaluation.statistics import baselines
+    from tau2_slime.evaluation.statistics.summary import summarise
     from tau2_slime.evaluation.store import manifest as manifests
     from tau2_slime.evaluation.store.records import Store, jobs
+    from tau2_slime.runtime.files import write_atomically
     from tau2_slime.runtime.threads import offload
 
     folder = request.output_dir
@@ -69,52 +74,39 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
         manifest = manifests.open_folder(folder, built)
         store = Store(folder)
         budget = Budget(folder / "costs.jsonl", request.max_cost, parse_prices(request.prices))
-        again = excluded(store.read()) if request.retry_excluded else []
         options = Options(concurrency=request.concurrency, retries=request.retries, tokens=request.keep_tokens)
-        with store.writing(again=again):
+        with store.writing(replay_excluded=request.retry_excluded):
             if store.records:
                 console.print(
                     f"{folder}: {len(store.records)} episodes are there already", soft_wrap=True, markup=False
                 )
             if store.damaged:
                 console.print(f"{store.damaged} damaged lines dropped; their episodes are played again", style="yellow")
-            with _progress(plan.episodes, console) as on_change:
-                runner = Runner(jobs(plan), policy, store, budget, options, total=plan.episodes, on_change=on_change)
+            with _progress_bar(plan.episodes, console) as on_change:
+                runner = Runner(jobs(plan), policy, store, budget, options, on_change=on_change)
                 for note in budget.notes:
                     runner.progress.note(note)
                 on_change(runner.progress)
                 end = await _interruptible(runner.run())
-        known = await _baselines(request, plan, console, runner.progress.note, quiet=end == "interrupted")
-    return await offload(_write, folder, manifest, store.records, known, budget, end, runner.progress), end
+        known: Rewards | None = None
+        if request.with_baselines and end is not End.INTERRUPTED:
+            with console.status("scoring the do-nothing and transfer-at-once policies on the same tasks"):
+                items = [item for dataset in plan.datasets for item in dataset.items]
+                known = await baselines.score_baselines(items, tell=runner.progress.note)
+
+    def report() -> Summary:
+        if known is not None:
+            write_atomically(folder / baselines.FILE, json.dumps(known, indent=1) + "\n")
+        notes = runner.progress.notes
+        summary = summarise(manifest, store.records, known=known, bills=budget.bills, end=str(end), notes=notes)
+        write_reports(summary, folder)
+        return summary
+
+    return await offload(report), end
 
 
-def _write(folder: Path, manifest: Any, records: Any, known: Any, budget: Any, end: Any, progress: Progress) -> Summary:
-    from tau2_slime.evaluation.report.output import write_reports
-    from tau2_slime.evaluation.statistics import baselines
-    from tau2_slime.evaluation.statistics.summary import summarise
-    from tau2_slime.runtime.files import write_atomically
-
-    notes = list(progress.notes)
-    if known is not None:
-        write_atomically(folder / baselines.FILE, json.dumps(known, indent=1) + "\n")
-    summary = summarise(manifest, records, known=known, bills=budget.bills, end=str(end), notes=notes)
-    write_reports(summary, folder)
-    return summary
-
-
-async def _baselines(
-    request: Request, plan: Plan, console: Console, tell: Callable[[str], None], *, quiet: bool
-) -> Any:
-    from tau2_slime.evaluation.statistics.baselines import score_baselines
-
-    if not request.with_baselines or quiet:
-        return None
-    with console.status("scoring the do-nothing and transfer-at-once policies on the same tasks"):
-        return await score_baselines([item for dataset in plan.datasets for item in dataset.items], tell=tell)
-
-
-async def _interruptible(work: Any) -> End:
-    """Ctrl-C and SIGTERM end ``work`` in good order; a second Ctrl-C ends the process."""
+async def _interruptible(work: Coroutine[None, None, End]) -> End:
+    """Ctrl-C and SIGTERM cancel ``work``, which then ends in good order; a second Ctrl-C ends the process."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
 
@@ -128,16 +120,15 @@ async def _interruptible(work: Any) -> End:
             loop.add_signal_handler(number, stop, number)
             handled.append(number)
     try:
-        end: End = await task
-        return end
+        return await task
     finally:
         for number in handled:
             loop.remove_signal_handler(number)
 
 
 @contextlib.contextmanager
-def _progress(total: int, console: Console) -> Any:
-    """A bar with what is done, running, passed, spent and left."""
+def _progress_bar(total: int, console: Console) -> Iterator[Callable[[Progress], None]]:
+    """A bar with the episodes that are done, running and passed, the money spent and the time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -163,25 +154,21 @@ def _progress(total: int, console: Console) -> Any:
 
 
 def show(summary: Summary, folder: Path, console: Console) -> None:
-    """The tables that fit a terminal."""
+    """Print the tables that fit a terminal."""
     from tau2_slime.evaluation.report.markdown import heading
-    from tau2_slime.evaluation.report.tables import cost_table, ending_table, reason_table, score_table
+    from tau2_slime.evaluation.report.tables import cost_table, ending_table, print_tables, reason_table, score_table
 
     for line in heading(summary):
         console.print(line, markup=False, highlight=False)
     scores = score_table(summary, brief=console.width < 130)
-    for table in (scores, ending_table(summary), reason_table(summary), cost_table(summary)):
-        if table is not None and table.rows:
-            console.print()
-            console.print(table.rich())
-            if table.note:
-                console.print(table.note, markup=False, highlight=False, style="dim")
+    tables = (scores, ending_table(summary), reason_table(summary), cost_table(summary))
+    print_tables((table for table in tables if table is not None and table.rows), console)
     console.print()
     console.print(f"everything, with every conversation: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def again(folder: Path) -> str:
-    """The command that goes on in ``folder``."""
+def resume_command(folder: Path) -> str:
+    """The command that was given, with ``folder`` as its --output-dir."""
     arguments = list(sys.argv[1:])
     if not any(a == "--output-dir" or a.startswith("--output-dir=") for a in arguments):
         arguments += ["--output-dir", str(folder)]
@@ -189,6 +176,7 @@ def again(folder: Path) -> str:
 
 
 def check_thresholds(summary: Summary, limits: list[tuple[str, int, float]], console: Console) -> int:
+    """The exit status under --fail-under; prints each score that is too low. ``limits``: from `parse_threshold`."""
     status = PASSED
     for kind, k, limit in limits:
         scores = summary.overall.scores

@@ -6,10 +6,9 @@ allowed by name, and then the output says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.statistics.estimates import grouped
 from tau2_slime.evaluation.statistics.intervals import FloatArray, difference_interval, standard_error, strata_of
 from tau2_slime.evaluation.statistics.summary import Summary
-from tau2_slime.evaluation.store.manifest import GROWING, differences
+from tau2_slime.evaluation.store.manifest import Manifest, protocol_differences
 from tau2_slime.evaluation.store.unit import Unit
 
 FLIPS = 10_000
@@ -27,19 +26,20 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Pair:
-    """One task of one dataset in both runs."""
+    """One task of one dataset in both runs; both have a usable attempt."""
 
     first: Unit
     second: Unit
 
     @property
     def difference(self) -> float:
-        return self.second.c / self.second.n - self.first.c / self.first.n
+        """Change of the success rate, -1 to 1."""
+        return self.second.rate - self.first.rate
 
     @property
     def flip(self) -> str:
-        """``gained`` or ``lost`` if what most attempts do has changed."""
-        before, after = self.first.c / self.first.n, self.second.c / self.second.n
+        """``gained`` or ``lost`` if what most attempts do has changed; else empty."""
+        before, after = self.first.rate, self.second.rate
         if before < 0.5 < after:
             return "gained"
         return "lost" if after < 0.5 < before else ""
@@ -50,16 +50,21 @@ class Difference:
     """Second run minus first, over some tasks."""
 
     kind: str
+    """dataset, domain, user or overall."""
     name: str
     tasks: int
+    """Pairs that are averaged."""
     first: float
+    """pass^1 of the first run over these tasks."""
     second: float
     value: float
+    """Mean of the pairs' differences."""
     low: float
+    """Ends of the 95% interval."""
     high: float
     stderr: float
     p: float
-    """Of the permutation test: how often chance alone differs by at least as much."""
+    """Two-sided p-value of `sign_flip_p`."""
 
     @property
     def significant(self) -> bool:
@@ -76,14 +81,15 @@ class Difference:
 class Comparison:
     """What `compare` found."""
 
-    first: Mapping[str, Any]
-    second: Mapping[str, Any]
-    """Manifests."""
+    first: Manifest
+    second: Manifest
     differences: list[Difference]
+    """The last one is over all tasks."""
     pairs: list[Pair]
     allowed: list[str]
     """Differences of the protocol that were allowed, in words."""
     notes: list[str] = field(default_factory=list)
+    """What a reader must know, in sentences."""
 
     @property
     def overall(self) -> Difference:
@@ -91,10 +97,13 @@ class Comparison:
 
 
 def compare(first: Summary, second: Summary, allow: Sequence[str] = ()) -> Comparison:
-    """``second`` minus ``first``. ``allow``: fields of the protocol that may differ (``user_model``, ``sampling``, ``all``).
+    """``second`` minus ``first``.
+
+    ``allow``: fields of the protocol that may differ, by name or by the name of their part: ``user_model``,
+    ``sampling.temperature``, ``sampling``; or ``all``.
 
     Raises:
-        ConfigError: the runs share nothing, or differ in what matters; the fields are named.
+        ConfigError: the runs have no task in common, or differ in a field that is not allowed; all of them are named.
     """
     notes = []
     names = [name for name in first.manifest["protocol"] if name in second.manifest["protocol"]]
@@ -112,17 +121,20 @@ def compare(first: Summary, second: Summary, allow: Sequence[str] = ()) -> Compa
             notes.append(
                 f"the {which} run is not complete: {mine.overall.played} of {mine.overall.planned} episodes were played"
             )
-    allowed = _check(first.manifest, second.manifest, names, allow)
+    allowed = _check_protocols(first.manifest, second.manifest, names, allow)
     pairs, unpaired = _pairs(first.units, second.units, names)
     if not pairs:
         raise ConfigError("the runs have no task in common that both have a usable attempt of")
     if unpaired:
         notes.append(f"{unpaired} tasks have no usable attempt in one of the runs and are left out")
-    attempts = {(p.first.n, p.second.n) for p in pairs}
-    if any(a != b for a, b in attempts):
+    if any(pair.first.n != pair.second.n for pair in pairs):
         notes.append("the runs have different numbers of usable attempts for some tasks: their rates are compared")
-    found = [difference("dataset", n, g) for n, g in _by(pairs, lambda u: u.dataset).items()]
-    for kind, key in (("domain", lambda u: u.domain), ("user", lambda u: u.user_model or "-")):
+    found = [difference("dataset", name, group) for name, group in _by(pairs, lambda u: u.dataset).items()]
+    keys: tuple[tuple[str, Callable[[Unit], str]], ...] = (
+        ("domain", lambda u: u.domain),
+        ("user", lambda u: u.user_model or "-"),
+    )
+    for kind, key in keys:
         groups = _by(pairs, key)
         if len(groups) > 1:
             found += [difference(kind, name, members) for name, members in groups.items()]
@@ -130,41 +142,37 @@ def compare(first: Summary, second: Summary, allow: Sequence[str] = ()) -> Compa
     return Comparison(first.manifest, second.manifest, found, pairs, allowed, notes)
 
 
-def _by(pairs: Sequence[Pair], key: Any) -> dict[str, list[Pair]]:
+def _by(pairs: Sequence[Pair], key: Callable[[Unit], str]) -> dict[str, list[Pair]]:
+    """Pairs by ``key`` of their first unit, in order of appearance."""
     by_unit = {id(pair.first): pair for pair in pairs}
     groups = grouped([pair.first for pair in pairs], key)
     return {name: [by_unit[id(unit)] for unit in members] for name, members in groups.items()}
 
 
-def _check(
-    first: Mapping[str, Any], second: Mapping[str, Any], names: Sequence[str], allow: Sequence[str]
-) -> list[str]:
+def _check_protocols(first: Manifest, second: Manifest, names: Sequence[str], allow: Sequence[str]) -> list[str]:
+    """The allowed differences in words; ConfigError if there are others."""
     refused: dict[str, str] = {}
     permitted: dict[str, str] = {}
     for name in names:
-        one, other = first["protocol"][name], second["protocol"][name]
-        skip = {*GROWING, *(("reward_basis",) if one["tasks"] != other["tasks"] else ())}
-        for key in dict.fromkeys([*one, *other]):
-            if key in skip:
-                continue
-            for at, was, now in differences(one.get(key), other.get(key), key):
-                words = f"{at} ({_short(was)} and {_short(now)})"
-                fine = any(a == "all" or at == a or at.startswith(f"{a}.") for a in allow)
-                (permitted if fine else refused).setdefault(at, words)
+        for field_name, was, now in protocol_differences(first["protocol"][name], second["protocol"][name]):
+            words = f"{field_name} ({_short(was)} and {_short(now)})"
+            fine = any(a == "all" or field_name == a or field_name.startswith(f"{a}.") for a in allow)
+            (permitted if fine else refused).setdefault(field_name, words)
     if refused:
         raise ConfigError(
             f"these runs cannot be compared, they differ in: {'; '.join(refused.values())}. If that is what you want to "
-            f"compare: {' '.join(f'--allow {at}' for at in refused)}"
+            f"compare: {' '.join(f'--allow {field_name}' for field_name in refused)}"
         )
     return list(permitted.values())
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _pairs(first: Sequence[Unit], second: Sequence[Unit], names: Sequence[str]) -> tuple[list[Pair], int]:
+    """Tasks that both runs have in the datasets ``names``; and how many of them lack a usable attempt."""
     theirs = {(unit.dataset, unit.task): unit for unit in second}
     both = [
         (unit, theirs[unit.dataset, unit.task])
@@ -187,9 +195,9 @@ def difference(kind: str, name: str, pairs: Sequence[Pair]) -> Difference:
         kind,
         name,
         len(pairs),
-        first=fmean(p.first.c / p.first.n for p in pairs),
-        second=fmean(p.second.c / p.second.n for p in pairs),
-        value=fmean(p.difference for p in pairs),
+        first=fmean(pair.first.rate for pair in pairs),
+        second=fmean(pair.second.rate for pair in pairs),
+        value=fmean(pair.difference for pair in pairs),
         low=low,
         high=high,
         stderr=standard_error(strata),

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tau2_slime.evaluation.compare import Comparison, Difference, Pair, compare
-from tau2_slime.evaluation.report.tables import Table
+from tau2_slime.evaluation.report.tables import Table, print_tables
 from tau2_slime.evaluation.statistics.summary import read_folder
-from tau2_slime.evaluation.store.manifest import fingerprint
+from tau2_slime.evaluation.store.manifest import protocol_digest
 from tau2_slime.runtime.files import write_atomically
 
 if TYPE_CHECKING:
@@ -19,16 +19,12 @@ def run(first: Path, second: Path, allow: list[str], output: Path | None, fail_i
     """Compare two folders; exit status 1 if ``fail_if_worse`` and the second is worse beyond noise.
 
     Raises:
-        ConfigError: a folder is none, or the runs are not comparable.
+        ConfigError: a folder does not hold an evaluation, or the runs are not comparable.
     """
     found = compare(read_folder(first), read_folder(second), allow)
     for line in heading(found):
         console.print(line, markup=False, highlight=False)
-    for table in tables(found):
-        console.print()
-        console.print(table.rich())
-        if table.note:
-            console.print(table.note, markup=False, highlight=False, style="dim")
+    print_tables(tables(found), console)
     if output is not None:
         write_atomically(output, render(found))
         console.print(f"written to {output}", markup=False, soft_wrap=True)
@@ -36,14 +32,14 @@ def run(first: Path, second: Path, allow: list[str], output: Path | None, fail_i
 
 
 def heading(found: Comparison) -> list[str]:
-    """The answer first."""
-    said = [
-        f"first: {found.first['subject']['name']} (run {fingerprint(found.first)}); "
-        f"second: {found.second['subject']['name']} (run {fingerprint(found.second)}).",
+    """What was compared, the answer, and what a reader must know about it."""
+    return [
+        f"first: {found.first['subject']['name']} (run {protocol_digest(found.first)}); "
+        f"second: {found.second['subject']['name']} (run {protocol_digest(found.second)}).",
         sentence(found.overall),
+        *(f"ALLOWED TO DIFFER: {words}" for words in found.allowed),
+        *found.notes,
     ]
-    said += [f"ALLOWED TO DIFFER: {words}" for words in found.allowed]
-    return [*said, *found.notes]
 
 
 def sentence(overall: Difference) -> str:
@@ -61,6 +57,7 @@ def _p(value: float) -> str:
 
 
 def tables(found: Comparison) -> list[Table]:
+    """The differences; and the tasks that changed, if any did."""
     rows = [
         [
             d.name if d.kind == "dataset" else f"{d.kind}: {d.name}",
@@ -76,19 +73,11 @@ def tables(found: Comparison) -> list[Table]:
     ]
     columns = ["", "", "tasks", "first", "second", "change", "95% interval", "p"]
     note = (
-        "Paired by task; intervals: Student's t over tasks; p: sign-flip permutation over tasks. There is no correction for "
+        "Paired by task; intervals: Student's t over tasks; p: sign-flip permutation over tasks. Nothing corrects for "
         f"reading {len(rows)} lines: by chance, one line in twenty has p below 0.05."
     )
-    out = [
-        Table(
-            "Difference in pass^1",
-            columns,
-            rows,
-            note,
-            text_columns=2,
-            emphasised=frozenset({len(rows) - 1}),
-        )
-    ]
+    emphasised = frozenset({len(rows) - 1})
+    out = [Table("Difference in pass^1", columns, rows, note, text_columns=2, emphasised=emphasised)]
     changed = sorted((p for p in found.pairs if p.difference), key=lambda p: (-abs(p.difference), p.first.dataset))
     if changed:
         flips = sum(bool(p.flip) for p in changed)
@@ -99,9 +88,10 @@ def tables(found: Comparison) -> list[Table]:
 
 def _row(pair: Pair) -> list[str]:
     a, b = pair.first, pair.second
-    return [a.dataset, str(a.task).partition("/")[2].partition("/")[2], pair.flip, f"{a.c}/{a.n}", f"{b.c}/{b.n}"]
+    return [a.dataset, a.task.split("/", 2)[2], pair.flip, f"{a.c}/{a.n}", f"{b.c}/{b.n}"]
 
 
 def render(found: Comparison) -> str:
+    """The comparison as Markdown."""
     head = "# Comparison\n\n" + "\n".join(f"- {line}" for line in heading(found)) + "\n"
     return "\n".join([head, *(table.markdown() for table in tables(found))])

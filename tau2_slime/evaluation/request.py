@@ -1,4 +1,4 @@
-"""What `tau2-slime eval` is asked for, and what it means: the plan to play and the policy that plays it."""
+"""What `tau2-slime eval` is asked for, and the plan and the policy that follow from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Request:
-    """What the command line asks for."""
+    """The options of the command line; `tau2-slime eval --help` describes each."""
 
     output_dir: Path
     config: Path | None = None
@@ -50,10 +50,16 @@ class Request:
 
     @property
     def embedded(self) -> bool:
+        """The package's own scripted policy plays."""
         return self.router is None and self.policy_model is None
 
 
 def make_plan(request: Request) -> Plan:
+    """The episodes to play: those of the config file, or of the domains and users that are named.
+
+    Raises:
+        ConfigError: the file is wrong, or a domain, split or setting is unknown.
+    """
     from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
 
     if request.config is not None:
@@ -77,6 +83,11 @@ def make_plan(request: Request) -> Plan:
 
 
 def make_policy(request: Request, plan: Plan) -> PolicyBackend:
+    """The policy to evaluate, not yet entered.
+
+    Raises:
+        ConfigError: the options contradict one another, hold a key, or name a user that the embedded policy cannot talk to.
+    """
     from tau2_slime.episode.users import is_scripted
     from tau2_slime.evaluation.runner.api_agent import ApiSpec
     from tau2_slime.evaluation.runner.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
@@ -124,10 +135,13 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
 
 
 def parse_threshold(text: str) -> tuple[str, int, float]:
-    """``0.5`` or ``pass^2=0.3`` or ``pass@4=0.8``: what must not be below what.
+    """The score that must not be lower, as (``pass^`` or ``pass@``, k, limit).
+
+    >>> parse_threshold("0.5"), parse_threshold("pass@4=0.8")
+    (('pass^', 1, 0.5), ('pass@', 4, 0.8))
 
     Raises:
-        ConfigError: another form.
+        ConfigError: the text has another form.
     """
     match = re.fullmatch(r"(?:(pass[\^@])(\d+)=)?([01](?:\.\d*)?|\.\d+)", text.strip())
     if match is None or not 0 <= float(match[3]) <= 1 or match[2] == "0":
@@ -138,10 +152,13 @@ def parse_threshold(text: str) -> tuple[str, int, float]:
 
 
 def parse_settings(given: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` (the value as YAML) for every dataset's configuration.
+    """Settings for every dataset's configuration from texts ``KEY=VALUE``, the value in YAML.
+
+    >>> parse_settings(["max_turns=50", "env_kwargs={a: 1}"])
+    {'max_turns': 50, 'env_kwargs': {'a': 1}}
 
     Raises:
-        ConfigError: another form.
+        ConfigError: a text has another form.
     """
     import yaml
 
@@ -158,17 +175,17 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
 
 
 def parse_json(text: str | None, option: str) -> dict[str, Any]:
-    """A JSON object.
+    """The JSON object in ``text``; empty for no text. ``option``: what messages call it.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not a JSON object.
     """
     if not text:
         return {}
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{option} is no JSON: {error}") from None
+        raise ConfigError(f"{option} is not JSON: {error}") from None
     if not isinstance(value, Mapping):
         raise ConfigError(f"{option} must be a JSON object")
     return dict(value)

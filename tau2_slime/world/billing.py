@@ -19,8 +19,8 @@ class Payer(Protocol):
             EpisodeAborted: the call must not be made.
         """
 
-    def after(self, ticket: object, response: object | None, *, unknown: bool = False) -> None:
-        """``ticket``: what `before` returned. ``response``: the answer, with its ``usage``; None if the call failed.
+    def after(self, ticket: Any, response: object | None, *, unknown: bool = False) -> None:
+        """``ticket``: what `before` returned, of whatever type that payer chose. ``response``: the answer, with its ``usage``; None if the call failed.
 
         ``unknown``: nobody knows whether the provider bills the failed call.
         """

@@ -134,7 +134,7 @@ def append_and_interrupt(store, record):
         os.kill(os.getpid(), signal.SIGINT)
 
 Store.append = append_and_interrupt
-cli.main()
+cli()
 """
 """The command, interrupted with its third episode: whoever watches the file from outside may come too late."""
 
@@ -194,7 +194,7 @@ def test_exit_status_for_ci(tmp_path: Path, cache: str) -> None:
         (("--domain", "mock", "--set", "max_turn=3"), "did you mean 'max_turns'"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),
         (("--config", "x.yaml", "--domain", "mock"), "the config file's business"),
-        (("--policy-model", "m", "--policy-args", "{x"), "--policy-args is no JSON"),
+        (("--policy-model", "m", "--policy-args", "{x"), "--policy-args is not JSON"),
     ],
 )
 def test_a_wrong_setting_is_one_line(tmp_path: Path, cache: str, arguments: tuple[str, ...], said: str) -> None:

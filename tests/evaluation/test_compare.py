@@ -117,7 +117,7 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     b = write_folder(tmp_path / "b", lambda d, t, i: 1.0, datasets={"other": "user/one"})
     with pytest.raises(ConfigError, match="no dataset in common: one; and other"):
         compare(read_folder(a), read_folder(b))
-    with pytest.raises(ConfigError, match="is no evaluation's folder"):
+    with pytest.raises(ConfigError, match="is not the folder of an evaluation"):
         read_folder(tmp_path)
     (b / "manifest.json").write_text("{")
     with pytest.raises(ConfigError, match="is damaged"):

@@ -11,7 +11,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.compare import compare
 from tau2_slime.evaluation.plan.datasets import default_plan
 from tau2_slime.evaluation.report.markdown import render
-from tau2_slime.evaluation.runner.budget import Budget
+from tau2_slime.evaluation.runner.budget import Budget, Ticket
 from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER, score_baselines
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tests.evaluation.folders import write_folder
@@ -115,7 +115,7 @@ def test_after_a_line_that_a_kill_cut_the_next_one_is_whole(tmp_path: Path) -> N
     path.write_bytes(b'{"role": "us')
     budget = Budget(path)
     for _ in range(2):
-        budget.settle("user", "m", 0.0, None, own=True)
+        budget.settle(Ticket("user", "m", 0.0, own=True), None)
     assert Budget(path).bills["user", "m"].calls == 2
     assert Budget(path).damaged == 1
     assert Budget(path).notes == [f"{path}: 1 line is damaged: the cost of that call is missing from the total"]

@@ -30,81 +30,6 @@ def stratum(values: Sequence[float], counts: Sequence[int] | None = None) -> Str
     return Stratum(np.array(values) * repeats, repeats)
 
 
-# ---- coverage --------------------------------------------------------------------------------------------------------
-
-
-def results(tasks: int, attempts: int) -> list[tuple[int, ...]]:
-    """Every result that ``tasks`` tasks can have: their numbers of successes, in order of size."""
-    return list(itertools.combinations_with_replacement(range(attempts + 1), tasks))
-
-
-def chances(tasks: int, attempts: int, a: float, b: float) -> np.ndarray:
-    """The probability of each of `results`."""
-    one = stats.betabinom.pmf(range(attempts + 1), attempts, a, b)
-    counts = np.array([np.bincount(result, minlength=attempts + 1) for result in results(tasks, attempts)])
-    orders = [math.factorial(tasks) / math.prod(map(math.factorial, row)) for row in counts]
-    return np.array(orders) * np.prod(one**counts, axis=1)
-
-
-def coverage(sizes: Sequence[int], attempts: int, k: int) -> list[float]:
-    """The exact coverage of pass^k for each of `SHAPES`; several domains have different ones."""
-    score = np.array([math.comb(c, k) / math.comb(attempts, k) for c in range(attempts + 1)])
-    possible = [[stratum(score[list(result)]) for result in results(n, attempts)] for n in sizes]
-    low, high = np.array([score_interval(combination) for combination in itertools.product(*possible)]).T
-    found = []
-    for first in range(len(SHAPES)):
-        shapes = [SHAPES[(first + 3 * i) % len(SHAPES)] for i in range(len(sizes))]
-        probability = np.ones(1)
-        for n, (a, b) in zip(sizes, shapes, strict=True):
-            probability = np.outer(probability, chances(n, attempts, a, b)).ravel()
-        means = [math.prod((a + i) / (a + b + i) for i in range(k)) for a, b in shapes]
-        truth = sum(n * mean for n, mean in zip(sizes, means, strict=True)) / sum(sizes)
-        found.append(100 * float(probability[(low <= truth) & (truth <= high)].sum()))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("sizes", "attempts", "k", "least", "most"),
-    [
-        ((5,), 4, 1, 93.0, 98.0),
-        ((6,), 4, 1, 94.0, 97.6),
-        ((10,), 4, 1, 94.5, 95.5),
-        ((5, 5), 4, 1, 93.5, 96.0),
-        ((5, 5, 5), 2, 1, 93.5, 96.5),
-        ((5,), 4, 2, 92.0, 98.7),
-        ((6,), 8, 4, 90.0, 98.5),
-    ],
-)
-def test_intervals_cover_what_they_promise(
-    sizes: tuple[int, ...], attempts: int, k: int, least: float, most: float
-) -> None:
-    """93.5 to 96.5 % on average over the distributions of difficulty; ``least`` to ``most`` for each of them."""
-    found = coverage(sizes, attempts, k)
-    assert 93.5 <= np.mean(found) <= 96.5, found
-    assert least <= min(found) <= max(found) <= most, found
-
-
-def test_coverage_where_tasks_have_different_numbers_of_values() -> None:
-    """8 tasks met by one to three users, 4 attempts each; 2,000 runs."""
-    rng = np.random.default_rng(7)
-    counts = np.array([1.0, 3, 2, 3, 1, 3, 2, 3])
-    covered = 0
-    for chance in rng.beta(1, 1, (2000, 8)):
-        low, high = score_interval([Stratum(rng.binomial(4 * counts.astype(int), chance) / 4, counts)])
-        covered += low <= 0.5 <= high
-    assert 0.93 <= covered / 2000 <= 0.97
-
-
-@pytest.mark.parametrize("domains", [1, 2])
-def test_paired_differences_are_covered(domains: int) -> None:
-    """The second policy solves 20 % of what the first would fail: 4,000 runs of 5 tasks a domain, 4 attempts each."""
-    rng = np.random.default_rng(11)
-    chance = rng.beta(1, 1, (4000, domains, 5))
-    change = (rng.binomial(4, chance + 0.2 * (1 - chance)) - rng.binomial(4, chance)) / 4
-    covered = [low <= 0.1 <= high for low, high in (difference_interval([stratum(d) for d in run]) for run in change)]
-    assert 0.935 <= np.mean(covered) <= 0.965
-
-
 # ---- by definition ---------------------------------------------------------------------------------------------------
 
 
@@ -219,3 +144,78 @@ def test_strata_are_domains_and_a_tasks_values_are_one_entry() -> None:
     found = strata_of(["a", "b", "a", "a"], ["t", "t", "u", "t"], [1.0, 0.5, 0.0, 0.25])
     assert [(s.sums.tolist(), s.counts.tolist()) for s in found] == [([1.25, 0.0], [2.0, 1.0]), ([0.5], [1.0])]
     assert [s.mean for s in found] == pytest.approx([1.25 / 3, 0.5])
+
+
+# ---- coverage --------------------------------------------------------------------------------------------------------
+
+
+def results(tasks: int, attempts: int) -> list[tuple[int, ...]]:
+    """Every result that ``tasks`` tasks can have: their numbers of successes, in order of size."""
+    return list(itertools.combinations_with_replacement(range(attempts + 1), tasks))
+
+
+def chances(tasks: int, attempts: int, a: float, b: float) -> np.ndarray:
+    """The probability of each of `results`."""
+    one = stats.betabinom.pmf(range(attempts + 1), attempts, a, b)
+    counts = np.array([np.bincount(result, minlength=attempts + 1) for result in results(tasks, attempts)])
+    orders = [math.factorial(tasks) / math.prod(map(math.factorial, row)) for row in counts]
+    return np.array(orders) * np.prod(one**counts, axis=1)
+
+
+def coverage(sizes: Sequence[int], attempts: int, k: int) -> list[float]:
+    """The exact coverage of pass^k for each of `SHAPES`; several domains have different ones."""
+    score = np.array([math.comb(c, k) / math.comb(attempts, k) for c in range(attempts + 1)])
+    possible = [[stratum(score[list(result)]) for result in results(n, attempts)] for n in sizes]
+    low, high = np.array([score_interval(combination) for combination in itertools.product(*possible)]).T
+    found = []
+    for first in range(len(SHAPES)):
+        shapes = [SHAPES[(first + 3 * i) % len(SHAPES)] for i in range(len(sizes))]
+        probability = np.ones(1)
+        for n, (a, b) in zip(sizes, shapes, strict=True):
+            probability = np.outer(probability, chances(n, attempts, a, b)).ravel()
+        means = [math.prod((a + i) / (a + b + i) for i in range(k)) for a, b in shapes]
+        truth = sum(n * mean for n, mean in zip(sizes, means, strict=True)) / sum(sizes)
+        found.append(100 * float(probability[(low <= truth) & (truth <= high)].sum()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sizes", "attempts", "k", "least", "most"),
+    [
+        ((5,), 4, 1, 93.0, 98.0),
+        ((6,), 4, 1, 94.0, 97.6),
+        ((10,), 4, 1, 94.5, 95.5),
+        ((5, 5), 4, 1, 93.5, 96.0),
+        ((5, 5, 5), 2, 1, 93.5, 96.5),
+        ((5,), 4, 2, 92.0, 98.7),
+        ((6,), 8, 4, 90.0, 98.5),
+    ],
+)
+def test_intervals_cover_what_they_promise(
+    sizes: tuple[int, ...], attempts: int, k: int, least: float, most: float
+) -> None:
+    """93.5 to 96.5 % on average over the distributions of difficulty; ``least`` to ``most`` for each of them."""
+    found = coverage(sizes, attempts, k)
+    assert 93.5 <= np.mean(found) <= 96.5, found
+    assert least <= min(found) <= max(found) <= most, found
+
+
+def test_coverage_where_tasks_have_different_numbers_of_values() -> None:
+    """8 tasks met by one to three users, 4 attempts each; 2,000 runs."""
+    rng = np.random.default_rng(7)
+    counts = np.array([1.0, 3, 2, 3, 1, 3, 2, 3])
+    covered = 0
+    for chance in rng.beta(1, 1, (2000, 8)):
+        low, high = score_interval([Stratum(rng.binomial(4 * counts.astype(int), chance) / 4, counts)])
+        covered += low <= 0.5 <= high
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+@pytest.mark.parametrize("domains", [1, 2])
+def test_paired_differences_are_covered(domains: int) -> None:
+    """The second policy solves 20 % of what the first would fail: 4,000 runs of 5 tasks a domain, 4 attempts each."""
+    rng = np.random.default_rng(11)
+    chance = rng.beta(1, 1, (4000, domains, 5))
+    change = (rng.binomial(4, chance + 0.2 * (1 - chance)) - rng.binomial(4, chance)) / 4
+    covered = [low <= 0.1 <= high for low, high in (difference_interval([stratum(d) for d in run]) for run in change)]
+    assert 0.935 <= np.mean(covered) <= 0.965

@@ -74,7 +74,7 @@ def test_excluded_ones_can_be_played_again(tmp_path: Path) -> None:
     with Store(tmp_path).writing() as store:
         store.append(record(0))
         store.append(record(1, None))
-    with Store(tmp_path).writing(again=[("d", "mock/base/t", 1)]) as store:
+    with Store(tmp_path).writing(replay_excluded=True) as store:
         assert list(store.records) == [("d", "mock/base/t", 0)]
         store.append(record(1, 0.0))
     assert [r["reward"] for r in Store(tmp_path).read().records.values()] == [1.0, 0.0]

@@ -1,4 +1,4 @@
-"""The runner: each episode once, failures of others tried again and never counted, endpoints that are down left alone."""
+"""The runner: each episode once, failures of others tried again and never counted, endpoints that are down asked no more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tau2_slime.evaluation.plan.datasets import Plan
 from tau2_slime.evaluation.runner.budget import Budget
-from tau2_slime.evaluation.runner.run import End, Options, Progress, Runner, excluded
+from tau2_slime.evaluation.runner.run import End, Options, Progress, Runner
 from tau2_slime.evaluation.store.records import Store, jobs
 from tau2_slime.outcome import Termination
 from tests.evaluation.fakes import FakePolicy, Script, plan
@@ -71,10 +71,10 @@ async def test_what_keeps_failing_is_excluded_with_its_reason_and_is_no_failure_
     assert {r["detail"] for r in bad} == {"infrastructure_error happened"}
     assert all(r["reward"] is None and len(r["tries"]) == 1 for r in bad)
     policy = FakePolicy(always(Termination.USER_STOP, 1.0))
-    with Store(tmp_path).writing(again=excluded(store)) as again:
+    with Store(tmp_path).writing(replay_excluded=True) as again:
         await Runner(jobs(plan(3, 2)), policy, again, Budget(None), Options()).run()
     assert len(policy.played) == 2
-    assert not excluded(again)
+    assert not [r for r in again.records.values() if r["excluded"]]
 
 
 async def test_limits_and_the_agents_own_errors_are_scored(tmp_path: Path) -> None:

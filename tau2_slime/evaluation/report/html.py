@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.report.markdown import heading
 from tau2_slime.evaluation.report.tables import all_tables, number
-from tau2_slime.evaluation.statistics.summary import Summary, fate
+from tau2_slime.evaluation.statistics.summary import Summary, outcome_of
 from tau2_slime.inspector import row_formats
 from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold
 from tau2_slime.inspector.sources import FoundEpisodes
@@ -42,7 +42,7 @@ def render(summary: Summary) -> str:
         "pass_hat": [(name, scores.pass_hat) for name, scores in named],
         "pass_at": [(name, scores.pass_at) for name, scores in named],
         "summary": summary,
-        "fate": fate,
+        "outcome_of": outcome_of,
         "signs": SIGNS,
     }
     frame = render_page(__package__, "report", {}, content)
@@ -75,7 +75,7 @@ def _conversations(summary: Summary, room: int) -> dict[str, str]:
     language = _language(summary)
     views, compared = [], 0
     for record in summary.played:
-        compare = fate(record) == "failed" and compared < COMPARED
+        compare = outcome_of(record) == "failed" and compared < COMPARED
         compared += compare
         views.append(_view(record, language, compare=compare))
     packed = pack(views, language)

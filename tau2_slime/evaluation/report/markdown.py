@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from tau2_slime.evaluation.report.tables import all_tables
 from tau2_slime.evaluation.statistics.summary import Summary
-from tau2_slime.evaluation.store import manifest as manifests
+from tau2_slime.evaluation.store.manifest import protocol_digest
 
 
 def heading(summary: Summary) -> list[str]:
     """What was evaluated, in short sentences."""
     manifest, overall = summary.manifest, summary.overall
     tau2 = next(iter(manifest["protocol"].values()))["tau2"]
-    commit = f" at commit {tau2['commit'][:12]}" if tau2.get("commit") else ""
+    commit = f" at commit {tau2['commit'][:12]}" if tau2["commit"] else ""
     said = [
         f"Policy: {manifest['subject']['name']} ({manifest['subject']['kind']}).",
         f"{tau2['distribution']} {tau2['version']}{commit}; tau2_slime {manifest['software']['tau2_slime']}; "
-        f"run {manifests.fingerprint(manifest)}.",
+        f"run {protocol_digest(manifest)}.",
     ]
     if overall.played < overall.planned:
         said.append(f"NOT COMPLETE: {overall.played} of {overall.planned} episodes ({summary.end}).")
@@ -25,5 +25,6 @@ def heading(summary: Summary) -> list[str]:
 
 
 def render(summary: Summary) -> str:
+    """The whole report as Markdown."""
     head = "# τ² evaluation\n\n" + "\n".join(f"- {line}" for line in heading(summary)) + "\n"
     return "\n".join([head, *(table.markdown() for table in all_tables(summary))])

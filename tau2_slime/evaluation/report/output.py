@@ -18,15 +18,15 @@ def write_reports(summary: Summary, folder: Path) -> None:
     files = {
         "report.html": html.render(summary),
         "report.md": markdown.render(summary),
-        "summary.json": json.dumps(plain(summary), indent=2, ensure_ascii=False) + "\n",
+        "summary.json": json.dumps(summary_json(summary), indent=2, ensure_ascii=False) + "\n",
     }
     for name, text in files.items():
         write_atomically(folder / name, text)
     write_results(summary, folder)
 
 
-def plain(summary: Summary) -> dict[str, Any]:
-    """The numbers of every table, for scripts."""
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """The content of summary.json: the numbers of every table, for scripts."""
     return {
         "subject": summary.manifest["subject"],
         "end": summary.end,

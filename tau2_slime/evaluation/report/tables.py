@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
 from tau2_slime.evaluation.statistics.estimates import Estimate, Scores
 from tau2_slime.evaluation.statistics.summary import Group, Summary
+from tau2_slime.evaluation.store.records import Record
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,19 @@ class Table:
     """Rows that matter most."""
 
     def markdown(self) -> str:
+        """The table under a second-level heading."""
         head = "| " + " | ".join(self.columns) + " |"
         rule = "|" + "|".join(" --- " if i < self.text_columns else " ---: " for i in range(len(self.columns))) + "|"
         body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows]
         note = f"\n\n{self.note}" if self.note else ""
         return f"## {self.title}\n\n" + "\n".join([head, rule, *body]) + note + "\n"
 
-    def rich(self) -> Any:
-        from rich.table import Table as RichTable
+    def rich(self) -> RichTable:
+        """The table for a terminal."""
+        from rich.table import Table as Grid
         from rich.text import Text
 
-        out = RichTable(title=self.title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
+        out = Grid(title=self.title, title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
         for i, column in enumerate(self.columns):
             text = i < self.text_columns
             # Only text gives way on a narrow terminal: half a number is a wrong number.
@@ -52,6 +59,15 @@ class Table:
         for i, row in enumerate(self.rows):
             out.add_row(*(Text(cell) for cell in row), style="bold" if i in self.emphasised else None)
         return out
+
+
+def print_tables(tables: Iterable[Table], console: Console) -> None:
+    """Print each table with its note, an empty line before it."""
+    for table in tables:
+        console.print()
+        console.print(table.rich())
+        if table.note:
+            console.print(table.note, markup=False, highlight=False, style="dim")
 
 
 def score_table(summary: Summary, *, brief: bool = False) -> Table:
@@ -87,10 +103,12 @@ def score_table(summary: Summary, *, brief: bool = False) -> Table:
 
 
 def label(group: Group) -> str:
+    """What a row is called: a dataset's name, or "domain: airline"."""
     return group.name if group.kind == "dataset" else f"{group.kind}: {group.name}"
 
 
 def number(estimate: Estimate | None) -> str:
+    """An estimate with a star if it leaves tasks out."""
     if estimate is None:
         return "-"
     return f"{estimate.value:.3f}" + ("*" if estimate.left_out else "")
@@ -107,7 +125,7 @@ def _interval(estimate: Estimate | None) -> str:
 def _score_note(summary: Summary, both_ways: bool) -> str:
     said = [
         "pass^k: all of k attempts succeed; pass@k: at least one does (unbiased). Intervals: 95%, tasks within domains.",
-        "'excl.': attempts that the infrastructure or the user model spoiled, left out"
+        "'excl.': attempts that failed because of the infrastructure or the user model, left out"
         + ("; 'if failures': pass^1 if they counted as failures." if both_ways else "."),
         "'nothing', 'transfer': doing nothing, or transferring to a human at once, on the same tasks.",
     ]
@@ -124,9 +142,9 @@ def _score_note(summary: Summary, both_ways: bool) -> str:
 def noise_words(scores: Scores) -> str:
     """The noise floor in words."""
     if scores.noise is None:
-        return "One attempt a task: how much a repetition of this run would differ is not known."
+        return "With one attempt a task it is not known how much a repetition of this run would differ."
     if scores.noise.run == 0:
-        return "Noise: no task's attempts differed from one another, so none was seen."
+        return "Noise: none was seen, because the attempts of each task ended alike."
     return (
         f"Noise: if this run were repeated on the same tasks, pass^1 would differ by up to {scores.noise.floor:.3f} "
         "in 95% of cases."
@@ -150,9 +168,7 @@ def ending_table(summary: Summary) -> Table:
     endings = sorted(summary.endings().items(), key=lambda pair: (pair[0][0], -pair[1]))
     total = sum(count for _, count in endings)
     rows = [[*names, str(count), f"{count / total:.1%}"] for names, count in endings]
-    return Table(
-        "How episodes ended", ["outcome", "ended by", "whose doing", "episodes", "share"], rows, text_columns=3
-    )
+    return Table("How episodes ended", ["outcome", "ended by", "blame", "episodes", "share"], rows, text_columns=3)
 
 
 def reason_table(summary: Summary) -> Table | None:
@@ -164,7 +180,7 @@ def reason_table(summary: Summary) -> Table | None:
         "Excluded episodes",
         ["reason", "episodes"],
         rows,
-        "Each was played again before it was given up; --retry-excluded plays them once more.",
+        "Each was tried again before it was excluded; --retry-excluded plays them once more.",
     )
 
 
@@ -189,7 +205,7 @@ def length_table(summary: Summary) -> Table:
     return Table("Turns and tokens, mean per episode", columns, rows)
 
 
-def _lengths(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _lengths(records: Sequence[Record]) -> list[str]:
     means = [fmean(r["stats"][name] for r in records) for name in ("agent_turns", "user_turns", "agent_errors")]
     means += [fmean(r["tokens"][name] for r in records) for name in ("sampled", "prompt", "context")]
     return [f"{mean:,.1f}" for mean in means]
@@ -209,12 +225,12 @@ def cost_table(summary: Summary) -> Table | None:
     rows.append(["all", "", "", "", "", "", f"${total:.4f}"])
     columns = ["model", "role", "calls", "failed", "prompt tokens", "reply tokens", "cost"]
     assumed = sum(bill.assumed for bill in summary.bills.values())
-    note = f"Of it ${assumed:.4f} assumed, for calls whose answer never came." if assumed else ""
+    note = f"${assumed:.4f} of it is an estimate, for calls whose answer never came." if assumed else ""
     return Table("Cost", columns, rows, note, text_columns=2, emphasised=frozenset({len(rows) - 1}))
 
 
 def user_table(summary: Summary) -> Table:
-    """How often the simulators did what no customer would, dataset by dataset; only models are looked at."""
+    """How often the simulators did what no customer would, by dataset. Scripted users are not examined."""
     rows = []
     for dataset, described in summary.manifest["protocol"].items():
         stats = [r["stats"] for r in summary.played if r["dataset"] == dataset and not r["excluded"]]
@@ -223,13 +239,14 @@ def user_table(summary: Summary) -> Table:
             [dataset, described["user_model"], flaw, str(count), f"{count / len(stats):.1%}"]
             for flaw, count in flaws.most_common()
         ]
-    note = "Episodes with at least one such message, told from its words alone; they count like all others."
+    note = "Episodes with at least one such message, found by its words alone; they count like all others."
     return Table(
         "Flaws of the user simulators", ["", "user model", "flaw", "episodes", "share"], rows, note, text_columns=3
     )
 
 
 def all_tables(summary: Summary) -> list[Table]:
+    """Every table that has rows, the scores first."""
     found = [score_table(summary), pass_table(summary), ending_table(summary), reason_table(summary)]
     found += [tool_table(summary), length_table(summary), user_table(summary), cost_table(summary)]
     return [table for table in found if table is not None and table.rows]

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.evaluation.statistics.summary import Summary
+from tau2_slime.evaluation.store.manifest import DatasetProtocol
+from tau2_slime.evaluation.store.records import Record
 from tau2_slime.outcome import Termination
+from tau2_slime.runtime.files import write_atomically
 from tau2_slime.world import domains, scoring, tau2_compat
+
+if TYPE_CHECKING:
+    from tau2.data_model.simulation import Results
+
+    from tau2_slime.world.types import Task
 
 FOLDER = "results"
 _EPOCH = "1970-01-01T00:00:00"
 
 
 def write_results(summary: Summary, folder: Path) -> list[Path]:
-    """Write ``results/<dataset>.json`` (``<dataset>-<domain>.json`` if it has several domains); the paths.
+    """Write ``results/<dataset>.json`` (``<dataset>-<domain>.json`` if it has several domains), and return the paths.
 
-    A file is written by τ²'s own model, so τ² can read it.
+    τ²'s own model writes each file, so that τ² can read it.
     """
-    from tau2_slime.runtime.files import write_atomically
-
     out = folder / FOLDER
     out.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -42,7 +47,7 @@ def write_results(summary: Summary, folder: Path) -> list[Path]:
     return paths
 
 
-def results_of(summary: Summary, dataset: str, domain: str) -> Any | None:
+def results_of(summary: Summary, dataset: str, domain: str) -> Results | None:
     """τ²'s `Results` of one dataset's episodes in one domain; None if there are none."""
     part = summary.manifest["protocol"][dataset]
     records = [r for r in summary.played if r["dataset"] == dataset and r["domain"] == domain and not r["excluded"]]
@@ -51,18 +56,18 @@ def results_of(summary: Summary, dataset: str, domain: str) -> Any | None:
     t = tau2_compat.load()
     tasks = {r["task_id"]: domains.find_task(domain, r["task_split"], task_id=r["task_id"]) for r in records}
     stamps = [stamp for r in records for stamp in r["clock"]["messages"] if stamp]
-    return t.Results.model_validate(
+    results: Results = t.Results.model_validate(
         {
             "timestamp": min(stamps, default=_EPOCH),
-            "info": _info(summary.manifest, part, domain, next(iter(tasks.values()))),
+            "info": _info(summary.manifest["subject"], part, domain, next(iter(tasks.values()))),
             "tasks": [task.model_dump(mode="json") for task in tasks.values()],
-            "simulations": [_simulation(r, part["attempts"], dataset) for r in records],
+            "simulations": [_simulation(record, part["attempts"]) for record in records],
         }
     )
+    return results
 
 
-def _info(manifest: Mapping[str, Any], part: Mapping[str, Any], domain: str, task: Any) -> dict[str, Any]:
-    subject = manifest["subject"]
+def _info(subject: dict[str, Any], part: DatasetProtocol, domain: str, task: Task) -> dict[str, Any]:
     solo = part["agent_type"] == "solo"
     kwargs = tau2_compat.environment_kwargs(domain, task, {})
     environment = tau2_compat.build_environment(domain, solo=solo, env_kwargs=kwargs)
@@ -86,10 +91,10 @@ def _info(manifest: Mapping[str, Any], part: Mapping[str, Any], domain: str, tas
     }
 
 
-def _simulation(record: Mapping[str, Any], attempts: int, dataset: str) -> dict[str, Any]:
+def _simulation(record: Record, attempts: int) -> dict[str, Any]:
     stamps = record["clock"]["messages"]
     messages = [{**m, "timestamp": stamp} for m, stamp in zip(record["messages"], stamps, strict=True)]
-    name = f"{dataset}/{record['item']}/{record['attempt']}"
+    name = f"{record['dataset']}/{record['item']}/{record['attempt']}"
     known = [stamp for stamp in stamps if stamp]
     return {
         "id": str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())),

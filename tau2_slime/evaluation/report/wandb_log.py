@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.statistics.estimates import Scores
 from tau2_slime.evaluation.statistics.summary import Summary
-from tau2_slime.evaluation.store.manifest import fingerprint
+from tau2_slime.evaluation.store.manifest import protocol_digest
 
 
 def metrics(summary: Summary) -> dict[str, float]:
-    """``eval/<dataset>/pass@k``, ``eval/<dataset>/pass^k`` with ``…/low`` and ``…/high``, and the same for every group."""
+    """``eval/<dataset>/pass@<k>`` and ``eval/<dataset>/pass^<k>``, each with ``/low`` and ``/high``; so for every group."""
     out: dict[str, float] = {}
     for group in summary.groups:
         prefix = f"eval/{group.name}" if group.kind == "dataset" else f"eval/{group.kind}/{group.name}"
         if group.kind == "overall":
             prefix = "eval/overall"
-        out |= {f"{prefix}/{name}": value for name, value in _of(group.scores).items()}
+        out |= {f"{prefix}/{name}": value for name, value in _score_metrics(group.scores).items()}
         out |= {f"{prefix}/baseline/{kind}": value for kind, value in group.baselines.items() if value is not None}
     out["eval/cost"] = sum(bill.cost for bill in summary.bills.values())
     return out
 
 
-def _of(scores: Scores) -> dict[str, float]:
+def _score_metrics(scores: Scores) -> dict[str, float]:
     out: dict[str, float] = {"excluded": float(scores.excluded)}
     for family, estimates in (("pass@", scores.pass_at), ("pass^", scores.pass_hat)):
         for k, estimate in estimates.items():
@@ -35,7 +35,7 @@ def _of(scores: Scores) -> dict[str, float]:
     return out
 
 
-def require() -> Any:
+def require() -> ModuleType:
     """The wandb module.
 
     Raises:
@@ -49,15 +49,21 @@ def require() -> Any:
 
 
 def log(summary: Summary, folder: Path, project: str) -> None:
-    """Log into ``project`` as one run (``WANDB_MODE=offline`` keeps it on this machine); reports become an artifact."""
+    """Log into ``project`` as one run, with the files of ``folder`` as an artifact.
+
+    With ``WANDB_MODE=offline`` everything stays on this machine.
+
+    Raises:
+        ConfigError: wandb is not installed.
+    """
     wandb = require()
-    name = f"{summary.manifest['subject']['name']} {fingerprint(summary.manifest)}"
+    name = f"{summary.manifest['subject']['name']} {protocol_digest(summary.manifest)}"
     run = wandb.init(project=project, name=name, job_type="eval", dir=str(folder), config=dict(summary.manifest))
     try:
         found = metrics(summary)
         run.log(found)
         run.summary.update(found)
-        artifact = wandb.Artifact(f"tau2-eval-{fingerprint(summary.manifest)}", type="evaluation")
+        artifact = wandb.Artifact(f"tau2-eval-{protocol_digest(summary.manifest)}", type="evaluation")
         for file in ("report.html", "report.md", "summary.json", "manifest.json", "simulations.jsonl"):
             if (folder / file).exists():
                 artifact.add_file(str(folder / file))

@@ -1,7 +1,7 @@
-"""A policy behind any litellm model: awaited, bounded, retried; messages instead of tokens.
+"""A policy behind any litellm model: calls are asynchronous, limited in number and retried; messages instead of tokens.
 
-It speaks through the same agents as a trained policy (`trainable_agents`): τ²'s system prompt and tools, tool calls read and
-checked alike, and reasoning that a server leaves at the beginning of the text shown to nobody.
+It speaks through the same agents as a trained policy (`episode.agents`): τ²'s system prompt and tools; tool calls are read
+and checked alike. Reasoning that a server leaves at the beginning of the text is shown to nobody.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.episode.transcript import Transcript
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
@@ -24,18 +24,24 @@ from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
 from tau2_slime.world.users.spec import ModelSpec, load_litellm, provider_of
 
+if TYPE_CHECKING:
+    from litellm import ModelResponse
+
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
+"""Seconds before the second try, and the most before a later one."""
 
 
 @dataclass(frozen=True)
 class ApiSpec(ModelSpec):
-    """Which model plays the agent. `args` win over the dataset's sampling."""
+    """Which model plays the agent. Its `args` override the dataset's sampling."""
 
     ROLE = "policy model"
     KEY_OPTION = "--policy-api-key-var"
 
     timeout: float = 600.0
+    """Seconds of one call."""
     concurrency: int = 64
+    """Calls at a time."""
 
 
 _gates: PerLoop[dict[str, asyncio.Semaphore]] = PerLoop(dict)
@@ -45,7 +51,7 @@ class ApiSpeaker:
     """The `transcript.Speaker` of one episode."""
 
     def __init__(self, spec: ApiSpec, sampling: dict[str, Any]) -> None:
-        """``sampling``: litellm arguments."""
+        """``sampling``: litellm arguments, as from `litellm_sampling`."""
         self.spec, self.args = spec, {**sampling, **spec.args}
 
     def transcript(self, tools: list[Tool]) -> Transcript:
@@ -61,7 +67,7 @@ class _ApiTranscript(Transcript):
         self.chat += messages
         started = time.perf_counter()
         try:
-            turn = await until_abort(self._ask(), self.aborted)
+            turn: ParsedTurn = await until_abort(self._ask(), self.aborted)
         finally:
             self.generation_time += time.perf_counter() - started
         self.turns += 1
@@ -91,7 +97,7 @@ class _ApiTranscript(Transcript):
                     message = response.choices[0].message
                     if (message.content or "").strip() or message.tool_calls or attempt == spec.retries:
                         return self._read(response)
-                    problem = "an empty message"  # τ² asks again, too; in the end it is the agent's own silence
+                    problem = "an empty message"  # τ² asks again, too; the last one is the agent's own
                 except TimeoutError:
                     unknown, problem = True, f"no answer within {spec.timeout:g} s"
                 except EngineRejected:
@@ -107,12 +113,13 @@ class _ApiTranscript(Transcript):
                         payer.after(ticket, response, unknown=unknown)
         raise EngineUnavailable(f"policy model {spec.model}: {problem} ({spec.retries + 1} tries)")
 
-    async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> Any:
+    async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> ModelResponse | None:
+        """One call; None after an HTTP 422, for which litellm raises nothing."""
         litellm = load_litellm()
         litellm.suppress_debug_info = True  # type: ignore[attr-defined]
         if provider_of(self._spec.model) == "openai" and not self._spec.model.startswith("openai/"):
             connection = {**connection, "custom_llm_provider": "openai"}
-        return await litellm.acompletion(
+        response: ModelResponse | None = await litellm.acompletion(
             model=self._spec.model,
             messages=prompt,
             tools=self.tools or None,
@@ -125,8 +132,9 @@ class _ApiTranscript(Transcript):
             **connection,
             **self._args,
         )
+        return response
 
-    def _read(self, response: Any) -> ParsedTurn:
+    def _read(self, response: ModelResponse) -> ParsedTurn:
         t = tau2_compat.load()
         usage = t.get_response_usage(response) or {}
         self.generations.append({**usage, "cost": t.get_response_cost(response)})
@@ -144,7 +152,7 @@ def _too_long(error: Exception) -> bool:
 
 
 def litellm_message(message: dict[str, Any]) -> dict[str, Any]:
-    """A chat message as τ² hands its own to litellm."""
+    """A chat message in the form in which τ² passes its own messages to litellm."""
     if message["role"] != "assistant":
         return dict(message)
     calls = message.get("tool_calls")
@@ -163,7 +171,7 @@ def litellm_message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def litellm_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
-    """A dataset's sampling in OpenAI's words; what is at its neutral value is left to the provider."""
+    """A dataset's sampling by OpenAI's names. Values that change nothing are left out, so the provider's default holds."""
     out = {"temperature": sampling["temperature"], "max_tokens": sampling["max_new_tokens"]}
     if sampling.get("top_p") not in (None, 1.0):
         out["top_p"] = sampling["top_p"]

@@ -1,17 +1,17 @@
-"""What an evaluation costs: every paid call in a ledger file, and no call that could pass the limit.
+"""What an evaluation costs: every paid call is a line of a ledger file, and no call is made that could pass the limit.
 
-A call is let through if what was spent, what calls in flight may cost, and what this one may cost stay within the limit
-together. What a call may cost is estimated from above: three characters a token, and as many reply tokens as ``max_tokens``
-allows (without it: twice the longest reply so far, at least 1,024).
+A call is made if the money spent, what calls in flight may cost, and what this call may cost stay within the limit together.
+What a call may cost is estimated from above: three characters a token, and as many reply tokens as ``max_tokens`` allows
+(without it: twice the longest reply so far, at least 1,024).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tau2_slime.errors import ConfigError, EpisodeAborted
 from tau2_slime.world.users.spec import load_litellm
@@ -26,7 +26,7 @@ _LEAST_REPLY = 1024
 
 @dataclass
 class Bill:
-    """What one model, in one role, cost."""
+    """What one model cost in one role. Money is in US dollars."""
 
     calls: int = 0
     failed: int = 0
@@ -35,13 +35,25 @@ class Bill:
     reply_tokens: int = 0
     cost: float = 0.0
     unpriced: int = 0
-    """Calls whose price nobody knows; they count as 0."""
+    """Calls without a known price; they count as 0."""
     assumed: float = 0.0
-    """Part of `cost` that is the estimate of calls whose answer never came: the provider may have billed them."""
+    """Part of `cost` that is an estimate, for calls whose answer never came: the provider may have billed them."""
+
+
+class Ticket(NamedTuple):
+    """A call that was let through."""
+
+    role: str
+    """``policy`` or ``user``."""
+    model: str
+    reserved: float
+    """US dollars set aside for it."""
+    own: bool
+    """The endpoint is the user's own."""
 
 
 class Budget:
-    """The ledger of a run, over all of its sessions."""
+    """The ledger of a run, over all of its sessions. Amounts are US dollars."""
 
     def __init__(
         self, path: Path | None, limit: float | None = None, prices: Mapping[str, Price] | None = None
@@ -81,39 +93,40 @@ class Budget:
         )
         return [f"{self._path}: {calls} missing from the total"]
 
-    def affords(self, estimate: float) -> bool:
-        return self.limit is None or self.spent + self._reserved + estimate <= self.limit
-
-    def reserve(self, model: str, prompt: Any, args: Mapping[str, Any], *, own: bool) -> float:
-        """Set the most that this call may cost aside.
+    def reserve(
+        self, role: str, model: str, prompt: Sequence[Mapping[str, Any]], args: Mapping[str, Any], *, own: bool
+    ) -> Ticket:
+        """Set aside the most that this call may cost. ``args``: its litellm arguments.
 
         Raises:
             EpisodeAborted: the limit could be passed.
         """
         if self.limit is None:
-            return 0.0
+            return Ticket(role, model, 0.0, own)
         price = self.price(model, own=own) or (0.0, 0.0)
         tokens = len(json.dumps(prompt, default=str)) / _CHARACTERS_PER_TOKEN
         cap = args.get("max_tokens") or args.get("max_completion_tokens")
         reply = cap or max(_LEAST_REPLY, 2 * self._longest.get(model, 0))
         estimate = tokens * price[0] + reply * price[1]
-        if not self.affords(estimate):
+        if self.spent + self._reserved + estimate > self.limit:
             self.reached = True
             raise EpisodeAborted("the budget is used up")
         self._reserved += estimate
-        return estimate
+        return Ticket(role, model, estimate, own)
 
-    def settle(
-        self, role: str, model: str, reserved: float, response: Any | None, *, own: bool, unknown: bool = False
-    ) -> float:
-        """Replace a reservation by the bill; what the call cost."""
-        self._reserved -= reserved
-        line: dict[str, Any] = {"role": role, "model": model, "cost": 0.0}
+    def settle(self, ticket: Ticket, response: object | None, *, unknown: bool = False) -> float:
+        """Replace a reservation by the bill, and return what the call cost.
+
+        ``response``: litellm's; None: the call failed. ``unknown``: whether the failed call is billed is not known.
+        """
+        self._reserved -= ticket.reserved
+        line: dict[str, Any] = {"role": ticket.role, "model": ticket.model, "cost": 0.0}
         if response is None:
-            line |= {"failed": True, **({"cost": reserved, "assumed": True} if unknown and reserved else {})}
+            assumed = unknown and ticket.reserved
+            line |= {"failed": True, **({"cost": ticket.reserved, "assumed": True} if assumed else {})}
         else:
             line["prompt_tokens"], line["reply_tokens"] = usage_of(response)
-            price = self.price(model, own=own)
+            price = self.price(ticket.model, own=ticket.own)
             if price is None:
                 line["unpriced"] = True
             else:
@@ -126,7 +139,7 @@ class Budget:
         return float(line["cost"])
 
     def price(self, model: str, *, own: bool) -> Price | None:
-        """Dollars per token: the given price, else litellm's; (0, 0) for an endpoint of one's own; None if unknown."""
+        """The given price, else litellm's, else (0, 0) for an endpoint of the user's own; None if nothing is known."""
         if model in self.prices:
             return self.prices[model]
         known = litellm_price(model)
@@ -179,22 +192,22 @@ class Budget:
 
 
 class EpisodePayer:
-    """One episode's `world.paid.Payer`: asks and tells the run's budget, and keeps the episode's own cost."""
+    """One episode's `world.billing.Payer`: it reserves and settles with the run's budget, and adds up the episode's cost."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.cost: dict[str, float] = {"policy": 0.0, "user": 0.0}
+        """US dollars by role."""
 
-    def before(self, role: str, model: str, prompt: list[dict[str, Any]], args: dict[str, Any], *, own: bool) -> Any:
-        return role, model, self._budget.reserve(model, prompt, args, own=own), own
+    def before(self, role: str, model: str, prompt: list[dict[str, Any]], args: dict[str, Any], *, own: bool) -> Ticket:
+        return self._budget.reserve(role, model, prompt, args, own=own)
 
-    def after(self, ticket: Any, response: Any | None, *, unknown: bool = False) -> None:
-        role, model, reserved, own = ticket
-        self.cost[role] += self._budget.settle(role, model, reserved, response, own=own, unknown=unknown)
+    def after(self, ticket: Ticket, response: object | None, *, unknown: bool = False) -> None:
+        self.cost[ticket.role] += self._budget.settle(ticket, response, unknown=unknown)
 
 
 def litellm_price(model: str) -> Price | None:
-    """The highest price that litellm's table has for ``model``: some cost more a token the longer the prompt is."""
+    """The highest price that litellm's table has for ``model``: with some, long prompts cost more per token."""
     try:
         known = load_litellm().cost_per_token(model=model, prompt_tokens=1_000_000, completion_tokens=1_000_000)
     except Exception:  # litellm raises a bare Exception for models that it has no price of
@@ -203,10 +216,13 @@ def litellm_price(model: str) -> Price | None:
 
 
 def parse_prices(given: Iterable[str]) -> dict[str, Price]:
-    """``MODEL=IN,OUT`` in dollars per million tokens.
+    """Prices per token from texts ``MODEL=IN,OUT`` in US dollars per million tokens.
+
+    >>> parse_prices(["openai/gpt-x=2,8"])
+    {'openai/gpt-x': (2e-06, 8e-06)}
 
     Raises:
-        ConfigError: another form.
+        ConfigError: a text has another form.
     """
     out = {}
     for text in given:

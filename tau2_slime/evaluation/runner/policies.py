@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace, TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.play import play_and_score
@@ -13,7 +13,9 @@ from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.users import is_scripted, make_user, user_spec
 from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
+from tau2_slime.evaluation.runner.budget import Budget
 from tau2_slime.evaluation.store.records import Job
 from tau2_slime.local.tokenizer import local_checkpoint
 from tau2_slime.outcome import Termination
@@ -24,27 +26,35 @@ from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.world import domains
 from tau2_slime.world.users import User
 
+if TYPE_CHECKING:
+    from tau2_slime.local.policy_server import PolicyServer
+
 Stopped = Callable[[], bool]
+"""Whether the run is to stop: then an episode ends as aborted."""
 
 
 class PolicyBackend(Protocol):
-    """Plays episodes; an asynchronous context manager for as long as it is needed."""
+    """Plays episodes while it is entered as an asynchronous context manager."""
 
     async def __aenter__(self) -> PolicyBackend:
-        """Raises ConfigError if it cannot be used."""
+        """Make it ready.
+
+        Raises:
+            ConfigError: it cannot be used; the message says why.
+        """
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
     def describe(self) -> dict[str, Any]:
-        """What is evaluated, for the manifest; known once entered."""
+        """What is evaluated, as plain data for the manifest's ``subject``; known once entered."""
 
     async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
-        """One episode; raises nothing but CancelledError."""
+        """Play one episode. It raises nothing but CancelledError; a failure is a result."""
 
     def paid_models(self) -> list[tuple[str, bool]]:
-        """(litellm model, own endpoint) of what costs money."""
+        """The litellm models that cost money, each with whether it is behind an endpoint of the user's own."""
 
 
 class RouterPolicy:
@@ -53,7 +63,11 @@ class RouterPolicy:
     def __init__(
         self, url: str, checkpoint: str, config: Tau2Config, *, max_context_len: int | None = None, name: str = ""
     ) -> None:
-        """``config``: the first dataset's, for the template's arguments. ``name``: what the report calls the policy."""
+        """``url``: the router's, ``http://host:port``. ``checkpoint``: folder or hub name of the served model.
+
+        ``config``: the first dataset's, for the chat template's arguments. ``max_context_len``: tokens of a trajectory.
+        ``name``: what the report calls the policy, by default the checkpoint.
+        """
         self.url, self.checkpoint, self.name = url, checkpoint, name or checkpoint
         self._config, self._max_context_len = config, max_context_len
         self._language: CheckpointProfile | None = None
@@ -66,7 +80,7 @@ class RouterPolicy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """The router is somebody else's, and connections end with the event loop."""
+        """Nothing to close: this process did not start the router, and its connections end with the event loop."""
 
     def describe(self) -> dict[str, Any]:
         assert self._language is not None
@@ -86,7 +100,7 @@ class RouterPolicy:
     async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
         from tau2_slime.generate_with_tau2 import generate
 
-        kept: list[InteractionResult] = []
+        results: list[InteractionResult] = []
         args = SimpleNamespace(
             hf_checkpoint=self.checkpoint,
             sglang_router_ip=self._host,
@@ -94,52 +108,54 @@ class RouterPolicy:
             eval_max_context_len=self._max_context_len,
             tau2={},
             tau2_aborted=stopped,
-            tau2_on_result=lambda _, result: kept.append(result),
+            tau2_on_result=lambda _, result: results.append(result),
         )
         sample = StandaloneSample(
             index=job.attempt,
             prompt="/".join(map(str, job.name)),
             metadata=dict(job.item.metadata),
-            # The same in every run: a server that routes or draws by it does the same again.
+            # The same in every run, so that a server that routes or draws by it repeats itself.
             session_id="/".join(map(str, job.name)),
         )
         await generate(args, sample, dict(job.dataset.sampling), evaluation=True)
-        return kept[0]
+        return results[0]
 
 
 class EmbeddedPolicy(RouterPolicy):
-    """The package's own scripted policy behind its own server: no model, no key, no network."""
+    """The package's own scripted policy behind its own server. It needs no model, no key and no network."""
 
-    def __init__(
-        self, config: Tau2Config, *, gold_rate: float = 1.0, seed: int = 0, max_context_len: int | None = None
-    ) -> None:
+    _SEED = 0
+
+    def __init__(self, config: Tau2Config, *, gold_rate: float = 1.0, max_context_len: int | None = None) -> None:
         """``gold_rate``: share of episodes that it plays to the end; in the others it falls silent and earns nothing."""
         super().__init__("", "", config, max_context_len=max_context_len, name=f"embedded gold ({gold_rate:g})")
-        self.gold_rate, self.seed = gold_rate, seed
-        self._server: Any = None
+        self.gold_rate = gold_rate
+        self._server: PolicyServer | None = None
 
     async def __aenter__(self) -> EmbeddedPolicy:
         from tau2_slime.local.policy_server import PolicyServer
 
         self.checkpoint = str(await offload(local_checkpoint))
-        self._server = PolicyServer(self.checkpoint, gives_up=1 - self.gold_rate, seed=self.seed)
+        self._server = PolicyServer(self.checkpoint, gives_up=1 - self.gold_rate, seed=self._SEED)
         await self._server.start()
         self.url = self._server.url
         await super().__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._server.stop()
+        if self._server is not None:
+            await self._server.stop()
 
     def describe(self) -> dict[str, Any]:
         seen = super().describe()
-        return {**seen, "kind": "embedded", "checkpoint": "", "gold_rate": self.gold_rate, "seed": self.seed}
+        return {**seen, "kind": "embedded", "checkpoint": "", "gold_rate": self.gold_rate, "seed": self._SEED}
 
 
 class ApiPolicy:
-    """A litellm model."""
+    """A litellm model: messages instead of tokens."""
 
     def __init__(self, spec: ApiSpec, *, name: str = "") -> None:
+        """``name``: what the report calls the policy, by default the model."""
         self.spec, self.name = spec, name or spec.model
 
     async def __aenter__(self) -> ApiPolicy:
@@ -172,16 +188,16 @@ class ApiPolicy:
         return await play_and_score(setup, aborted=stopped)
 
 
-def check_users(job_items: list[Any], prices: Any) -> None:
-    """Every user model of the plan is known, has its key and, under a budget, a price: told before anything is played.
+def check_users(items: Iterable[Item], budget: Budget) -> None:
+    """Check, before anything is played, that every user model of the plan can be asked.
 
     Raises:
-        ConfigError: naming what is missing.
+        ConfigError: a model is unknown, its key is not set, or ``budget`` has a limit and the model no known price.
     """
     from tau2_slime.local.scripted_user import STYLES
 
     seen: dict[tuple[str, str | None, str | None], Tau2Config] = {}
-    for item in job_items:
+    for item in items:
         config = item.config
         if config.agent_type != "solo":
             seen.setdefault((config.user_model, config.user_base_url, config.user_api_key_var), config)
@@ -194,4 +210,4 @@ def check_users(job_items: list[Any], prices: Any) -> None:
                 )
             continue
         user_spec(config, name).connection()
-        prices.require_prices([(simulator.model, simulator.base_url is not None)])
+        budget.require_prices([(simulator.model, simulator.base_url is not None)])

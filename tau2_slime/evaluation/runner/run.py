@@ -1,8 +1,8 @@
-"""Plays a plan: side by side, each episode exactly once, whatever interrupts it.
+"""Plays a plan: many episodes at a time, each exactly once, whatever interrupts the run.
 
-A failure of the infrastructure or of a user model says nothing about the agent: the episode is played again, later, and in
-the end recorded as excluded, with its reason. An endpoint that only fails is left alone after a while: what could not be
-played stays unplayed, and the next run of the same command goes on there.
+A failure of the infrastructure or of a user model says nothing about the agent: the episode is tried again later, and after
+the last try it is recorded as excluded, with its reason. An endpoint that only fails is no longer asked: what could not be
+played stays unplayed, and the next run of the same command plays it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.evaluation.runner.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.runner.policies import PolicyBackend
-from tau2_slime.evaluation.store.records import Job, Record, Store, record_of
+from tau2_slime.evaluation.store.records import FailedTry, Job, Record, Store, record_of
 from tau2_slime.outcome import SUCCESS, Blame, Termination
 from tau2_slime.world.billing import PAYER
 
@@ -41,27 +40,31 @@ class Options:
     concurrency: int = 16
     """Episodes at a time."""
     retries: int = 2
-    """Further tries of an episode that failed through no fault of the agent."""
+    """Further tries of an episode that failed without the agent being to blame."""
     pause: float = 5.0
     """Seconds before such a try, doubled for the next."""
     patience: int = 10
-    """Failures of an endpoint in a row, with no success in between, after which it is left alone."""
+    """Failures of an endpoint in a row after which it is no longer asked."""
     tokens: bool = False
     """Keep every token and log-probability in the records."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """How far a run is, counted in episodes."""
 
     total: int
     done: int = 0
+    """With a record."""
     running: int = 0
     successes: int = 0
     scored: int = 0
+    """Done and not excluded."""
     excluded: int = 0
     retried: int = 0
+    """Tries that failed and were repeated."""
     spent: float = 0.0
+    """US dollars."""
     notes: list[str] = field(default_factory=list)
     """What the user should know, once each."""
 
@@ -81,16 +84,18 @@ class Runner:
         budget: Budget,
         options: Options,
         *,
-        total: int | None = None,
         on_change: Callable[[Progress], None] = lambda _: None,
     ) -> None:
-        """``todo``: every job of the plan; those that ``store`` has a record of are not played again."""
+        """``todo``: every job of the plan; those that ``store`` has a record of are not played again.
+
+        ``on_change`` is called when an episode starts and when it ends.
+        """
         self._policy, self._store, self._budget, self._options = policy, store, budget, options
-        self._queue: deque[tuple[Job, tuple[dict[str, str], ...]]] = deque(
+        self._queue: deque[tuple[Job, tuple[FailedTry, ...]]] = deque(
             (job, ()) for job in todo if job.name not in store.records
         )
         self._on_change = on_change
-        self.progress = Progress(total if total is not None else len(todo), spent=budget.spent)
+        self.progress = Progress(len(todo), spent=budget.spent)
         wanted = {job.name for job in todo}
         for name, record in store.records.items():
             if name in wanted:
@@ -138,26 +143,26 @@ class Runner:
                     self._delayed -= 1
             await self._play(job, tries)
 
-    async def _play(self, job: Job, tries: tuple[dict[str, str], ...]) -> None:
+    async def _play(self, job: Job, tries: tuple[FailedTry, ...]) -> None:
         payer = EpisodePayer(self._budget)
         token = PAYER.set(payer)
         self.progress.running += 1
         self._on_change(self.progress)
         try:
             result = await self._policy.play(job, self._stopped)
-        except Exception as error:  # nothing foresaw it: one episode's failure, told with its reason
+        except Exception as error:  # an unforeseen error ends this episode only, and its text is recorded
             result = failed_result(f"{type(error).__name__}: {error}")
         finally:
             PAYER.reset(token)
             self.progress.running -= 1
             self.progress.spent = self._budget.spent
-        self._judge(job, tries, result, payer.cost)
+        self._finish(job, tries, result, payer.cost)
         self._on_change(self.progress)
 
-    def _judge(
-        self, job: Job, tries: tuple[dict[str, str], ...], result: InteractionResult, cost: dict[str, float]
+    def _finish(
+        self, job: Job, tries: tuple[FailedTry, ...], result: InteractionResult, cost: dict[str, float]
     ) -> None:
-        """Record the episode, or put it back, or stop."""
+        """Record the episode, or queue it again, or stop the run."""
         if self._budget.reached:
             self._stop(End.BUDGET, f"the next call could pass --max-cost {self._budget.limit:g}")
         if result.termination is Termination.ABORTED:
@@ -170,29 +175,34 @@ class Runner:
                 self._failures[self._endpoint(job, blame)] = 0
             self._record(job, tries, result, cost)
             return
-        why = {"termination": str(result.termination), "blame": str(result.blame), "detail": result.detail}
-        if self._gave_up(job, result):
+        if self._is_down(job, result):
             return
         if len(tries) < self._options.retries:
             self.progress.retried += 1
-            self._queue.append((job, (*tries, why)))
+            failed: FailedTry = {
+                "termination": str(result.termination),
+                "blame": str(result.blame),
+                "detail": result.detail,
+            }
+            self._queue.append((job, (*tries, failed)))
             return
         self._record(job, tries, result, cost)
 
     def _endpoint(self, job: Job, blame: Blame) -> str:
+        """A name for what failed: the user model's endpoint, or the policy's."""
         if blame is Blame.USER:
             return f"user {job.item.config.user_model} {job.item.config.user_base_url}"
         return "policy"
 
-    def _gave_up(self, job: Job, result: InteractionResult) -> bool:
-        """True if the endpoint that failed is now left alone, and this episode with it."""
+    def _is_down(self, job: Job, result: InteractionResult) -> bool:
+        """Count a failure of an endpoint. True if it is no longer asked, so that this episode stays unplayed."""
         if result.termination not in (Termination.USER_ERROR, Termination.INFRASTRUCTURE_ERROR):
             return False
         endpoint = self._endpoint(job, result.blame)
         self._failures[endpoint] = self._failures.get(endpoint, 0) + 1
         if endpoint in self._down:
             return True
-        # All that were in flight fail together when a server goes: that is one failure, not many.
+        # When a server stops, all episodes in flight fail together: that is one failure.
         if self._failures[endpoint] < max(self._options.patience, self._options.concurrency):
             return False
         self._down.add(endpoint)
@@ -201,7 +211,7 @@ class Runner:
         else:
             self.end = End.USER_DOWN
             self.progress.note(
-                f"{job.item.config.user_model} failed {self._failures[endpoint]} times in a row and is left alone: "
+                f"{job.item.config.user_model} failed {self._failures[endpoint]} times in a row and is no longer asked: "
                 f"{result.detail}"
             )
         return True
@@ -212,12 +222,12 @@ class Runner:
         self.progress.note(note)
 
     def _record(
-        self, job: Job, tries: tuple[dict[str, str], ...], result: InteractionResult, cost: dict[str, float]
+        self, job: Job, tries: tuple[FailedTry, ...], result: InteractionResult, cost: dict[str, float]
     ) -> None:
         record = record_of(job, result, tries=tries, cost=cost, tokens=self._options.tokens)
         try:
             self._store.append(record)
-        except OSError as error:  # a full disk: what is cut now is repaired by the next run
+        except OSError as error:  # a full disk; the next run repairs a line that was cut
             self._stop(End.DISK, f"{self._store.path} cannot be written: {error.strerror or error}")
             return
         self._count(record)
@@ -229,9 +239,4 @@ class Runner:
             progress.excluded += 1
         else:
             progress.scored += 1
-            progress.successes += record["reward"] >= SUCCESS
-
-
-def excluded(store: Store) -> list[Any]:
-    """Names of the records that are excluded, for a run that tries them again."""
-    return [name for name, record in store.records.items() if record["excluded"]]
+            progress.successes += record["reward"] is not None and record["reward"] >= SUCCESS

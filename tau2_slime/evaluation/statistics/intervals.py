@@ -87,7 +87,7 @@ def score_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
     a kind of task that is too rare to be among those that were drawn leaves no trace in the interval.
 
     Raises:
-        ZeroDivisionError: there is no task.
+        ZeroDivisionError: ``strata`` is empty.
     """
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""A run's records -> everything that its tables say, as data."""
+"""The records of a run -> everything that its tables say, as data."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tau2_slime.evaluation.runner.budget import Bill, Budget
 from tau2_slime.evaluation.statistics import baselines
 from tau2_slime.evaluation.statistics.baselines import KINDS, Rewards, solved_share
 from tau2_slime.evaluation.statistics.estimates import Scores, domain_weighted, grouped, scores
 from tau2_slime.evaluation.store import manifest as manifests
-from tau2_slime.evaluation.store.records import Name, Record, Store, units
+from tau2_slime.evaluation.store.manifest import Manifest
+from tau2_slime.evaluation.store.records import EpisodeName, Record, Store, units
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.outcome import SUCCESS
 
@@ -31,7 +31,7 @@ class Group:
     played: int
     """Attempts with a record."""
     baselines: dict[str, float | None] = field(default_factory=dict)
-    """Degenerate policy -> the share of these tasks that it solves; None: not known."""
+    """Kind of baseline -> the share of these tasks that it solves; None: not known."""
 
 
 @dataclass
@@ -48,16 +48,19 @@ class ToolUse:
 class Summary:
     """A whole run."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     units: list[Unit]
-    records: Mapping[Name, Record]
+    records: Mapping[EpisodeName, Record]
     groups: list[Group]
+    """The last one is the whole run."""
     domain_weighted: float | None
     """pass^1 with every domain counted once."""
     bills: Mapping[tuple[str, str], Bill]
+    """(role, model) -> what its calls cost."""
     end: str
     """complete, or why the run stopped."""
     notes: list[str]
+    """What a reader must know, in sentences."""
 
     @property
     def overall(self) -> Group:
@@ -66,12 +69,12 @@ class Summary:
     @property
     def played(self) -> list[Record]:
         """The plan's records, in the plan's order."""
-        return [r for row in self.grid() for r in row[1] if r is not None]
+        return [record for _, row in self.grid() for record in row if record is not None]
 
     def grid(self) -> list[tuple[Unit, list[Record | None]]]:
-        """Every unit with the record of each attempt."""
+        """Every unit with the record of each attempt; None: not played."""
         return [
-            (unit, [self.records.get((unit.dataset, str(unit.task), i)) for i in range(len(unit.outcomes))])
+            (unit, [self.records.get(EpisodeName(unit.dataset, unit.task, i)) for i in range(len(unit.outcomes))])
             for unit in self.units
         ]
 
@@ -80,8 +83,8 @@ class Summary:
         return Counter(f"{r['blame']}: {r['detail'] or r['termination']}" for r in self.played if r["excluded"])
 
     def endings(self) -> Counter[tuple[str, str, str]]:
-        """(what came of it, termination, blame) -> episodes."""
-        return Counter((fate(r), r["termination"], r["blame"]) for r in self.played)
+        """(`outcome_of`, termination, blame) -> episodes."""
+        return Counter((outcome_of(r), r["termination"], r["blame"]) for r in self.played)
 
     def tools(self) -> dict[str, ToolUse]:
         """Tool -> use by the policy, most errors first."""
@@ -91,23 +94,24 @@ class Summary:
         return dict(sorted(out.items(), key=lambda pair: (-pair[1].errors, -pair[1].calls, pair[0])))
 
 
-def fate(record: Mapping[str, Any]) -> str:
+def outcome_of(record: Record) -> str:
     """What came of an episode: excluded, solved or failed."""
-    if record["excluded"]:
+    if record["excluded"] or record["reward"] is None:
         return "excluded"
     return "solved" if record["reward"] >= SUCCESS else "failed"
 
 
-def _count_tools(record: Mapping[str, Any], out: dict[str, ToolUse]) -> None:
+def _count_tools(record: Record, out: dict[str, ToolUse]) -> None:
+    """Add the policy's calls. The results of a message's calls follow it, in the order of the calls."""
     rejected = {(int(i), p) for i, positions in record["rejected_calls"].items() for p in positions}
-    queue: list[tuple[str, bool]] = []
+    waiting: list[tuple[str, bool]] = []
     for index, message in enumerate(record["messages"]):
         calls = message.get("tool_calls") or []
         if calls:
-            mine = message["role"] == "assistant"
-            queue = [(call["name"] if mine else "", (index, p) in rejected) for p, call in enumerate(calls)]
-        elif message["role"] == "tool" and queue:
-            name, malformed = queue.pop(0)
+            policy = message["role"] == "assistant"
+            waiting = [(call["name"] if policy else "", (index, p) in rejected) for p, call in enumerate(calls)]
+        elif message["role"] == "tool" and waiting:
+            name, malformed = waiting.pop(0)
             if name:
                 use = out.setdefault(name, ToolUse())
                 use.calls += 1
@@ -116,23 +120,25 @@ def _count_tools(record: Mapping[str, Any], out: dict[str, ToolUse]) -> None:
 
 
 def summarise(
-    manifest: Mapping[str, Any],
-    records: Mapping[Name, Record],
+    manifest: Manifest,
+    records: Mapping[EpisodeName, Record],
     *,
     known: Rewards | None = None,
     bills: Mapping[tuple[str, str], Bill] | None = None,
     end: str = "",
     notes: Sequence[str] = (),
 ) -> Summary:
-    """Tables of ``records`` under ``manifest``; ``known``: `baselines.score_baselines`."""
-    rows = units(records, manifests.layout(manifest))
-    several_users = len({row.user_model for row in rows}) > 1
-    several_domains = len({row.domain for row in rows}) > 1
+    """The summary of ``records`` under ``manifest``.
+
+    ``known``: the rewards of the baselines. ``end``: why the run stopped; empty: told from the records.
+    """
+    rows = units(records, manifest["protocol"])
     groups = [_group("dataset", name, members, known) for name, members in grouped(rows, lambda u: u.dataset).items()]
-    if several_domains:
-        groups += [_group("domain", name, g, known) for name, g in grouped(rows, lambda u: u.domain).items()]
-    if several_users:
-        groups += [_group("user", name or "-", g, known) for name, g in grouped(rows, lambda u: u.user_model).items()]
+    by_domain, by_user = grouped(rows, lambda u: u.domain), grouped(rows, lambda u: u.user_model)
+    if len(by_domain) > 1:
+        groups += [_group("domain", name, members, known) for name, members in by_domain.items()]
+    if len(by_user) > 1:
+        groups += [_group("user", name or "-", members, known) for name, members in by_user.items()]
     groups.append(_group("overall", "all tasks", rows, known))
     if not end:
         end = "complete" if groups[-1].played == groups[-1].planned else "incomplete"
@@ -140,10 +146,14 @@ def summarise(
 
 
 def _group(kind: str, name: str, members: Sequence[Unit], known: Rewards | None) -> Group:
-    played = sum(len(u.outcomes) if u.played is None else u.played for u in members)
-    planned = sum(len(u.outcomes) for u in members)
-    values = {k: solved_share([str(u.task) for u in members], known, k) if known else None for k in KINDS}
-    return Group(kind, name, scores(members), planned, played, values)
+    return Group(
+        kind,
+        name,
+        scores(members),
+        planned=sum(len(unit.outcomes) for unit in members),
+        played=sum(unit.played_attempts for unit in members),
+        baselines={k: solved_share([u.task for u in members], known, k) if known else None for k in KINDS},
+    )
 
 
 def read_folder(folder: Path) -> Summary:

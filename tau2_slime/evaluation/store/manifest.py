@@ -1,7 +1,7 @@
-"""What a run is: the folder's `manifest.json` with a fingerprint of everything that its numbers depend on.
+"""`manifest.json` of an evaluation's folder: everything that its numbers depend on.
 
-Three parts. ``subject``: the policy, which a comparison is about. ``protocol``: per dataset what must be equal for numbers
-to be comparable (τ², tasks, reward basis, prompts, user, sampling, limits). ``software``: what else was installed.
+Three parts. ``subject``: the policy, which a comparison is about. ``protocol``: for each dataset, what must be equal for
+numbers to be comparable (τ², tasks, reward basis, prompts, user, sampling, limits). ``software``: what else was installed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from tau2_slime import __version__
 from tau2_slime.data.files import source_hashes
@@ -21,19 +21,78 @@ from tau2_slime.evaluation.plan.datasets import Dataset, Plan
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.world import domains, tau2_compat
 
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Task
+
 FILE = "manifest.json"
 FORMAT = 1
 
-# Parts of the protocol in which a folder may grow: more tasks, more attempts.
 GROWING = ("tasks", "attempts")
+"""Parts of the protocol that may grow in a folder: more tasks, more attempts."""
 
 
-def build(plan: Plan, subject: Mapping[str, Any]) -> dict[str, Any]:
+class Tau2Version(TypedDict):
+    """The installed τ²."""
+
+    distribution: str
+    version: str
+    commit: str | None
+    """Of an installation from a repository."""
+
+
+class DatasetProtocol(TypedDict):
+    """What a dataset's numbers depend on, apart from the policy. Digests are SHA-256 in hexadecimal."""
+
+    tau2: Tau2Version
+    domains: list[str]
+    """``<domain>/<task split>``."""
+    task_files: dict[str, str]
+    """τ²'s task files -> digest."""
+    reward_basis: str
+    """Digest of what each task's reward consists of."""
+    policy_prompt: str
+    """Digest of the agent's system prompts and tools."""
+    agent_type: str
+    user_model: str
+    """Empty in solo mode."""
+    user_base_url: str | None
+    user_args: dict[str, Any]
+    user_prompt: str | None
+    """Digest of the simulator's system prompts; None in solo mode."""
+    sampling: dict[str, Any]
+    """Sampling parameters by sglang's names."""
+    limits: dict[str, int]
+    chat_template_kwargs: dict[str, Any]
+    allow_llm_judge: bool
+    tasks: list[str]
+    """Names of the items, in order."""
+    attempts: int
+
+
+class Manifest(TypedDict):
+    """The content of the file."""
+
+    format: int
+    subject: dict[str, Any]
+    """Description of the policy: ``kind``, ``name`` and more."""
+    protocol: dict[str, DatasetProtocol]
+    """Dataset -> its protocol."""
+    software: dict[str, str]
+    """Package -> version."""
+    source: str
+    """The configuration file, or "command line"."""
+
+
+FieldDifference = tuple[str, object, object]
+"""Dotted name of a field, and its two values."""
+
+
+def build(plan: Plan, subject: Mapping[str, object]) -> Manifest:
     """The manifest of ``plan`` played by ``subject``. Builds an environment per domain: call it off the event loop."""
     return {
         "format": FORMAT,
         "subject": dict(subject),
-        "protocol": {dataset.name: protocol(dataset) for dataset in plan.datasets},
+        "protocol": {dataset.name: dataset_protocol(dataset) for dataset in plan.datasets},
         "software": {
             "tau2_slime": __version__,
             "litellm": importlib.metadata.version("litellm"),
@@ -43,34 +102,25 @@ def build(plan: Plan, subject: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def protocol(dataset: Dataset) -> dict[str, Any]:
-    """What a dataset's numbers depend on beside the policy."""
+def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
     config = dataset.config
+    solo = config.agent_type == "solo"
     pairs = sorted({(item.config.domain, item.config.task_split) for item in dataset.items})
+    prompts = [_agent_prompt(domain, config.agent_type, _canonical(config.env_kwargs)) for domain, _ in pairs]
     tasks = [
         domains.find_task(item.config.domain, item.config.task_split, task_id=item.task_id) for item in dataset.items
     ]
-    scripted = config.user_model.startswith("scripted")
     return {
         "tau2": tau2_version(),
         "domains": [f"{domain}/{split}" for domain, split in pairs],
         "task_files": {name: sha for domain, _ in pairs for name, sha in source_hashes(domain).items()},
-        "reward_basis": _digest(
-            [
-                [str(task.id), sorted(str(basis.value) for basis in task.evaluation_criteria.reward_basis)]
-                if task.evaluation_criteria is not None
-                else [str(task.id), None]
-                for task in tasks
-            ]
-        ),
-        "policy_prompt": _digest(
-            [_prompt(domain, config.agent_type, _frozen(config.env_kwargs)) for domain, _ in pairs]
-        ),
+        "reward_basis": _digest([[str(task.id), _reward_basis(task)] for task in tasks]),
+        "policy_prompt": _digest(prompts),
         "agent_type": config.agent_type,
-        "user_model": config.user_model if config.agent_type != "solo" else "",
+        "user_model": "" if solo else config.user_model,
         "user_base_url": config.user_base_url,
-        "user_args": {} if scripted else dict(config.user_args),
-        "user_prompt": None if config.agent_type == "solo" else _user_prompt(),
+        "user_args": {} if config.user_model.startswith("scripted") else dict(config.user_args),
+        "user_prompt": None if solo else _user_prompt(),
         "sampling": dict(dataset.sampling),
         "limits": {"max_steps": config.max_steps, "max_errors": config.max_errors, "max_turns": config.max_turns},
         "chat_template_kwargs": dict(config.chat_template_kwargs),
@@ -80,28 +130,31 @@ def protocol(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def layout(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Dataset -> its items, attempts and user model, for `records.units`."""
-    return {
-        name: {"items": part["tasks"], "attempts": part["attempts"], "user_model": part["user_model"]}
-        for name, part in manifest["protocol"].items()
-    }
+def _reward_basis(task: Task) -> list[str] | None:
+    criteria = task.evaluation_criteria
+    return None if criteria is None else sorted(str(basis.value) for basis in criteria.reward_basis)
 
 
-def tau2_version() -> dict[str, str | None]:
-    """Version and, for an installation from a repository, the commit."""
+def tau2_version() -> Tau2Version:
+    """Of the installed τ²; with the commit if it was installed from a repository.
+
+    Raises:
+        ConfigError: the installation's record of where it came from is damaged.
+    """
     name, _, version = tau2_compat.version().partition(" ")
     commit = None
     try:
-        url = importlib.metadata.distribution(name).read_text("direct_url.json")
+        url = importlib.metadata.distribution(name).read_text("direct_url.json")  # None: from a package index
         commit = json.loads(url).get("vcs_info", {}).get("commit_id") if url else None
-    except (importlib.metadata.PackageNotFoundError, ValueError):
+    except importlib.metadata.PackageNotFoundError:
         pass
+    except ValueError as error:
+        raise ConfigError(f"direct_url.json of the installed {name} is damaged ({error}): install it again") from None
     return {"distribution": name, "version": version, "commit": commit}
 
 
-def differences(one: Any, other: Any, at: str = "") -> list[tuple[str, Any, Any]]:
-    """``(field, value, value)`` of every leaf in which two parts of manifests differ."""
+def differences(one: object, other: object, at: str = "") -> list[FieldDifference]:
+    """Every leaf in which two parts of manifests differ; ``at``: the name of the part."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         found = []
         for key in dict.fromkeys([*one, *other]):
@@ -110,7 +163,17 @@ def differences(one: Any, other: Any, at: str = "") -> list[tuple[str, Any, Any]
     return [] if one == other else [(at, one, other)]
 
 
-def open_folder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def protocol_differences(one: DatasetProtocol, other: DatasetProtocol) -> list[FieldDifference]:
+    """In what two protocols ask different things. More tasks or more attempts do not count.
+
+    The reward basis is a digest over the tasks, so it is compared only where the tasks are the same.
+    """
+    skip = {*GROWING, *(("reward_basis",) if one["tasks"] != other["tasks"] else ())}
+    old, new = ({key: value for key, value in part.items() if key not in skip} for part in (one, other))
+    return differences(old, new)
+
+
+def open_folder(folder: Path, manifest: Manifest) -> Manifest:
     """Write ``manifest`` into ``folder``, or check that the run there is the same one; more tasks or attempts are taken in.
 
     Raises:
@@ -122,51 +185,51 @@ def open_folder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         earlier = read(folder) if path.exists() else None
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from None
-    merged = dict(manifest)
+    merged = manifest.copy()
     if earlier is not None:
         found = [
             (field, was, now)
             for field, was, now in differences(earlier["subject"], manifest["subject"], "subject")
             if not (field == "subject.tool_call_parser" and _is_name_of(was, now))
         ]
-        names = [*earlier["protocol"], *(n for n in manifest["protocol"] if n not in earlier["protocol"])]
-        merged["protocol"] = {}
-        for name in names:
-            old, new = earlier["protocol"].get(name), manifest["protocol"].get(name)
-            if old is not None and new is not None:
-                # The reward basis is one of the tasks: with other tasks it says nothing.
-                skip = {*GROWING, *(("reward_basis",) if old["tasks"] != new["tasks"] else ())}
-                found += [
-                    d for key in old if key not in skip for d in differences(old[key], new.get(key), f"{name}.{key}")
-                ]
-            merged["protocol"][name] = new if new is not None else old
+        for name, old in earlier["protocol"].items():
+            if name in manifest["protocol"]:
+                changed = protocol_differences(old, manifest["protocol"][name])
+                # A field that an earlier version did not record cannot contradict it.
+                found += [(f"{name}.{at}", was, now) for at, was, now in changed if at.partition(".")[0] in old]
         if found:
             fields = "; ".join(f"{field}: {_short(was)} there, {_short(now)} now" for field, was, now in found[:5])
             raise ConfigError(f"{folder} holds another run: {fields}. Give another --output-dir")
+        merged["protocol"] = {**earlier["protocol"], **manifest["protocol"]}
     write_atomically(path, json.dumps(merged, indent=2, ensure_ascii=False) + "\n")
     return merged
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Manifest:
     """The manifest of a run's folder.
 
     Raises:
-        ConfigError: there is none, or it is not one.
+        ConfigError: the file is missing, damaged, or of another format.
     """
+    path = folder / FILE
     try:
-        manifest = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
-            raise ConfigError(f"{folder / FILE} has format {manifest['format']}; this version reads {FORMAT}")
-        manifest["subject"], manifest["protocol"]
+            raise ConfigError(f"{path} has format {manifest['format']}; this version reads {FORMAT}")
+        manifest["subject"]["name"], [part["tasks"] for part in manifest["protocol"].values()]
     except OSError as error:
-        raise ConfigError(f"{folder} is no evaluation's folder: {FILE} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{folder / FILE} is damaged: {type(error).__name__}: {error}") from None
-    return dict(manifest)
+        raise ConfigError(
+            f"{folder} is not the folder of an evaluation: {FILE} cannot be read ({error.strerror})"
+        ) from None
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is damaged: {type(error).__name__}: {error}") from None
+    return cast("Manifest", manifest)
 
 
-def fingerprint(manifest: Mapping[str, Any]) -> str:
-    """Twelve hex digits that name the run."""
+def protocol_digest(manifest: Manifest) -> str:
+    """Twelve hexadecimal digits that name the run: the same for the same policy under the same protocol."""
     return _digest([manifest["subject"], manifest["protocol"]])[:12]
 
 
@@ -180,25 +243,29 @@ def _is_name_of(recorded: object, name: object) -> bool:
     return bool(known) and (name == known or (known.endswith(":") and str(name).startswith(known)))
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _frozen(mapping: Mapping[str, Any]) -> str:
-    return json.dumps(mapping, sort_keys=True, default=str)
+def _canonical(value: object) -> str:
+    """JSON with sorted keys: equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
 @lru_cache(maxsize=64)
-def _prompt(domain: str, agent_type: str, env_kwargs: str) -> str:
-    """Digest of the policy's system prompt and tools in a domain; without the parts that each task fills in."""
-    task = domains.tasks(domain, "base")[0] if "base" in domains.splits(domain) else None
-    if task is None:
-        task = domains.tasks(domain, next(iter(domains.splits(domain))))[0]
+def _agent_prompt(domain: str, agent_type: str, env_kwargs: str) -> str:
+    """Digest of the policy's system prompt and tools in a domain, without what each task adds. ``env_kwargs``: JSON."""
+    split = "base" if "base" in domains.splits(domain) else next(iter(domains.splits(domain)))
+    task = domains.tasks(domain, split)[0]
     solo = agent_type == "solo"
     try:
         world = domains.World(domain, "base", task, solo=solo, env_kwargs=json.loads(env_kwargs))
-    except ValueError as error:  # τ²'s own refusal
+    except ValueError as error:  # τ² refuses the combination
         raise ConfigError(f"agent_type={agent_type!r} in {domain}: {error}") from None
     agent = tau2_compat.build_agent("llm", world.agent_tools, world.policy, task)
     return _digest([agent_type, agent.system_prompt, [tool.openai_schema for tool in agent.tools]])
@@ -206,11 +273,7 @@ def _prompt(domain: str, agent_type: str, env_kwargs: str) -> str:
 
 @lru_cache(maxsize=1)
 def _user_prompt() -> str:
-    """Digest of what the simulator is told in every task, with and without tools."""
+    """Digest of what the simulator is told in every task, with tools and without."""
     without = tau2_compat.build_user_simulator("none", {}, None, "-")
     tooled = tau2_compat.build_user_simulator("none", {}, [], "-")
     return _digest([without.system_prompt, tooled.system_prompt])
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

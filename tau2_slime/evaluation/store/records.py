@@ -12,19 +12,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Item, Plan
+from tau2_slime.evaluation.store.manifest import DatasetProtocol
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.runtime.files import write_atomically
 
 FILE = "simulations.jsonl"
 _TIMES = ("generation_time", "user_time", "total_time")
 
-Name = tuple[str, str, int]
-"""Dataset, item, attempt: an episode's name."""
+
+class EpisodeName(NamedTuple):
+    """What an episode is called within a run."""
+
+    dataset: str
+    item: str
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -34,24 +40,76 @@ class Job:
     dataset: Dataset
     item: Item
     attempt: int
+    """Counted from 0."""
 
     @property
-    def name(self) -> Name:
-        return self.dataset.name, self.item.name, self.attempt
+    def name(self) -> EpisodeName:
+        return EpisodeName(self.dataset.name, self.item.name, self.attempt)
 
 
-Record = dict[str, Any]
+class FailedTry(TypedDict):
+    """Why an earlier try of an episode said nothing about the agent."""
+
+    termination: str
+    blame: str
+    detail: str
 
 
-def name_of(record: Mapping[str, Any]) -> Name:
-    return str(record["dataset"]), str(record["item"]), int(record["attempt"])
+class Record(TypedDict):
+    """One line of the file: a finished episode."""
+
+    dataset: str
+    item: str
+    attempt: int
+    domain: str
+    task_split: str
+    task_id: str
+    repeat: int
+    """How many earlier rows of the dataset name the same task."""
+    agent_type: str
+    user_model: str
+    """Empty in solo mode."""
+    status: str
+    termination: str
+    blame: str
+    detail: str
+    """What went wrong, in one line; empty if nothing did."""
+    excluded: bool
+    """True: the episode says nothing about the agent, and `reward` is None."""
+    reward: float | None
+    reward_info: dict[str, Any] | None
+    """τ²'s `RewardInfo`."""
+    tokens: dict[str, int]
+    """``prompt``, ``sampled`` and ``context`` (what was appended between the policy's turns)."""
+    cost: dict[str, float]
+    """US dollars of the ``policy`` and of the ``user``."""
+    tries: list[FailedTry]
+    stats: dict[str, Any]
+    """`EpisodeStats` without its times."""
+    rejected_calls: dict[str, list[int]]
+    """Index of a message -> positions of its calls that did not reach the environment."""
+    messages: list[dict[str, Any]]
+    """τ²'s messages without their times."""
+    clock: dict[str, Any]
+    """Seconds of the episode, and ``messages``: the time of each message."""
+    telemetry: NotRequired[dict[str, float]]
+    """`episode.telemetry`'s counts, and the metrics of one's own."""
+    ledger: NotRequired[dict[str, Any]]
+    """Every token and log-probability (``--keep-tokens``)."""
+
+
+def name_of(record: Record) -> EpisodeName:
+    return EpisodeName(str(record["dataset"]), str(record["item"]), int(record["attempt"]))
 
 
 def record_of(
-    job: Job, result: InteractionResult, *, tries: Sequence[Mapping[str, str]], cost: Mapping[str, float], tokens: bool
+    job: Job, result: InteractionResult, *, tries: Sequence[FailedTry], cost: Mapping[str, float], tokens: bool
 ) -> Record:
-    """The line of a finished episode. ``tries``: earlier ones of it that failed. ``tokens``: keep the ledger."""
-    stats = asdict(result.stats)
+    """The line of a finished episode.
+
+    ``tries``: earlier tries of it that failed. ``cost``: US dollars by role. ``tokens``: keep the ledger.
+    """
+    stats, config = asdict(result.stats), job.item.config
     plain = result.to_dict(tokens=tokens)
     messages = plain["messages"]
     stamps = [message.pop("timestamp", None) for message in messages]
@@ -60,12 +118,12 @@ def record_of(
         "dataset": job.dataset.name,
         "item": job.item.name,
         "attempt": job.attempt,
-        "domain": job.item.config.domain,
-        "task_split": job.item.config.task_split,
+        "domain": config.domain,
+        "task_split": config.task_split,
         "task_id": job.item.task_id,
         "repeat": job.item.repeat,
-        "agent_type": job.item.config.agent_type,
-        "user_model": job.item.config.user_model if job.item.config.agent_type != "solo" else "",
+        "agent_type": config.agent_type,
+        "user_model": config.user_model if config.agent_type != "solo" else "",
         "status": plain["status"],
         "termination": plain["termination"],
         "blame": plain["blame"],
@@ -79,7 +137,7 @@ def record_of(
             "context": len(ledger.tokens) - ledger.prompt_length - ledger.sampled_count if ledger else 0,
         },
         "cost": dict(cost),
-        "tries": [dict(earlier) for earlier in tries],
+        "tries": list(tries),
         "stats": {k: v for k, v in stats.items() if k not in _TIMES},
         "telemetry": plain["telemetry"],
         "rejected_calls": {str(k): v for k, v in result.rejected_calls.items()},
@@ -92,15 +150,16 @@ def record_of(
 
 
 def _usage(generations: Sequence[Mapping[str, Any]], name: str) -> int:
+    """What an API's usage says in total."""
     return sum(int(generation.get(name) or 0) for generation in generations)
 
 
 @dataclass
 class Store:
-    """The folder's episodes."""
+    """The episodes of a folder."""
 
     folder: Path
-    records: dict[Name, Record] = field(default_factory=dict)
+    records: dict[EpisodeName, Record] = field(default_factory=dict)
     damaged: int = 0
     """Lines that could not be read; their episodes are played again."""
 
@@ -117,7 +176,7 @@ class Store:
         return [f"{self.path}: {lines} damaged and left out; running the evaluation again plays their episodes"]
 
     def read(self) -> Store:
-        """Load what is there. Lines that are no record, such as one that a kill cut in half, are left out."""
+        """Load what is there, and return self. Damaged lines, such as one that a kill cut in half, are left out."""
         self.records, self.damaged = {}, 0
         if self.path.exists():
             with self.path.open("rb") as file:
@@ -137,8 +196,8 @@ class Store:
         self.records.setdefault(name, record)
 
     @contextlib.contextmanager
-    def writing(self, *, again: Sequence[Name] = ()) -> Iterator[Store]:
-        """Hold the folder for this process; repair the file, and forget the records named in ``again``.
+    def writing(self, *, replay_excluded: bool = False) -> Iterator[Store]:
+        """Hold the folder for this process and repair the file. ``replay_excluded``: drop the excluded records.
 
         Raises:
             ConfigError: another process is writing here.
@@ -150,17 +209,24 @@ class Store:
             except OSError:
                 raise ConfigError(f"another evaluation is writing to {self.folder}: wait for it, or stop it") from None
             self.read()
-            for name in again:
-                self.records.pop(name, None)
-            if self.damaged or again or not self._ends_well():
-                self._rewrite()
+            dropped = [name for name, record in self.records.items() if replay_excluded and record["excluded"]]
+            for name in dropped:
+                del self.records[name]
+            if self.damaged or dropped or not self._ends_with_a_whole_line():
+                lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records.values())
+                write_atomically(self.path, lines)
             yield self
 
     def append(self, record: Record) -> None:
-        """Add a line and wait until it is on the disk."""
+        """Add a line and wait until it is on the disk.
+
+        Raises:
+            RuntimeError: the episode has a record already.
+            OSError: the disk is full; the next `writing` repairs the file.
+        """
         name = name_of(record)
         if name in self.records:
-            raise RuntimeError(f"{name} is there already")
+            raise RuntimeError(f"{name} is recorded already")
         line = json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
         with self.path.open("ab", buffering=0) as file:
             written = 0
@@ -169,15 +235,12 @@ class Store:
             os.fsync(file.fileno())
         self.records[name] = record
 
-    def _ends_well(self) -> bool:
+    def _ends_with_a_whole_line(self) -> bool:
         if not self.path.exists() or self.path.stat().st_size == 0:
             return True
         with self.path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
-
-    def _rewrite(self) -> None:
-        write_atomically(self.path, (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records.values()))
 
 
 def jobs(plan: Plan) -> list[Job]:
@@ -192,20 +255,19 @@ def jobs(plan: Plan) -> list[Job]:
     ]
 
 
-def units(records: Mapping[Name, Record], layout: Mapping[str, Mapping[str, Any]]) -> list[Unit]:
-    """One `Unit` per task of each dataset; ``layout`` is the manifest's (`manifest.layout`)."""
+def units(records: Mapping[EpisodeName, Record], protocol: Mapping[str, DatasetProtocol]) -> list[Unit]:
+    """One `Unit` per task of each dataset of a manifest's ``protocol``."""
     out = []
-    for dataset, described in layout.items():
-        attempts = int(described["attempts"])
-        for item in described["items"]:
-            found = [records.get((dataset, item, attempt)) for attempt in range(attempts)]
+    for dataset, part in protocol.items():
+        for item in part["tasks"]:
+            found = [records.get(EpisodeName(dataset, item, attempt)) for attempt in range(part["attempts"])]
             out.append(
                 Unit(
                     dataset=dataset,
                     domain=item.partition("/")[0],
                     task=item,
-                    user_model=described["user_model"],
-                    outcomes=tuple(None if r is None or r["excluded"] else float(r["reward"]) for r in found),
+                    user_model=part["user_model"],
+                    outcomes=tuple(None if r is None or r["excluded"] else r["reward"] for r in found),
                     played=sum(r is not None for r in found),
                 )
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from tau2_slime.outcome import SUCCESS
@@ -14,7 +13,7 @@ class Unit:
 
     dataset: str
     domain: str
-    task: Hashable
+    task: str
     """The task's name within its domain; equal in every dataset that plays it."""
     user_model: str
     outcomes: tuple[float | None, ...]
@@ -24,20 +23,38 @@ class Unit:
 
     @property
     def rewards(self) -> list[float]:
+        """Of the usable attempts."""
         return [reward for reward in self.outcomes if reward is not None]
 
     @property
     def successes(self) -> list[bool | None]:
+        """Whether each attempt has τ²'s full reward; None where `outcomes` is None."""
         return [None if reward is None else reward >= SUCCESS for reward in self.outcomes]
 
     @property
     def n(self) -> int:
+        """Usable attempts."""
         return len(self.rewards)
 
     @property
     def c(self) -> int:
+        """Usable attempts that succeeded."""
         return sum(success is True for success in self.successes)
 
     @property
+    def rate(self) -> float:
+        """Share of the usable attempts that succeeded: pass^1.
+
+        Raises:
+            ZeroDivisionError: no attempt is usable.
+        """
+        return self.c / self.n
+
+    @property
+    def played_attempts(self) -> int:
+        return len(self.outcomes) if self.played is None else self.played
+
+    @property
     def excluded(self) -> int:
-        return (len(self.outcomes) if self.played is None else self.played) - self.n
+        """Attempts that ended without saying anything about the agent."""
+        return self.played_attempts - self.n

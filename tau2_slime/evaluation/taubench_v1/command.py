@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.report.tables import Table, decimal
+from tau2_slime.evaluation.report.tables import Table, decimal, print_tables
 from tau2_slime.evaluation.statistics.estimates import Scores, scores
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.evaluation.taubench_v1.recorded import read_results
@@ -22,6 +22,9 @@ from tau2_slime.world import scoring, tau2_compat
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from tau2.data_model.simulation import Results
+
+    from tau2_slime.world.types import RewardInfo, Task
 
 _EPOCH = "1970-01-01T00:00:00"
 """v1 records no times."""
@@ -33,7 +36,7 @@ def run(path: Path, domain: str | None, output_dir: Path | None, console: Consol
     """Convert, replay and compare the runs of ``path``; write tasks and simulations to ``output_dir``.
 
     Raises:
-        ConfigError: the file is no v1 results file, or its domain is unknown.
+        ConfigError: the file does not hold results of tau-bench v1, or its domain is unknown.
     """
     if domain is not None and domain not in DOMAINS:
         raise ConfigError(f"--domain {domain}: tau-bench v1 has {' and '.join(DOMAINS)} only")
@@ -43,11 +46,7 @@ def run(path: Path, domain: str | None, output_dir: Path | None, console: Consol
     replayed = [replay(run, tasks.get(run.task_id), chosen) for run in runs]
     for line in sentences(replayed, chosen):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for table in tables(replayed, chosen):
-        console.print()
-        console.print(table.rich())
-        if table.note:
-            console.print(table.note, markup=False, highlight=False, style="dim")
+    print_tables(tables(replayed, chosen), console)
     if output_dir is not None:
         write_files(replayed, tasks, chosen, path.stem, output_dir)
         console.print(f"tasks.json and simulations.json: {output_dir}", markup=False, soft_wrap=True)
@@ -55,7 +54,7 @@ def run(path: Path, domain: str | None, output_dir: Path | None, console: Consol
 
 
 def sentences(replayed: Sequence[Replayed], domain: str) -> list[str]:
-    """The answer first, then what has to be known about it."""
+    """How often the two rewards agree, then what a reader must know about it."""
     played = [r for r in replayed if r.agrees is not None]
     agree = sum(bool(r.agrees) for r in played)
     tasks = len({r.run.task_id for r in replayed})
@@ -90,6 +89,7 @@ def units(replayed: Sequence[Replayed], rewards: Sequence[float | None], domain:
 
 
 def tables(replayed: Sequence[Replayed], domain: str) -> list[Table]:
+    """pass^k by both rewards; and the runs in which the rewards differ, if there are any."""
     recorded = scores(units(replayed, [r.run.reward for r in replayed], domain))
     ours = scores(units(replayed, [r.reward for r in replayed], domain))
     rows = [[str(k), *_cells(recorded, k), *_cells(ours, k)] for k in recorded.pass_hat]
@@ -117,14 +117,15 @@ def _cells(found: Scores, k: int) -> list[str]:
 
 
 def _why(r: Replayed) -> str:
-    parts = r.reward_info.reward_breakdown
+    """The parts of τ²'s reward."""
+    parts = r.reward_info.reward_breakdown if r.reward_info is not None else None
     return ", ".join(f"{name.value} {value:g}" for name, value in parts.items()) if parts else "-"
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def write_files(replayed: Sequence[Replayed], tasks: Mapping[int, Any], domain: str, name: str, folder: Path) -> None:
+def write_files(replayed: Sequence[Replayed], tasks: Mapping[int, Task], domain: str, name: str, folder: Path) -> None:
     """``tasks.json``, a τ² task file, and ``simulations.json``, τ²'s `Results` of every run with a trajectory."""
     folder.mkdir(parents=True, exist_ok=True)
     dumped = [task.model_dump(mode="json") for task in tasks.values()]
@@ -134,11 +135,11 @@ def write_files(replayed: Sequence[Replayed], tasks: Mapping[int, Any], domain: 
     )
 
 
-def results(replayed: Sequence[Replayed], tasks: Mapping[int, Any], domain: str, name: str) -> Any:
-    """τ²'s `Results`. Who the agent and the user were is not in v1's files: ``name`` stands for the agent."""
+def results(replayed: Sequence[Replayed], tasks: Mapping[int, Task], domain: str, name: str) -> Results:
+    """τ²'s `Results` of all runs. v1's files do not name the agent's model; ``name`` stands in its place."""
     environment = tau2_compat.build_environment(domain, solo=False, env_kwargs={})
     trials = Counter(r.run.task_id for r in replayed)
-    return tau2_compat.load().Results.model_validate(
+    converted: Results = tau2_compat.load().Results.model_validate(
         {
             "timestamp": _EPOCH,
             "info": {
@@ -151,12 +152,13 @@ def results(replayed: Sequence[Replayed], tasks: Mapping[int, Any], domain: str,
                 "environment_info": environment.get_info(include_tool_info=False).model_dump(mode="json"),
             },
             "tasks": [task.model_dump(mode="json") for task in tasks.values()],
-            "simulations": [_simulation(r) for r in replayed if r.reward_info is not None],
+            "simulations": [_simulation(r, r.reward_info) for r in replayed if r.reward_info is not None],
         }
     )
+    return converted
 
 
-def _simulation(r: Replayed) -> dict[str, Any]:
+def _simulation(r: Replayed, reward_info: RewardInfo) -> dict[str, Any]:
     name = f"{r.run.task_id}/{r.run.trial}"
     return {
         "id": str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())),
@@ -168,6 +170,6 @@ def _simulation(r: Replayed) -> dict[str, Any]:
         "duration": 0.0,
         "termination_reason": scoring.tau2_reason(r.termination).value,
         "user_cost": r.run.info.get("user_cost"),
-        "reward_info": r.reward_info.model_dump(mode="json"),
+        "reward_info": reward_info.model_dump(mode="json"),
         "messages": [message.model_dump(mode="json") for message in r.messages],
     }

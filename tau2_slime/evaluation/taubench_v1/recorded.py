@@ -1,4 +1,4 @@
-"""What a tau-bench v1 results file says: runs, their tasks, and their conversations step by step. Knows no τ²."""
+"""What a tau-bench v1 results file says: runs, their tasks, and their conversations step by step. τ² is not needed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ _OUTPUT = "API output: "
 
 
 class V1Action(BaseModel):
+    """A gold action: a tool and its arguments."""
+
     name: str
     kwargs: dict[str, Any]
 
 
 class V1Task(BaseModel):
+    """A task as v1's runs carry it."""
+
     instruction: str
     actions: list[V1Action]
     outputs: list[str] = []
+    """What the agent has to say."""
 
 
 class V1Run(BaseModel):
@@ -38,6 +43,7 @@ class V1Run(BaseModel):
 
     @property
     def name(self) -> str:
+        """What messages call the run."""
         return f"task {self.task_id}, trial {self.trial}"
 
 
@@ -52,7 +58,7 @@ def read_results(path: Path) -> list[V1Run]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the JSON file that tau-bench v1 wrote") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON ({error}); give the file that tau-bench v1 wrote") from error
+        raise ConfigError(f"{path} is not JSON ({error}); give the file that tau-bench v1 wrote") from error
     if isinstance(content, dict) and "simulations" in content:
         raise ConfigError(f"{path} holds τ² simulations already: `tau2-slime inspect` and `tau2 view` show them")
     if not isinstance(content, list) or not content:
@@ -62,7 +68,7 @@ def read_results(path: Path) -> list[V1Run]:
         try:
             run = V1Run.model_validate(entry)
         except ValidationError as error:
-            raise ConfigError(f"{path}: entry {position} is no run of tau-bench v1: {_first(error)}") from error
+            raise ConfigError(f"{path}: entry {position} is not a run of tau-bench v1: {_first(error)}") from error
         if runs.setdefault((run.task_id, run.trial), run) is not run:
             raise ConfigError(
                 f"{path}: {run.name} is there twice; give every repetition a trial of its own, or convert the files apart"
@@ -73,26 +79,27 @@ def read_results(path: Path) -> list[V1Run]:
     return list(runs.values())
 
 
-def _kind(content: Any) -> str:
+def _kind(content: object) -> str:
     return "an empty list" if content == [] else f"a JSON {type(content).__name__}"
 
 
 def _first(error: ValidationError) -> str:
+    """The first problem, with where it is."""
     found = error.errors()[0]
     where = ".".join(map(str, found["loc"]))
     return f"{where}: {found['msg']}" if where else str(found["msg"])
 
 
 def task_of(run: V1Run) -> V1Task:
-    """The task that the run carries with it.
+    """The task that the run carries.
 
     Raises:
-        ConfigError: it carries none.
+        ConfigError: the run carries none, or it is malformed.
     """
     try:
         return V1Task.model_validate(run.info.get("task"))
     except ValidationError as error:
-        raise ConfigError(f"{run.name}: info.task is no task of tau-bench v1: {_first(error)}") from error
+        raise ConfigError(f"{run.name}: info.task is not a task of tau-bench v1: {_first(error)}") from error
 
 
 # ---- what was said ---------------------------------------------------------------------------------------------------
@@ -100,11 +107,13 @@ def task_of(run: V1Run) -> V1Task:
 
 @dataclass
 class Call:
+    """A tool call with its result."""
+
     id: str
     name: str
     arguments: dict[str, Any]
     answer: str
-    """v1's."""
+    """The result in v1."""
 
 
 @dataclass
@@ -126,7 +135,7 @@ def steps(run: V1Run) -> list[Step]:
 
 
 def _steps(run: V1Run) -> Iterator[Step]:
-    written = not any(m.get("tool_calls") for m in run.traj) and any(_action(m) for m in run.traj)
+    calls_as_text = not any(m.get("tool_calls") for m in run.traj) and any(_action(m) for m in run.traj)
     rest = enumerate(run.traj)
     for number, message in rest:
         role, text = message.get("role"), message.get("content")
@@ -134,13 +143,13 @@ def _steps(run: V1Run) -> Iterator[Step]:
             continue
         if role not in ("user", "assistant") or not isinstance(text, str | None):
             raise _malformed(run, number, f"a message of role {role!r} with {type(text).__name__} content")
-        if role == "assistant" and written:
-            yield _written(run, number, message, rest)
+        if role == "assistant" and calls_as_text:
+            yield _text_step(run, number, message, rest)
             continue
         step = Step(role, text)
         calls = message.get("tool_calls") or [] if role == "assistant" else []
         if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-            raise _malformed(run, number, "tool_calls is no list of calls")
+            raise _malformed(run, number, "tool_calls is not a list of calls")
         for call in calls:
             _, result = next(rest, (0, {}))
             if result.get("role") != "tool" or result.get("tool_call_id") != call.get("id"):
@@ -162,7 +171,8 @@ def _action(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     return (name, arguments) if isinstance(name, str) and isinstance(arguments, dict) else None
 
 
-def _written(run: V1Run, number: int, message: Mapping[str, Any], rest: Iterator[tuple[int, dict[str, Any]]]) -> Step:
+def _text_step(run: V1Run, number: int, message: Mapping[str, Any], rest: Iterator[tuple[int, dict[str, Any]]]) -> Step:
+    """A message that may write a call as text, and the message after it that holds the result."""
     found = _action(message)
     if found is None:  # v1 shows the user the text
         return Step("assistant", str(message.get("content")).rpartition("Action:")[2].strip())
@@ -188,4 +198,4 @@ def _call(run: V1Run, number: int, call: Mapping[str, Any], answer: str) -> Call
 
 
 def _malformed(run: V1Run, number: int, what: str) -> ConfigError:
-    return ConfigError(f"{run.name}: message {number} cannot be read ({what}); leave the run out, or mend the file")
+    return ConfigError(f"{run.name}: message {number} cannot be read ({what}); leave the run out, or repair the file")

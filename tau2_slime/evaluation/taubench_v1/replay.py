@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.taubench_v1.recorded import RESPOND, Step, V1Run, V1Task, steps, task_of
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
 
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Message, RewardInfo, Task
+
 DOMAINS = ("airline", "retail")
-"""What v1 has."""
+"""v1's domains."""
 STOP = "###STOP###"
 TRANSFER = "transfer_to_human_agents"
 THINK = "think"
@@ -25,16 +28,16 @@ class Replayed:
 
     run: V1Run
     termination: Termination
-    messages: list[Any] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
     """τ²'s messages, tool results one by one."""
-    reward_info: Any = None
-    """τ²'s `RewardInfo`; None for a run without a trajectory."""
+    reward_info: RewardInfo | None = None
+    """None for a run without a trajectory."""
     thoughts: int = 0
     """``think`` calls that were left out."""
     answers: int = 0
     """Tool results."""
     flipped: int = 0
-    """... that are an error in one of v1 and τ², but not in the other."""
+    """Tool results that are an error in v1 and not in τ², or the other way round."""
 
     @property
     def reward(self) -> float | None:
@@ -42,15 +45,15 @@ class Replayed:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether τ² pays what v1 recorded; None if there was nothing to play."""
+        """Whether τ²'s reward is the one that v1 recorded; None if there was nothing to play."""
         return None if self.reward is None else abs(self.reward - self.run.reward) < 1e-6
 
 
 def domain_of(runs: Sequence[V1Run]) -> str:
-    """The domain whose tools the runs use: v1 does not write it down.
+    """The domain whose tools the runs use. v1's files do not name it.
 
     Raises:
-        ConfigError: the tools leave it open.
+        ConfigError: the tools fit both domains alike.
     """
     used: Counter[str] = Counter()
     for run in runs:
@@ -80,7 +83,7 @@ def ending(run: V1Run, conversation: Sequence[Step]) -> Termination:
     return Termination.AGENT_STOP if TRANSFER in [call.name for call in last.calls] else Termination.MAX_STEPS
 
 
-def tau2_tasks(runs: Sequence[V1Run], domain: str) -> dict[int, Any]:
+def tau2_tasks(runs: Sequence[V1Run], domain: str) -> dict[int, Task]:
     """v1's task number -> τ²'s `Task` (named ``v1_<number>``), of every task with a trajectory.
 
     Raises:
@@ -98,10 +101,13 @@ def tau2_tasks(runs: Sequence[V1Run], domain: str) -> dict[int, Any]:
     return {number: tau2_task(number, task, domain) for number, task in sorted(found.items())}
 
 
-def tau2_task(number: int, task: V1Task, domain: str) -> Any:
-    """v1's instruction is the user's, its actions are gold, its outputs have to be said; the database counts."""
+def tau2_task(number: int, task: V1Task, domain: str) -> Task:
+    """A τ² task: v1's instruction is the user's, its actions are the gold actions, and its outputs have to be said.
+
+    The reward is that of the database and of what was said.
+    """
     actions = [a for a in task.actions if a.name != RESPOND]
-    return tau2_compat.load().Task.model_validate(
+    converted: Task = tau2_compat.load().Task.model_validate(
         {
             "id": f"v1_{number}",
             "description": {"purpose": f"Task {number} of tau-bench v1, {domain}."},
@@ -116,13 +122,17 @@ def tau2_task(number: int, task: V1Task, domain: str) -> Any:
             },
         }
     )
+    return converted
 
 
-def replay(run: V1Run, task: Any, domain: str) -> Replayed:
-    """Play the run's calls in a fresh environment of ``domain`` and score it. ``task``: one of `tau2_tasks`."""
+def replay(run: V1Run, task: Task | None, domain: str) -> Replayed:
+    """Play the run's calls in a fresh environment of ``domain`` and score it.
+
+    ``task``: the run's, from `tau2_tasks`; None for a run without a trajectory, which is not played.
+    """
     conversation = steps(run)
     out = Replayed(run, ending(run, conversation))
-    if not conversation:
+    if not conversation or task is None:
         return out
     t = tau2_compat.load()
     world = domains.World(domain, "base", task)
