@@ -70,6 +70,14 @@ async def test_evaluation_goes_on_when_the_budget_is_spent(stage: Stage) -> None
     assert outcome(sample) == PAID
 
 
+def test_a_budget_is_spent_when_the_last_cent_is() -> None:
+    spending.answered("dear", 1.0, 5, 5, 0.25)
+    spending.check(0.5)
+    spending.answered("dear", 1.0, 5, 5, 0.25)
+    with pytest.raises(ConfigError, match="user_budget"):
+        spending.check(0.5)
+
+
 async def test_a_budget_needs_every_price(stage: Stage) -> None:
     sample = await stage.play(users=[HELLO, BYE], **priced(stage, price=None), user_budget=5)
     assert outcome(sample) == STOPPED

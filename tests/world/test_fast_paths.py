@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -154,6 +156,8 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
 def test_a_world_that_was_used_before_is_replayed() -> None:
     player = gold_player("mock", 0)
     player.world.set_state([])
+    environment = player.world.episode_environment
+    assert isinstance(environment, FastEnvironment) and environment.executed is None
     assert why_replay_needed(player)
     assert player.reward() == stock_reward(player)
 
@@ -161,8 +165,9 @@ def test_a_world_that_was_used_before_is_replayed() -> None:
 def test_a_world_whose_task_was_changed_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     player = gold_player("mock", 0)
     player.world.task = player.task.model_copy()
-    monkeypatch.setattr(environment, "evaluate_with_stubs", None)
-    assert player.reward() == stock_reward(player)
+    asked: list[Any] = []
+    monkeypatch.setattr(environment, "evaluate_with_stubs", lambda *given: asked.append(given))
+    assert player.reward() == stock_reward(player) and not asked
 
 
 def refuelled(*then: str) -> Player:
@@ -236,6 +241,33 @@ def test_a_changed_copy_of_a_task_has_its_own_gold() -> None:
         again.call(call)
     assert again.reward() == stock_reward(again)
     assert again.reward()["db_check"]["db_match"] is False
+
+
+def test_a_copy_of_a_task_with_as_many_other_actions_has_its_own_gold() -> None:
+    task = next(t for t in domains.tasks("mock", "base") if [c.name for c in gold_calls(t)] == ["create_task"])
+    player = played("mock", *gold_calls(task), task=task)
+    assert player.reward()["db_check"]["db_match"] is True
+    (action,) = task.evaluation_criteria.actions
+    other = action.model_copy(update={"arguments": {**action.arguments, "title": "another title"}})
+    again = played("mock", *gold_calls(task), task=with_criteria(task, actions=[other]))
+    expected = stock_reward(again)
+    assert again.reward() == expected and expected["db_check"]["db_match"] is False
+
+
+def test_a_task_whose_gold_is_known_is_kept_so_that_no_other_gets_its_id() -> None:
+    task = domains.tasks("mock", "base")[0].model_copy()
+    alive = weakref.ref(task)
+    played("mock", *gold_calls(task), task=task).reward()
+    del task
+    gc.collect()
+    assert alive() is not None
+
+
+def test_a_user_who_speaks_in_a_solo_episode_raises_what_tau2_raises() -> None:
+    task = next(t for t in domains.tasks("telecom", "base") if t.ticket is not None)
+    player = Player("telecom", task, solo=True)
+    player.messages.append(tau2_compat.load().UserMessage(role="user", content="Hello?"))
+    assert player.reward() is stock_reward(player) is AssertionError
 
 
 def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:

@@ -32,6 +32,7 @@ BOMBS = [
     "(2**99999999)//(2**99999998)",
     "2**-(9**9**9)",
     "(10**30000)**300",
+    "2**10**400",
 ]
 """Expressions that τ² would work on for minutes, or for ever."""
 
