@@ -20,8 +20,9 @@ class Payer(Protocol):
         """
 
     def after(self, ticket: Any, response: object | None, *, unknown: bool = False) -> None:
-        """``ticket``: what `before` returned, of whatever type that payer chose. ``response``: the answer, with its ``usage``; None if the call failed.
+        """The call is over. ``ticket``: what `before` returned, of whatever type that payer chose.
 
+        ``response``: the answer, with its ``usage``; None if the call failed.
         ``unknown``: nobody knows whether the provider bills the failed call.
         """
 
