@@ -5,6 +5,11 @@
 It plays mock's ``create_task_1`` (4 turns) three times over the embedded policy and profiles the third `generate` call, its
 worker threads included. The embedded policy and user (``local/``), and what they call, do not count: a training job has
 servers of its own. Comprehensions count as frames, not as functions.
+
+    0.1.0         221 functions, 45 modules, 20 frames
+    2026-11-26    207 functions, 44 modules, 14 frames (aim: 150, 30, 14)
+
+44 of the functions are the fast path of environments and scoring (``world/fast``).
 """
 
 from __future__ import annotations

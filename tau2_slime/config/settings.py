@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -201,7 +202,7 @@ class Tau2Config(BaseModel):
         for simulator in self.user_simulators:
             if simulator.name == name:
                 return simulator
-        return Simulator(model=name, base_url=self.user_base_url, api_key_var=self.user_api_key_var)
+        return _simulator_without_entry(name, self.user_base_url, self.user_api_key_var)
 
     def stand_ins_for(self, name: str, *, evaluation: bool) -> list[str]:
         """The simulators that go on when ``name`` is out: the rest of the pool, from the next one on.
@@ -213,6 +214,11 @@ class Tau2Config(BaseModel):
             return []
         at = names.index(name)
         return names[at + 1 :] + names[:at]
+
+
+@lru_cache(maxsize=256)
+def _simulator_without_entry(model: str, base_url: str | None, api_key_var: str | None) -> Simulator:
+    return Simulator(model=model, base_url=base_url, api_key_var=api_key_var)
 
 
 _ALIASES = {"split": "task_split"}
