@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -72,34 +72,35 @@ def print_tables(tables: Iterable[Table], console: Console) -> None:
 
 def score_table(summary: Summary, *, brief: bool = False) -> Table:
     """One row per dataset, domain, user model and overall. ``brief``: what fits 80 columns."""
-    most = max((max(g.scores.pass_hat, default=1) for g in summary.groups), default=1)
-    hats = [k for k in sorted({k for g in summary.groups for k in g.scores.pass_hat}) if k > 1]
-    if brief:
-        hats = hats[-1:]
-    columns = [
-        "",
-        "tasks",
-        "pass^1",
-        "95%" if brief else "95% interval",
-        *(["± se"] if not brief else []),
-        *(f"pass^{k}" for k in hats),
+    ks = sorted({k for group in summary.groups for k in group.scores.pass_hat})
+    most = max(ks, default=1)
+    if_failures = not brief or summary.overall.scores.excluded > 0
+    columns: list[tuple[str, Callable[[Group], str]]] = [
+        ("", label),
+        ("tasks", lambda g: str(g.scores.units)),
+        ("pass^1", _pass_hat(1)),
     ]
-    both_ways = not brief or summary.overall.scores.excluded > 0
-    columns += [f"pass@{most}"] if most > 1 else []
-    columns += ["excl.", *(["if failures"] if both_ways else []), "nothing", "transfer"]
-    rows = []
-    for group in summary.groups:
-        scores = group.scores
-        one = scores.pass_hat.get(1)
-        row = [label(group), str(scores.units), number(one)]
-        row += [_interval(one) if not brief else f"{one.low:.2f}-{one.high:.2f}" if one else "-"]
-        row += [f"{one.stderr:.3f}" if one else "-"] if not brief else []
-        row += [number(scores.pass_hat.get(k)) for k in hats]
-        row += [number(scores.pass_at.get(most))] if most > 1 else []
-        row += [str(scores.excluded), *([decimal(scores.failures_as_zero)] if both_ways else [])]
-        row += [decimal(group.baselines.get(kind)) for kind in (NOTHING, TRANSFER)]
-        rows.append(row)
-    return Table("Scores", columns, rows, _score_note(summary, both_ways), emphasised=frozenset({len(rows) - 1}))
+    if brief:
+        columns.append(("95%", lambda g: _interval(g.scores.pass_hat.get(1), "{:.2f}-{:.2f}")))
+    else:
+        columns.append(("95% interval", lambda g: _interval(g.scores.pass_hat.get(1))))
+        columns.append(("± se", lambda g: decimal(e.stderr if (e := g.scores.pass_hat.get(1)) else None)))
+    for k in [k for k in ks if k > 1][-1 if brief else 0 :]:
+        columns.append((f"pass^{k}", _pass_hat(k)))
+    if most > 1:
+        columns.append((f"pass@{most}", lambda g: number(g.scores.pass_at.get(most))))
+    columns.append(("excl.", lambda g: str(g.scores.excluded)))
+    if if_failures:
+        columns.append(("if failures", lambda g: decimal(g.scores.failures_as_zero)))
+    columns.append(("nothing", lambda g: decimal(g.baselines.get(NOTHING))))
+    columns.append(("transfer", lambda g: decimal(g.baselines.get(TRANSFER))))
+    rows = [[cell(group) for _, cell in columns] for group in summary.groups]
+    note = _score_note(summary, if_failures)
+    return Table("Scores", [name for name, _ in columns], rows, note, emphasised=frozenset({len(rows) - 1}))
+
+
+def _pass_hat(k: int) -> Callable[[Group], str]:
+    return lambda group: number(group.scores.pass_hat.get(k))
 
 
 def label(group: Group) -> str:
@@ -118,15 +119,15 @@ def decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _interval(estimate: Estimate | None) -> str:
-    return "-" if estimate is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
+def _interval(estimate: Estimate | None, form: str = "{:.3f} to {:.3f}") -> str:
+    return "-" if estimate is None else form.format(estimate.low, estimate.high)
 
 
-def _score_note(summary: Summary, both_ways: bool) -> str:
+def _score_note(summary: Summary, if_failures: bool) -> str:
     said = [
         "pass^k: all of k attempts succeed; pass@k: at least one does (unbiased). Intervals: 95%, tasks within domains.",
         "'excl.': attempts that failed because of the infrastructure or the user model, left out"
-        + ("; 'if failures': pass^1 if they counted as failures." if both_ways else "."),
+        + ("; 'if failures': pass^1 if they counted as failures." if if_failures else "."),
         "'nothing', 'transfer': doing nothing, or transferring to a human at once, on the same tasks.",
     ]
     if summary.domain_weighted is not None and any(g.kind == "domain" for g in summary.groups):

@@ -22,15 +22,17 @@ from tau2_slime.observe.passk import ks_up_to, pass_at, pass_hat
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score and how sure it is."""
+    """A score with its uncertainty."""
 
     value: float
+    """Mean over the units."""
     low: float
     """Ends of the 95% interval."""
     high: float
     stderr: float
+    """Standard error, tasks as clusters."""
     tasks: int
-    """Units that the value is the mean of."""
+    """Units in the mean: a task counts once for each dataset that plays it."""
     left_out: int = 0
     """Units with too few usable attempts."""
 
@@ -40,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything about one group of units."""
+    """All scores of one group of units."""
 
     pass_at: dict[int, Estimate]
     """k -> unbiased pass@k."""
@@ -51,13 +53,14 @@ class Scores:
     reward: Estimate | None
     """Mean of the tasks' mean rewards; None without a usable attempt."""
     failures_as_zero: float | None
-    """pass^1 if every excluded attempt had been the agent's failure: the number the other way."""
+    """pass^1 if every excluded attempt counted as a failure of the agent."""
     noise: Noise | None
     """None with fewer than two attempts a task."""
     units: int
     attempts: int
-    """Usable ones."""
+    """Usable attempts."""
     excluded: int
+    """Attempts that ended without saying anything about the agent."""
     repeats: list[float] = field(default_factory=list)
     """pass^1 of the first attempts alone, of the second attempts alone, ..."""
 
@@ -66,8 +69,6 @@ class Scores:
 class Noise:
     """What repeating the run on the same tasks would change, estimated from its repeats."""
 
-    one_attempt: float
-    """Standard deviation of the score of one attempt a task."""
     run: float
     """Standard deviation of this run's score, the mean over its attempts."""
 
@@ -125,20 +126,17 @@ def estimate(units: Sequence[Unit], values: Sequence[float], left_out: int = 0) 
 
 
 def noise(units: Sequence[Unit]) -> Noise | None:
-    """The noise floor; None unless some task has two usable attempts. Tasks with one tell nothing and are left out."""
+    """The noise floor; None unless some task has two usable attempts. Tasks with one attempt are left out."""
     repeated = [unit for unit in units if unit.n >= 2]
     if not repeated:
         return None
     # Unbiased variance of one attempt: c (n - c) / (n (n - 1)).
     variances = [u.c * (u.n - u.c) / (u.n * (u.n - 1)) for u in repeated]
-    t = len(repeated)
-    return Noise(
-        one_attempt=math.sqrt(math.fsum(variances)) / t,
-        run=math.sqrt(math.fsum(v / u.n for v, u in zip(variances, repeated, strict=True))) / t,
-    )
+    return Noise(math.sqrt(math.fsum(v / u.n for v, u in zip(variances, repeated, strict=True))) / len(repeated))
 
 
 def _repeats(units: Sequence[Unit]) -> list[float]:
+    """pass^1 of each attempt number alone, over the tasks where that attempt is usable."""
     out = []
     for i in range(max((len(unit.outcomes) for unit in units), default=0)):
         column = [u.successes[i] for u in units if i < len(u.outcomes) and u.successes[i] is not None]
