@@ -277,7 +277,7 @@ def _file_of(sample: StandaloneSample, folder: Path) -> Path:
 
 def test_a_sample_that_stands_in_for_nothing_passes(tmp_path: Path) -> None:
     result = failed_result("no answer", termination=Termination.USER_ERROR, domain="mock", task_id="t")
-    sample = fill_sample(StandaloneSample(index=0), result, pad_id=7)
+    sample = fill_sample(StandaloneSample(index=0), result)
     (one,) = read_episodes(_file_of(sample, tmp_path)).trajectories
     assert one.excluded
     assert check_trajectory(one) == []
