@@ -246,3 +246,12 @@ def test_code_tables_and_headings_count_as_words_only() -> None:
     )
     assert sentence_lengths(page) == [5]
     assert word_count(page) == 6 + 1 + 5 + 1 + 5 + 5
+
+
+def test_the_configuration_page_names_every_tool_call_format() -> None:
+    from tau2_slime.tokens.families import PARSER_CLASSES
+
+    (row,) = [
+        line for line in (ROOT / "docs" / "configuration.md").read_text().splitlines() if "`tool_call_parser`" in line
+    ]
+    assert [name for name in PARSER_CLASSES if name not in row] == []

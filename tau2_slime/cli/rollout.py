@@ -52,9 +52,10 @@ def rollout(
 
     embedded = router is None
     mapping = config_mapping(config)
-    chosen = domain or (["airline", "retail", "telecom", "mock"] if embedded else [Tau2Config.resolve(mapping).domain])
+    settings = Tau2Config.resolve(mapping)
+    chosen = domain or (["airline", "retail", "telecom", "mock"] if embedded else [settings.domain])
     options = {
-        "user_model": user_model or ("scripted" if embedded else None),
+        "user_model": user_model or ("scripted" if embedded and settings.user_path is None else None),
         "user_base_url": user_base_url,
         "user_api_key_var": user_api_key_var,
         "agent_type": agent_type,

@@ -123,7 +123,9 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     real = [
         d
         for d in plan.datasets
-        if d.config.agent_type != "solo" and not is_scripted(d.config.simulator(d.config.user_model).model)
+        if d.config.agent_type != "solo"
+        and d.config.user_path is None
+        and not is_scripted(d.config.simulator(d.config.user_model).model)
     ]
     if real:
         raise ConfigError(

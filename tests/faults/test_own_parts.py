@@ -125,3 +125,32 @@ async def test_a_path_that_leads_nowhere_is_one_clear_error(stage: Stage, key: s
     assert path in detail(sample)
     assert words in detail(sample)
     assert stage.router.asks == [], "nobody was asked anything"
+
+
+def test_results_name_the_class_and_the_model_that_was_chosen_for_it() -> None:
+    from tau2_slime.config import Tau2Config
+    from tau2_slime.episode.users import check_user, user_label
+
+    path = "custom_user.ImpatientUser"
+    alone = Tau2Config.resolve({"user_path": path}, {}, {})
+    chosen = Tau2Config.resolve({"user_path": path, "user_model": "gpt-4.1"}, {}, {})
+    assert user_label(alone, alone.user_model) == path
+    assert user_label(chosen, chosen.user_model) == f"{path}:gpt-4.1"
+    assert path in check_user(alone, alone.user_model), "it is asked for no key of a model that it may not use"
+
+
+def test_an_evaluation_with_another_agent_is_another_protocol(tmp_path: Path) -> None:
+    from tau2_slime.evaluation.plan.datasets import load_plan
+    from tau2_slime.evaluation.store.manifest import dataset_protocol, differences
+
+    row = '{"index": 0, "metadata": {"domain": "mock", "task_split": "base", "task_id": "create_task_1"}}\n'
+    (tmp_path / "rows.jsonl").write_text(row)
+    generate = "tau2_slime.generate_with_tau2.generate"
+    entry = f"{{name: d, path: {tmp_path}/rows.jsonl, custom_generate_function_path: {generate}"
+    protocols = []
+    for overrides in ("{}", "{agent_path: custom_agent.CarefulAgent}"):
+        file = tmp_path / "eval.yaml"
+        file.write_text(f"eval:\n  datasets:\n    - {entry}, metadata_overrides: {overrides}}}\n")
+        protocols.append(dataset_protocol(load_plan(file).datasets[0]))
+    assert differences(*protocols)
+    assert "agent_path" not in protocols[0], "folders of earlier versions are compared as before"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config, check_keys
-from tau2_slime.episode.users import is_scripted, user_spec
+from tau2_slime.episode.users import check_user
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
 
@@ -138,5 +138,4 @@ def require_user_key(config: Tau2Config) -> None:
     """
     if config.agent_type == "solo":
         return
-    if not is_scripted(config.simulator(config.user_model).model):
-        user_spec(config, config.user_model).connection()
+    check_user(config, config.user_model)

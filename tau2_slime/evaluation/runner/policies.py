@@ -11,7 +11,7 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import build_episode, choose_task
-from tau2_slime.episode.users import is_scripted, make_user, user_spec
+from tau2_slime.episode.users import check_user, is_scripted, make_user
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
@@ -194,20 +194,14 @@ def check_users(items: Iterable[Item], budget: Budget) -> None:
     Raises:
         ConfigError: a model is unknown, its key is not set, or ``budget`` has a limit and the model no known price.
     """
-    from tau2_slime.local.scripted_user import STYLES
-
-    seen: dict[tuple[str, str | None, str | None], Tau2Config] = {}
+    seen: dict[tuple[str | None, ...], Tau2Config] = {}
     for item in items:
         config = item.config
         if config.agent_type != "solo":
-            seen.setdefault((config.user_model, config.user_base_url, config.user_api_key_var), config)
-    for (name, _, _), config in seen.items():
-        simulator = config.simulator(name)
-        if is_scripted(simulator.model):
-            if simulator.model not in STYLES:
-                raise ConfigError(
-                    f"user_model={simulator.model!r} is unknown; users without a model are: {', '.join(STYLES)}"
-                )
-            continue
-        user_spec(config, name).connection()
-        budget.require_prices([(simulator.model, simulator.base_url is not None)])
+            user = (config.user_path, config.user_model, config.user_base_url, config.user_api_key_var)
+            seen.setdefault(user, config)
+    for config in seen.values():
+        check_user(config, config.user_model)
+        simulator = config.simulator(config.user_model)
+        if config.user_path is None and not is_scripted(simulator.model):
+            budget.require_prices([(simulator.model, simulator.base_url is not None)])

@@ -12,10 +12,11 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 from tau2_slime import __version__
 from tau2_slime.data.files import source_hashes
+from tau2_slime.episode.users import user_label
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Plan
 from tau2_slime.runtime.files import write_atomically
@@ -53,6 +54,8 @@ class DatasetProtocol(TypedDict):
     policy_prompt: str
     """Digest of the agent's system prompts and tools."""
     agent_type: str
+    agent_path: NotRequired[str]
+    """The class that plays the agent, if it is one of the user's own."""
     user_model: str
     """Empty in solo mode."""
     user_base_url: str | None
@@ -110,14 +113,14 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
     tasks = [
         domains.find_task(item.config.domain, item.config.task_split, task_id=item.task_id) for item in dataset.items
     ]
-    return {
+    found: DatasetProtocol = {
         "tau2": tau2_version(),
         "domains": [f"{domain}/{split}" for domain, split in pairs],
         "task_files": {name: sha for domain, _ in pairs for name, sha in source_hashes(domain).items()},
         "reward_basis": _digest([[str(task.id), _reward_basis(task)] for task in tasks]),
         "policy_prompt": _digest(prompts),
         "agent_type": config.agent_type,
-        "user_model": "" if solo else config.user_model,
+        "user_model": "" if solo else user_label(config, config.user_model),
         "user_base_url": config.user_base_url,
         "user_args": {} if config.user_model.startswith("scripted") else dict(config.user_args),
         "user_prompt": None if solo else _user_prompt(),
@@ -128,6 +131,9 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
         "tasks": [item.name for item in dataset.items],
         "attempts": dataset.attempts,
     }
+    if config.agent_path is not None:
+        found["agent_path"] = config.agent_path
+    return found
 
 
 def _reward_basis(task: Task) -> list[str] | None:

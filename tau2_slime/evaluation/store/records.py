@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.users import user_label
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Item, Plan
 from tau2_slime.evaluation.store.manifest import DatasetProtocol
@@ -123,7 +124,7 @@ def record_of(
         "task_id": job.item.task_id,
         "repeat": job.item.repeat,
         "agent_type": config.agent_type,
-        "user_model": config.user_model if config.agent_type != "solo" else "",
+        "user_model": user_label(config, config.user_model) if config.agent_type != "solo" else "",
         "status": plain["status"],
         "termination": plain["termination"],
         "blame": plain["blame"],

@@ -77,7 +77,10 @@ class TaggedParser:
     # --- the subclass's part
 
     def read_call(self, text: str, start: int) -> tuple[DraftCall, int]:
-        """(the call, the index after it) of the call whose opening tag ends at ``start``. Never raises."""
+        """(the call, the index after it) of the call whose opening tag ends at ``start``. Never raises.
+
+        A call that lacks nothing but its closing tag is UNCLOSED and keeps its name and arguments.
+        """
         raise NotImplementedError
 
     def find_unopened_call(self, text: str) -> tuple[int, int, str] | None:
