@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import os
 import platform
 import signal
@@ -115,7 +116,7 @@ async def measure(domain: str, episodes: int, url: str, checkpoint: str, *, show
     with tempfile.TemporaryDirectory() as folder:
         plan = RolloutPlan(
             jobs=jobs,
-            output_dir=Path(folder),
+            output_dir=Path(folder) / "warm",
             router=url,
             hf_checkpoint=checkpoint,
             overrides={"user_model": "scripted", "max_turns": 200},
@@ -125,7 +126,7 @@ async def measure(domain: str, episodes: int, url: str, checkpoint: str, *, show
         await run(plan)  # imports, the tokenizer, the domain, gold end states
         cpu, begin = time.process_time(), time.perf_counter()
         with Sampler() as sampler:
-            played = await run(plan)
+            played = await run(dataclasses.replace(plan, output_dir=Path(folder) / "measured"))
         spent, took = time.process_time() - cpu, time.perf_counter() - begin
     turns = sum(p.result.stats.agent_turns for p in played) / len(played)
     each = 1000 * spent / len(played)
