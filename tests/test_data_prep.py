@@ -185,6 +185,10 @@ def test_fractions_partition_the_split_exactly(weights: list[int], seed: int, li
         assert [r["index"] for r in file.rows] == sorted(r["index"] for r in file.rows)
 
 
+def test_blanks_between_the_parts_are_not_in_their_names() -> None:
+    assert parse_fractions("train=0.9, dev=0.1") == (("train", 0.9), ("dev", 0.1))
+
+
 def test_train_dev_and_test_share_no_task(prepare: Prepare, tmp_path: Path) -> None:
     arguments = ["--domains", "retail", "telecom", "--multi-domain-train", "retail", "telecom"]
     assert prepare(*arguments, "--fractions", "train=0.9,dev=0.1") == 0

@@ -182,12 +182,46 @@ def test_too_few_gpus_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "4 x NVIDIA H100" in preflight.gpus(4)
     with pytest.raises(ConfigError, match="NUM_GPUS=4"):
         preflight.gpus(8)
+    smi.write_text(smi.read_text() + 'echo "  MIG 1g.10gb Device 0: (UUID: y)"\n')
+    assert "4 x NVIDIA H100" in preflight.gpus(4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=0,1"):
         preflight.gpus(4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1, ")
+    with pytest.raises(ConfigError, match="2 GPUs are visible"):
+        preflight.gpus(3)
+    smi.write_text(smi.read_text() + "exit 9\n")
+    with pytest.raises(ConfigError, match="are asked for"):
+        preflight.gpus(2)
 
 
-def test_a_folder_that_is_no_slime(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_slime(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="SLIME_DIR"):
         preflight.slime_source(tmp_path)
     assert preflight.slime_source(fake_slime(tmp_path / "slime")) == str(tmp_path / "slime")
+    for name in ("train.py", "slime/__init__.py"):
+        folder = fake_slime(tmp_path / f"without {Path(name).stem}")
+        (folder / name).unlink()
+        with pytest.raises(ConfigError, match="SLIME_DIR"):
+            preflight.slime_source(folder)
+
+
+def test_the_jobs_mapping_counts_for_an_evaluation_as_well(tmp_path: Path) -> None:
+    data = write(tmp_path / "d.jsonl", row())
+    file = tmp_path / "eval.yaml"
+    file.write_text(json.dumps({"datasets": [dataset(data, metadata_overrides={})]}))
+    assert [model for model, _ in preflight.eval_config(file, {"user_model": "openai/b"}).users] == ["openai/b"]
+
+
+def test_a_model_is_called_once_for_each_endpoint_and_key() -> None:
+    def config(**settings: Any) -> Tau2Config:
+        return Tau2Config(domain="mock", task_split="base", **settings)
+
+    first, same = config(user_base_url="http://a/v1"), config(user_base_url="http://a/v1", max_turns=3)
+    elsewhere, other_key = (
+        config(user_base_url="http://b/v1"),
+        config(user_base_url="http://a/v1", user_api_key_var="K"),
+    )
+    callers = [("openai/m", c) for c in (first, same, elsewhere, other_key)]
+    assert preflight.distinct(callers) == [callers[0], callers[2], callers[3]]
+    assert preflight.distinct(callers)[0][1] is first

@@ -108,6 +108,33 @@ def test_of_slimes_own_flag_the_last_one_counts() -> None:
         map_arguments(["--save_dir", "/a", *twice])
 
 
+@pytest.mark.parametrize("flag", ["--num_samples", "--batch_size"])
+def test_either_size_of_a_rollout_makes_it_one_step(flag: str) -> None:
+    assert pairs(map_arguments([flag, "8"]).argv)["--num-steps-per-rollout"] == "1"
+
+
+def test_slimes_own_lines_get_nothing_added() -> None:
+    own = ["--save", "/b", "--n-samples-per-prompt", "8", "--custom-generate-function-path", f"{MODULE}.generate"]
+    assert set(map_arguments([*own, "--prompt-data", "d"]).argv) == {*own, "--prompt-data", "d"}
+    assert map_arguments(["--model", "/a"]).argv == ["--model", "/a"]  # not taken for --model_path
+
+
+def test_the_function_itself_may_be_named_as_the_module() -> None:
+    argv = map_arguments(["--rollout_module", f"{MODULE}.generate"]).argv
+    assert argv == ["--custom-generate-function-path", f"{MODULE}.generate"]
+
+
+def test_the_tokenizers_folder_is_compared_as_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for tokenizer in (f"{tmp_path}/Q/", "Q", "./x/../Q"):
+        mapped = map_arguments(["--model_path", f"{tmp_path}/Q", "--tokenizer_path", tokenizer])
+        assert mapped.argv == ["--hf-checkpoint", f"{tmp_path}/Q"]
+        assert [change[:2] for change in mapped.changes] == [
+            ("--model_path", f"--hf-checkpoint {tmp_path}/Q"),
+            ("--tokenizer_path", "-"),
+        ]
+
+
 def test_what_is_changed_is_told_with_its_reason() -> None:
     changes = map_arguments(["--num-samples", "8", "--use_tis"]).changes
     assert [change[:2] for change in changes] == [
@@ -140,6 +167,14 @@ def test_slimes_script_is_run_and_its_exit_status_passed_on(tmp_path: Path) -> N
     assert all(flag in done.stdout and f"--{key}" in done.stdout for key, (flag, _) in RENAMED.items())
     (slime / "train.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
     assert run("--lr", "1", SLIME_DIR=str(slime)).returncode == -signal.SIGTERM  # a shell says 128 + 15
+
+
+def test_slime_and_this_package_come_first_on_the_path(tmp_path: Path) -> None:
+    slime = fake_slime(tmp_path / "slime")
+    (slime / "train.py").write_text("import os\nprint(os.environ['PYTHONPATH'])\n")
+    for given in ("", "/elsewhere"):
+        told = run("--lr", "1", SLIME_DIR=str(slime), PYTHONPATH=given).stdout.splitlines()[-1]
+        assert told.split(os.pathsep) == [str(slime), str(ROOT), *filter(None, [given])]
 
 
 def test_fully_async_rollouts_run_slimes_other_script(tmp_path: Path) -> None:
@@ -175,12 +210,17 @@ def test_an_installed_slime_is_found_without_importing_it(tmp_path: Path, monkey
     (slime / "train.py").unlink()  # PyPI's placeholder of the same name
     with pytest.raises(ConfigError, match="PyPI"):
         slime_folder()
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "train.py").write_text("")
+    monkeypatch.setenv("SLIME_DIR", str(tmp_path / "half"))
+    with pytest.raises(ConfigError, match=r"SLIME_DIR=.*half is not a checkout"):
+        slime_folder()
 
 
 def test_help_names_every_flag() -> None:
-    done = run("--help")
-    assert done.returncode == 0
-    assert all(f"--{key}" in done.stdout for key in (*RENAMED, "tokenizer_path"))
+    for done in (run("--help"), run()):
+        assert done.returncode == 0
+        assert all(f"--{key}" in done.stdout for key in (*RENAMED, "tokenizer_path"))
 
 
 def test_slime_understands_the_mapped_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from tau2_slime.data.request import DataRequest
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan import datasets
 from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
-from tau2_slime.evaluation.plan.yaml_source import read_yaml
+from tau2_slime.evaluation.plan.keys import DATASET_KEYS, KEYS, checked
+from tau2_slime.evaluation.plan.yaml_source import YamlSource, read_yaml
 from tau2_slime.slime_adapter import GENERATE
 
+SOURCE = YamlSource(Path("x.yaml"), None, "")
 SHIPPED = Path(__file__).parents[2] / "eval_config.yaml"
 
 
@@ -183,6 +186,126 @@ def test_interpolation(
     assert isinstance(data, dict) and data["value"] == expected
 
 
+ACCEPTED: list[tuple[str, list[object]]] = [
+    ("temperature", [0, 0.0, 1e-6, 2, None]),
+    ("top_p", [1e-6, 1, 0.5]),
+    ("repetition_penalty", [0.1, 2]),
+    ("top_k", [-1, 1, 50]),
+    ("n_samples_per_eval_prompt", [1, 8]),
+    ("max_response_len", [1]),
+    ("min_new_tokens", [0, 3]),
+    ("stop", ["END", ["END", "STOP"], []]),
+    ("stop_token_ids", [[1, 2], []]),
+    ("no_stop_trim", [True, False]),
+    ("input_key", ["prompt"]),
+    ("metadata_overrides", [{}, {"user_model": "scripted"}, None]),
+    ("rm_type", ["anything"]),
+]
+REFUSED: list[tuple[str, list[object]]] = [
+    ("temperature", [-1e-6, True, "1", [1]]),
+    ("top_p", [0, 1.01, True]),
+    ("repetition_penalty", [0, 2.1]),
+    ("top_k", [0, -2, -1.0, 1.5, True]),
+    ("n_samples_per_eval_prompt", [0, 1.5, True, "4"]),
+    ("min_new_tokens", [-1, True]),
+    ("stop", [1, [1], ["END", 2]]),
+    ("stop_token_ids", [["1"], 1]),
+    ("no_stop_trim", ["yes", 1, 0]),
+    ("skip_special_tokens", ["no"]),
+    ("input_key", ["", 1]),
+    ("path", ["", 1]),
+    ("name", ["", [1]]),
+    ("metadata_overrides", ["x", [1]]),
+]
+
+
+@pytest.mark.parametrize(("key", "values"), ACCEPTED)
+def test_values_that_are_allowed(key: str, values: list[object]) -> None:
+    for value in values:
+        assert checked(SOURCE, "", {key: value}, KEYS) == {key: value}
+
+
+@pytest.mark.parametrize(("key", "values"), REFUSED)
+def test_values_that_are_not_allowed(key: str, values: list[object]) -> None:
+    for value in values:
+        with pytest.raises(ConfigError, match=rf"{key}: .* is not allowed; give"):
+            checked(SOURCE, "", {key: value}, {**DATASET_KEYS, **KEYS})
+
+
+def written(tmp_path: Path, rows: Path, *datasets: dict[str, object], defaults: object = None) -> Path:
+    entries = [{"name": f"d{i}", "path": str(rows), "input_key": "prompt", **d} for i, d in enumerate(datasets)]
+    path = tmp_path / "eval.yaml"
+    path.write_text(json.dumps({"eval": {"defaults": defaults, "datasets": entries}}))
+    return path
+
+
+def test_a_dataset_beats_the_defaults_and_its_sampling_is_sglangs(tmp_path: Path, rows: Path) -> None:
+    own = {
+        **{"temperature": 0.2, "top_k": 5, "max_response_len": 77, "min_new_tokens": 2, "repetition_penalty": 1.1},
+        **{"stop": ["END"], "stop_token_ids": [3], "skip_special_tokens": True, "no_stop_trim": False},
+    }
+    path = written(tmp_path, rows, own, {}, defaults={"temperature": 0.7, "top_p": 0.9})
+    first, second = load_plan(path).datasets
+    assert first.sampling == {
+        **{"temperature": 0.2, "top_p": 0.9, "top_k": 5, "max_new_tokens": 77, "min_new_tokens": 2},
+        **{"repetition_penalty": 1.1, "stop": ["END"], "stop_token_ids": [3], "skip_special_tokens": True},
+        **{"no_stop_trim": False, "spaces_between_special_tokens": False},
+    }
+    assert second.sampling == {
+        **{"temperature": 0.7, "top_p": 0.9, "top_k": -1, "max_new_tokens": 8192},
+        **{"stop": None, "stop_token_ids": None, "skip_special_tokens": False},
+        **{"no_stop_trim": True, "spaces_between_special_tokens": False},
+    }
+    assert load_plan(path).source == str(path)
+
+
+def test_empty_defaults_are_none_at_all(tmp_path: Path, rows: Path) -> None:
+    assert load_plan(written(tmp_path, rows, {}, defaults=None)).datasets[0].sampling["temperature"] == 1.0
+
+
+@pytest.mark.parametrize("key", ["name", "path"])
+def test_a_dataset_without_a_value_for_its_name_or_path(tmp_path: Path, rows: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"datasets\[0\]: the dataset has no '{key}'"):
+        load_plan(written(tmp_path, rows, {key: None}))
+
+
+def test_the_mapping_of_a_job_counts_where_neither_row_nor_dataset_says_otherwise(
+    tmp_path: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TAU2_MAX_TURNS", "TAU2_MAX_ERRORS"):
+        monkeypatch.delenv(name, raising=False)
+    path = written(tmp_path, rows, {"metadata_overrides": {"max_turns": 9}})
+    config = load_plan(path, tau2={"max_turns": 5, "max_errors": 4}).datasets[0].config
+    assert (config.max_turns, config.max_errors) == (9, 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"a: \xff\n", "is not UTF-8 text"),
+        (b"a: \x01\n", "control characters|unacceptable character"),
+        (b"3\n", "this YAML cannot be read"),
+        (b"- 1\n", "line 1: the file: must be a mapping"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_yaml(tmp_path: Path, content: bytes, named: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"x\.yaml.*({named})"):
+        load_plan(path)
+
+
+def test_a_key_is_found_by_its_whole_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("\na: 1\nab: 2\nm:\n  x: 1\n  x.y:\n    z: 3\n  l:\n  - 4\n  - k: 5\n")
+    source = read_yaml(path)
+    for key, line in (("a", 2), ("ab", 3), ("m.x", 5), ("m.x.y", 6), ("m.x.y.z", 7), ("m.l[1].k", 10)):
+        assert str(source.error(key, "bad")) == f"{path}, line {line}: {key}: bad"
+    assert "line 2: abx" in str(source.error("abx", "bad"))
+    assert "line 8: m.l[7]" in str(source.error("m.l[7]", "bad"))  # the nearest key above
+    assert "line 6: m.x.y.none" in str(source.error("m.x.y.none", "bad"))
+
+
 def test_the_examples_of_the_docstrings_hold() -> None:
     assert doctest.testmod(datasets) == doctest.TestResults(failed=0, attempted=1)
 
@@ -194,3 +317,5 @@ def test_without_a_file() -> None:
     assert {d.config.task_split for d in plan.datasets} == {"base", "test"}
     with pytest.raises(ConfigError, match="mok"):
         default_plan(["mok"], ["scripted"])
+    other = default_plan(["mock"], ["scripted"], tasks=1, overrides={"user_model": "x", "max_turns": 7}).datasets[0]
+    assert (other.config.user_model, other.config.max_turns) == ("scripted", 7)
