@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
+from scipy import stats
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation import compare_command
-from tau2_slime.evaluation.compare import compare, sign_flip_p
-from tau2_slime.evaluation.statistics.summary import read_folder
+from tau2_slime.evaluation.compare import Difference, Pair, compare, sign_flip_p
+from tau2_slime.evaluation.statistics.summary import Summary, read_folder
+from tau2_slime.evaluation.store.unit import Unit
 from tests.evaluation.folders import write_folder
 
 
@@ -47,6 +52,24 @@ def test_a_real_improvement_is_seen_and_its_tasks_are_listed(tmp_path: Path) -> 
     assert "The second run is better" in said
     assert "9 flips" in said
     assert "task_8" in said
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_the_p_value_is_the_share_of_sign_patterns_that_are_as_extreme(thirds: list[int]) -> None:
+    """Counted over all patterns of signs, zeros included, in whole thirds."""
+    sums = [
+        sum(s * t for s, t in zip(signs, thirds, strict=True))
+        for signs in itertools.product((-1, 1), repeat=len(thirds))
+    ]
+    share = sum(abs(s) >= abs(sum(thirds)) for s in sums) / len(sums)
+    assert sign_flip_p(np.array(thirds) / 3) == pytest.approx(share)
+
+
+def test_more_tasks_are_tested_by_random_patterns_that_never_change() -> None:
+    """20 differences of 0.1, 16 of them up: 12 or more beyond an even split, either way, of 20 coins."""
+    differences = np.array([0.1] * 16 + [-0.1] * 4)
+    exact = stats.binomtest(16, 20).pvalue
+    assert sign_flip_p(differences) == sign_flip_p(differences) == pytest.approx(exact, abs=0.004)
 
 
 def test_identical_policies_differ_beyond_noise_in_about_one_of_twenty_comparisons() -> None:
@@ -125,6 +148,133 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
     (b / "manifest.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(ConfigError, match="format 99"):
         read_folder(b)
+
+
+def pair(before: int, after: int, *, of: int = 4) -> Pair:
+    def unit(successes: int) -> Unit:
+        return Unit("d", "mock", "mock/base/t", "user", tuple([1.0] * successes + [0.0] * (of - successes)))
+
+    return Pair(unit(before), unit(after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "flip"),
+    [
+        (1, 3, "gained"),
+        (3, 1, "lost"),
+        (2, 4, ""),
+        (0, 2, ""),
+        (4, 2, ""),
+        (2, 0, ""),
+        (3, 4, ""),
+        (1, 0, ""),
+        (3, 3, ""),
+    ],
+)
+def test_a_flip_is_a_majority_that_changed(before: int, after: int, flip: str) -> None:
+    assert pair(before, after).flip == flip
+    assert pair(before, after).difference == (after - before) / 4
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "p", "words"),
+    [
+        (0.2, 0.1, 0.3, 0.049, "better"),
+        (-0.2, -0.3, -0.1, 0.049, "worse"),
+        (0.2, 0.1, 0.3, 0.051, "within noise"),
+        (0.2, 0.1, 0.3, 0.05, "within noise"),
+        (0.2, 0.0, 0.3, 0.001, "within noise"),
+        (-0.2, -0.3, 0.0, 0.001, "within noise"),
+    ],
+)
+def test_both_the_interval_and_the_p_value_decide(value: float, low: float, high: float, p: float, words: str) -> None:
+    found = Difference("overall", "all", 9, first=0.5, second=0.7, value=value, low=low, high=high, stderr=0.05, p=p)
+    assert found.words == words
+
+
+def test_every_dataset_domain_and_user_has_a_line(tmp_path: Path) -> None:
+    users = {"one": "user/one", "two": "user/two"}
+    a = read_folder(write_folder(tmp_path / "a", lambda d, t, i: 0.0, datasets=users, tasks=3))
+    b = read_folder(write_folder(tmp_path / "b", lambda d, t, i: float(d == "two" or t == 0), datasets=users, tasks=3))
+    found = compare(a, b)
+    assert [(d.kind, d.name, d.tasks, d.first, round(d.second, 3)) for d in found.differences] == [
+        ("dataset", "one", 3, 0.0, 0.333),
+        ("dataset", "two", 3, 0.0, 1.0),
+        ("user", "user/one", 3, 0.0, 0.333),
+        ("user", "user/two", 3, 0.0, 1.0),
+        ("overall", "all tasks", 6, 0.0, 0.667),
+    ]
+    assert found.overall is found.differences[-1]
+    assert found.notes == []
+    alone = write_folder(tmp_path / "c", lambda d, t, i: 1.0, datasets={"one": "user/one"}, tasks=3)
+    assert [d.kind for d in compare(a, read_folder(alone)).differences] == ["dataset", "overall"]
+
+
+def test_domains_have_lines_of_their_own(tmp_path: Path) -> None:
+    def summary(name: str, solved: str) -> Summary:
+        folder = write_folder(
+            tmp_path / name, lambda d, t, i: float(d == solved), datasets={"a": "u", "b": "u"}, tasks=2
+        )
+        for file in ("manifest.json", "simulations.jsonl"):  # dataset b plays another domain
+            lines = [json.loads(line) for line in (folder / file).read_text().splitlines()]
+            for line in lines:
+                if file == "manifest.json":
+                    line["protocol"]["b"]["tasks"] = [
+                        t.replace("mock/", "other/") for t in line["protocol"]["b"]["tasks"]
+                    ]
+                elif line["dataset"] == "b":
+                    line["item"] = line["item"].replace("mock/", "other/")
+            (folder / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return read_folder(folder)
+
+    found = compare(summary("first", "a"), summary("second", "b"))
+    assert [(d.kind, d.name, d.value) for d in found.differences[2:]] == [
+        ("domain", "mock", -1.0),
+        ("domain", "other", 1.0),
+        ("overall", "all tasks", 0.0),
+    ]
+
+
+def test_nothing_usable_in_common_is_said(tmp_path: Path) -> None:
+    a = write_folder(tmp_path / "a", lambda d, t, i: None, tasks=2)
+    b = write_folder(tmp_path / "b", lambda d, t, i: 1.0, tasks=2)
+    with pytest.raises(ConfigError, match="no task in common that both have a usable attempt of"):
+        compare(read_folder(a), read_folder(b))
+
+
+def test_one_task_with_fewer_attempts_is_noted(tmp_path: Path) -> None:
+    a = write_folder(tmp_path / "a", lambda d, t, i: 1.0, tasks=3)
+    b = write_folder(tmp_path / "b", lambda d, t, i: None if (t, i) == (0, 0) else 1.0, tasks=3)
+    assert compare(read_folder(a), read_folder(b)).notes == [
+        "the runs have different numbers of usable attempts for some tasks: their rates are compared"
+    ]
+
+
+def test_long_values_are_cut_in_the_message(tmp_path: Path) -> None:
+    a = read_folder(write_folder(tmp_path / "a", lambda d, t, i: 1.0, user_prompt="x" * 41))
+    b = read_folder(write_folder(tmp_path / "b", lambda d, t, i: 1.0, user_prompt="y" * 40))
+    (words,) = compare(a, b, ["user_prompt"]).allowed
+    assert words == f"user_prompt ({'x' * 37}... and {'y' * 40})"
+
+
+def test_all_differences_are_named_at_once(tmp_path: Path) -> None:
+    a = read_folder(write_folder(tmp_path / "a", lambda d, t, i: 1.0, agent_type="gt", allow_llm_judge=True))
+    b = read_folder(write_folder(tmp_path / "b", lambda d, t, i: 1.0, sampling={"temperature": 1.0}))
+    with pytest.raises(ConfigError) as error:
+        compare(a, b, ["sampling"])
+    assert str(error.value).endswith("--allow agent_type --allow allow_llm_judge")
+    assert [w.partition(" ")[0] for w in compare(a, b, ["all"]).allowed] == [
+        "agent_type",
+        "sampling.top_p",
+        "allow_llm_judge",
+    ]
+
+
+def test_other_tasks_have_another_reward_basis(tmp_path: Path) -> None:
+    """It is a digest over the tasks, so it only says something where they are the same."""
+    a = read_folder(write_folder(tmp_path / "a", lambda d, t, i: 1.0, tasks=3, reward_basis="1" * 64))
+    b = read_folder(write_folder(tmp_path / "b", lambda d, t, i: 1.0, tasks=4, reward_basis="2" * 64))
+    assert compare(a, b).allowed == []
 
 
 def test_the_exit_status_is_for_ci(tmp_path: Path) -> None:

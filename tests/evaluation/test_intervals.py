@@ -33,7 +33,7 @@ def stratum(values: Sequence[float], counts: Sequence[int] | None = None) -> Str
 # ---- by definition ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("solved", "tasks"), [(1, 5), (3, 5), (9, 10), (20, 41), (2, 60)])
+@pytest.mark.parametrize(("solved", "tasks"), [(1, 5), (3, 5), (9, 10), (20, 41), (1, 2000), (1999, 2000)])
 def test_one_attempt_a_task_is_wilsons_interval(solved: int, tasks: int) -> None:
     wilson = stats.binomtest(solved, tasks).proportion_ci(method="wilson")
     assert score_interval([stratum([1.0] * solved + [0.0] * (tasks - solved))]) == pytest.approx(tuple(wilson))
@@ -66,6 +66,13 @@ def test_where_all_tasks_score_alike_the_interval_is_no_point() -> None:
     assert low + high == pytest.approx(1)
 
 
+def test_where_a_tasks_many_values_agree_the_effective_number_of_tasks_is_smaller() -> None:
+    """One task with 3 successes, 9 with one failure each: 12 squared over 18, so 8 coins of which a quarter succeeds."""
+    z = stats.norm.ppf(0.975)
+    for limit in score_interval([stratum([1.0] + [0.0] * 9, [3] + [1] * 9)]):
+        assert (limit - 0.25) ** 2 == pytest.approx(z**2 * limit * (1 - limit) / 8)
+
+
 def test_a_domain_without_spread_widens_the_whole() -> None:
     """5 of 5 in one domain: what that cannot exclude is still open when another domain is there, at half the weight."""
     mixed = stratum([0.0, 0.25, 0.75, 1.0, 0.5])
@@ -81,6 +88,7 @@ def test_a_single_task_says_little() -> None:
     low, high = score_interval([stratum([0.5])])
     assert (low, high) == pytest.approx((0.5 - 0.4453, 0.5 + 0.4453), abs=1e-4)
     assert difference_interval([stratum([0.1])]) == (-1.0, 1.0)
+    assert standard_error([stratum([0.5])]) == 0.0
 
 
 scores_of_tasks = st.lists(st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 0.75, 1.0]), min_size=1, max_size=6)
@@ -99,10 +107,13 @@ def test_what_every_interval_of_scores_keeps(domains: list[list[float]], users: 
     assert score_interval(repeated) == pytest.approx((low, high))
 
 
-def test_differences_of_one_domain_have_students_interval() -> None:
-    values = [0.2, -0.1, 0.3, 0.5, 0.0, 0.25]
+@pytest.mark.parametrize(
+    "values", [[0.2, -0.1, 0.3, 0.5, 0.0, 0.25], [0.25, 0.5], [0.5, 0.5, 0.5, 0.501]]
+)  # fmt: skip
+def test_differences_of_one_domain_have_students_interval(values: list[float]) -> None:
     student = stats.ttest_1samp(values, 0).confidence_interval()
-    assert difference_interval([stratum(values)]) == pytest.approx(tuple(student))
+    clipped = (max(-1.0, student.low), min(1.0, student.high))
+    assert difference_interval([stratum(values)]) == pytest.approx(clipped)
     assert standard_error([stratum(values)]) == pytest.approx(stats.sem(values))
 
 
