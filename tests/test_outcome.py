@@ -91,3 +91,8 @@ def test_a_result_is_plain_json() -> None:
     assert data["termination"] == "user_stop" and data["blame"] == "agent" and data["status"] == "completed"
     assert data["messages"][0]["content"] == "héllo" and "raw_data" not in data["messages"][0]
     assert "ledger" not in data
+
+
+def test_too_many_errors_without_counts_are_the_agents_and_one_of_the_users_is_more_than_none() -> None:
+    assert blame_for(Termination.TOO_MANY_ERRORS) is Blame.AGENT
+    assert blame_for(Termination.TOO_MANY_ERRORS, user_errors=1) is Blame.USER

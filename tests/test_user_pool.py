@@ -167,3 +167,18 @@ def test_the_examples_of_the_page_are_valid() -> None:
     served = {model["name"]: ("10.0.0.1", 3000) for model in slimes["sglang"]}
     for name in names:
         user_spec(config, name, served)
+
+
+def test_weights_must_have_an_effect_and_equal_ones_are_no_claim() -> None:
+    even = [{"model": "a", "weight": 2.0}, {"model": "b", "weight": 2.0}]
+    uneven = [{"model": "a", "weight": 3.0}, {"model": "b", "weight": 1.0}]
+    assert len(resolve(user_simulators=even).user_pool()) == 2
+    assert len(resolve(user_simulators=uneven, user_rotation="weighted").user_pool()) == 2
+    with pytest.raises(ConfigError, match="only 'weighted' uses them"):
+        resolve(user_simulators=uneven, user_rotation="across_groups")
+
+
+def test_a_sample_without_an_index_is_dealt_like_the_first() -> None:
+    weights = [1.0, 1.0, 1.0]
+    assert choose(weights, "weighted", None, None) == choose(weights, "weighted", 0, None)
+    assert choose(weights, "weighted", 0, None) != choose(weights, "weighted", 1, None)
