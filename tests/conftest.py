@@ -83,3 +83,12 @@ def python() -> str:
     if probe.returncode:
         pytest.skip(f"{name} lacks one of {NEEDED}: name an interpreter that has them in SLIME_PYTHON")
     return name
+
+
+@pytest.fixture(autouse=True)
+def settings_are_read_anew() -> None:
+    """A test that looks at how settings are read must not get what another test has read."""
+    from tau2_slime.config import settings
+
+    settings._resolved.clear()
+    settings._simulator_without_entry.cache_clear()
