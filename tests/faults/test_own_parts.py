@@ -154,3 +154,15 @@ def test_an_evaluation_with_another_agent_is_another_protocol(tmp_path: Path) ->
         protocols.append(dataset_protocol(load_plan(file).datasets[0]))
     assert differences(*protocols)
     assert "agent_path" not in protocols[0], "folders of earlier versions are compared as before"
+
+
+def test_a_simulator_that_changes_its_arguments_changes_nobody_elses() -> None:
+    from tau2_slime.config import Tau2Config
+    from tau2_slime.episode.users import user_spec
+    from tau2_slime.world.users import UserContext
+
+    config = Tau2Config.resolve({"user_args": {"stop": ["x"]}}, {}, {})
+    context = UserContext(None, "mock", "base", "", None, user_spec(config, "gpt-4.1"))
+    context.args["stop"].append("y")
+    context.args["seed"] = 1
+    assert Tau2Config.resolve({"user_args": {"stop": ["x"]}}, {}, {}).user_args == {"stop": ["x"]}

@@ -20,6 +20,7 @@ A simulator of one's own is a class with the methods of `User` whose constructor
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -103,4 +104,4 @@ class UserContext:
     @property
     def args(self) -> dict[str, Any]:
         """The configuration's ``user_args``: settings of the simulator's own, or sampling arguments of its model."""
-        return self.spec.args
+        return copy.deepcopy(dict(self.spec.args))  # settings are shared between episodes: a simulator gets its own
