@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.data import rows
-from tau2_slime.data.rows import Row, metadata_of, read_jsonl, read_rows, row_task, task_index
+from tau2_slime.data.rows import Row, metadata_of, read_jsonl, read_rows, row_task
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import text
+from tau2_slime.runtime.text import first_position
 from tau2_slime.world import scoring
 
 MOCK = {"domain": "mock", "task_split": "base"}
@@ -28,8 +29,8 @@ def row(content: dict[str, Any]) -> Row:
 
 
 def test_the_examples_of_the_docstrings_hold() -> None:
-    assert doctest.testmod(rows).failed == 0
-    assert doctest.testmod(rows).attempted > 0
+    assert doctest.testmod(text).failed == 0
+    assert doctest.testmod(text).attempted > 0
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\u2028\u2029\x85\x0b\x0c\x1c\x1e\t \n\r"))
@@ -138,10 +139,10 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 @given(st.integers(0, 10**12))
 def test_a_position_is_one_however_it_is_written(position: int) -> None:
     for value in (position, str(position), f" {position}\n", np.int64(position), Fraction(position)):
-        assert task_index(value) == position
-        assert task_index(None, "x", value, position + 1) == position
+        assert first_position(value) == position
+        assert first_position(None, "x", value, position + 1) == position
     if position < 2**53:
-        assert task_index(float(position)) == task_index(np.float64(position)) == position
+        assert first_position(float(position)) == first_position(np.float64(position)) == position
 
 
 @given(
@@ -152,16 +153,16 @@ def test_a_position_is_one_however_it_is_written(position: int) -> None:
     | st.lists(st.integers())
 )
 def test_what_is_not_a_position_is_none(value: Any) -> None:
-    assert task_index(value) is None
+    assert first_position(value) is None
 
 
 def test_odd_numbers_are_no_crash() -> None:
-    assert task_index("\u00b2") is None  # a digit for str.isdigit, but not for int
-    assert task_index("9" * 5000) is None
-    assert task_index(10**400) == 10**400
-    assert task_index(np.True_) is None
-    assert task_index("-1") is None
-    assert task_index(-1) == -1  # outside of every split, and said so where it is looked up
+    assert first_position("\u00b2") is None  # a digit for str.isdigit, but not for int
+    assert first_position("9" * 5000) is None
+    assert first_position(10**400) == 10**400
+    assert first_position(np.True_) is None
+    assert first_position("-1") is None
+    assert first_position(-1) == -1  # outside of every split, and said so where it is looked up
 
 
 # --- what a row plays ---

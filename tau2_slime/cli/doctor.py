@@ -42,7 +42,7 @@ def doctor(
     options = {"user_base_url": user_base_url, "user_api_key_var": user_api_key_var}
     given = {key: value for key, value in options.items() if value is not None}
     settings = Tau2Config.resolve(tau2, given)
-    configured = [simulator.name for simulator in settings.user_pool()] or [settings.user_model]
+    configured = [simulator.name for simulator in settings.user_pool] or [settings.user_model]
     launch = Launch(
         torch_dist=torch_dist,
         slime_dir=slime_dir,

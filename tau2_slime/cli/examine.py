@@ -13,7 +13,7 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.users import check_user
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 
 P = ParamSpec("P")
 

@@ -63,7 +63,7 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     from tau2_slime.evaluation.store import manifest as manifests
     from tau2_slime.evaluation.store.records import Store, jobs
     from tau2_slime.runtime.files import write_atomically
-    from tau2_slime.runtime.threads import offload
+    from tau2_slime.runtime.loops import offload
 
     folder = request.output_dir
     budget = Budget(None, request.max_cost, parse_prices(request.prices))

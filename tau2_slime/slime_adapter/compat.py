@@ -18,7 +18,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from enum import Enum
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -198,12 +197,6 @@ def set_fields(sample: SlimeSample, **values: object) -> None:
 def has_field(sample: SlimeSample, name: str) -> bool:
     """True if ``sample`` can hold ``name``: a dataclass by its fields, any other object always."""
     return not dataclasses.is_dataclass(sample) or name in {f.name for f in dataclasses.fields(sample)}
-
-
-def status_member(sample: SlimeSample, name: str) -> Enum:
-    """The member ``name`` of the sample's own ``Status``: slime compares by identity, and a string is never equal."""
-    statuses: type[Enum] = type(sample).Status  # type: ignore[attr-defined]  # each release nests its own
-    return statuses[name]
 
 
 def session_key(sample: SlimeSample) -> str:

@@ -16,21 +16,21 @@ from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
-from tau2_slime.slime_adapter import resume
-from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields, status_member
+from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields
 from tau2_slime.slime_adapter.shaping import shaped_reward
 from tau2_slime.tokens.ledger import trajectory_digest
 from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
-    from tau2_slime.tokens.ledger import TokenLedger
     from tau2_slime.tokens.template.chat_template import ChatTemplate
 
 SampleT = TypeVar("SampleT", bound="SlimeSample")
 
 TRAJECTORY = "tau2_trajectory"
 """Where a sample's metadata holds the conversation, if it does."""
+INTERRUPTED = "tau2_resume"
+"""Where a sample's metadata holds what `resume.read` needs, if its episode was interrupted."""
 _CONVERSATION = ("messages", "rejected_calls", "generations", "reward_info")
 
 
@@ -126,6 +126,8 @@ def fill_sample(
 
     reward = result.reward if result.reward is not None and not removed else 0.0
     stats = result.stats
+    # slime compares by identity, so it must be a member of the sample's own enumeration.
+    statuses: type[Enum] = type(sample).Status  # type: ignore[attr-defined]  # each release nests its own
     set_fields(
         sample,
         tokens=tokens,
@@ -136,7 +138,7 @@ def fill_sample(
         weight_versions=list(ledger.weight_versions) if ledger is not None else [],
         remove_sample=removed,
         reward=reward if shaping is None or removed or result.reward is None else shaped_reward(result, shaping),
-        status=status_member(sample, result.status.name),
+        status=statuses[result.status.name],
         non_generation_time=max(0.0, stats.total_time - stats.generation_time),
     )
     if replay != NOTHING:
@@ -161,7 +163,12 @@ def fill_sample(
             "detail": result.detail,
             "restarted": result.restarted,
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
-            "tokens": _token_counts(ledger),
+            # A removed sample's mask no longer says where the tokens came from.
+            "tokens": {
+                "prompt": ledger.prompt_length if ledger is not None else 0,
+                "sampled": ledger.sampled_count if ledger is not None else 0,
+                "context": ledger.context_count if ledger is not None else 0,
+            },
             "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
             "fingerprint": trajectory_digest(tokens, log_probs),
             "stats": dataclasses.asdict(stats),
@@ -172,18 +179,11 @@ def fill_sample(
         whole = result.to_dict(tokens=False)
         metadata[TRAJECTORY] = {name: whole[name] for name in _CONVERSATION}
     if result.saved is not None:
-        metadata[resume.METADATA_KEY] = result.saved
+        metadata[INTERRUPTED] = result.saved
     else:
-        metadata.pop(resume.METADATA_KEY, None)
+        metadata.pop(INTERRUPTED, None)
     sample.metadata = metadata
     return sample
-
-
-def _token_counts(ledger: TokenLedger | None) -> dict[str, int]:
-    """Where the tokens came from: a removed sample's mask no longer says it."""
-    if ledger is None:
-        return {"prompt": 0, "sampled": 0, "context": 0}
-    return {"prompt": ledger.prompt_length, "sampled": ledger.sampled_count, "context": ledger.context_count}
 
 
 def _set_replay(sample: SlimeSample, replay: Replay | None, spec: ReplaySpec, total: int, response: int) -> None:
@@ -194,6 +194,12 @@ def _set_replay(sample: SlimeSample, replay: Replay | None, spec: ReplaySpec, to
         set_fields(sample, rollout_top_p_token_ids=ids, rollout_top_p_token_offsets=offsets)
     if spec.experts is not None:
         set_fields(sample, rollout_routed_experts=replay.expert_rows(total))
+
+
+def is_interrupted(sample: SlimeSample) -> bool:
+    """True if an earlier rollout left ``sample`` in the middle of its episode."""
+    status = getattr(getattr(sample, "status", None), "name", None)
+    return status == "ABORTED" and INTERRUPTED in metadata_of(sample)
 
 
 def metadata_of(sample: SlimeSample) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.garbage_collection import spare_what_stays
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 from tau2_slime.world import guards, tau2_compat
 from tau2_slime.world.environments import EpisodeEnvironment, environment_key, plain_environment
 

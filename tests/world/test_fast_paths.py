@@ -15,7 +15,7 @@ import pytest
 
 from tau2_slime import errors
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime import threads
+from tau2_slime.runtime import loops
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.environments import EpisodeEnvironment
 from tau2_slime.world.fast import environment, evaluator_stubs, factories, known_releases, replays
@@ -355,13 +355,13 @@ def test_a_vpn_that_is_broken_in_one_episode_works_in_the_next() -> None:
 
 
 def _offload_in_a_child(queue: Any) -> None:
-    queue.put(asyncio.run(threads.offload(sum, [1, 2])))
+    queue.put(asyncio.run(loops.offload(sum, [1, 2])))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
 def test_a_forked_child_has_threads_of_its_own() -> None:
     async def busy() -> None:
-        await asyncio.gather(*(threads.offload(sum, [n]) for n in range(4)))
+        await asyncio.gather(*(loops.offload(sum, [n]) for n in range(4)))
 
     asyncio.run(busy())
     queue = multiprocessing.get_context("fork").Queue()
