@@ -55,7 +55,7 @@ async def generate(
     from tau2_slime.episode.play import play_and_score
     from tau2_slime.episode.result import failed_result
     from tau2_slime.outcome import Status, Termination
-    from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, metadata_of, replay_spec
+    from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, read_metadata, replay_spec
     from tau2_slime.tokens.replay import NOTHING
 
     started = time.perf_counter()
@@ -67,7 +67,8 @@ async def generate(
         tokenizer, aborted = rollout_state(args)
         if aborted():
             raise EpisodeAborted("the rollout was aborted before the episode began")
-        config = Tau2Config.resolve(getattr(args, "tau2", None), metadata_of(sample))
+        sample.metadata = read_metadata(sample)
+        config = Tau2Config.resolve(getattr(args, "tau2", None), sample.metadata)
         shaping = None if evaluation else config.reward_shaping
         profile = await request.profile_from_slime(args, config, tokenizer, evaluation=evaluation)
         template = profile.delta.template

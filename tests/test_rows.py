@@ -301,3 +301,10 @@ def test_real_parquet(tmp_path: Path) -> None:
     path.write_bytes(b"garbage")
     with pytest.raises(ConfigError, match=r"d\.parquet is not a parquet file"):
         read_rows(str(path))
+
+
+@pytest.mark.parametrize(("metadata", "missing"), [({}, "domain and task_split"), ({"domain": "retail"}, "task_split")])
+def test_the_defaults_choose_no_rows_task(metadata: dict[str, Any], missing: str) -> None:
+    with pytest.raises(ConfigError, match=rf"line 1: nothing names the row's {missing}:"):
+        played({"metadata": metadata, "index": 3})
+    assert played({"metadata": {}, "index": 3}, tau2={"domain": "mock", "task_split": "base"}) == "update_task_1"

@@ -183,6 +183,20 @@ class Tau2Config(BaseModel):
             reason = f"{inside}: {said}" if inside else said
             raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 
+    def require_named_task(self) -> None:
+        """Nothing, if a row's domain and split were chosen by someone: the defaults never say which task a row is.
+
+        Raises:
+            ConfigError: naming what is missing.
+        """
+        missing = [name for name in ("domain", "task_split") if name not in self.model_fields_set]
+        if missing:
+            raise ConfigError(
+                f"nothing names the row's {' and '.join(missing)}: not its metadata, no TAU2_* variable, no 'tau2' mapping. "
+                'Write {"domain": "retail", "task_split": "train", "task_id": "0"} into the metadata, and check that '
+                "slime's --metadata-key names the column that holds it"
+            )
+
     def user_model_for(self, index: int | None, *, evaluation: bool, group_index: int | None = None) -> str:
         """The name of a sample's simulator: from the pool in training, `user_model` in evaluation or without a pool."""
         pool = () if evaluation else self.user_pool

@@ -133,7 +133,7 @@ def metadata_of(row: Row, key: str = "metadata") -> dict[str, object]:
     """The row's metadata; empty if it has none.
 
     Raises:
-        ConfigError: it is not an object. slime hands a text on as it is, and an evaluation drops it.
+        ConfigError: it is not an object.
     """
     found = row.content.get(key)
     if not found:
@@ -141,7 +141,7 @@ def metadata_of(row: Row, key: str = "metadata") -> dict[str, object]:
     if not isinstance(found, dict):
         raise ConfigError(
             f"{row.where}: {key!r} is of type {type(found).__name__}, not a metadata object such as "
-            '{"domain": "retail"}; slime parses no JSON text in there'
+            '{"domain": "retail"}; slime parses no JSON text in there, and its evaluation drops it'
         )
     return dict(found)
 
@@ -174,6 +174,7 @@ def row_task(
         keys = PROMPT_KEYS if task_id is None or not overrides else ()
     try:
         config = Tau2Config.resolve(tau2, metadata)
+        config.require_named_task()
         index = first_position(metadata.get("index"), *(row.content.get(key) for key in keys))
         named = None if task_id is None else str(task_id)
         task = domains.find_task(config.domain, config.task_split, task_id=named, index=index)

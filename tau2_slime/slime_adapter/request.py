@@ -58,6 +58,7 @@ async def setup_from_slime(
     Raises:
         ConfigError: a setting or the task is wrong, or the server cannot give what shall be replayed.
     """
+    config.require_named_task()
     index = first_position(metadata_of(sample).get("index"), getattr(sample, "prompt", None))
     task = await choose_task(config, task_id=metadata_of(sample).get("task_id"), index=index)
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.

@@ -7,6 +7,8 @@ trainer can take the sample: prompt tokens, at least one response token, mask an
 from __future__ import annotations
 
 import dataclasses
+import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -144,7 +146,7 @@ def fill_sample(
     if replay != NOTHING:
         _set_replay(sample, ledger.replay if ledger is not None else None, replay, len(tokens), len(mask))
     count_calls(sample, result.generations[result.earlier_generations :])  # the sample counts on over its rollouts
-    metadata = dict(sample.metadata) if isinstance(getattr(sample, "metadata", None), dict) else {}
+    metadata = dict(metadata_of(sample))
     metadata.update(
         raw_reward=reward,
         round_number=stats.agent_turns,
@@ -200,6 +202,29 @@ def is_interrupted(sample: SlimeSample) -> bool:
     """True if an earlier rollout left ``sample`` in the middle of its episode."""
     status = getattr(getattr(sample, "status", None), "name", None)
     return status == "ABORTED" and INTERRUPTED in metadata_of(sample)
+
+
+def read_metadata(sample: SlimeSample) -> dict[str, Any]:
+    """The sample's metadata, which says what is played. JSON text, as parquet and exports write it, is parsed.
+
+    Raises:
+        ConfigError: it is something other than a mapping.
+    """
+    metadata: object = getattr(sample, "metadata", None)
+    found = metadata
+    if isinstance(metadata, str):
+        try:
+            found = json.loads(metadata)
+        except (ValueError, RecursionError):
+            found = None
+    elif metadata is None:
+        found = {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(
+            f"the sample's metadata is {reprlib.repr(metadata)}, not a mapping such as "
+            '{"domain": "retail", "task_split": "train", "task_id": "0"}: check slime\'s --metadata-key'
+        )
+    return found if isinstance(found, dict) else dict(found)
 
 
 def metadata_of(sample: SlimeSample) -> Mapping[str, Any]:

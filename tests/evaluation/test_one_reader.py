@@ -104,6 +104,7 @@ CASES: dict[str, tuple[str, str]] = {
         config(dataset("DIR/named.jsonl", "input_key: question", "metadata_key: extra", "label_key: answer")),
         PLAYS,
     ),
+    "metadata that no row has": (config(dataset("DIR/good.jsonl", "metadata_key: extra")), REFUSED),
     "a label that a row lacks": (config(dataset("DIR/good.jsonl", "label_key: answer")), REFUSED),
     # slices
     "a slice": (config(dataset("DIR/good.jsonl@[1:]")), PLAYS),
@@ -279,6 +280,7 @@ def as_generate_plays(answer: list[Any]) -> Played:
         tasks = []
         for prompt, metadata in samples:
             settings = Tau2Config.resolve(None, metadata)
+            settings.require_named_task()
             index = first_position(metadata.get("index"), prompt)
             task = domains.find_task(settings.domain, settings.task_split, task_id=metadata.get("task_id"), index=index)
             scoring.check_scorable(task, allow_judge=settings.allow_llm_judge)

@@ -204,7 +204,9 @@ def _dataset(
         rows = read_rows(str(entry["path"]))
     except ConfigError as error:
         raise source.error(f"{key}.path", str(error)) from None
-    label_key = text_of("label_key")
+    label_key, metadata_key = text_of("label_key"), text_of("metadata_key")
+    if metadata_key is not None and not any(metadata_key in row.content for row in rows):
+        raise source.error(f"{key}.metadata_key", f"no row of {entry['path']} has the key {metadata_key!r}")
     seen: Counter[tuple[str, str, str]] = Counter()
     items = []
     for row in rows:
@@ -215,7 +217,7 @@ def _dataset(
                 row,
                 overrides={**metadata_overrides, **overrides},
                 input_key=text_of("input_key"),
-                metadata_key=text_of("metadata_key") or "metadata",
+                metadata_key=metadata_key or "metadata",
                 tau2=tau2,
             )
         except ConfigError as error:
