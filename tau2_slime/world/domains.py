@@ -172,7 +172,7 @@ class World:
         self.began_with: tuple[Task, list[Message]] | None = None
         """The task and the history that `set_state` applied; None before that, and if it was called a second time."""
         self.ran: list[tuple[ToolCall, ToolMessage]] = []
-        """Every call since then, with its result."""
+        """Every call that τ² ran here, with its result."""
         self._fresh = True
 
     def _described_tools(self) -> tuple[list[Tau2Tool], list[Tau2Tool] | None]:
