@@ -31,7 +31,7 @@ async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: 
         ConfigError: there is no such task, or it needs a judge that was not asked for.
     """
     find = functools.partial(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
-    task = find() if domains.is_loaded(config.domain, config.task_split) else await offload(find)
+    task = find() if (config.domain, config.task_split) in domains.loaded else await offload(find)
     scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
     return task
 

@@ -17,9 +17,7 @@ from tau2_slime import errors
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime import loops
 from tau2_slime.world import domains, scoring, tau2_compat
-from tau2_slime.world.environments import EpisodeEnvironment
-from tau2_slime.world.fast import environment, evaluator_stubs, factories, known_releases, replays
-from tau2_slime.world.fast.environment import FastEnvironment
+from tau2_slime.world.fast import building, evaluation, known_releases
 from tests import parity_play as play
 from tests.parity_play import Call
 from tests.world.twins import Player, gold_calls, stock_reward, why_replay_needed
@@ -28,7 +26,8 @@ from tests.world.twins import Player, gold_calls, stock_reward, why_replay_neede
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has read no domain and warned of nothing yet."""
-    monkeypatch.setattr(factories, "_factories", {})
+    monkeypatch.setattr(building, "_factories", {})
+    monkeypatch.setattr(domains, "_quick", set())
     monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
 
 
@@ -44,12 +43,6 @@ def gold_player(domain: str, number: int = 0) -> Player:
     info = player.task.evaluation_criteria.communicate_info
     player.say(" ".join(["Done.", *(info or [])]))
     return player
-
-
-def executed(player: Player) -> replays.Executed:
-    environment = player.world.episode_environment
-    assert isinstance(environment, FastEnvironment) and environment.executed is not None
-    return environment.executed
 
 
 def played(domain: str, *calls: Call, task: Any = None) -> Player:
@@ -72,7 +65,7 @@ def test_unknown_sources_get_tau2s_own_path_and_one_warning(
     try:
         for number in range(2):
             player = gold_player("retail", number)
-            assert type(player.world.episode_environment) is EpisodeEnvironment and not player.world.quick
+            assert player.world.fast is None and not player.world.quick
             assert not scoring.is_quick(player.world, allow_judge=False)
             assert player.reward() == stock_reward(player)
         assert len(warnings_of(caplog)) == 1
@@ -107,7 +100,7 @@ def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
     def broken(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(evaluator_stubs._PredictedEnvironment, "get_db_hash", broken)
+    monkeypatch.setattr(evaluation._Ended, "get_db_hash", broken)
     for number in range(2):
         player = gold_player("mock", number)
         assert player.reward() == stock_reward(player)
@@ -136,7 +129,7 @@ def test_only_what_was_executed_is_scored_without_a_replay() -> None:
     other.messages[1] = other.messages[1].model_copy(update={"tool_calls": [call]})
     behind = gold_player("retail")
     behind.world.environment.tools.db.users.clear()
-    executed(behind).append((call, behind.messages[2]))
+    behind.world.ran.append((call, behind.messages[2]))
     for player in (lost, changed, other, behind):
         assert why_replay_needed(player)
         assert player.reward() == stock_reward(player)
@@ -156,8 +149,6 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
 def test_a_world_that_was_used_before_is_replayed() -> None:
     player = gold_player("mock", 0)
     player.world.set_state([])
-    environment = player.world.episode_environment
-    assert isinstance(environment, FastEnvironment) and environment.executed is None
     assert why_replay_needed(player)
     assert player.reward() == stock_reward(player)
 
@@ -166,7 +157,7 @@ def test_a_world_whose_task_was_changed_is_replayed(monkeypatch: pytest.MonkeyPa
     player = gold_player("mock", 0)
     player.world.task = player.task.model_copy()
     asked: list[Any] = []
-    monkeypatch.setattr(environment, "evaluate_with_stubs", lambda *given: asked.append(given))
+    monkeypatch.setattr(evaluation, "evaluate_with_stubs", lambda *given: asked.append(given))
     assert player.reward() == stock_reward(player) and not asked
 
 
@@ -227,7 +218,7 @@ def test_the_gold_actions_are_played_once_a_task(monkeypatch: pytest.MonkeyPatch
     assert not scoring.is_quick(player.world, allow_judge=False)
     first = player.reward()
     assert scoring.is_quick(player.world, allow_judge=False)
-    monkeypatch.setattr(evaluator_stubs, "_RecordingGoldEnvironment", None)
+    monkeypatch.setattr(evaluation, "_PlaysGold", None)
     assert gold_player("retail", 3).reward() == first
 
 
@@ -271,12 +262,11 @@ def test_a_user_who_speaks_in_a_solo_episode_raises_what_tau2_raises() -> None:
 
 
 def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
-    monkeypatch.setattr(evaluator_stubs, "MAX_GOLD", 3)
+    monkeypatch.setattr(evaluation, "MAX_GOLD", 3)
     for number in range(6):
         player = gold_player("mock", number % 4)
         player.reward()
-    fast = player.world.episode_environment
-    assert isinstance(fast, FastEnvironment) and len(fast.factory.gold) == 3
+    assert player.world.fast is not None and len(player.world.fast.factory.gold) == 3
 
 
 # ---- the state that is compared -------------------------------------------------------------------------------------------
@@ -373,7 +363,7 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
 
 def test_an_unfinished_episode_earns_nothing_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     player = gold_player("retail")
-    monkeypatch.setattr(environment, "evaluate_with_stubs", None)
+    monkeypatch.setattr(evaluation, "evaluate_with_stubs", None)
     assert player.reward(Termination.MAX_STEPS)["reward"] == 0.0
 
 
@@ -407,9 +397,8 @@ def test_parity_scripts_take_the_fast_path() -> None:
     ours, conversation = play.play_ours("retail", task, play.gold_script(task))
     kept = scoring.replayable(conversation.messages, conversation.rejected)
     assert ours.termination == "user_stop"
-    fast = conversation.world.episode_environment
-    assert isinstance(fast, FastEnvironment)
-    assert replays.why_replay_needed(kept, fast.executed, solo=False) is None
+    assert conversation.world.fast is not None
+    assert evaluation.why_replay_needed(kept, conversation.world) is None
 
 
 # ---- on the loop or off it ----------------------------------------------------------------------------------------------

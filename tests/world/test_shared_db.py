@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from tau2_slime.world import domains, tau2_compat
-from tau2_slime.world.fast import factories
-from tau2_slime.world.fast.environment import FastEnvironment
-from tau2_slime.world.fast.factories import BuiltEnvironment
-from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, CopyOnWriteTable, NotShared, ParsedDatabase
+from tau2_slime.world.fast import building
+from tau2_slime.world.fast.building import CopyOnWriteDatabase, CopyOnWriteTable, ParsedDatabase
+from tau2_slime.world.fast.evaluation import FastEnvironment, NotShared
 from tests.world.twins import shared_database
 
 tau2_compat.load()
@@ -178,7 +177,7 @@ def test_an_attack_does_what_it_does_to_a_plain_database_and_nothing_else(
     parsed: ParsedDatabase, attack: Callable[[Any], None]
 ) -> None:
     plain, pristine = retail_db(), retail_db().get_hash()
-    attacked, other = parsed.new_episode(), parsed.new_episode()
+    attacked, other = CopyOnWriteDatabase(parsed), CopyOnWriteDatabase(parsed)
     for db in (plain, attacked.db):
         try:
             attack(db)
@@ -187,13 +186,13 @@ def test_an_attack_does_what_it_does_to_a_plain_database_and_nothing_else(
     assert attacked.db.get_hash() == plain.get_hash() != pristine
     assert json.dumps(attacked.db.model_dump()) == json.dumps(plain.model_dump()), "the order of records too"
     assert parsed.db.get_hash() == pristine == other.db.get_hash()
-    assert other.state() == parsed.new_episode().state() != attacked.state()
+    assert other.state() == CopyOnWriteDatabase(parsed).state() != attacked.state()
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_any_order_of_attacks(parsed: ParsedDatabase, seed: int) -> None:
     rng = random.Random(seed)
-    plain, shared = retail_db(), parsed.new_episode()
+    plain, shared = retail_db(), CopyOnWriteDatabase(parsed)
     for _ in range(6):
         attack = rng.choice(ATTACKS)
         outcomes = []
@@ -209,7 +208,7 @@ def test_any_order_of_attacks(parsed: ParsedDatabase, seed: int) -> None:
 
 
 def test_two_ways_to_the_same_end_are_the_same_state(parsed: ParsedDatabase) -> None:
-    one, two, other = parsed.new_episode(), parsed.new_episode(), parsed.new_episode()
+    one, two, other = CopyOnWriteDatabase(parsed), CopyOnWriteDatabase(parsed), CopyOnWriteDatabase(parsed)
     key = keys(one, "users")[0]
     one.db.users[key].email = "new"
     two.db.users[key].email = "old"
@@ -217,19 +216,19 @@ def test_two_ways_to_the_same_end_are_the_same_state(parsed: ParsedDatabase) -> 
     two.db.orders[keys(two, "orders")[0]].status  # noqa: B018  # touched, not changed
     other.db.users[key].email = "other"
     assert one.state() == two.state() and one.db.get_hash() == two.db.get_hash()
-    assert one.state() != other.state() != parsed.new_episode().state()
+    assert one.state() != other.state() != CopyOnWriteDatabase(parsed).state()
 
 
 def test_a_record_taken_away_and_put_back_is_no_change(parsed: ParsedDatabase) -> None:
-    shared = parsed.new_episode()
+    shared = CopyOnWriteDatabase(parsed)
     key = keys(shared, "users")[2]
     shared.db.users[key] = shared.db.users.pop(key)
-    assert shared.state() == parsed.new_episode().state()
+    assert shared.state() == CopyOnWriteDatabase(parsed).state()
     assert shared.db.get_hash() == parsed.db.get_hash()
 
 
 def test_who_reads_gets_the_shared_record_and_who_wrote_reads_it_again(parsed: ParsedDatabase) -> None:
-    shared = parsed.new_episode()
+    shared = CopyOnWriteDatabase(parsed)
     first, second, *_ = keys(shared, "users")
     shared.db.users[first].email = "mine"
     with shared.reading():
@@ -240,14 +239,14 @@ def test_who_reads_gets_the_shared_record_and_who_wrote_reads_it_again(parsed: P
 
 
 def test_reading_ends_when_the_reader_raises(parsed: ParsedDatabase) -> None:
-    shared = parsed.new_episode()
+    shared = CopyOnWriteDatabase(parsed)
     with pytest.raises(KeyError), shared.reading():
         shared.db.users["nobody"]
     assert shared.db.users[keys(shared, "users")[0]] is not parsed.db.users[keys(shared, "users")[0]]
 
 
 def test_a_missing_record_is_missing(parsed: ParsedDatabase) -> None:
-    users = parsed.new_episode().db.users
+    users = CopyOnWriteDatabase(parsed).db.users
     with pytest.raises(KeyError):
         users["nobody"]
     with pytest.raises(KeyError):
@@ -260,7 +259,7 @@ def test_a_missing_record_is_missing(parsed: ParsedDatabase) -> None:
 
 
 def test_a_replaced_table_or_a_strange_key_is_noticed(parsed: ParsedDatabase) -> None:
-    replaced, strange = parsed.new_episode(), parsed.new_episode()
+    replaced, strange = CopyOnWriteDatabase(parsed), CopyOnWriteDatabase(parsed)
     replaced.db.users = {}
     with pytest.raises(NotShared, match="users was replaced"):
         replaced.state()
@@ -278,7 +277,7 @@ def test_a_database_without_tables_is_not_shared() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda db: pickle.loads(pickle.dumps(db))])
 def test_a_duplicate_is_a_plain_database(parsed: ParsedDatabase, duplicate: Callable[[Any], Any]) -> None:
-    shared = parsed.new_episode()
+    shared = CopyOnWriteDatabase(parsed)
     key = keys(shared, "users")[0]
     shared.db.users[key].email = "mine"
     twin = duplicate(shared.db)
@@ -293,8 +292,10 @@ def test_an_episode_is_gone_with_its_last_reference(parsed: ParsedDatabase) -> N
     gc.disable()
     try:
         for _ in range(20):
-            write_while_iterating(parsed.new_episode().db)
-        assert not [o for o in gc.get_objects() if type(o) is CopyOnWriteTable and o._parsed is parsed]
+            write_while_iterating(CopyOnWriteDatabase(parsed).db)
+        assert not [
+            o for o in gc.get_objects() if type(o) is CopyOnWriteTable and o._pickled is parsed.pickled["orders"]
+        ]
     finally:
         gc.enable()
     assert parsed.db.get_hash() == retail_db().get_hash()
@@ -309,10 +310,9 @@ def retail_world() -> domains.World:
     return world
 
 
-def built_by(world: domains.World) -> BuiltEnvironment:
-    environment = world.episode_environment
-    assert isinstance(environment, FastEnvironment)
-    return environment.built
+def built_by(world: domains.World) -> FastEnvironment:
+    assert world.fast is not None
+    return world.fast
 
 
 def test_an_update_of_the_whole_database_is_noticed_and_private() -> None:
@@ -325,7 +325,6 @@ def test_an_update_of_the_whole_database_is_noticed_and_private() -> None:
         built_by(one).database_state()
     assert two.environment.get_db_hash() == before
     assert built_by(two).database_state() == built_by(retail_world()).database_state()
-    assert one.episode_environment.shared_tables < two.episode_environment.shared_tables
 
 
 def test_an_environment_can_be_pickled_and_then_shares_nothing() -> None:
@@ -347,10 +346,10 @@ def _hash_in_a_child(queue: Any) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
 def test_a_forked_child_uses_the_base_without_reading_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     before = retail_world().environment.get_db_hash()
-    monkeypatch.setattr(factories, "EnvironmentFactory", None)  # building one again would raise in the child
+    monkeypatch.setattr(building, "EnvironmentFactory", None)  # building one again would raise in the child
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    with factories._lock:  # as if another thread were reading a domain at that moment
+    with building._lock:  # as if another thread were reading a domain at that moment
         child = context.Process(target=_hash_in_a_child, args=(queue,))
         child.start()
     seen, written = queue.get(timeout=300)
@@ -370,7 +369,7 @@ def test_a_domain_is_read_once_however_many_ask_at_once(monkeypatch: pytest.Monk
         return original(path)
 
     monkeypatch.setattr(RetailDB, "load", load)
-    monkeypatch.setattr(factories, "_factories", {})
+    monkeypatch.setattr(building, "_factories", {})
     together = threading.Barrier(8)
     hashes: list[Any] = []
 
@@ -395,4 +394,4 @@ def test_reading_tools_copy_nothing() -> None:
         ("get_order_details", {"order_id": order}),
     ]:
         world.call(t.ToolCall(name=name, arguments=arguments))
-    assert not world.episode_environment.changed_records()
+    assert not any(table.touched for table in shared_database(world).tables.values())
