@@ -34,7 +34,10 @@ PARTS = [
     ("policy: HTTP and its JSON", ("tokens/engine.py",)),
     (
         "chat template",
-        ("tokens/template/chat_template.py:render", "tokens/template/chat_delta.py", "tokens/template/anchored.py"),
+        (
+            *("tokens/template/chat_template.py:render", "tokens/template/chat_template.py:after"),
+            "tokens/template/chat_delta.py",
+        ),
     ),
     (
         "tokenising and decoding",

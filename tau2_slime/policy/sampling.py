@@ -106,46 +106,42 @@ class TokenTranscript(Transcript):
             await self._verify_first_prompt()
         if interrupted:
             return
-        delta = self.policy.delta
+        delta, limit = self.policy.delta, self.policy.context_limit
         if self.ledger is None:
             self.chat += messages
-            first = await self._first_prompt(self.chat)
-            self._require_room(len(first.ids), "the first prompt")
-            self._first_count = len(self.chat)
-            self.neutralised += first.escaped
-            self.round_trip_failures += not first.round_trip_ok
-            self.ledger = TokenLedger(first.ids, self.policy.replay)
+            addition = await self._first_prompt(self.chat)
+            what, size = "the first prompt", len(addition.ids)
         else:
             between = functools.partial(delta.between, self.chat[:-1], self.chat[-1], messages, self.tools)
             try:
                 short = sum([len(message["content"]) for message in messages]) < _LONG
-                addition: Delta = between() if short else await until_abort(offload(between), self.aborted)
+                addition = between() if short else await until_abort(offload(between), self.aborted)
             except TemplateError as error:
                 raise EngineError(f"chat template: {error}") from error
             # Of what it adds, at most one token (the closer) is there already.
-            self._require_room(len(self.ledger.tokens) + len(addition.ids) - 1, "the conversation")
-            self.neutralised += addition.escaped
-            self.round_trip_failures += not addition.round_trip_ok
-            junction = delta.join(
-                self.ledger,
-                addition,
-                finish=self._last_finish,
-                stop_mismatch=self.policy.stop_mismatch,
+            what, size = "the conversation", len(self.ledger.tokens) + len(addition.ids) - 1
+        if limit is not None and size >= limit:
+            raise PolicyStopped(Termination.CONTEXT_LENGTH, f"{what} has {size} tokens, the context {limit}")
+        self.neutralised += addition.escaped
+        self.round_trip_failures += not addition.round_trip_ok
+        if self.ledger is None:
+            self._first_count = len(self.chat)
+            self.ledger = TokenLedger(addition.ids, self.policy.replay)
+            return
+        junction = delta.join(
+            self.ledger,
+            addition,
+            finish=self._last_finish,
+            stop_mismatch=self.policy.stop_mismatch,
+        )
+        self.junctions[junction.kind] = self.junctions.get(junction.kind, 0) + 1
+        if junction.kind == "ended":
+            raise PolicyStopped(
+                Termination.AGENT_ERROR,
+                "the turn did not end with the chat template's stop token (stop_mismatch: end)",
             )
-            self.junctions[junction.kind] = self.junctions.get(junction.kind, 0) + 1
-            if junction.kind == "ended":
-                raise PolicyStopped(
-                    Termination.AGENT_ERROR,
-                    "the turn did not end with the chat template's stop token (stop_mismatch: end)",
-                )
-            self.joins.append((len(self.chat), len(self.chat) + len(messages)))
-            self.chat += messages
-
-    def _require_room(self, tokens: int, what: str) -> None:
-        """Raises PolicyStopped if ``tokens`` fill the context: without room for an answer nothing is appended."""
-        limit = self.policy.context_limit
-        if limit is not None and tokens >= limit:
-            raise PolicyStopped(Termination.CONTEXT_LENGTH, f"{what} has {tokens} tokens, the context {limit}")
+        self.joins.append((len(self.chat), len(self.chat) + len(messages)))
+        self.chat += messages
 
     async def sample(self) -> tuple[str, bool]:
         """Sample one assistant turn into the ledger.
@@ -160,11 +156,13 @@ class TokenTranscript(Transcript):
         assert self.ledger is not None
         policy, ledger = self.policy, self.ledger
         begin = self.turn_start = len(ledger.tokens) if self.turn_start is None else self.turn_start
-        budget, clamped = policy.max_new_tokens, False
-        if policy.context_limit is not None and policy.context_limit - begin < budget:
-            budget, clamped = policy.context_limit - begin, True
-        if budget < 1:
-            self._require_room(begin, "the conversation")
+        limit, budget, clamped = policy.context_limit, policy.max_new_tokens, False
+        if limit is not None and limit - begin < budget:
+            budget, clamped = limit - begin, True
+            if budget < 1:
+                raise PolicyStopped(
+                    Termination.CONTEXT_LENGTH, f"the conversation has {begin} tokens, the context {limit}"
+                )
         empty = 0
         while True:
             left = budget - (len(ledger.tokens) - begin)
@@ -191,9 +189,7 @@ class TokenTranscript(Transcript):
         self.turns += 1
         if completion.finish == "length":
             if clamped:
-                raise PolicyStopped(
-                    Termination.CONTEXT_LENGTH, f"the turn filled the context of {policy.context_limit}"
-                )
+                raise PolicyStopped(Termination.CONTEXT_LENGTH, f"the turn filled the context of {limit}")
             raise PolicyStopped(Termination.RESPONSE_LENGTH, f"the turn reached {policy.max_new_tokens} tokens")
         ids = ledger.tokens[begin:]
         if ids and (ids[-1] in policy.delta.stop_ids or completion.matched == ids[-1]):
@@ -229,10 +225,9 @@ class TokenTranscript(Transcript):
     async def _first_prompt(self, chat: list[dict[str, Any]]) -> Delta:
         try:
             work = offload(self.policy.delta.first_prompt_delta, list(chat), self.tools)
-            first: Delta = await until_abort(work, self.aborted)
+            return await until_abort(work, self.aborted)
         except TemplateError as error:
             raise EngineError(f"chat template: {error}") from error
-        return first
 
     # ---- interrupted and resumed -------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import json
 import math
 import operator
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -193,8 +193,11 @@ def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None
         raise TokenTruthError(
             f"output_ids ({count}) and output_token_logprobs ({len(ids)}) disagree; was return_logprob dropped?"
         )
-    _same_count(meta, "completion_tokens", len(ids), kind)
-    _same_count(meta, "prompt_tokens", len(input_ids), kind)
+    for key, expected in (("completion_tokens", len(ids)), ("prompt_tokens", len(input_ids))):
+        found = meta.get(key)
+        left_out = kind == "abort" and key == "completion_tokens" and not ids  # an aborted reply may do that
+        if found is not None and found != expected and not left_out:
+            raise TokenTruthError(f"the server counts {key}={found}, the trajectory has {expected}")
     if kind == "stop" and not ids:
         raise TokenTruthError("the server says that it stopped but returned no token")
     if kind == "stop" and isinstance(matched, int) and matched != ids[-1]:
@@ -210,15 +213,6 @@ def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None
                 raise
             completion.ids, completion.log_probs = [], []  # it waited to be resumed; the caller samples it again
     return completion
-
-
-def _same_count(meta: Mapping[str, Any], key: str, expected: int, kind: Finish) -> None:
-    """Raise TokenTruthError if the server counts other than we do; an aborted reply may leave its tokens out."""
-    found = meta.get(key)
-    if found is None or (kind == "abort" and expected != found and key == "completion_tokens" and expected == 0):
-        return
-    if found != expected:
-        raise TokenTruthError(f"the server counts {key}={found}, the trajectory has {expected}")
 
 
 def _excerpt(text: str, limit: int = 200) -> str:

@@ -90,6 +90,8 @@ class TokenLedger:
         """One entry for each generate call that named its weights, in order."""
         self.segments: list[Segment] = []
         """What was appended after the prompt, in order; together they cover the response without a gap."""
+        self.sampled_count = self.context_count = 0
+        """How many tokens of the response were sampled (those that slime masked included), and how many are context."""
         self.replay: Replay | None = Replay(replay) if replay is not None and replay != NOTHING else None
 
     # --- appending
@@ -124,15 +126,29 @@ class TokenLedger:
                 self.replay.append_sampled(replay, len(ids), len(self.tokens) + len(ids))
             except (ValueError, TokenTruthError) as error:
                 raise LedgerError(str(error)) from error
-        self._append("sampled", [int(token) for token in ids], 1, values, weight_version)
         if weight_version is not None:
             self.weight_versions.append(str(weight_version))
+        if not ids:
+            return
+        start = len(self.tokens)
+        self.tokens += [int(token) for token in ids]
+        self.loss_mask += [1] * len(ids)
+        self.log_probs += values
+        self.segments.append(Segment("sampled", start, len(self.tokens), weight_version))
+        self.sampled_count += len(ids)
 
     def append_context(self, ids: Sequence[int]) -> None:
         """Append the token ids, shape (n,), that the chat template wrote: mask 0, log-probability 0.0."""
         if self.replay is not None:
             self.replay.append_context(len(ids))
-        self._append("context", [int(token) for token in ids], 0, [0.0] * len(ids), None)
+        if not ids:
+            return
+        start = len(self.tokens)
+        self.tokens += [int(token) for token in ids]
+        self.loss_mask += [0] * len(ids)
+        self.log_probs += [0.0] * len(ids)
+        self.segments.append(Segment("context", start, len(self.tokens)))
+        self.context_count += len(ids)
 
     def pop_stop(self) -> int:
         """Drop the last token, with its mask, log-probability and replay data, and return its id.
@@ -146,27 +162,12 @@ class TokenLedger:
         segment.stop -= 1
         if segment.stop == segment.start:
             self.segments.pop()
+        self.sampled_count -= 1
         self.loss_mask.pop()
         self.log_probs.pop()
         if self.replay is not None:
             self.replay.pop_last(len(self.tokens) - 1)
         return self.tokens.pop()
-
-    def _append(
-        self,
-        kind: Literal["sampled", "context"],
-        ids: list[int],
-        mask: int,
-        log_probs: list[float],
-        weight_version: str | None,
-    ) -> None:
-        if not ids:
-            return
-        start = len(self.tokens)
-        self.tokens.extend(ids)
-        self.loss_mask.extend([mask] * len(ids))
-        self.log_probs.extend(log_probs)
-        self.segments.append(Segment(kind, start, len(self.tokens), weight_version))
 
     # --- looking
 
@@ -174,16 +175,6 @@ class TokenLedger:
     def response_length(self) -> int:
         """T - P, in tokens."""
         return len(self.tokens) - self.prompt_length
-
-    @property
-    def sampled_count(self) -> int:
-        """Sampled tokens, those that slime masked included."""
-        return sum(segment.stop - segment.start for segment in self.segments if segment.kind == "sampled")
-
-    @property
-    def context_count(self) -> int:
-        """Context tokens after the prompt."""
-        return self.response_length - self.sampled_count
 
     @property
     def last_is_sampled(self) -> bool:
@@ -290,6 +281,10 @@ class TokenLedger:
             ledger.weight_versions = [str(version) for version in data["weight_versions"]]
             ledger.segments = [Segment(**segment) for segment in data["segments"]]
             ledger.prompt_length = int(data["prompt_length"])
+            for segment in ledger.segments:
+                if segment.kind == "sampled":
+                    ledger.sampled_count += segment.stop - segment.start
+            ledger.context_count = len(ledger.loss_mask) - ledger.sampled_count
             ledger.replay = Replay.from_dict(data["replay"]) if data.get("replay") is not None else None
         except (KeyError, TypeError, ValueError) as error:
             raise LedgerError(f"not a ledger snapshot: {error!r}") from error

@@ -13,7 +13,7 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.conversation import Conversation
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame, Status, Termination
-from tau2_slime.tokens.calls.parsers.checks import parsed_call
+from tau2_slime.tokens.calls.parsers.chat_server import parsed_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
 from tau2_slime.world import domains
 from tests import parity_play as play

@@ -191,4 +191,7 @@ def test_a_pre_opened_reasoning_is_reported() -> None:
     ],
 )
 def test_arguments_of_any_kind_can_be_rendered(given: Any, written: dict[str, Any]) -> None:
-    assert ChatTemplate(tokenizer_of(template())).shaped_arguments(given) == written
+    made = {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": given}}]}
+    shaped = ChatTemplate(tokenizer_of(template())).shaped(made)
+    assert shaped["tool_calls"] == [{"id": "a", "function": {"name": "f", "arguments": written}}]
+    assert made["tool_calls"][0]["function"]["arguments"] == given

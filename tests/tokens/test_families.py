@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.tokens.calls.reasoning import strip_stop_tokens
+from tau2_slime.tokens.calls.parsers.tagged import strip_stop_tokens
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import ParserUnavailable, UnknownToolFormat
 from tau2_slime.tokens.families import FAMILIES, PARSER_CLASSES, ModelFamily, TurnTokens, sglang_family

@@ -74,6 +74,7 @@ def test_a_snapshot_survives_json_and_goes_on(prompt: list[int], todo: list[tupl
     for one in (ledger, again):
         one.append_sampled([7], [-0.25], "v9")
     assert again.to_dict() == ledger.to_dict()
+    assert (again.sampled_count, again.context_count) == (ledger.sampled_count, ledger.context_count)
     again.append_context([8])
     assert ledger.tokens[-1] == 7  # the copy shares nothing
 

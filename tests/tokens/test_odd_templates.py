@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.tokens.template.anchored import SENTINEL
 from tau2_slime.tokens.template.chat_delta import ChatDelta, TemplateError
+from tau2_slime.tokens.template.chat_template import SENTINEL
 from tests.tokens.made_up import ADDED, CALLS, GENERATION, TOOLS_HEAD, TURN, template, tokenizer_of
 from tests.tokens.rows import control_ids
 from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, text, user

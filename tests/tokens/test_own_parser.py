@@ -10,6 +10,7 @@ import pytest
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.policy.checkpoint import build_profile
+from tau2_slime.tokens.calls.parsers.hermes import HermesParser
 from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParserUnavailable
 from tests.tokens.rows import ROWS
@@ -18,7 +19,7 @@ from tests.tokens.support import TOOLS
 PARSER = '''
 """Calls as `call:NAME`, one a line: a format that nobody else has."""
 
-from tau2_slime.tokens.calls.parsers.checks import checked_call
+from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import ParsedTurn
 
 
@@ -113,3 +114,25 @@ def test_a_path_that_leads_nowhere_is_told(module: Path) -> None:
         get_parser("nowhere.MyParser")
     with pytest.raises(ParserUnavailable, match="is not a dotted path"):
         get_parser(f"{module.name}/MyParser")
+
+
+class LlamaParser(HermesParser):
+    opening, closing, arguments_key = "<function>", "</function>", "parameters"
+
+
+def test_json_with_other_tags_and_another_key_takes_one_line() -> None:
+    parser = LlamaParser()
+    assert parser.parse(parser.format([("get_order_details", {"order_id": "#W1"})]), TOOLS).calls[0].arguments == {
+        "order_id": "#W1"
+    }
+    good, wrong, bare = parser.parse(
+        '<function>{"name": "get_order_details", "parameters": "{\\"order_id\\": 7}"} </function>\n'
+        '<function>{"name": "get_order_details", "arguments": {"order_id": "#W1"}}</function>'
+        "<function>get_order_details</function>",
+        TOOLS,
+    ).calls
+    assert (good.status, good.arguments) == (CallStatus.OK, {"order_id": "7"})
+    assert wrong.status == bare.status == CallStatus.INVALID_JSON
+    shape = 'write {"name": <tool name>, "parameters": {…}}'
+    assert wrong.error == f'The tool call is not valid: the object has no "parameters"; {shape}.'
+    assert bare.error == f"The tool call is not valid JSON: it begins with 'get_order_details'; {shape}."

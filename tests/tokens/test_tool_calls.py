@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
 from tests.tokens.tools import TOOLS, summary

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Encoding
 from tokenizers import Tokenizer as FastTokenizer
 
-from tau2_slime.tokens.template.chat_template import ControlSpellings, control_tokens
-from tau2_slime.tokens.template.control_tokens import ControlTokenEscaper
+from tau2_slime.tokens.template.control_tokens import ControlSpellings, ControlTokenEscaper, control_tokens
 
 if TYPE_CHECKING:
     from tinker_cookbook.renderers import Renderer

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tau2_slime.backends.tinker.escaping import EscapingTokenizers
 from tau2_slime.errors import ConfigError
-from tau2_slime.tokens.calls.parsers.checks import parsed_call
+from tau2_slime.tokens.calls.parsers.chat_server import parsed_call
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import (
     CallStatus,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import verifiers as vf
 
 from tau2_slime.backends.chat_wire import content_text
-from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 
 if TYPE_CHECKING:

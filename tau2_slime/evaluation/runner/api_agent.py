@@ -18,7 +18,7 @@ from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
 from tau2_slime.runtime.loops import PerLoop, until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.runtime.text import well_formed_value
-from tau2_slime.tokens.calls.parsers.checks import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER

@@ -24,7 +24,7 @@ from tau2_slime.evaluation.store.manifest import tau2_version
 from tau2_slime.local.gold import DONE_TOOL
 from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime.files import write_atomically
-from tau2_slime.tokens.calls.parsers.checks import parsed_call
+from tau2_slime.tokens.calls.parsers.chat_server import parsed_call
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.users import UserStats

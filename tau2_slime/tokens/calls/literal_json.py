@@ -83,7 +83,7 @@ def read_json_at(text: str, start: int) -> tuple[Json, int]:
         ) from None
     except RecursionError:
         raise BadJson(f"it is nested deeper than {MAX_DEPTH} levels") from None
-    if nesting_depth(value) > MAX_DEPTH:
+    if end - start > 2 * MAX_DEPTH and nesting_depth(value) > MAX_DEPTH:  # a level takes two characters
         raise BadJson(f"it is nested deeper than {MAX_DEPTH} levels")
     return value, end
 

@@ -1,24 +1,8 @@
-"""The reasoning and the stop tokens of a turn, cut off from its text."""
+"""The reasoning of a turn, cut off from its text."""
 
 from __future__ import annotations
 
-from tau2_slime.tokens.families import END_THINK, STOP_TEXTS, THINK, Tags
-
-
-def strip_stop_tokens(text: str) -> str:
-    """`text` without the stop tokens, and the white space around them, at its end.
-
-    Callers cut the stop token off by its id; this is for text that comes from elsewhere.
-
-    >>> strip_stop_tokens("Bye. <|im_end|>")
-    'Bye. '
-    """
-    while True:
-        bare = text.rstrip()
-        stop = next((stop for stop in STOP_TEXTS if bare.endswith(stop)), None)
-        if stop is None:
-            return text
-        text = bare.removesuffix(stop)
+from tau2_slime.tokens.families import END_THINK, THINK, Tags
 
 
 def open_reasoning(text: str, start: int = 0, tags: Tags = (THINK, END_THINK)) -> tuple[str, int | None]:
@@ -80,8 +64,3 @@ def without_reasoning(text: str, tags: Tags = (THINK, END_THINK)) -> tuple[list[
         if after is None:
             return content, thoughts
         text = text[after:]
-
-
-def joined(pieces: list[str]) -> str | None:
-    """The pieces, stripped, with a line break between them and without the empty ones; None if all are empty."""
-    return "\n".join(stripped for piece in pieces if (stripped := piece.strip())) or None

@@ -13,15 +13,13 @@ says so. Ranges, patterns and formats are left to the tool.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from enum import Enum
-from typing import Final
+from dataclasses import dataclass
+from typing import Any
 
-from tau2_slime.tokens.calls.literal_json import LiteralFloat, LiteralInt, UntypedText, to_plain_json
+from tau2_slime.tokens.calls.literal_json import UntypedText, to_plain_json
 from tau2_slime.tokens.calls.schema_words import schema_in_words, value_in_words
-from tau2_slime.tokens.calls.text_values import NULL_TEXTS, exact_integer, list_in, number_in, object_in
-from tau2_slime.tokens.calls.types import Json, JsonObject
+from tau2_slime.tokens.calls.text_values import NULL_TEXTS, SCALARS, NoMatch, as_string, list_in, object_in
+from tau2_slime.tokens.calls.types import CallStatus, Json, JsonObject, ParsedCall, Tool
 
 Fit = tuple[Json, list[str]]
 """A plain value, and what is wrong with it; no problem means that it fits."""
@@ -30,11 +28,32 @@ MAX_SCHEMA_DEPTH = 100
 """Bound on nested schemas, for those that refer to themselves."""
 
 
-class _NoMatch(Enum):
-    NO_MATCH = "a value does not fit"
+_COMPOSING = frozenset({"$ref", "allOf", "anyOf", "oneOf", "const", "enum"})
+"""Words of a schema that say more about a value than its type."""
 
 
-_NO_MATCH: Final = _NoMatch.NO_MATCH
+def checked_call(
+    name: str, arguments: dict[str, Any], tools: list[Tool], raw: str, call_id: str | None = None
+) -> ParsedCall:
+    """A call that could be read, compared with the tools: OK, UNKNOWN_TOOL or BAD_ARGUMENTS.
+
+    Args:
+        name: the tool's name.
+        arguments: by name; the values may be those of `literal_json`.
+        tools: the tools that were offered.
+        raw: the text of the call.
+        call_id: the id that the model wrote, if the format has one.
+    """
+    offered = {tool["function"]["name"]: tool["function"] for tool in tools or []}
+    if name not in offered:
+        choices = f"the tools are {', '.join(offered)}" if offered else "there are no tools"
+        error = f"There is no tool named {name[:80]!r}; {choices}."
+        return ParsedCall(name, to_plain_json(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
+    typed, problems = coerce(arguments, offered[name].get("parameters") or {})
+    if problems:
+        error = f"The call of {name} does not fit its schema: {'; '.join(problems)}."
+        return ParsedCall(name, typed, CallStatus.BAD_ARGUMENTS, raw, error, call_id)
+    return ParsedCall(name, typed, CallStatus.OK, raw, None, call_id)
 
 
 def coerce(arguments: JsonObject, schema: JsonObject) -> tuple[JsonObject, list[str]]:
@@ -47,19 +66,19 @@ def coerce(arguments: JsonObject, schema: JsonObject) -> tuple[JsonObject, list[
             "additionalProperties" allows it; a schema without "properties" allows all names.
     """
     fitter = _SchemaFitter(schema)
-    top = fitter.resolve(schema)
+    top = fitter.resolve(schema) if "$ref" in schema else schema
     strict = top if "additionalProperties" in top or "properties" not in top else {**top, "additionalProperties": False}
     return fitter.fit_members(arguments, strict, "", False, 0)
 
 
+@dataclass(frozen=True)
 class _SchemaFitter:
     """One root schema; the methods return a plain value and the problems with it.
 
     `exact`: nothing may be converted (used to choose between the alternatives of anyOf).
     """
 
-    def __init__(self, root: JsonObject) -> None:
-        self.root = root
+    root: JsonObject
 
     def resolve(self, schema: Json) -> JsonObject:
         """`schema` with its $ref followed; {}, which fits anything, if it is not a schema."""
@@ -97,11 +116,11 @@ class _SchemaFitter:
             return self.fit_object(value, schema, path, exact, depth + 1)
         if kind == "array":
             return self.fit_array(value, schema, path, exact, depth + 1)
-        scalar = _SCALARS.get(kind) if isinstance(kind, str) else None
+        scalar = SCALARS.get(kind) if isinstance(kind, str) else None
         if scalar is None:
             return _fit_anything(value), []
         fitted = scalar(value, exact)
-        return _mismatch(value, schema, path) if isinstance(fitted, _NoMatch) else (fitted, [])
+        return _mismatch(value, schema, path) if isinstance(fitted, NoMatch) else (fitted, [])
 
     def fit_any(self, value: Json, alternatives: list[JsonObject], path: str, exact: bool, depth: int) -> Fit:
         """An alternative that fits as is, else the only conversion; an open object is the last resort.
@@ -143,18 +162,25 @@ class _SchemaFitter:
         self, found: JsonObject, schema: JsonObject, path: str, exact: bool, depth: int
     ) -> tuple[JsonObject, list[str]]:
         """The members of an object, each typed by its own schema."""
-        properties = _object(schema.get("properties"))
+        properties, required = schema.get("properties"), schema.get("required")
+        properties = properties if isinstance(properties, dict) else {}
         extra = schema.get("additionalProperties", True)
         fitted: JsonObject = {}
         problems = [
             f"{_argument_in_words(path, name)} is missing ({schema_in_words(self.resolve(properties.get(name)))})"
-            for name in _array(schema.get("required"))
+            for name in (required if isinstance(required, list) else ())
             if isinstance(name, str) and name not in found
         ]
         for key, item in found.items():
-            name, where = str(key), _argument_in_words(path, str(key))
+            name = str(key)
+            wanted = properties.get(name)
+            plain = isinstance(wanted, dict) and wanted.get("type") == "string" and _COMPOSING.isdisjoint(wanted)
+            if plain and type(item) is str:  # as most arguments are
+                fitted[name] = item
+                continue
+            where = _argument_in_words(path, name)
             if name in properties:
-                part = self.resolve(properties[name])
+                part = self.resolve(wanted)
                 if "default" in part and part["default"] is None and _is_null(item, exact):
                     fitted[name] = None
                     continue
@@ -177,56 +203,12 @@ class _SchemaFitter:
         return [fitted for fitted, _ in fits], [problem for _, problems in fits for problem in problems]
 
 
-def _as_string(value: Json, exact: bool) -> str | _NoMatch:
-    if isinstance(value, str):
-        return str(value)
-    if exact or isinstance(value, bool):
-        return _NO_MATCH
-    if isinstance(value, (LiteralInt, LiteralFloat)):
-        return value.literal
-    return str(value) if isinstance(value, int) else _NO_MATCH  # a bare float does not say whether it was 1.5 or 1.50
-
-
-def _as_integer(value: Json, exact: bool) -> int | _NoMatch:
-    number = number_in(value) if isinstance(value, str) and not exact else value
-    return _NO_MATCH if (integer := exact_integer(number)) is None else integer
-
-
-def _as_number(value: Json, exact: bool) -> Json | _NoMatch:
-    number = number_in(value) if isinstance(value, str) and not exact else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-        return _NO_MATCH
-    return to_plain_json(number)
-
-
-def _as_boolean(value: Json, exact: bool) -> bool | _NoMatch:
-    if isinstance(value, bool):
-        return value
-    if exact or not isinstance(value, str):
-        return _NO_MATCH
-    return {"true": True, "True": True, "false": False, "False": False}.get(value.strip(), _NO_MATCH)
-
-
-def _as_null(value: Json, exact: bool) -> _NoMatch | None:
-    is_null = value is None or (not exact and isinstance(value, str) and value.strip() in NULL_TEXTS)
-    return None if is_null else _NO_MATCH
-
-
-_SCALARS: dict[str, Callable[[Json, bool], Json | _NoMatch]] = {
-    "string": _as_string,
-    "integer": _as_integer,
-    "number": _as_number,
-    "boolean": _as_boolean,
-    "null": _as_null,
-}
-
-
 def _fit_enum(value: Json, allowed: list[Json], path: str, exact: bool) -> Fit:
     for one in allowed:
         if _equal_json(one, to_plain_json(value)):
             return one, []
     if not exact:
-        text = value.strip() if isinstance(value, str) else _as_string(value, False)
+        text = value.strip() if isinstance(value, str) else as_string(value, False)
         readings = [one for one in allowed if text in _texts_of(one)]
         if len(readings) == 1:
             return readings[0], []
@@ -270,10 +252,6 @@ def _equal_json(one: Json, other: Json) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_equal_json, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
-
-
-def _object(value: Json) -> JsonObject:
-    return value if isinstance(value, dict) else {}
 
 
 def _array(value: Json) -> list[Json]:

@@ -1,12 +1,14 @@
-"""Values that stand in a text: numbers, and lists and objects in JSON or in Python's own notation."""
+"""Conversions that lose nothing: of what stands in a text, and of a scalar to the type that a schema names."""
 
 from __future__ import annotations
 
 import ast
 import math
 import warnings
+from collections.abc import Callable
 from decimal import Decimal
-from typing import TypeGuard
+from enum import Enum
+from typing import Final, TypeGuard
 
 from tau2_slime.tokens.calls.literal_json import (
     JSON_NUMBER,
@@ -18,6 +20,7 @@ from tau2_slime.tokens.calls.literal_json import (
     read_float,
     read_int,
     read_json,
+    to_plain_json,
 )
 from tau2_slime.tokens.calls.types import Json, JsonObject
 
@@ -26,6 +29,15 @@ NULL_TEXTS = frozenset({"null", "None"})
 
 MAX_PYTHON_LITERAL = 20_000
 """Longest text, in characters, that is given to Python's own reader."""
+
+
+class NoMatch(Enum):
+    """The type of `NO_MATCH`."""
+
+    NO_MATCH = "a value does not fit"
+
+
+NO_MATCH: Final = NoMatch.NO_MATCH
 
 
 def number_in(text: str) -> LiteralInt | LiteralFloat | None:
@@ -113,3 +125,50 @@ def _is_json(value: object) -> TypeGuard[Json]:
     if isinstance(value, list):
         return all(map(_is_json, value))
     return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
+# --- scalars: (value, exact) -> the value as that type, or NO_MATCH; exact: nothing may be converted
+
+
+def as_string(value: Json, exact: bool) -> str | NoMatch:
+    if isinstance(value, str):
+        return str(value)
+    if exact or isinstance(value, bool):
+        return NO_MATCH
+    if isinstance(value, (LiteralInt, LiteralFloat)):
+        return value.literal
+    return str(value) if isinstance(value, int) else NO_MATCH  # a bare float does not say whether it was 1.5 or 1.50
+
+
+def _as_integer(value: Json, exact: bool) -> int | NoMatch:
+    number = number_in(value) if isinstance(value, str) and not exact else value
+    return NO_MATCH if (integer := exact_integer(number)) is None else integer
+
+
+def _as_number(value: Json, exact: bool) -> Json | NoMatch:
+    number = number_in(value) if isinstance(value, str) and not exact else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        return NO_MATCH
+    return to_plain_json(number)
+
+
+def _as_boolean(value: Json, exact: bool) -> bool | NoMatch:
+    if isinstance(value, bool):
+        return value
+    if exact or not isinstance(value, str):
+        return NO_MATCH
+    return {"true": True, "True": True, "false": False, "False": False}.get(value.strip(), NO_MATCH)
+
+
+def _as_null(value: Json, exact: bool) -> NoMatch | None:
+    is_null = value is None or (not exact and isinstance(value, str) and value.strip() in NULL_TEXTS)
+    return None if is_null else NO_MATCH
+
+
+SCALARS: Final[dict[str, Callable[[Json, bool], Json | NoMatch]]] = {
+    "string": as_string,
+    "integer": _as_integer,
+    "number": _as_number,
+    "boolean": _as_boolean,
+    "null": _as_null,
+}

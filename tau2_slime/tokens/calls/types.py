@@ -67,8 +67,8 @@ class ToolCallParser(Protocol):
     """Reads and writes the tool calls of one family of models.
 
     A class of your own with these three is chosen by its dotted path, ``tool_call_parser: my.module.MyParser``.
-    `calls.parsers.tagged.TaggedParser` is a base for formats between two tags; `calls.parsers.checks.checked_call` compares
-    a call with the tools.
+    `calls.parsers.tagged.TaggedParser` is a base for formats between two tags; `calls.schema_types.checked_call` compares a
+    call with the tools.
     """
 
     name: str

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tau2_slime.tokens.template import calibration_cases
-from tau2_slime.tokens.template.anchored import DUMMY_BASE, DUMMY_TOOLS, anchored_tail, cut_at_closer
-from tau2_slime.tokens.template.calibration_cases import BASE, TOOLS, TRANSITIONS, Transition
+from tau2_slime.tokens.template.calibration_cases import BASE, DUMMY_BASE, DUMMY_TOOLS, TOOLS, TRANSITIONS, Transition
 from tau2_slime.tokens.template.calibration_report import Rewrites, TemplateReport
 from tau2_slime.tokens.template.chat_template import (
     ChatMessage,
@@ -148,14 +147,8 @@ def _find_closers(template: ChatTemplate) -> None:
     if template.closers:
         return
     transition = TRANSITIONS["user"]
-    tail = anchored_tail(
-        template,
-        [*BASE, *transition.before[:-1]],
-        transition.before[-1],
-        transition.after,
-        TOOLS,
-        ControlTokenEscaper(template),
-    )
+    base = [*BASE, *transition.before[:-1]]
+    tail = template.after(base, transition.before[-1], transition.after, TOOLS, ControlTokenEscaper(template))
     found = first_control_token(tail, template.control_tokens)
     if found is None:
         raise TemplateError("no-closer", f"no added token follows an assistant turn; the template writes {tail[:80]!r}")
@@ -199,10 +192,7 @@ def _deltas(template: ChatTemplate) -> dict[str, str]:
 def _delta(template: ChatTemplate, transition: Transition, *, dummy: bool = False) -> str:
     history = DUMMY_BASE if dummy else [*BASE, *transition.before[:-1]]
     tools = DUMMY_TOOLS if dummy else TOOLS
-    tail = anchored_tail(
-        template, history, transition.before[-1], transition.after, tools, ControlTokenEscaper(template)
-    )
-    return cut_at_closer(tail, list(template.closers))
+    return template.after(history, transition.before[-1], transition.after, tools, ControlTokenEscaper(template))
 
 
 def _check_content(name: str, transition: Transition, delta: str, whole: str) -> None:

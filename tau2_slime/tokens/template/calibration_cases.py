@@ -38,6 +38,18 @@ BASE: tuple[ChatMessage, ...] = (
 )
 
 
+DUMMY_BASE: tuple[ChatMessage, ...] = ({"role": "system", "content": "d"}, {"role": "user", "content": "d"})
+"""Stands for the history where calibration has shown that the delta does not depend on it."""
+
+DUMMY_TOOLS: tuple[dict[str, Any], ...] = (
+    {
+        "type": "function",
+        "function": {"name": "d", "description": "d", "parameters": {"type": "object", "properties": {}}},
+    },
+)
+"""Stands for the tools in that case: rendering some fifteen real schemas is most of what a delta costs."""
+
+
 @dataclass(frozen=True)
 class Transition:
     """`before` ends in an assistant turn and follows BASE; `after` is what the environment adds."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tau2_slime.tokens.ledger import TokenLedger
 from tau2_slime.tokens.template import calibration
-from tau2_slime.tokens.template.anchored import DUMMY_BASE, DUMMY_TOOLS, SENTINEL, anchored_tail, cut_at_closer
+from tau2_slime.tokens.template.calibration_cases import DUMMY_BASE, DUMMY_TOOLS
 from tau2_slime.tokens.template.calibration_report import TemplateReport
-from tau2_slime.tokens.template.chat_template import ChatMessage, ChatTemplate, TemplateError, Tools
+from tau2_slime.tokens.template.chat_template import SENTINEL, ChatMessage, ChatTemplate, TemplateError, Tools
 from tau2_slime.tokens.template.control_tokens import ControlTokenEscaper
 
 if TYPE_CHECKING:
@@ -120,48 +120,51 @@ class ChatDelta:
             for message in messages
         ]
         text = self.template.render(safe, tools)
-        prefix = self._stable_prefix(text, safe, tools, escaper)
-        head = self._prefix_ids(prefix, text, escaper) if prefix else None
-        rest = text if head is None else text[len(prefix) :]
-        tail = self._delta(escaper.restore(rest), escaper.encode(rest, self.template.encode), escaper.count)
-        return tail if head is None else replace(tail, text=prefix + tail.text, ids=head + tail.ids)
+        prefix, ids = self._prefix(text, safe, tools, escaper)
+        rest = self._delta(text[len(prefix) :], escaper)
+        return replace(rest, text=prefix + rest.text, ids=ids + rest.ids)
 
-    def _stable_prefix(
+    def _prefix(
         self, text: str, messages: Sequence[ChatMessage], tools: Tools, escaper: ControlTokenEscaper
-    ) -> str:
-        """The part of `text` before the first user message, or "".
+    ) -> tuple[str, list[int]]:
+        """(the part of `text` before the first user message, its ids); ("", []) where it has no ids of its own.
 
         It ends before an added token, because nothing merges with one.
         """
         first_user = next((i for i, message in enumerate(messages) if message.get("role") == "user"), None)
         pattern = self.template.control_pattern
         if first_user is None or pattern is None:
-            return ""
+            return "", []
         probe = list(messages)
         probe[first_user] = {**messages[first_user], "content": SENTINEL}
         head = self.template.render(probe, tools).split(SENTINEL)[0]
         starts = [match.start() for match in pattern.finditer(head)]
         prefix = head[: starts[-1]] if starts else ""
-        return prefix if text.startswith(prefix) else ""
+        if not prefix or not text.startswith(prefix):
+            return "", []
+        with self._lock:
+            known = prefix in self._prefixes
+            ids = self._prefixes.get(prefix)
+            if known:
+                self._prefixes.move_to_end(prefix)
+        if not known:
+            ids = self._keep_prefix(prefix, text, escaper)
+        return ("", []) if ids is None else (prefix, ids)
 
-    def _prefix_ids(self, prefix: str, text: str, escaper: ControlTokenEscaper) -> list[int] | None:
+    def _keep_prefix(self, prefix: str, text: str, escaper: ControlTokenEscaper) -> list[int] | None:
         """Ids of `prefix`; None when they do not decode to it, or when `prefix` has other ids before the rest of `text`.
 
         Both are checked once for each prefix. (One with marks of `escaper` has other ids.)
         """
+        alone = self._delta(prefix, ControlTokenEscaper(self.template))
+        _, whole = escaper.encode(text, self.template.encode)
+        _, rest = escaper.encode(text[len(prefix) :], self.template.encode)
+        ids = alone.ids if alone.round_trip_ok and whole == alone.ids + rest else None
         with self._lock:
-            if prefix in self._prefixes:
-                self._prefixes.move_to_end(prefix)
-                return self._prefixes[prefix]
-        ids = self.template.encode(prefix)
-        encode = self.template.encode
-        additive = escaper.encode(text, encode) == ids + escaper.encode(text[len(prefix) :], encode)
-        found = ids if additive and self._round_trips(prefix, ids) else None
-        with self._lock:
-            self._prefixes[prefix] = found
+            self._prefixes[prefix] = ids
             while len(self._prefixes) > _PREFIX_CACHE_SIZE:
                 self._prefixes.popitem(last=False)
-        return found
+        return ids
 
     # --- between two generate calls
 
@@ -190,23 +193,18 @@ class ChatDelta:
             TemplateError: the template refuses the messages, or writes no closer.
             ValueError: there are no new messages, or one of them is an assistant's.
         """
-        if base is None:
-            base = "dummy" if self.report.dummy_base_ok else "real"
-        escaper = ControlTokenEscaper(self.template)
-        if base == "dummy":
+        if base == "dummy" or (base is None and self.report.dummy_base_ok):
             history, tools = DUMMY_BASE, DUMMY_TOOLS if tools else None
-        tail = anchored_tail(self.template, history, assistant, new_messages, tools, escaper)
-        text = cut_at_closer(tail, list(self.template.closers))
-        ids = escaper.encode(text, self.template.encode)
-        if not ids or ids[0] not in self._closer_ids:
-            raise TemplateError("no-closer", f"the delta {text[:80]!r} does not begin with the id of a closer")
-        return self._delta(escaper.restore(text), ids, escaper.count)
+        escaper = ControlTokenEscaper(self.template)
+        delta = self._delta(self.template.after(history, assistant, new_messages, tools, escaper), escaper)
+        if not delta.ids or delta.ids[0] not in self._closer_ids:
+            raise TemplateError("no-closer", f"the delta {delta.text[:80]!r} does not begin with the id of a closer")
+        return delta
 
-    def _delta(self, text: str, ids: list[int], escaped: int) -> Delta:
-        return Delta(text, ids, escaped, self._round_trips(text, ids))
-
-    def _round_trips(self, text: str, ids: list[int]) -> bool:
-        return unicodedata.normalize("NFC", self.template.decode(ids)) == unicodedata.normalize("NFC", text)
+    def _delta(self, rendered: str, escaper: ControlTokenEscaper) -> Delta:
+        text, ids = escaper.encode(rendered, self.template.encode)
+        same = unicodedata.normalize("NFC", self.template.decode(ids)) == unicodedata.normalize("NFC", text)
+        return Delta(text, ids, escaper.count, same)
 
     # --- joining
 

@@ -3,6 +3,10 @@
 `ChatTemplate` wraps a transformers tokenizer (4.57 or 5.x). It uses the template unmodified. It chooses only the shape of
 the messages that go in (`MessageShape`) and the keyword arguments, which stay fixed for the life of the object; and it
 knows which tokens end a turn (`stop_tokens.py`).
+
+What the template writes after an assistant turn is found with an anchor (`ChatTemplate.after`): the turn ends in a unique
+sentinel, and the real new messages follow. The rendering need not begin with what was rendered before, so a template may
+rewrite earlier turns.
 """
 
 from __future__ import annotations
@@ -10,11 +14,13 @@ from __future__ import annotations
 import copy
 import json
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.tokens.template.control_tokens import ControlSpellings, ControlTokenEscaper, control_tokens
 from tau2_slime.tokens.template.stop_tokens import known_turn_tokens
 
 if TYPE_CHECKING:
@@ -24,6 +30,9 @@ ChatMessage = Mapping[str, Any]
 """A message as OpenAI's chat completions have it: "role", "content", "tool_calls", "tool_call_id", "name"."""
 Tools = Sequence[Mapping[str, Any]] | None
 """OpenAI function schemas."""
+
+SENTINEL = "anchor" + secrets.token_hex(8)
+"""Letters and digits, which no template escapes or trims. Nobody can guess it, so no message contains it."""
 
 KEEP_THINKING_ARGUMENTS: dict[str, bool] = {
     "clear_thinking": False,
@@ -53,18 +62,6 @@ class MessageShape:
     """Pass `arguments` as a JSON string; else as a dict."""
     call_content: str | None = ""
     """Content of an assistant message that has calls and no text."""
-
-
-class ControlSpellings:
-    """How a tokenizer's control tokens are spelled."""
-
-    def __init__(self, tokens: Mapping[str, int]) -> None:
-        self.control_tokens = dict(tokens)
-        """Spelling -> id of every added token for which text could be mistaken."""
-        self.control_pattern = _any_of(self.control_tokens)
-        """Finds where such a spelling begins, also inside another; group 1 is the longest. None when there are none."""
-        self.open_tails = _open_tails(self.control_tokens)
-        """Ends of a text that would swallow the beginning of a control token that follows (MiniMax: `[e~` + `[e~[`)."""
 
 
 class ChatTemplate(ControlSpellings):
@@ -122,31 +119,75 @@ class ChatTemplate(ControlSpellings):
             raise TemplateError("raises", f"the chat template refuses [{roles}]: {_reason(error)}") from error
 
     def shaped(self, message: ChatMessage) -> dict[str, Any]:
-        """The message as this template wants it; the input is left as it was."""
+        """The message as this template wants it; the input is left as it was.
+
+        Arguments that are no JSON object go under the key "arguments".
+        """
         result = {key: value for key, value in message.items() if value is not None or key == "content"}
         calls = result.pop("tool_calls", None)
-        if calls:
-            result["tool_calls"] = []
-            for call in copy.deepcopy(list(calls)):
-                function = {**call["function"], "arguments": self.shaped_arguments(call["function"].get("arguments"))}
-                result["tool_calls"].append({**call, "function": function})
-            result["content"] = result.get("content") or self.shape.call_content
-        elif result.get("content") is None:
-            result["content"] = ""
+        if not calls:
+            if result.get("content") is None:
+                result["content"] = ""
+            return result
+        result["tool_calls"] = copy.deepcopy(list(calls))
+        result["content"] = result.get("content") or self.shape.call_content
+        for call in result["tool_calls"]:
+            arguments = call["function"].get("arguments")
+            if isinstance(arguments, str):
+                try:
+                    arguments = json.loads(arguments)
+                except ValueError:
+                    arguments = {"arguments": arguments}
+            if arguments is None:
+                arguments = {}
+            if not isinstance(arguments, Mapping):
+                arguments = {"arguments": arguments}
+            written = json.dumps(arguments, ensure_ascii=False) if self.shape.string_arguments else dict(arguments)
+            call["function"] = {**call["function"], "arguments": written}
         return result
 
-    def shaped_arguments(self, arguments: object) -> dict[str, object] | str:
-        """Arguments as a dict, or as its JSON string. What is not a JSON object goes under the key "arguments"."""
-        if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments)
-            except ValueError:
-                arguments = {"arguments": arguments}
-        if arguments is None:
-            arguments = {}
-        if not isinstance(arguments, Mapping):
-            arguments = {"arguments": arguments}
-        return json.dumps(arguments, ensure_ascii=False) if self.shape.string_arguments else dict(arguments)
+    def after(
+        self,
+        base: Sequence[ChatMessage],
+        assistant: ChatMessage,
+        new_messages: Sequence[ChatMessage],
+        tools: Tools,
+        escaper: ControlTokenEscaper,
+    ) -> str:
+        """What the template writes after the turn `assistant`, up to the end of the generation prompt.
+
+        It begins with the turn's closer. (While calibration looks for the closers, with what follows the turn's text.)
+        Control tokens that the new messages spell are marks of `escaper` in it.
+
+        Raises:
+            TemplateError: the template refuses the messages, does not write the turn exactly once, or does not close it.
+            ValueError: there are no new messages, or one of them is an assistant's.
+        """
+        if not new_messages:
+            raise ValueError("no new messages: nothing follows the assistant's turn")
+        if any(message.get("role") == "assistant" for message in new_messages):
+            raise ValueError("an assistant message is sampled, never appended: new_messages may not contain one")
+        calls = assistant.get("tool_calls")
+        anchor: dict[str, Any] = {"role": "assistant", "content": SENTINEL}
+        if calls:
+            anchor = {**anchor, "content": self.shape.call_content, "tool_calls": _anchored(calls, escaper)}
+        text = self.render([*base, anchor, *map(escaper.escape_fields, new_messages)], tools)
+        count = text.count(SENTINEL)
+        if count != 1:
+            kind = "the arguments of a tool call" if calls else "the text of an assistant turn"
+            code = "tool-call-dropped" if calls and count == 0 else "sentinel"
+            raise TemplateError(code, f"the chat template writes {kind} {count} times instead of once")
+        tail = text.split(SENTINEL)[1]
+        if not self.closers:
+            return tail
+        found = [position for closer in self.closers if (position := tail.find(closer)) >= 0]
+        if not found:
+            raise TemplateError(
+                "no-closer",
+                "the chat template ends an assistant turn with none of "
+                f"{json.dumps(list(self.closers), ensure_ascii=False)}; it writes {tail[:80]!r}",
+            )
+        return tail[min(found) :]
 
     # --- ids
 
@@ -171,6 +212,17 @@ class ChatTemplate(ControlSpellings):
         return self.control_tokens.get(spelling)
 
 
+def _anchored(calls: Sequence[Mapping[str, Any]], escaper: ControlTokenEscaper) -> list[dict[str, Any]]:
+    """The calls with the sentinel as arguments of the last; a template may repeat their ids and names after them."""
+    anchored = []
+    for number, call in enumerate(calls, start=1):
+        function = escaper.escape_fields(call["function"], keys=("name",))
+        if number == len(calls):
+            function["arguments"] = {"z": SENTINEL}
+        anchored.append({**escaper.escape_fields(call, keys=("id",)), "function": function})
+    return anchored
+
+
 def template_source(tokenizer: Tokenizer) -> str:
     """The Jinja source that the tokenizer uses when tools are given; raises TemplateError("no-template")."""
     probe = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
@@ -183,25 +235,6 @@ def template_source(tokenizer: Tokenizer) -> str:
             f"({_reason(error)}); use an instruct checkpoint, or set tokenizer.chat_template",
         ) from error
     return str(source)
-
-
-def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """Spelling -> id of the added tokens that are marks, not plain words or runs of white space."""
-    return {
-        str(spelling): int(token)
-        for spelling, token in tokenizer.get_added_vocab().items()
-        if spelling and not spelling.isspace() and not spelling.isalnum()
-    }
-
-
-def _any_of(spellings: Iterable[str]) -> re.Pattern[str] | None:
-    ordered = sorted((spelling for spelling in spellings if len(spelling) > 1), key=lambda s: (-len(s), s))
-    return re.compile(f"(?=({'|'.join(map(re.escape, ordered))}))") if ordered else None
-
-
-def _open_tails(spellings: Iterable[str]) -> tuple[str, ...]:
-    beginnings = {spelling[:size] for spelling in spellings for size in range(1, len(spelling))}
-    return tuple(sorted({s[:size] for s in spellings for size in range(1, len(s)) if s[size:] in beginnings}))
 
 
 def _preset_kwargs(source: str, given: Mapping[str, object]) -> dict[str, object]:

@@ -9,15 +9,48 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.runtime.text import well_formed
-from tau2_slime.tokens.template.chat_template import ControlSpellings
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.tokenizer import Tokenizer
 
 _NONCE = "tau" + secrets.token_hex(8)
 """Letters and digits, which no template escapes or trims. Nobody can guess it, so no text contains it."""
 _MARK = re.compile(_NONCE + r"m(\d+)e")
+
+
+class ControlSpellings:
+    """How a tokenizer's control tokens are spelled."""
+
+    def __init__(self, tokens: Mapping[str, int]) -> None:
+        self.control_tokens = dict(tokens)
+        """Spelling -> id of every added token for which text could be mistaken."""
+        self.control_pattern = _any_of(self.control_tokens)
+        """Finds where such a spelling begins, also inside another; group 1 is the longest. None when there are none."""
+        self.open_tails = _open_tails(self.control_tokens)
+        """Ends of a text that would swallow the beginning of a control token that follows (MiniMax: `[e~` + `[e~[`)."""
+
+
+def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """Spelling -> id of the added tokens that are marks, not plain words or runs of white space."""
+    return {
+        str(spelling): int(token)
+        for spelling, token in tokenizer.get_added_vocab().items()
+        if spelling and not spelling.isspace() and not spelling.isalnum()
+    }
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str] | None:
+    ordered = sorted((spelling for spelling in spellings if len(spelling) > 1), key=lambda s: (-len(s), s))
+    return re.compile(f"(?=({'|'.join(map(re.escape, ordered))}))") if ordered else None
+
+
+def _open_tails(spellings: Iterable[str]) -> tuple[str, ...]:
+    beginnings = {spelling[:size] for spelling in spellings for size in range(1, len(spelling))}
+    return tuple(sorted({s[:size] for s in spellings for size in range(1, len(s)) if s[size:] in beginnings}))
 
 
 class ControlTokenEscaper:
@@ -45,48 +78,39 @@ class ControlTokenEscaper:
     def escape(self, text: str) -> str:
         """`text` with a mark in place of each region that spells control tokens, overlapping ones together."""
         text = well_formed(text)  # no tokenizer encodes a lone surrogate
-        parts: list[str] = []
-        position = 0
-        for start, stop, cuts in self._regions_of(text):
-            parts += [text[position:start], self._mark(text[start:stop], cuts)]
-            position = stop
-        return "".join([*parts, text[position:]])
-
-    def _regions_of(self, text: str) -> list[tuple[int, int, list[int]]]:
-        """(start, stop, where to cut, from the start) of each region; no piece between cuts is a spelling."""
         pattern = self._spellings.control_pattern
         found = [(m.start(), m.end(1), m.start() + 1) for m in pattern.finditer(text)] if pattern else []
         end = len(text.rstrip())
         tails = [tail for tail in self._spellings.open_tails if text.endswith(tail, 0, end)]
         if tails:
             found.append((end - len(max(tails, key=len)), end, end))
+        if not found:
+            return text
         self.count += len(found)
-        regions: list[tuple[int, int, list[int]]] = []
-        for start, stop, cut in found:
-            if regions and start < regions[-1][1]:
-                first, last, cuts = regions.pop()
-                regions.append((first, max(last, stop), [*cuts, cut - first]))
-            else:
-                regions.append((start, stop, [cut - start]))
-        return regions
+        parts: list[str] = []
+        position = 0
+        for start, stop, cuts in _regions(found):
+            parts += [text[position:start], self._mark(text[start:stop], cuts)]
+            position = stop
+        return "".join([*parts, text[position:]])
 
     def _mark(self, region: str, cuts: list[int]) -> str:
         if (region, cuts) not in self._regions:
             self._regions.append((region, cuts))
         return f"{_NONCE}m{self._regions.index((region, cuts))}e"
 
-    def restore(self, text: str) -> str:
-        """The text with the spellings back in place of the marks."""
-        return _MARK.sub(lambda match: self._regions[int(match.group(1))][0], text)
+    def encode(self, text: str, encode: Callable[[str], list[int]]) -> tuple[str, list[int]]:
+        """(the text with the spellings back, its token ids) of a rendered text that may contain marks.
 
-    def encode(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
-        """Token ids of a rendered text that may contain marks. ``encode``: the tokenizer's own, without special tokens."""
+        ``encode``: the tokenizer's own, without special tokens.
+        """
         if not self._regions:
-            return encode(text)
-        return [token for piece in self.pieces(text) for token in encode(piece)]
+            return text, encode(text)
+        pieces = self.pieces(text)
+        return "".join(pieces), [token for piece in pieces for token in encode(piece)]
 
     def pieces(self, text: str) -> list[str]:
-        """`restore(text)`, cut inside every spelling that a mark stands for."""
+        """The text with the spellings back in place of the marks, cut inside each of them."""
         done: list[str] = []
         current = ""
         position = 0
@@ -100,3 +124,15 @@ class ControlTokenEscaper:
             current = region[begin:]
             position = match.end()
         return [*done, current + text[position:]]
+
+
+def _regions(found: list[tuple[int, int, int]]) -> list[tuple[int, int, list[int]]]:
+    """(start, stop, where to cut, from the start) of each region; no piece between cuts is a spelling."""
+    regions: list[tuple[int, int, list[int]]] = []
+    for start, stop, cut in found:
+        if regions and start < regions[-1][1]:
+            first, last, cuts = regions.pop()
+            regions.append((first, max(last, stop), [*cuts, cut - first]))
+        else:
+            regions.append((start, stop, [cut - start]))
+    return regions

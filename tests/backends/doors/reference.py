@@ -11,7 +11,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from tau2_slime.tokens.calls.parsers.checks import checked_call
+from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.world import domains, tau2_compat
 from tests import parity_play as play
 from tests.backends.doors.cases import Case

@@ -6,34 +6,50 @@ import json
 import re
 
 from tau2_slime.tokens.calls.literal_json import BadJson, read_json, read_json_at
-from tau2_slime.tokens.calls.parsers.tagged import DraftCall, TaggedParser, skip_space
+from tau2_slime.tokens.calls.parsers.tagged import DraftCall, TaggedParser
 from tau2_slime.tokens.calls.types import Call, CallStatus, JsonObject
 
 _NAME = re.compile(r'"name"\s*:\s*("(?:[^"\\]|\\.)*")')
-_SHAPE = 'write {"name": <tool name>, "arguments": {…}}'
+_BRACE = re.compile(r"\s*(?=\{)")
 
 
 class HermesParser(TaggedParser):
-    """The JSON is read to its own end before the closing tag is looked for, so an argument may contain the tags."""
+    """The JSON is read to its own end before the closing tag is looked for, so an argument may contain the tags.
+
+    A format that differs in its tags, or in the key of the arguments, is a subclass of a few lines:
+
+    >>> class LlamaParser(HermesParser):
+    ...     name = "llama"
+    ...     opening, closing, arguments_key = "<function>", "</function>", "parameters"
+    >>> LlamaParser().format([("wait", {"minutes": 5})])
+    '<function>\\n{"name": "wait", "parameters": {"minutes": 5}}\\n</function>'
+    """
 
     name = "hermes"
+    arguments_key = "arguments"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shape = f'write {{"name": <tool name>, "{self.arguments_key}": {{…}}}}'
+        self._end = re.compile(rf"\s*{re.escape(self.closing)}")
 
     def read_call(self, text: str, start: int) -> tuple[DraftCall, int]:
-        body = skip_space(text, start)
-        if not text.startswith("{", body):
+        brace = _BRACE.match(text, start)
+        if brace is None:
             return self._unreadable(text, start)
+        body = brace.end()
         try:
             value, end = read_json_at(text, body)
         except BadJson:
             return self._unreadable(text, start)
         assert isinstance(value, dict)  # it begins with a brace
-        draft = _from_object(value)
-        tail = skip_space(text, end)
-        if text.startswith(self.closing, tail):
-            return draft, tail + len(self.closing)
-        body_end, call_end, closed = self.end_of_broken_call(text, tail)
+        draft = self._from_object(value)
+        tag = self._end.match(text, end)
+        if tag is not None:
+            return draft, tag.end()
+        body_end, call_end, closed = self.end_of_broken_call(text, end)
         if closed:
-            extra = text[tail:body_end].strip()
+            extra = text[end:body_end].strip()
             error = (
                 f"The tool call is not valid JSON: the object ends at character {end - body}, "
                 f"but {extra[:40]!r} follows before {self.closing}."
@@ -47,9 +63,9 @@ class HermesParser(TaggedParser):
         body_end, call_end, closed = self.end_of_broken_call(text, start)
         body = text[start:body_end].strip()
         if not body:
-            problem = f"there is nothing after {self.opening}; {_SHAPE}"
+            problem = f"there is nothing after {self.opening}; {self._shape}"
         elif not body.startswith("{"):
-            problem = f"it begins with {body[:20]!r}; {_SHAPE}"
+            problem = f"it begins with {body[:20]!r}; {self._shape}"
         else:
             try:
                 read_json_at(body, 0)
@@ -64,6 +80,34 @@ class HermesParser(TaggedParser):
         error = f"The tool call is not closed: {self.closing} is missing, and the call is incomplete ({problem})."
         return DraftCall(name, {}, CallStatus.UNCLOSED, error), call_end
 
+    def _from_object(self, value: JsonObject) -> DraftCall:
+        """The call that a JSON object describes; its status is INVALID_JSON if the object does not describe one."""
+        name = value.get("name")
+        given_id = value.get("id")
+        call_id = given_id if isinstance(given_id, str) else None
+
+        def bad(problem: str) -> DraftCall:
+            known = name if isinstance(name, str) else ""
+            return DraftCall(known, {}, CallStatus.INVALID_JSON, f"The tool call is not valid: {problem}.", call_id)
+
+        if "name" not in value:
+            return bad(f'the object has no "name"; {self._shape}')
+        if not isinstance(name, str) or not name:
+            return bad('"name" must be a non-empty string')
+        if self.arguments_key not in value:
+            if set(value) <= {"name", "id", "type"}:
+                return DraftCall(name, {}, id=call_id)
+            return bad(f'the object has no "{self.arguments_key}"; {self._shape}')
+        arguments = value[self.arguments_key]
+        if isinstance(arguments, str):
+            try:
+                arguments = read_json(arguments)
+            except BadJson as problem:
+                return bad(f'"{self.arguments_key}" is a string that does not hold a JSON object: {problem}')
+        if not isinstance(arguments, dict):
+            return bad(f'"{self.arguments_key}" must be a JSON object')
+        return DraftCall(name, arguments, id=call_id)
+
     def find_unopened_call(self, text: str) -> tuple[int, int, str] | None:
         close = text.find(self.closing)
         start = text.find("{", 0, close) if close >= 0 else -1
@@ -72,39 +116,10 @@ class HermesParser(TaggedParser):
     def format(self, calls: list[Call]) -> str:
         return "\n".join(
             f"{self.opening}\n"
-            f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {json.dumps(arguments, ensure_ascii=False)}}}'
-            f"\n{self.closing}"
+            f"{json.dumps({'name': name, self.arguments_key: arguments}, ensure_ascii=False)}\n"
+            f"{self.closing}"
             for name, arguments in calls
         )
-
-
-def _from_object(value: JsonObject) -> DraftCall:
-    """The call that a JSON object describes; its status is INVALID_JSON if the object does not describe one."""
-    name = value.get("name")
-    given_id = value.get("id")
-    call_id = given_id if isinstance(given_id, str) else None
-
-    def bad(problem: str) -> DraftCall:
-        known = name if isinstance(name, str) else ""
-        return DraftCall(known, {}, CallStatus.INVALID_JSON, f"The tool call is not valid: {problem}.", call_id)
-
-    if "name" not in value:
-        return bad(f'the object has no "name"; {_SHAPE}')
-    if not isinstance(name, str) or not name:
-        return bad('"name" must be a non-empty string')
-    if "arguments" not in value:
-        if set(value) <= {"name", "id", "type"}:
-            return DraftCall(name, {}, id=call_id)
-        return bad(f'the object has no "arguments"; {_SHAPE}')
-    arguments = value["arguments"]
-    if isinstance(arguments, str):
-        try:
-            arguments = read_json(arguments)
-        except BadJson as problem:
-            return bad(f'"arguments" is a string that does not hold a JSON object: {problem}')
-    if not isinstance(arguments, dict):
-        return bad('"arguments" must be a JSON object')
-    return DraftCall(name, arguments, id=call_id)
 
 
 def _guess_name(body: str) -> str:

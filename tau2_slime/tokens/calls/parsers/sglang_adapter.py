@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tau2_slime.tokens.calls.literal_json import BadJson, read_json
-from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import joined, split_reasoning, strip_stop_tokens, without_reasoning
+from tau2_slime.tokens.calls.parsers.tagged import joined, strip_stop_tokens
+from tau2_slime.tokens.calls.reasoning import split_reasoning, without_reasoning
+from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
 from tau2_slime.tokens.families import END_THINK, PARSER_CLASSES, THINK, sglang_family
 

@@ -30,10 +30,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tau2_slime.tokens.calls.literal_json import to_plain_json
-from tau2_slime.tokens.calls.parsers.checks import checked_call
-from tau2_slime.tokens.calls.reasoning import joined, open_reasoning, strip_stop_tokens
+from tau2_slime.tokens.calls.reasoning import open_reasoning
+from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, Tool
-from tau2_slime.tokens.families import END_THINK, THINK
+from tau2_slime.tokens.families import END_THINK, STOP_TEXTS, THINK
 
 _SPACE = re.compile(r"\s*")
 
@@ -130,7 +130,12 @@ class TaggedParser:
                 at, thinking = tag.end(), True
                 continue
             draft, at = self.read_call(text, tag.end())
-            calls.append(_checked(draft, tools, text[tag.start() : at]))
+            raw = text[tag.start() : at]
+            if draft.error is None:
+                calls.append(checked_call(draft.name, draft.arguments, tools, raw, draft.id))
+            else:
+                arguments = to_plain_json(draft.arguments)
+                calls.append(ParsedCall(draft.name, arguments, draft.status, raw, draft.error, draft.id))
 
     def _read_between_calls(self, text: str, content: list[str], thoughts: list[str], calls: list[ParsedCall]) -> None:
         """Sort the text between two calls: content, calls that lack their opening tag, thoughts that lack theirs."""
@@ -147,6 +152,24 @@ class TaggedParser:
             content.append(text[:start])
             text = text[end:]
         content.append(text)
+
+
+def strip_stop_tokens(text: str) -> str:
+    """`text` without the stop tokens, and the white space around them, at its end.
+
+    Callers cut the stop token off by its id; this is for text that comes from elsewhere.
+
+    >>> strip_stop_tokens("Bye. <|im_end|>")
+    'Bye. '
+    """
+    while (bare := text.rstrip()).endswith(STOP_TEXTS):
+        text = bare.removesuffix(next(stop for stop in STOP_TEXTS if bare.endswith(stop)))
+    return text
+
+
+def joined(pieces: list[str]) -> str | None:
+    """The pieces, stripped, with a line break between them and without the empty ones; None if all are empty."""
+    return "\n".join(stripped for piece in pieces if (stripped := piece.strip())) or None
 
 
 class NestedTagParser(TaggedParser):
@@ -184,9 +207,3 @@ def skip_space(text: str, at: int) -> int:
     match = _SPACE.match(text, at)
     assert match is not None  # the pattern matches the empty string
     return match.end()
-
-
-def _checked(draft: DraftCall, tools: list[Tool], raw: str) -> ParsedCall:
-    if draft.error is None:
-        return checked_call(draft.name, draft.arguments, tools, raw, draft.id)
-    return ParsedCall(draft.name, to_plain_json(draft.arguments), draft.status, raw, draft.error, draft.id)

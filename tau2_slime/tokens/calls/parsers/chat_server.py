@@ -1,37 +1,11 @@
-"""Calls compared with the tools that were offered, however they came; and a chat server's message as a ParsedTurn."""
+"""The message of a chat-completion server, as a `ParsedTurn` like any other."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from tau2_slime.tokens.calls.literal_json import BadJson, read_json, to_plain_json
+from tau2_slime.tokens.calls.literal_json import BadJson, read_json
 from tau2_slime.tokens.calls.reasoning import split_reasoning
-from tau2_slime.tokens.calls.schema_types import coerce
+from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn, Tool
-
-
-def checked_call(
-    name: str, arguments: dict[str, Any], tools: list[Tool], raw: str, call_id: str | None = None
-) -> ParsedCall:
-    """A call that could be read, compared with the tools: OK, UNKNOWN_TOOL or BAD_ARGUMENTS.
-
-    Args:
-        name: the tool's name.
-        arguments: by name; the values may be those of `literal_json`.
-        tools: the tools that were offered.
-        raw: the text of the call.
-        call_id: the id that the model wrote, if the format has one.
-    """
-    offered = {tool["function"]["name"]: tool["function"] for tool in tools or []}
-    if name not in offered:
-        choices = f"the tools are {', '.join(offered)}" if offered else "there are no tools"
-        error = f"There is no tool named {name[:80]!r}; {choices}."
-        return ParsedCall(name, to_plain_json(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
-    typed, problems = coerce(arguments, offered[name].get("parameters") or {})
-    if problems:
-        error = f"The call of {name} does not fit its schema: {'; '.join(problems)}."
-        return ParsedCall(name, typed, CallStatus.BAD_ARGUMENTS, raw, error, call_id)
-    return ParsedCall(name, typed, CallStatus.OK, raw, None, call_id)
 
 
 def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | None = None) -> ParsedCall:
