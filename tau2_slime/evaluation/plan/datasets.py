@@ -125,7 +125,7 @@ def default_plan(
     Args:
         chosen: Domains.
         users: User models, or ``scripted`` ones.
-        split: τ²'s split; None: test, or base where there is no test.
+        split: τ²'s split; None: test, or base in a domain without test.
         tasks: At most so many of each domain; None: all.
         attempts: Episodes of each task.
         sampling: slime's sampling keys, as in a file.
@@ -183,7 +183,7 @@ def _entries(source: YamlSource, key: str, value: object) -> list[tuple[str, obj
     else:
         raise source.error(key, "must be a list of datasets, or a mapping from their names")
     if not entries:
-        raise source.error(key, "there is no dataset")
+        raise source.error(key, "holds no dataset")
     return entries
 
 

@@ -116,7 +116,7 @@ def estimate(units: Sequence[Unit], values: Sequence[float], left_out: int = 0) 
     """The mean of ``values`` (one per unit, each in [0, 1]) with its interval and standard error.
 
     Raises:
-        ValueError: there are no units.
+        ValueError: ``units`` is empty.
     """
     if not units:
         raise ValueError("an estimate needs at least one task")

@@ -61,7 +61,7 @@ def anchored_tail(
 
     Raises:
         TemplateError: the template refuses the messages, or does not write the sentinel exactly once.
-        ValueError: there are no new messages, or one of them is an assistant's.
+        ValueError: ``new_messages`` is empty, or one of them is an assistant's.
     """
     if not new_messages:
         raise ValueError("no new messages: nothing follows the assistant's turn")

@@ -5,7 +5,7 @@ The best method that is safe, per domain and environment arguments:
 - ``shared``: τ²'s own constructor is given a `CopyOnWriteDatabase` (airline, retail, mock);
 - ``copied``: a pickled environment, as τ²'s constructor built it, where the state is small (telecom, banking_knowledge).
 
-For everything that was not verified there is no factory.
+What was not verified has no factory.
 """
 
 from __future__ import annotations
