@@ -155,14 +155,19 @@ def _progress_bar(total: int, console: Console) -> Iterator[Callable[[Progress],
 
 def show(summary: Summary, folder: Path, console: Console) -> None:
     """Print the tables that fit a terminal."""
+    from tau2_slime.evaluation.report import tables
     from tau2_slime.evaluation.report.markdown import heading
-    from tau2_slime.evaluation.report.tables import cost_table, ending_table, print_tables, reason_table, score_table
 
     for line in heading(summary):
         console.print(line, markup=False, highlight=False)
-    scores = score_table(summary, brief=console.width < 130)
-    tables = (scores, ending_table(summary), reason_table(summary), cost_table(summary))
-    print_tables((table for table in tables if table is not None and table.rows), console)
+    found = (
+        tables.score_table(summary, brief=console.width < 130),
+        tables.ending_table(summary),
+        tables.reason_table(summary),
+        tables.metric_table(summary),
+        tables.cost_table(summary),
+    )
+    tables.print_tables((table for table in found if table is not None and table.rows), console)
     console.print()
     console.print(f"everything, with every conversation: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
