@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 PASSED, BELOW, UNFINISHED = 0, 1, 3
 """Exit statuses: complete; below --fail-under; not everything was played. (2 is a wrong setting, with every command.)"""
 
+OWN_USER_BUDGET = (
+    "--max-cost does not see every call of the user simulator {}: those through LitellmUser before they are made, others "
+    "only when an episode is over, and only what its `stats` report (calls, tokens, cost)"
+)
+
 
 def evaluate(request: Request, console: Console) -> int:
     """Play, report and return the exit status.
@@ -69,6 +74,9 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     budget = Budget(None, request.max_cost, parse_prices(request.prices))
     check_users([item for dataset in plan.datasets for item in dataset.items], budget)
     budget.require_prices(policy.paid_models())
+    own_users = {path for dataset in plan.datasets for item in dataset.items if (path := item.config.user_path)}
+    for path in sorted(own_users) if request.max_cost is not None else ():
+        console.print(OWN_USER_BUDGET.format(path), style="yellow", markup=False, highlight=False, soft_wrap=True)
     async with policy:
         built = await offload(manifests.build, plan, policy.describe())
         manifest = manifests.open_folder(folder, built)
