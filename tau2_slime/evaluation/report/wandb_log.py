@@ -53,13 +53,7 @@ def require() -> ModuleType:
 
 
 def log(summary: Summary, folder: Path, project: str) -> None:
-    """Log into ``project`` as one run, with the files of ``folder`` as an artifact.
-
-    With ``WANDB_MODE=offline`` everything stays on this machine.
-
-    Raises:
-        ConfigError: wandb is not installed.
-    """
+    """Log into ``project`` as one run, with the files of ``folder`` as an artifact. Raises as `require` does."""
     wandb = require()
     name = f"{summary.manifest['subject']['name']} {protocol_digest(summary.manifest)}"
     run = wandb.init(project=project, name=name, job_type="eval", dir=str(folder), config=dict(summary.manifest))

@@ -53,7 +53,7 @@ class Ticket(NamedTuple):
     reserved: float
     """US dollars set aside for it."""
     own: bool
-    """The endpoint is the user's own."""
+    """The endpoint is the user's own: without a known price it is free."""
 
 
 class Budget:
@@ -82,7 +82,6 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """US dollars."""
         return sum(bill.cost for bill in self.bills.values())
 
     @property
@@ -95,12 +94,9 @@ class Budget:
         """What a user must know of damage, in sentences."""
         if not self.damaged:
             return []
-        calls = (
-            "1 line is damaged: the cost of that call is"
-            if self.damaged == 1
-            else (f"{self.damaged} lines are damaged: the costs of those calls are")
-        )
-        return [f"{self._path}: {calls} missing from the total"]
+        one = "1 line is damaged: the cost of that call is"
+        several = f"{self.damaged} lines are damaged: the costs of those calls are"
+        return [f"{self._path}: {one if self.damaged == 1 else several} missing from the total"]
 
     def reserve(
         self, role: str, model: str, prompt: Sequence[Mapping[str, Any]], args: Mapping[str, Any], *, own: bool

@@ -92,15 +92,14 @@ class Runner:
         ``on_change`` is called when an episode starts and when it ends.
         """
         self._policy, self._store, self._budget, self._options = policy, store, budget, options
-        self._queue: deque[tuple[Job, tuple[FailedTry, ...]]] = deque(
-            (job, ()) for job in todo if job.name not in store.records
-        )
         self._on_change = on_change
         self.progress = Progress(len(todo), spent=budget.spent)
-        wanted = {job.name for job in todo}
-        for name, record in store.records.items():
-            if name in wanted:
-                self._count(record)
+        self._queue: deque[tuple[Job, tuple[FailedTry, ...]]] = deque()
+        for job in todo:
+            if job.name in store.records:
+                self._count(store.records[job.name])
+            else:
+                self._queue.append((job, ()))
         self.end = End.COMPLETE
         self._failures: dict[str, int] = {}
         self._down: set[str] = set()
@@ -197,11 +196,7 @@ class Runner:
             return
         if len(tries) < self._options.retries:
             self.progress.retried += 1
-            failed: FailedTry = {
-                "termination": str(result.termination),
-                "blame": str(result.blame),
-                "detail": result.detail,
-            }
+            failed = FailedTry(termination=result.termination, blame=result.blame, detail=result.detail)
             self._queue.append((job, (*tries, failed)))
             return
         self._record(job, tries, result, cost)

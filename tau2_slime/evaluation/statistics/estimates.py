@@ -86,9 +86,8 @@ def pass_first(successes: Sequence[bool | None], k: int) -> float | None:
 
 def scores(units: Sequence[Unit]) -> Scores:
     """Scores of ``units`` for every k up to the most attempts that any of them has."""
-    ks = ks_up_to(max((len(unit.outcomes) for unit in units), default=1))
     at, hat, first = {}, {}, {}
-    for k in ks:
+    for k in ks_up_to(max((len(unit.outcomes) for unit in units), default=1)):
         enough = [unit for unit in units if unit.n >= k]
         if not enough:
             continue
