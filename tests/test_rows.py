@@ -7,13 +7,14 @@ import json
 import sys
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from tau2_slime.data.rows import Row, metadata_of, read_jsonl, read_rows, row_task
 from tau2_slime.errors import ConfigError
@@ -253,41 +254,14 @@ def test_without_pyarrow_the_package_is_named(tmp_path: Path, monkeypatch: pytes
         read_rows(str(tmp_path / "d.parquet"))
 
 
-def test_parquet_is_read_in_batches_and_rows_count_from_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for pyarrow, as slime calls it."""
-
-    class ParquetFile:
-        def __init__(self, path: Path) -> None:
-            if Path(path).read_bytes() == b"garbage":
-                raise BadParquet("no magic bytes")
-
-        def iter_batches(self) -> list[Any]:
-            return [
-                SimpleNamespace(to_pylist=lambda: [{"index": 0}, {"index": 1}]),
-                SimpleNamespace(to_pylist=lambda: [{"index": 2}]),
-            ]
-
-    class BadParquet(Exception):
-        pass
-
-    package, module = ModuleType("pyarrow"), ModuleType("pyarrow.parquet")
-    module.ParquetFile = ParquetFile  # type: ignore[attr-defined]
-    package.parquet, package.ArrowException = module, BadParquet  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyarrow", package)
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", module)
+def test_parquet_is_read_in_batches_and_rows_count_from_0(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
-    path.write_bytes(b"fine")
+    parquet.write_table(pyarrow.Table.from_pylist([{"index": i} for i in range(3)]), path, row_group_size=2)
     found = read_rows(f"{path}@[1:]")
     assert [(r.content["index"], r.where) for r in found] == [(1, f"{path}, row 1"), (2, f"{path}, row 2")]
-    path.write_bytes(b"garbage")
-    with pytest.raises(ConfigError, match=r"d\.parquet is not a parquet file that can be read: no magic bytes"):
-        read_rows(str(path))
 
 
-def test_real_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    from pyarrow import parquet
-
+def test_a_parquet_rows_task_and_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     content = [
         {"index": 0.0, "metadata": {**MOCK, "task_id": "create_task_1"}},

@@ -60,7 +60,7 @@ class RowTask:
 
     config: Tau2Config
     metadata: dict[str, object]
-    """The row's metadata and the overrides over it."""
+    """The row's, and the overrides over it."""
     task: Task
 
 
@@ -130,11 +130,7 @@ def read_jsonl(path: Path) -> list[Row]:
 
 
 def metadata_of(row: Row, key: str = "metadata") -> dict[str, object]:
-    """The row's metadata; empty if it has none.
-
-    Raises:
-        ConfigError: it is not an object.
-    """
+    """The row's metadata; empty if it has none. Raises ConfigError for anything that is not an object."""
     found = row.content.get(key)
     if not found:
         return {}
@@ -156,12 +152,9 @@ def row_task(
 ) -> RowTask:
     """The task of ``row`` and the configuration of its episodes.
 
-    Args:
-        row: A row of `read_rows`.
-        overrides: `Tau2Config` keys that win over the row's metadata, such as a dataset's ``metadata_overrides``.
-        input_key: What slime reads as the prompt. None: not known; each of `PROMPT_KEYS` may hold the position.
-        metadata_key: What slime reads as the metadata.
-        tau2: The ``tau2:`` mapping of the job's ``--custom-config-path``.
+    ``overrides``: `Tau2Config` keys that win over the row's metadata. ``input_key``, ``metadata_key``: what slime reads as
+    the prompt and the metadata; without the first, each of `PROMPT_KEYS` may hold the task's position. ``tau2``: the mapping
+    of the job's ``--custom-config-path``.
 
     Raises:
         ConfigError: naming the row and what is wrong: the settings, or no task, or one that cannot be scored.

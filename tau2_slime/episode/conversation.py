@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _COUNTERS = ("steps", "agent_turns", "user_turns", "agent_errors", "user_errors")
-_NO_USER = "there is no user to talk to: only a solo episode is played without one"
+_NO_USER = "nobody plays the user: only a solo episode is played without one"
 _EXPLAINED = (Termination.AGENT_ERROR, Termination.TOO_MANY_ERRORS)
 
 

@@ -28,7 +28,7 @@ async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: 
     """The task of ``config``'s domain and split, by id or position from 0, if τ² can score it.
 
     Raises:
-        ConfigError: there is no such task, or it needs a judge that was not asked for.
+        ConfigError: no such task exists, or it needs a judge that was not asked for.
     """
     find = functools.partial(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
     task = find() if (config.domain, config.task_split) in domains.loaded else await offload(find)

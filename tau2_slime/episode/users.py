@@ -103,7 +103,7 @@ def _served_by_slime(routers: Routers, name: str, simulator: str) -> str:
     own user.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: slime serves no such model.
     """
     if name not in routers:
         known = ", ".join(sorted(routers)) or "none: no --sglang-config, or a slime before v0.2.3"

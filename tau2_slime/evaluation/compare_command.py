@@ -52,10 +52,6 @@ def sentence(overall: Difference) -> str:
     return f"The difference is within noise: {change} ({spread})."
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def tables(found: Comparison) -> list[Table]:
     """The differences; and the tasks that changed, if any did."""
     rows = [
@@ -67,7 +63,7 @@ def tables(found: Comparison) -> list[Table]:
             f"{d.second:.3f}",
             f"{d.value:+.3f}",
             f"{d.low:+.2f} to {d.high:+.2f}",
-            _p(d.p),
+            "< 0.001" if d.p < 0.001 else f"{d.p:.3f}",
         ]
         for d in found.differences
     ]

@@ -26,13 +26,12 @@ class DriftCounts:
     """What was compared, over all trajectories."""
 
     prompts: int = 0
-    """First prompts that were rendered again."""
     joins: int = 0
     """Texts between two turns that were rendered again."""
     turns: int = 0
     """Sampled turns that were decoded and parsed again."""
     retokenised_turns: int = 0
-    """Turns whose text becomes other tokens if it is tokenised again. That is not a violation."""
+    """Of these: those whose text becomes other tokens if it is tokenised again. That is not a violation."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Why trajectories were not compared, and how many."""
 

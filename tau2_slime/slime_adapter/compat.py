@@ -122,7 +122,7 @@ def _version() -> str:
 
 
 def argument(args: SlimeArgs, name: str, default: T) -> T | Any:
-    """The argument ``name`` of slime's command line; ``default`` if there is no such argument at all.
+    """The argument ``name`` of slime's command line; ``default`` if slime has no such argument at all.
 
     An argument that was not given is there, as None or as slime's own default. One that does not exist has been renamed
     or removed by this slime (or is misspelt here), so the log names it once. Callers other than slime hand over only the

@@ -110,7 +110,9 @@ def test_a_read_only_name_that_is_right_is_fine(module: Path) -> None:
 
 
 def test_a_path_that_leads_nowhere_is_told(module: Path) -> None:
-    with pytest.raises(ParserUnavailable, match=r"tool-call parser 'nowhere\.MyParser': there is no module 'nowhere'"):
+    with pytest.raises(
+        ParserUnavailable, match=r"tool-call parser 'nowhere\.MyParser': Python finds no module 'nowhere'"
+    ):
         get_parser("nowhere.MyParser")
     with pytest.raises(ParserUnavailable, match="is not a dotted path"):
         get_parser(f"{module.name}/MyParser")

@@ -86,9 +86,8 @@ def pass_first(successes: Sequence[bool | None], k: int) -> float | None:
 
 def scores(units: Sequence[Unit]) -> Scores:
     """Scores of ``units`` for every k up to the most attempts that any of them has."""
-    ks = ks_up_to(max((len(unit.outcomes) for unit in units), default=1))
     at, hat, first = {}, {}, {}
-    for k in ks:
+    for k in ks_up_to(max((len(unit.outcomes) for unit in units), default=1)):
         enough = [unit for unit in units if unit.n >= k]
         if not enough:
             continue
@@ -116,7 +115,7 @@ def estimate(units: Sequence[Unit], values: Sequence[float], left_out: int = 0) 
     """The mean of ``values`` (one per unit, each in [0, 1]) with its interval and standard error.
 
     Raises:
-        ValueError: there are no units.
+        ValueError: ``units`` is empty.
     """
     if not units:
         raise ValueError("an estimate needs at least one task")

@@ -170,7 +170,7 @@ class Store:
 
     @property
     def notes(self) -> list[str]:
-        """What a user must know of damage, in sentences."""
+        """What a user must know of damage."""
         if not self.damaged:
             return []
         lines = "1 line is" if self.damaged == 1 else f"{self.damaged} lines are"

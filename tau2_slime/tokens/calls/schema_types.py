@@ -186,7 +186,7 @@ class _SchemaFitter:
                     continue
                 fitted[name], wrong = self.fit(item, part, where, exact, depth)
             elif extra is False:
-                names = f"the arguments are {', '.join(properties)}" if properties else "there are no arguments"
+                names = f"the arguments are {', '.join(properties)}" if properties else "it takes none"
                 fitted[name], wrong = to_plain_json(item), [f"{where} is unexpected ({names})"]
             else:
                 fitted[name], wrong = self.fit(item, extra, where, exact, depth)
