@@ -23,6 +23,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw
 
 AgentType = Literal["llm", "solo", "gt"]
+ArgumentTypes = Literal["served", "schema"]
 
 
 class Tau2Config(BaseModel):
@@ -83,6 +84,8 @@ class Tau2Config(BaseModel):
 
     tool_call_parser: str = "auto"
     """Format of the policy's tool calls: auto (from the chat template), hermes, qwen_xml, glm, or sglang:<name>."""
+    argument_types: ArgumentTypes = "served"
+    """Arguments of JSON calls: ``served``, exactly as said; ``schema``, read by the tool's schema (7 for a text as "7")."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to the chat template, such as {enable_thinking: false}."""
     stop_mismatch: Literal["replace", "end"] = "replace"

@@ -78,7 +78,7 @@ async def build_episode(
     solo = config.agent_type == "solo"
     try:
         world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
-        agent = build_agent(world, policy, config.agent_type, config.agent_path)
+        agent = build_agent(world, policy, config)
     except ConfigError:
         raise
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
