@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,7 +22,7 @@ from tau2_slime.world import tau2_compat
 if TYPE_CHECKING:
     from tau2_slime.world.domains import World
     from tau2_slime.world.fast.building import CopyOnWriteDatabase, EnvironmentFactory
-    from tau2_slime.world.types import EnvAssertion, Environment, Message, RewardInfo, ToolCall, ToolKit, ToolMessage
+    from tau2_slime.world.types import Environment, Message, RewardInfo, ToolCall, ToolKit, ToolMessage
 
 logger = logging.getLogger(__name__)
 
@@ -164,10 +164,7 @@ def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnv
     registry = SimpleNamespace(get_env_constructor={world.domain: build}.get)
     original = tau2_compat.load().evaluate_simulation
     evaluate = FunctionType(
-        original.__code__,
-        {**original.__globals__, "registry": registry},
-        argdefs=original.__defaults__,
-        closure=original.__closure__,
+        original.__code__, {**original.__globals__, "registry": registry}, argdefs=original.__defaults__
     )
     result: RewardInfo = evaluate(**arguments)
     if isinstance(gold, _PlaysGold) and gold.end is not None:
@@ -213,8 +210,10 @@ class _Played(_Ended):
 
     environment: Environment
 
-    def run_env_assertion(self, assertion: EnvAssertion, raise_assertion_error: bool = True) -> bool:
-        return bool(self.environment.run_env_assertion(assertion, raise_assertion_error=raise_assertion_error))
+    @property
+    def run_env_assertion(self) -> Callable[..., bool]:
+        run: Callable[..., bool] = self.environment.run_env_assertion
+        return run
 
     @property
     def tools(self) -> _ToolNames | None:
