@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import subprocess
@@ -93,6 +94,34 @@ def test_a_changed_source_file_is_another_source(tmp_path: Any) -> None:
     before = known_releases._hash_of([file])
     file.write_text("x = 2\n")
     assert known_releases._hash_of([file]) != before
+
+
+def test_a_database_of_ones_own_is_played_on_tau2s_own_path(forgetful: None) -> None:
+    from tau2.domains.mock.data_model import get_db
+
+    db = get_db()
+    db.users["user_1"].name = "of my own"
+    task = domains.tasks("mock", "base")[0]
+    world = domains.World("mock", "base", task, env_kwargs={"db": db})
+    assert not world.quick and world.environment.tools.db is db
+    assert domains.World("mock", "base", task).environment.tools.db.users["user_1"].name != "of my own"
+
+
+@pytest.mark.parametrize("domain", ["mock", "retail", "telecom"])
+def test_every_environment_is_as_new(domain: str, forgetful: None, no_replay: None) -> None:
+    """Those that share a database, and those that are copied, in a process that has read nothing."""
+    task = next(t for t in domains.tasks(domain, "base") if t.initial_state is None or domain == "telecom")
+    theirs = play.tau2_environment(domain, task)
+    for number in range(3):
+        player = gold_player(domain, number)
+        assert player.world.quick and player.reward()["reward"] == 1.0
+        ours = domains.World(domain, "base", task).environment
+        assert ours.get_db_hash() == theirs.get_db_hash() and ours.get_user_db_hash() == theirs.get_user_db_hash()
+        assert ours.get_policy() == theirs.get_policy()
+    with contextlib.suppress(ValueError):  # retail has no solo mode, here as there
+        alone = play.tau2_environment(domain, task, solo=True)
+        ours = domains.World(domain, "base", task, solo=True).environment
+        assert ours.get_policy() == alone.get_policy() != theirs.get_policy() and ours.solo_mode
 
 
 def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
@@ -375,6 +404,22 @@ def with_criteria(task: Any, **update: Any) -> Any:
     return task.model_copy(update={"evaluation_criteria": task.evaluation_criteria.model_copy(update=update)})
 
 
+@pytest.mark.parametrize(("side", "action"), [("assistant", "enable_roaming"), ("user", "toggle_airplane_mode")])
+def test_the_database_of_each_side_counts(side: str, action: str, no_replay: None) -> None:
+    """telecom's agent and user have one each."""
+    task = next(
+        t
+        for t in domains.tasks("telecom", "base")
+        if any((c.name, c.requestor) == (action, side) for c in gold_calls(t))
+        and all(c.name != "refuel_data" for c in gold_calls(t))  # invents an id
+    )
+    whole = played("telecom", *gold_calls(task), task=task)
+    assert whole.reward() == stock_reward(whole)
+    lazy = played("telecom", *(c for c in gold_calls(task) if c.requestor != side), task=task)
+    expected = stock_reward(lazy)
+    assert lazy.reward() == expected and expected["db_check"]["db_match"] is False
+
+
 def test_agent_and_user_are_in_step_before_their_databases_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that fails half-way leaves the user's phone behind: τ²'s replay updates it once more at the end."""
     from tau2.domains.telecom.tools import TelecomTools
@@ -466,6 +511,15 @@ def test_an_unfinished_episode_earns_nothing_and_costs_nothing(monkeypatch: pyte
     player = gold_player("retail")
     monkeypatch.setattr(evaluation, "evaluate_with_stubs", None)
     assert player.reward(Termination.MAX_STEPS)["reward"] == 0.0
+
+
+def test_only_a_task_that_is_really_judged_waits_for_its_judge() -> None:
+    player = gold_player("mock")
+    player.reward()
+    assert scoring.is_quick(player.world, allow_judge=True) and scoring.is_quick(player.world, allow_judge=False)
+    basis = [tau2_compat.load().RewardType.NL_ASSERTION]
+    player.world.task = with_criteria(player.task, reward_basis=basis, nl_assertions=["was polite"])
+    assert not scoring.is_quick(player.world, allow_judge=True)
 
 
 def test_a_judge_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ table.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -21,7 +22,6 @@ import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
@@ -73,20 +73,17 @@ class EnvironmentFactory:
         """Builds one environment, with τ²'s own reading of its files, to learn from."""
         self.gold: OrderedDict[Hashable, tuple[object, DatabaseState]] = OrderedDict()
         """`gold_key` of a task -> what keeps the key unique, and the task's gold end state."""
-        self.read_only_tools: frozenset[str] = frozenset()
-        """Tools that were verified to only read the agent's database."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
         self._pickled: dict[bool, bytes] = {}
         """By solo mode."""
-        example = constructor(solo_mode=False, **env_kwargs)
+        example = constructor(**env_kwargs)
+        kit = example.tools
+        self.read_only_tools = frozenset(name for name in kit.tools if kit.tool_type(name).value == "read")
+        """Tools that were verified to only read the agent's database."""
         if example.user_tools is None and "db" in inspect.signature(constructor).parameters:
-            try:
-                self._parsed = ParsedDatabase(example.tools.db)
-            except NotShared:
-                return
-            kit = example.tools
-            self.read_only_tools = frozenset(name for name in kit.tools if kit.tool_type(name).value == "read")
+            with contextlib.suppress(NotShared):
+                self._parsed = ParsedDatabase(kit.db)
 
     @property
     def method(self) -> Literal["shared", "copied"]:
@@ -233,7 +230,7 @@ class CopyOnWriteDatabase:
         }
         self.db = type(parsed.db).model_construct(_fields_set=set(parsed.db.model_fields_set), **self.tables)
 
-    @contextmanager
+    @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Records are not copied for the code inside, which must only read; the caller has verified that it does."""
         self._mode.only_reads = True
