@@ -553,7 +553,7 @@ def test_parity_scripts_take_the_fast_path() -> None:
     kept = scoring.replayable(conversation.messages, conversation.rejected)
     assert ours.termination == "user_stop"
     assert conversation.world.fast is not None
-    assert evaluation.why_replay_needed(kept, conversation.world) is None
+    evaluation.require_equal_replay(kept, conversation.world)
 
 
 # ---- on the loop or off it ----------------------------------------------------------------------------------------------

@@ -14,21 +14,20 @@ table.
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import json
 import os
 import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
 from tau2_slime.runtime.garbage_collection import spare_what_stays
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, NotShared
+from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, ReplayNeededError
 from tau2_slime.world.fast.known_releases import verified_constructor
 
 if TYPE_CHECKING:
@@ -77,13 +76,11 @@ class EnvironmentFactory:
         self._parsed: ParsedDatabase | None = None
         self._pickled: dict[bool, bytes] = {}
         """By solo mode."""
-        example = constructor(**env_kwargs)
-        kit = example.tools
+        kit = constructor(**env_kwargs).tools
         self.read_only_tools = frozenset(name for name in kit.tools if kit.tool_type(name).value == "read")
         """Tools that were verified to only read the agent's database."""
-        if example.user_tools is None and "db" in inspect.signature(constructor).parameters:
-            with contextlib.suppress(NotShared):
-                self._parsed = ParsedDatabase(kit.db)
+        if holds_only_tables(kit.db):
+            self._parsed = ParsedDatabase(kit.db)
 
     @property
     def method(self) -> Literal["shared", "copied"]:
@@ -108,20 +105,21 @@ class EnvironmentFactory:
 _GONE = "gone"
 
 
+def holds_only_tables(db: BaseModel) -> bool:
+    """True if every field of ``db`` is a table of records, so that episodes can share it."""
+    return all(
+        type(table) is dict and all(isinstance(record, BaseModel) for record in table.values())
+        for table in (getattr(db, name) for name in type(db).model_fields)
+    )
+
+
 class ParsedDatabase:
     """The database that all episodes of a process share. It is never written."""
 
     def __init__(self, db: BaseModel) -> None:
-        """``db`` must not be used by anyone else from now on.
-
-        Raises:
-            NotShared: it holds more than tables of records.
-        """
+        """``db`` is one that `holds_only_tables`; it must not be used by anyone else from now on."""
         self.db = db
         self.tables: dict[str, dict[Hashable, object]] = {name: getattr(db, name) for name in type(db).model_fields}
-        for name, table in self.tables.items():
-            if type(table) is not dict or not all(isinstance(record, BaseModel) for record in table.values()):
-                raise NotShared(f"{name} of {type(db).__name__} is no table of records")
         self.pickled: dict[str, dict[Hashable, bytes]] = {name: {} for name in self.tables}
         """Table -> key -> what a private copy is made from; filled as copies are asked for."""
         self.json: dict[tuple[str, Hashable], str] = {}
@@ -230,7 +228,7 @@ class CopyOnWriteDatabase:
         }
         self.db = type(parsed.db).model_construct(_fields_set=set(parsed.db.model_fields_set), **self.tables)
 
-    @contextlib.contextmanager
+    @contextmanager
     def reading(self) -> Iterator[None]:
         """Records are not copied for the code inside, which must only read; the caller has verified that it does."""
         self._mode.only_reads = True
@@ -243,17 +241,17 @@ class CopyOnWriteDatabase:
         """What differs from the parsed database: equal for two of its databases exactly if τ²'s hashes of them are.
 
         Raises:
-            NotShared: a table was replaced, or a key is not a string, which JSON would turn into one.
+            ReplayNeededError: a table was replaced, or a key is not a string, which JSON would turn into one.
         """
         differences: set[tuple[str, Hashable, str]] = set()
         before = self.parsed.json
         for name, table in self.tables.items():
             if getattr(self.db, name) is not table:
-                raise NotShared(f"the table {name} was replaced")
+                raise ReplayNeededError(f"the table {name} was replaced")
             shared = self.parsed.tables[name]
             for key in table.touched:
                 if type(key) is not str:
-                    raise NotShared(f"a key of {name} is not a string")
+                    raise ReplayNeededError(f"a key of {name} is not a string")
                 if key in shared and (name, key) not in before:
                     before[name, key] = hashed_json(shared[key])
                 now = hashed_json(dict.__getitem__(table, key)) if key in table else _GONE
