@@ -175,6 +175,13 @@ def test_only_what_was_executed_is_scored_without_a_replay() -> None:
         assert player.reward() == stock_reward(player)
 
 
+def test_a_copy_of_the_trajectory_is_as_good() -> None:
+    """An episode that was saved and loaded has other objects with the same words."""
+    player = gold_player("retail")
+    player.messages = [message.model_copy(deep=True) for message in player.messages]
+    assert why_replay_needed(player) is None
+
+
 def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
     unanswered = gold_player("retail")
     unanswered.messages = unanswered.messages[:-2]
