@@ -97,7 +97,11 @@ def stock_reward(player: Player) -> Any:
 def why_replay_needed(player: Player) -> str | None:
     """Why τ² must replay what the player did; None if scoring may take the fast way."""
     assert player.world.fast is not None
-    return evaluation.why_replay_needed(scoring.replayable(player.messages, player.rejected), player.world)
+    try:
+        evaluation.require_equal_replay(scoring.replayable(player.messages, player.rejected), player.world)
+    except evaluation.ReplayNeededError as error:
+        return str(error)
+    return None
 
 
 def shared_database(world: domains.World) -> CopyOnWriteDatabase:

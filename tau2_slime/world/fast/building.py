@@ -14,7 +14,6 @@ table.
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import pickle
@@ -28,7 +27,7 @@ from pydantic import BaseModel
 
 from tau2_slime.runtime.garbage_collection import spare_what_stays
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, NotShared
+from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, ReplayNeededError
 from tau2_slime.world.fast.known_releases import verified_constructor
 
 if TYPE_CHECKING:
@@ -73,20 +72,15 @@ class EnvironmentFactory:
         """Builds one environment, with τ²'s own reading of its files, to learn from."""
         self.gold: OrderedDict[Hashable, tuple[object, DatabaseState]] = OrderedDict()
         """`gold_key` of a task -> what keeps the key unique, and the task's gold end state."""
-        self.read_only_tools: frozenset[str] = frozenset()
-        """Tools that were verified to only read the agent's database."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
         self._pickled: dict[bool, bytes] = {}
         """By solo mode."""
-        example = constructor(solo_mode=False, **env_kwargs)
-        if example.user_tools is None and "db" in inspect.signature(constructor).parameters:
-            try:
-                self._parsed = ParsedDatabase(example.tools.db)
-            except NotShared:
-                return
-            kit = example.tools
-            self.read_only_tools = frozenset(name for name in kit.tools if kit.tool_type(name).value == "read")
+        kit = constructor(**env_kwargs).tools
+        self.read_only_tools = frozenset(name for name in kit.tools if kit.tool_type(name).value == "read")
+        """Tools that were verified to only read the agent's database."""
+        if holds_only_tables(kit.db):
+            self._parsed = ParsedDatabase(kit.db)
 
     @property
     def method(self) -> Literal["shared", "copied"]:
@@ -111,20 +105,21 @@ class EnvironmentFactory:
 _GONE = "gone"
 
 
+def holds_only_tables(db: BaseModel) -> bool:
+    """True if every field of ``db`` is a table of records, so that episodes can share it."""
+    return all(
+        type(table) is dict and all(isinstance(record, BaseModel) for record in table.values())
+        for table in (getattr(db, name) for name in type(db).model_fields)
+    )
+
+
 class ParsedDatabase:
     """The database that all episodes of a process share. It is never written."""
 
     def __init__(self, db: BaseModel) -> None:
-        """``db`` must not be used by anyone else from now on.
-
-        Raises:
-            NotShared: it holds more than tables of records.
-        """
+        """``db`` is one that `holds_only_tables`; it must not be used by anyone else from now on."""
         self.db = db
         self.tables: dict[str, dict[Hashable, object]] = {name: getattr(db, name) for name in type(db).model_fields}
-        for name, table in self.tables.items():
-            if type(table) is not dict or not all(isinstance(record, BaseModel) for record in table.values()):
-                raise NotShared(f"{name} of {type(db).__name__} is no table of records")
         self.pickled: dict[str, dict[Hashable, bytes]] = {name: {} for name in self.tables}
         """Table -> key -> what a private copy is made from; filled as copies are asked for."""
         self.json: dict[tuple[str, Hashable], str] = {}
@@ -246,17 +241,17 @@ class CopyOnWriteDatabase:
         """What differs from the parsed database: equal for two of its databases exactly if τ²'s hashes of them are.
 
         Raises:
-            NotShared: a table was replaced, or a key is not a string, which JSON would turn into one.
+            ReplayNeededError: a table was replaced, or a key is not a string, which JSON would turn into one.
         """
         differences: set[tuple[str, Hashable, str]] = set()
         before = self.parsed.json
         for name, table in self.tables.items():
             if getattr(self.db, name) is not table:
-                raise NotShared(f"the table {name} was replaced")
+                raise ReplayNeededError(f"the table {name} was replaced")
             shared = self.parsed.tables[name]
             for key in table.touched:
                 if type(key) is not str:
-                    raise NotShared(f"a key of {name} is not a string")
+                    raise ReplayNeededError(f"a key of {name} is not a string")
                 if key in shared and (name, key) not in before:
                     before[name, key] = hashed_json(shared[key])
                 now = hashed_json(dict.__getitem__(table, key)) if key in table else _GONE

@@ -1,7 +1,7 @@
 """τ²'s own evaluation without the work that was done before: two environments, a replay of the episode, the gold actions.
 
 `evaluate_simulation` runs unchanged, with its own evaluators. Only the environments that it builds are replaced. The
-predicted one is the episode's own, which is already where a replay would bring it. `why_replay_needed` names every reason
+predicted one is the episode's own, which is already where a replay would bring it. `require_equal_replay` knows every reason
 why it might not be; then τ² replays. The gold one has its end state, which τ²'s code computed once per task. Every stub has
 exactly the methods that the evaluators of the verified releases use.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,7 +22,7 @@ from tau2_slime.world import tau2_compat
 if TYPE_CHECKING:
     from tau2_slime.world.domains import World
     from tau2_slime.world.fast.building import CopyOnWriteDatabase, EnvironmentFactory
-    from tau2_slime.world.types import EnvAssertion, Environment, Message, RewardInfo, ToolCall, ToolKit, ToolMessage
+    from tau2_slime.world.types import Environment, Message, RewardInfo, ToolCall, ToolKit, ToolMessage
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ NOT_REPEATABLE = {"refuel_data": re.compile(r"\bB[0-9a-f]{8}\b")}
 _DIGITS = re.compile(r"\d{4000}")
 
 
-class NotShared(Exception):
-    """A database is no longer what its episode was given; τ² must look at all of it."""
+class ReplayNeededError(Exception):
+    """The environment of the episode cannot stand in for a replay of it; the message says why."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class FastEnvironment:
         """Equal for two environments of one factory exactly if τ²'s database hashes are.
 
         Raises:
-            NotShared: a tool replaced the database with another one.
+            ReplayNeededError: a tool replaced the database, or a part of it, with another one.
         """
         environment, database = self.environment, self.database
         if database is None:
@@ -70,7 +70,7 @@ class FastEnvironment:
             same = environment.user_tools is not None and environment.user_tools.db is environment.tools.db
             return agent, agent if same else environment.get_user_db_hash()
         if environment.tools.db is not database.db:
-            raise NotShared("the database was replaced")
+            raise ReplayNeededError("the database was replaced")
         return database.state(), environment.get_user_db_hash()
 
     def knows_gold(self, world: World) -> bool:
@@ -86,16 +86,15 @@ class FastEnvironment:
         run = arguments["simulation"]
         if run.termination_reason not in (t.TerminationReason.AGENT_STOP, t.TerminationReason.USER_STOP):
             return tau2_compat.evaluate(self.environment, arguments)  # τ² answers without an environment
-        why = why_replay_needed(run.messages, world)
-        if why is None:
-            try:
-                return evaluate_with_stubs(arguments, world, self)
-            except NotShared as error:
-                why = str(error)
-            except Exception as error:  # τ²'s own replay, below, says whether it raises as well
-                if judge:  # asking again would ask the judge again
-                    raise
-                why = f"{type(error).__name__}: {error}"
+        try:
+            require_equal_replay(run.messages, world)
+            return evaluate_with_stubs(arguments, world, self)
+        except ReplayNeededError as error:
+            why = str(error)
+        except Exception as error:  # τ²'s own replay, below, says whether it raises as well
+            if judge:  # asking again would ask the judge again
+                raise
+            why = f"{type(error).__name__}: {error}"
         # τ² itself raises for some episodes; where it does not, it is right, and that must not stay unknown.
         info = tau2_compat.evaluate(self.environment, arguments)
         if first_time("scored by τ²'s own replay", why):
@@ -103,27 +102,31 @@ class FastEnvironment:
         return info
 
 
-def why_replay_needed(messages: Sequence[Message], world: World) -> str | None:
-    """Why τ², replaying ``messages`` in a fresh environment, might not arrive where ``world`` is; None if it would."""
+def require_equal_replay(messages: Sequence[Message], world: World) -> None:
+    """Make sure that τ², replaying ``messages`` in a fresh environment, would arrive where ``world`` is.
+
+    Raises:
+        ReplayNeededError: it might not.
+    """
     if world.began_with is None or world.began_with[0] is not world.task:
-        return "the environment did not begin with the task's initial state"
+        raise ReplayNeededError("the environment did not begin with the task's initial state")
     if world.solo and any(isinstance(message, tau2_compat.load().UserMessage) for message in messages):
-        return "a user speaks in a solo episode"
+        raise ReplayNeededError("a user speaks in a solo episode")
     wanted, history = _calls_with_results(messages), _calls_with_results(world.began_with[1])
     if wanted is None or history is None or len(wanted) != len(history) + len(world.ran):
-        return "the calls do not match their results"
+        raise ReplayNeededError("the calls do not match their results")
     invented: list[re.Pattern[str]] = []
     for (call, result), (ran, answer) in zip(wanted, [*history, *world.ran], strict=True):
         if not (call is ran or call == ran) or result.content != answer.content:
-            return "the environment ran other calls than the trajectory shows"
+            raise ReplayNeededError("the environment ran other calls than the trajectory shows")
         text = answer.content or ""
         if "NaN" in text or (len(text) >= 4000 and _DIGITS.search(text)):
-            return "an answer that does not equal itself"  # for τ², which compares what the JSON reads as
+            # for τ², which compares what the JSON reads as
+            raise ReplayNeededError("an answer does not equal itself")
         if any(pattern.search(text) for pattern in invented):
-            return "an answer shows an id that a replay would not invent again"
+            raise ReplayNeededError("an answer shows an id that a replay would not invent again")
         if call.name in NOT_REPEATABLE and not answer.error:
             invented.append(NOT_REPEATABLE[call.name])
-    return None
 
 
 def _calls_with_results(messages: Sequence[Message]) -> list[tuple[ToolCall, ToolMessage]] | None:
@@ -146,7 +149,7 @@ def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnv
     """τ²'s `evaluate_simulation` of the episode of ``world``, which was played in ``played``.
 
     Raises:
-        NotShared: before anything was evaluated that costs money: τ² must look at the whole database.
+        ReplayNeededError: before anything was evaluated that costs money.
     """
     played.environment.sync_tools()
     predicted = _Played(played.database_state(), played.environment)  # before any assertion runs, as in τ²
@@ -164,10 +167,7 @@ def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnv
     registry = SimpleNamespace(get_env_constructor={world.domain: build}.get)
     original = tau2_compat.load().evaluate_simulation
     evaluate = FunctionType(
-        original.__code__,
-        {**original.__globals__, "registry": registry},
-        argdefs=original.__defaults__,
-        closure=original.__closure__,
+        original.__code__, {**original.__globals__, "registry": registry}, argdefs=original.__defaults__
     )
     result: RewardInfo = evaluate(**arguments)
     if isinstance(gold, _PlaysGold) and gold.end is not None:
@@ -213,8 +213,10 @@ class _Played(_Ended):
 
     environment: Environment
 
-    def run_env_assertion(self, assertion: EnvAssertion, raise_assertion_error: bool = True) -> bool:
-        return bool(self.environment.run_env_assertion(assertion, raise_assertion_error=raise_assertion_error))
+    @property
+    def run_env_assertion(self) -> Callable[..., bool]:
+        run: Callable[..., bool] = self.environment.run_env_assertion
+        return run
 
     @property
     def tools(self) -> _ToolNames | None:
