@@ -57,8 +57,6 @@ class Scores:
     noise: Noise | None
     """None with fewer than two attempts a task."""
     units: int
-    attempts: int
-    """Usable attempts."""
     excluded: int
     """Attempts that ended without saying anything about the agent."""
     repeats: list[float] = field(default_factory=list)
@@ -105,7 +103,6 @@ def scores(units: Sequence[Unit]) -> Scores:
         failures_as_zero=fmean([u.c / (u.n + u.excluded) for u in played]) if played else None,
         noise=noise(units),
         units=len(units),
-        attempts=sum(unit.n for unit in units),
         excluded=sum(unit.excluded for unit in units),
         repeats=_repeats(units),
     )
