@@ -72,11 +72,7 @@ class DataPlan:
 
 
 def plan_files(request: DataRequest) -> DataPlan:
-    """Choose the tasks of every file.
-
-    Raises:
-        ConfigError: an unknown domain or split, a training file that would hold test tasks, an empty part.
-    """
+    """Raises ConfigError for an unknown domain or split, a training file that would hold test tasks, an empty part."""
     if request.limit is not None and request.limit < 1:
         raise ConfigError(f"--limit {request.limit}: at least 1")
     chosen = list(dict.fromkeys(request.domains or domains.domains()))

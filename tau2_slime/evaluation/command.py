@@ -166,8 +166,6 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
     from tau2_slime.evaluation.report import tables
     from tau2_slime.evaluation.report.markdown import heading
 
-    for line in heading(summary):
-        console.print(line, markup=False, highlight=False)
     found = (
         tables.score_table(summary, brief=console.width < 130),
         tables.ending_table(summary),
@@ -175,7 +173,7 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
         tables.metric_table(summary),
         tables.cost_table(summary),
     )
-    tables.print_tables((table for table in found if table is not None and table.rows), console)
+    tables.print_page(heading(summary), (table for table in found if table is not None and table.rows), console)
     console.print()
     console.print(f"everything, with every conversation: {folder / 'report.html'}", markup=False, soft_wrap=True)
 

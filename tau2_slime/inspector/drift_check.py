@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.inspector.check import Findings, Violation
-from tau2_slime.inspector.trajectory import TokenSpan, Trajectory
+from tau2_slime.inspector.trajectory import TokenSpan, Trajectory, common_length
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
@@ -160,9 +160,9 @@ def _agent(trajectory: Trajectory) -> tuple[str, list[dict[str, Any]]]:
 
 def _difference(ids: Sequence[int], wanted: Sequence[int], start: int, what: str) -> Iterator[tuple[int, str]]:
     """The first place where ``ids`` are not ``wanted``; ``start`` is the position of the first of them."""
-    if list(ids) == list(wanted):
+    at = common_length(ids, wanted)
+    if at == len(ids) == len(wanted):
         return
-    at = next((i for i, (a, b) in enumerate(zip(ids, wanted, strict=False)) if a != b), min(len(ids), len(wanted)))
     here = ids[at] if at < len(ids) else "nothing"
     there = wanted[at] if at < len(wanted) else "nothing"
     yield start + at, f"{what} is not what the chat template writes: {here} here, {there} in a fresh render"

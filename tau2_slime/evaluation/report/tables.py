@@ -61,8 +61,16 @@ class Table:
         return out
 
 
-def print_tables(tables: Iterable[Table], console: Console) -> None:
-    """Print each table with its note, an empty line before it."""
+def markdown_page(title: str, facts: Iterable[str], tables: Iterable[Table]) -> str:
+    """A page with the facts as a list and the tables after it."""
+    head = f"# {title}\n\n" + "\n".join(f"- {line}" for line in facts) + "\n"
+    return "\n".join([head, *(table.markdown() for table in tables)])
+
+
+def print_page(facts: Iterable[str], tables: Iterable[Table], console: Console) -> None:
+    """Print the facts, and each table with its note, an empty line before it."""
+    for line in facts:
+        console.print(line, markup=False, highlight=False)
     for table in tables:
         console.print()
         console.print(table.rich())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.report.tables import Table, decimal, print_tables
+from tau2_slime.evaluation.report.tables import Table, decimal, print_page
 from tau2_slime.evaluation.statistics.estimates import Scores, scores
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.evaluation.taubench_v1.recorded import read_results
@@ -40,9 +40,7 @@ def run(path: Path, domain: str | None, output_dir: Path | None, console: Consol
     chosen = domain or domain_of(runs)
     tasks = tau2_tasks(runs, chosen)
     replayed = [replay(run, tasks.get(run.task_id), chosen) for run in runs]
-    for line in sentences(replayed, chosen):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    print_tables(tables(replayed, chosen), console)
+    print_page(sentences(replayed, chosen), tables(replayed, chosen), console)
     if output_dir is not None:
         write_files(replayed, tasks, chosen, path.stem, output_dir)
         console.print(f"tasks.json and simulations.json: {output_dir}", markup=False, soft_wrap=True)
