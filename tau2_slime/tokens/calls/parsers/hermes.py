@@ -96,7 +96,7 @@ class HermesParser(TaggedParser):
             return bad('"name" must be a non-empty string')
         if self.arguments_key not in value:
             if set(value) <= {"name", "id", "type"}:
-                return DraftCall(name, {}, id=call_id)
+                return DraftCall(name, id=call_id)
             return bad(f'the object has no "{self.arguments_key}"; {self._shape}')
         arguments = value[self.arguments_key]
         if isinstance(arguments, str):
