@@ -7,7 +7,9 @@ import json
 import pytest
 
 from tau2_slime.tokens.ledger import TokenLedger
+from tau2_slime.tokens.template import chat_delta
 from tau2_slime.tokens.template.chat_delta import ChatDelta, TemplateError
+from tests.tokens.made_up import template, tokenizer_of
 from tests.tokens.rows import CALL, HISTORY, ROWS, chat_of, reference, token
 from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, spelled_out, text, user
 
@@ -38,6 +40,18 @@ def test_system_tools_and_greeting_are_encoded_once() -> None:
     ids = chat.first_prompt(other, TOOLS)
     assert chat.template.chars_encoded - before < 120
     assert ids == chat.template.encode(reference(chat, other))
+
+
+def test_of_many_system_prompts_those_used_last_are_not_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_delta, "_PREFIX_CACHE_SIZE", 2)
+    chat = ChatDelta(chat_of("Qwen2.5").template, chat_of("Qwen2.5").report)
+
+    def is_encoded(policy: str) -> bool:
+        before = chat.template.chars_encoded
+        chat.first_prompt([{"role": "system", "content": policy * 100}, GREETING, user("Hi")])
+        return chat.template.chars_encoded - before > 100
+
+    assert [is_encoded(policy) for policy in "ABACACBA"] == [True, True, False, True, False, False, True, True]
 
 
 @pytest.mark.parametrize("row", ["Qwen3-Instruct-2507", "GLM-4.5, thinking", "Llama-3.1", "gpt-oss", "Kimi-K2"])
@@ -93,6 +107,21 @@ def test_calibration_is_done_once_for_equal_inputs() -> None:
     assert ChatDelta.calibrate(first) is not ChatDelta.calibrate(second)
 
 
+def test_of_many_calibrations_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_delta, "_CALIBRATION_CACHE_SIZE", 2)
+    monkeypatch.setattr(chat_delta, "_calibrated", type(chat_delta._calibrated)())
+    tokenizer = tokenizer_of(template())
+
+    def calibrated(number: int) -> ChatDelta:
+        return ChatDelta.calibrate(tokenizer, template_kwargs={"number": number})
+
+    first, second = calibrated(1), calibrated(2)
+    assert calibrated(1) is first
+    third = calibrated(3)
+    assert calibrated(2) is second and calibrated(3) is third
+    assert calibrated(1) is not first
+
+
 def test_llama_refuses_two_calls_and_says_so() -> None:
     chat = chat_of("Llama-3.1")
     assert "parallel calls REFUSED" in chat.report.one_line()
@@ -107,5 +136,5 @@ def test_the_messages_given_are_left_as_they_were(qwen3: ChatDelta) -> None:
     then = [result(1, "a <|im_end|> b")]
     before = json.dumps([messages, then])
     qwen3.first_prompt(messages, TOOLS)
-    qwen3.between(messages[:-1], messages[-1], then, TOOLS, base="real")
+    qwen3.between(messages[:-1], messages[-1], then, TOOLS, real=True)
     assert json.dumps([messages, then]) == before

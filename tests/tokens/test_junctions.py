@@ -51,7 +51,8 @@ def test_replaced_another_stop_token_goes_and_the_templates_closer_is_context(qw
 def test_replaced_or_ended_is_the_users_choice(qwen3: ChatDelta) -> None:
     ledger = ended(qwen3, "<|endoftext|>")
     before = ledger.to_dict()
-    assert qwen3.join(ledger, yes(qwen3), finish="stop", stop_mismatch="end").kind == "ended"
+    junction = qwen3.join(ledger, yes(qwen3), finish="stop", stop_mismatch="end")
+    assert (junction.kind, junction.appended, junction.popped) == ("ended", 0, None)
     assert ledger.to_dict() == before
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.tokens.ledger import LedgerError, TokenLedger
+from tau2_slime.tokens.ledger import LedgerError, TokenLedger, trajectory_digest
 
 ids = st.integers(min_value=0, max_value=200_000)
 log_prob = st.floats(min_value=-100, max_value=0, allow_nan=False)
@@ -135,3 +135,31 @@ def test_a_damaged_snapshot_is_refused(damage: dict) -> None:
     assert TokenLedger.from_dict(whole).to_dict() == ledger.to_dict()
     with pytest.raises(LedgerError):
         TokenLedger.from_dict({**whole, **damage})
+
+
+def test_what_slime_took_out_of_the_loss_stays_out_when_the_trajectory_goes_on() -> None:
+    before = TokenLedger([1, 2])
+    before.append_sampled([3, 4], [-0.5, -0.25], "old")
+    before.append_context([5])
+    segments = before.to_dict()["segments"]
+    masked = TokenLedger.resume(before.tokens, [0, 0, 0], before.log_probs, before.weight_versions, segments)
+    masked.append_sampled([6], [-1.0], "new")
+    masked.check()
+    assert masked.loss_mask == [0, 0, 0, 1]
+    assert [segment.masked for segment in masked.segments] == [True, False, False]
+    assert (masked.sampled_count, masked.context_count) == (3, 1)
+    assert masked.weight_versions == ["old", "new"] and masked.prompt_length == 2
+    again = TokenLedger.resume(
+        masked.tokens, masked.loss_mask, masked.log_probs, masked.weight_versions, masked.to_dict()["segments"]
+    )
+    assert again.to_dict() == masked.to_dict()
+    with pytest.raises(LedgerError):  # slime masks whole segments
+        TokenLedger.resume(before.tokens, [1, 0, 0], before.log_probs, before.weight_versions, segments)
+
+
+def test_the_digest_tells_numbers_apart_and_nothing_else() -> None:
+    digest = trajectory_digest([1, 2], [-0.5, 0.0])
+    assert len(digest) == 16 and int(digest, 16) >= 0
+    assert trajectory_digest((1, 2), (-0.5, 0)) == digest
+    others = [trajectory_digest(*other) for other in (([1, 3], [-0.5, 0]), ([1, 2], [-0.5, -0.1]), ([1], [2, -0.5, 0]))]
+    assert len({digest, *others}) == 4

@@ -79,10 +79,20 @@ def test_a_generation_prompt_that_depends_on_the_tools_has_them_in_the_delta() -
     assert chat.report.dummy_base_ok
     history = [SYSTEM, GREETING, user("a")]
     for tools in (TOOLS, None, []):
-        for base in ("dummy", "real"):
-            delta = chat.between(history, text("b"), [user("c")], tools, base=base)  # type: ignore[arg-type]
+        for real in (False, True):
+            delta = chat.between(history, text("b"), [user("c")], tools, real=real)
             assert rendered(chat, [*history, text("b"), user("c")], tools or None).endswith(delta.text)
             assert delta.text.endswith("assistant with tools\n" if tools else "assistant\n")
+
+
+def test_a_history_that_the_template_refuses_is_noticed_where_it_is_rendered() -> None:
+    """A template may change its mind about what was said earlier; the metric of re-rendering asks for the real history."""
+    picky = "{% if m.content and 'sausage' in m.content %}{{ raise_exception('no sausages') }}{% endif %}"
+    chat = ChatDelta.calibrate(tokenizer_of(template(turn=TURN + CALLS + picky)))
+    history = [SYSTEM, GREETING, user("One sausage, please.")]
+    assert chat.between(history, text("b"), [user("c")], TOOLS).text.startswith("<|close|>")
+    with pytest.raises(TemplateError, match="no sausages"):
+        chat.between(history, text("b"), [user("c")], TOOLS, real=True)
 
 
 def test_a_calls_own_id_and_name_that_spell_control_tokens_stay_text() -> None:
@@ -115,3 +125,6 @@ def test_a_prompt_without_any_control_token_has_no_prefix_to_keep() -> None:
     ids = chat.first_prompt(messages)
     assert ids == chat.template.encode(rendered(chat, messages, None))
     assert chat.template.chars_encoded > before
+    bare = "{% if m.role != 'user' %}<|open|>{{ m.role }}\n{% endif %}{{ m.content or '' }}" + CALLS
+    chat = ChatDelta.calibrate(tokenizer_of(template(turn=bare)))
+    assert chat.first_prompt(messages) == chat.template.encode(rendered(chat, messages, None))

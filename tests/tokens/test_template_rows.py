@@ -86,7 +86,7 @@ def test_a_conversation_is_what_the_template_writes(name: str) -> None:
         ledger.append_sampled(turn, [-0.5] * len(turn))
         delta = chat.between(history, said, then, TOOLS)
         assert delta.round_trip_ok and delta.escaped == 0
-        assert delta == chat.between(history, said, then, TOOLS, base="real")
+        assert delta == chat.between(history, said, then, TOOLS, real=True)
 
         history += [said, *then]
         whole = reference.render(history, True)

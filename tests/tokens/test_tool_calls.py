@@ -186,6 +186,62 @@ def test_broken_hermes_call_says_what_is_wrong_beside_a_good_one(body: str, name
     assert turn.content is None
 
 
+UNREADABLE = "The tool call is not valid JSON: "
+SHAPE = 'write {"name": <tool name>, "arguments": {…}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "error"),
+    [
+        (
+            f'<tool_call>\n{{"name": "get_order", "arguments": {{}}}} {"no " * 20}</tool_call>',
+            "get_order",
+            f"{UNREADABLE}the object ends at character 38, but {('no ' * 20)[:40]!r} follows before </tool_call>.",
+        ),
+        (
+            "<tool_call>" + "get" * 9 + "</tool_call>",
+            "",
+            f"{UNREADABLE}it begins with 'getgetgetgetgetgetge'; {SHAPE}.",
+        ),
+        (
+            '<tool_call>{"name": "a\\q", </tool_call>',
+            "",
+            f"{UNREADABLE}Invalid \\escape at line 1 column 12 (character 11).",
+        ),
+        (
+            '<tool_call>{"name": "", "arguments": {}}</tool_call>',
+            "",
+            'The tool call is not valid: "name" must be a non-empty string.',
+        ),
+        (
+            '<tool_call>{"name": "get_order", "argum',
+            "get_order",
+            "The tool call is not closed: </tool_call> is missing, and the call is incomplete "
+            "(Unterminated string starting at line 1 column 23 (character 22)).",
+        ),
+    ],
+)
+def test_what_the_model_reads_about_a_broken_hermes_call(text: str, name: str, error: str) -> None:
+    (call,) = hermes(text).calls
+    assert (call.name, call.arguments, call.error) == (name, {}, error)
+
+
+def test_hermes_calls_without_their_opening_tag() -> None:
+    body = GOOD.removeprefix("<tool_call>\n")
+    turn = hermes(f"{body}\nand\n{body}")
+    assert [(call.name, call.status, call.raw) for call in turn.calls] == [("get_order", CallStatus.UNCLOSED, body)] * 2
+    assert turn.content == "and"
+
+
+@pytest.mark.parametrize("text", ["Write {name} or {id}.", "Done.</tool_call> Write {name}.", "</tool_call>"])
+def test_braces_and_tags_alone_are_no_hermes_call(text: str) -> None:
+    assert hermes(text) == ParsedTurn(content=text, reasoning=None)
+
+
+def test_hermes_writes_letters_as_they_are() -> None:
+    assert '"Zürich ✈"' in get_parser("hermes").format([("get_order", {"order_id": "Zürich ✈"})])
+
+
 def test_position_in_the_error_counts_from_the_opening_brace() -> None:
     (call,) = hermes('Some text first.\n<tool_call>\n{"name" "get_order"}\n</tool_call>').calls
     assert "':' delimiter at line 1 column 9 (character 8)" in (call.error or "")

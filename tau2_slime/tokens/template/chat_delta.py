@@ -175,7 +175,7 @@ class ChatDelta:
         new_messages: Sequence[ChatMessage],
         tools: Tools = None,
         *,
-        base: Literal["dummy", "real"] | None = None,
+        real: bool = False,
     ) -> Delta:
         """What the template writes after `assistant`: its closer, `new_messages`, the generation prompt.
 
@@ -186,14 +186,13 @@ class ChatDelta:
             assistant: the turn that was sampled.
             new_messages: what the environment or the user says to it.
             tools: as in the first prompt.
-            base: render the real history and tools, or a dummy; by default real only where calibration found that the
-                delta depends on them.
+            real: render the real history and tools, also where calibration found that a dummy gives the same delta.
 
         Raises:
             TemplateError: the template refuses the messages, or writes no closer.
             ValueError: ``new_messages`` is empty, or one of them is an assistant's.
         """
-        if base == "dummy" or (base is None and self.report.dummy_base_ok):
+        if self.report.dummy_base_ok and not real:
             history, tools = DUMMY_BASE, DUMMY_TOOLS if tools else None
         escaper = ControlTokenEscaper(self.template)
         delta = self._delta(self.template.after(history, assistant, new_messages, tools, escaper), escaper)

@@ -46,7 +46,7 @@ def measure(
     context = [segment for segment in ledger.segments if segment.kind == "context"]
     for segment, (start, stop) in zip(context, joins, strict=False):
         try:
-            expected = delta.between(chat[: start - 1], chat[start - 1], chat[start:stop], tools, base="real")
+            expected = delta.between(chat[: start - 1], chat[start - 1], chat[start:stop], tools, real=True)
         except TemplateError:  # the template refuses the real history; the dummy base hid that
             counts["environment_mismatches"] += 1
             continue
