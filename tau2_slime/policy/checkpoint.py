@@ -29,6 +29,8 @@ class CheckpointProfile:
     parser: ToolCallParser
     context_length: int | None
     """Tokens, as the checkpoint's config.json says; None if it does not."""
+    vocabulary: int | None = None
+    """How many token ids the model has, as its config.json says; None if it does not."""
 
     @property
     def stop_ids(self) -> list[int]:
@@ -72,7 +74,9 @@ def build_profile(checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | No
         parser = get_parser(name)
     except ValueError as error:  # ParserUnavailable, UnknownToolFormat
         raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}") from error
-    return CheckpointProfile(delta, parser, _context_length(checkpoint))
+    return CheckpointProfile(
+        delta, parser, _size(checkpoint, "max_position_embeddings"), _size(checkpoint, "vocab_size")
+    )
 
 
 def load_tokenizer(checkpoint: str) -> Tokenizer:
@@ -98,9 +102,10 @@ def _generation_stop_ids(checkpoint: str) -> list[int]:
     return [eos] if isinstance(eos, int) else [i for i in eos or [] if isinstance(i, int)]
 
 
-def _context_length(checkpoint: str) -> int | None:
+def _size(checkpoint: str, name: str) -> int | None:
+    """A number of the checkpoint's config.json, or of its ``text_config``."""
     config = _read_json(checkpoint, "config.json")
-    value = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    value = config.get(name) or (config.get("text_config") or {}).get(name)
     return value if isinstance(value, int) else None
 
 

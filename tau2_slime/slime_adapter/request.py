@@ -19,7 +19,7 @@ from tau2_slime.slime_adapter.compat import argument, generation_trace, session_
 from tau2_slime.slime_adapter.sample import metadata_of
 from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
 from tau2_slime.tokens import replay_probe
-from tau2_slime.tokens.engine import SglangEngine
+from tau2_slime.tokens.engine import SglangEngine, check_sampling_params
 from tau2_slime.tokens.replay import NOTHING, ReplaySpec
 from tau2_slime.tokens.tokenizer import Tokenizer
 
@@ -63,7 +63,10 @@ async def setup_from_slime(
     task = await choose_task(config, task_id=metadata_of(sample).get("task_id"), index=index)
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.
     params = copy.deepcopy(dict(sampling_params))
-    max_new = params.get("max_new_tokens") or argument(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
+    max_new = params.get("max_new_tokens")
+    if max_new is None:
+        max_new = argument(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
+    check_sampling_params({**params, "max_new_tokens": max_new})
     if replay.top_p:  # slime's own request for it; another rollout function may have left it out
         params["custom_params"] = {**(params.get("custom_params") or {}), "return_top_p_token_ids": True}
     host, port = argument(args, "sglang_router_ip", None), argument(args, "sglang_router_port", None)
@@ -75,7 +78,9 @@ async def setup_from_slime(
     policy = Policy(
         delta=profile.delta,
         parser=profile.parser,
-        engine=SglangEngine(url, timeout=config.request_timeout, retries=config.request_retries),
+        engine=SglangEngine(
+            url, timeout=config.request_timeout, retries=config.request_retries, vocabulary=profile.vocabulary
+        ),
         sampling_params=params,
         max_new_tokens=int(max_new),
         context_limit=context_limit(args, profile, evaluation=evaluation),

@@ -11,11 +11,12 @@ import json
 import math
 import operator
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tau2_slime.errors import (
+    ConfigError,
     ContextOverflow,
     EngineError,
     EngineRejected,
@@ -26,6 +27,7 @@ from tau2_slime.errors import (
 from tau2_slime.runtime import loops
 from tau2_slime.runtime.loops import until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
+from tau2_slime.tokens.ledger import VersionSpan
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
 from tau2_slime.tokens.replay_reply import META_KEYS, read_call_replay
 
@@ -54,7 +56,9 @@ class Completion:
     matched: int | str | None = None
     """What the server stopped on, if it said."""
     weight_version: str | None = None
-    """The weights that sampled it, if the server named them."""
+    """The weights that sampled it, if the server named them; the last ones if they changed."""
+    spans: list[VersionSpan] = field(default_factory=list)
+    """Which weights sampled which ids, if the server says so (sglang 0.5.20 and later)."""
     meta: dict[str, Any] = field(default_factory=dict)
     """The reply's ``meta_info``, without what `replay` holds."""
     retries: int = 0
@@ -66,14 +70,16 @@ class Completion:
 class SglangEngine:
     """``/generate`` of one router (or of one worker)."""
 
-    def __init__(self, url: str, *, timeout: float = 1800.0, retries: int = 6) -> None:
+    def __init__(self, url: str, *, timeout: float = 1800.0, retries: int = 6, vocabulary: int | None = None) -> None:
         """A client; it connects when it is first used.
 
         Args:
             url: ``http://host:port``.
             timeout: seconds that one try may take.
             retries: further tries after the first.
+            vocabulary: how many token ids the model has, if that is known; no sampled id may lie beyond.
         """
+        self.vocabulary = vocabulary
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.retries = retries
@@ -118,7 +124,8 @@ class SglangEngine:
                 await until_abort(asyncio.sleep(delay), aborted)
             try:
                 reply = await until_abort(self._post(payload, routing_key), aborted, grace=ABORT_GRACE)
-                completion = read_reply(reply, input_ids, replay)
+                most = sampling_params.get("max_new_tokens")
+                completion = read_reply(reply, input_ids, replay, most=most, vocabulary=self.vocabulary)
             except EngineUnavailable as error:
                 failure = error
                 continue
@@ -157,8 +164,60 @@ class SglangEngine:
         raise EngineRejected(message)
 
 
-def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None = None) -> Completion:
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "temperature": (0, math.inf, True),
+    "top_p": (0, 1, False),
+    "min_p": (0, 1, True),
+    "frequency_penalty": (-2, 2, True),
+    "presence_penalty": (-2, 2, True),
+    "repetition_penalty": (0, 2, False),
+    "max_new_tokens": (1, math.inf, True),
+    "min_new_tokens": (0, math.inf, True),
+}
+"""Sampling parameter -> (least, greatest, is the least itself allowed), as sglang's `SamplingParams.verify` has it."""
+
+
+def check_sampling_params(params: Mapping[str, Any]) -> None:
+    """Nothing, if the server would take ``params``, and one call samples one turn. None stands for the server's default.
+
+    Raises:
+        ConfigError: naming the parameter, its value and what is allowed.
+    """
+    for name, (least, greatest, inclusive) in _RANGES.items():
+        value = params.get(name)
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not least <= value <= greatest or (value == least and not inclusive):
+            wanted = f"{'at least' if inclusive else 'above'} {least:g}" + (
+                "" if greatest == math.inf else f", at most {greatest:g}"
+            )
+            raise ConfigError(f"sampling parameter {name}={value!r}: it must be a number, {wanted}")
+    top_k = params.get("top_k")
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or (top_k < 1 and top_k != -1)):
+        raise ConfigError(f"sampling parameter top_k={top_k!r}: it must be -1 (off) or an integer of at least 1")
+    if params.get("n") not in (None, 1):
+        raise ConfigError(f"sampling parameter n={params['n']!r}: an episode samples one turn at a time; leave it out")
+    if params.get("ignore_eos"):
+        raise ConfigError("sampling parameter ignore_eos: no turn would end before its limit of tokens; leave it out")
+
+
+def read_reply(
+    reply: object,
+    input_ids: list[int],
+    replay: ReplayRequest | None = None,
+    *,
+    most: int | None = None,
+    vocabulary: int | None = None,
+) -> Completion:
     """Check a ``/generate`` reply against its request, and take it apart.
+
+    Args:
+        reply: the JSON value.
+        input_ids: what was sent, shape (T,).
+        replay: what was asked for.
+        most: the request's ``max_new_tokens``.
+        vocabulary: ids lie below it, if it is known.
 
     Raises:
         EngineUnavailable: the reply does not have the form of one; a retry may cure that.
@@ -180,8 +239,9 @@ def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None
         log_probs = [float(entry[0]) for entry in entries]
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         raise TokenTruthError(f"output_token_logprobs cannot be read: {error}") from error
-    if any(token < 0 for token in ids):
-        raise TokenTruthError(f"the server returned the token id {min(ids)}")
+    if ids and not (min(ids) >= 0 and max(ids) < (vocabulary or 2**31)):
+        known = f"the vocabulary has {vocabulary}" if vocabulary else "ids are numbers of 31 bits"
+        raise TokenTruthError(f"the server returned token ids from {min(ids)} to {max(ids)}; {known}")
     if any(not -math.inf < log_prob <= _MAX_LOG_PROB for log_prob in log_probs):  # catches NaN too
         raise TokenTruthError("the server returned a log-probability that cannot be one (NaN, infinite or above 0)")
     matched = reason.get("matched")
@@ -202,17 +262,43 @@ def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None
         raise TokenTruthError("the server says that it stopped but returned no token")
     if kind == "stop" and isinstance(matched, int) and matched != ids[-1]:
         raise TokenTruthError(f"the server says that it stopped on {matched} but the last sampled id is {ids[-1]}")
+    if most is not None and len(ids) > most:
+        raise TokenTruthError(f"the server sampled {len(ids)} tokens where max_new_tokens was {most}")
     version = meta.get("weight_version")
     light = {key: value for key, value in meta.items() if key not in META_KEYS}
-    completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), light)
+    completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), meta=light)
+    completion.spans = _version_spans(meta.get("weight_versions"), len(ids))
     if replay is not None:
         try:
             completion.replay = read_call_replay(meta, replay, given=len(input_ids), sampled=len(ids))
         except ReplayUnavailable:
             if kind != "abort":
                 raise
-            completion.ids, completion.log_probs = [], []  # it waited to be resumed; the caller samples it again
+            completion.ids, completion.log_probs, completion.spans = (
+                [],
+                [],
+                [],
+            )  # it waited to be resumed; the caller samples it again
     return completion
+
+
+def _version_spans(given: object, sampled: int) -> list[VersionSpan]:
+    """``meta_info["weight_versions"]``; empty if the server sent none.
+
+    Raises:
+        TokenTruthError: they cannot be read, or do not cover the sampled ids in order.
+    """
+    if not isinstance(given, list) or not given:
+        return []
+    try:
+        spans = [
+            VersionSpan(str(one["version"]), operator.index(one["start"]), operator.index(one["end"])) for one in given
+        ]
+    except (TypeError, KeyError) as error:
+        raise TokenTruthError(f"weight_versions cannot be read: {error!r}") from error
+    if [0, *(span.stop for span in spans)] != [*(span.start for span in spans), sampled]:
+        raise TokenTruthError(f"weight_versions do not cover the {sampled} sampled tokens: {given}")
+    return spans
 
 
 def _excerpt(text: str, limit: int = 200) -> str:
