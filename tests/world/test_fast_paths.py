@@ -190,6 +190,7 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
     named = gold_player("retail")
     named.messages[2] = named.messages[2].model_copy(update={"id": "another"})
     for player in (unanswered, orphan, named):
+        assert why_replay_needed(player)
         assert player.reward() is stock_reward(player) is ValueError
 
 
@@ -246,6 +247,20 @@ def test_a_number_that_is_none_is_replayed_and_tau2_decides() -> None:
     )
     assert "equal itself" in str(why_replay_needed(player))
     assert player.reward() == stock_reward(player)
+
+
+def test_a_number_that_no_json_reader_reads_is_replayed_and_tau2_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2.domains.mock.tools import MockTools
+
+    def number(self: Any, digits: int) -> str:
+        return "1" * digits
+
+    number.__dict__.update(vars(MockTools.get_users))
+    monkeypatch.setattr(MockTools, "get_users", number)
+    long, short = played("mock", Call("get_users", {"digits": 4400})), played("mock", Call("get_users", {"digits": 99}))
+    assert "equal itself" in str(why_replay_needed(long)) and why_replay_needed(short) is None
+    assert long.reward() is stock_reward(long) is ValueError
+    assert short.reward() == stock_reward(short)
 
 
 def test_rejected_calls_need_no_replay(no_replay: None) -> None:
@@ -375,7 +390,9 @@ def test_a_task_whose_gold_is_known_is_kept_so_that_no_other_gets_its_id() -> No
 def test_a_user_who_speaks_in_a_solo_episode_raises_what_tau2_raises() -> None:
     task = next(t for t in domains.tasks("telecom", "base") if t.ticket is not None)
     player = Player("telecom", task, solo=True)
+    assert why_replay_needed(player) is None
     player.messages.append(tau2_compat.load().UserMessage(role="user", content="Hello?"))
+    assert "a user speaks" in str(why_replay_needed(player))
     assert player.reward() is stock_reward(player) is AssertionError
 
 
