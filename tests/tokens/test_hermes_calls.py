@@ -138,6 +138,7 @@ def test_hermes_calls_without_their_opening_tag() -> None:
     body = GOOD.removeprefix("<tool_call>\n")
     turn = hermes(f"{body}\nand\n{body}")
     assert [(call.name, call.status, call.raw) for call in turn.calls] == [("get_order", CallStatus.UNCLOSED, body)] * 2
+    assert [call.arguments for call in turn.calls] == [{}, {}]
     assert turn.content == "and"
 
 

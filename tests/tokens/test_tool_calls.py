@@ -62,8 +62,11 @@ def test_reasoning_never_reaches_the_content() -> None:
         "the total is 42",
         [("get_order", CallStatus.OK)],
     )
-    turn = hermes("Hello.<think>the total is 42")
-    assert (turn.content, turn.reasoning_unclosed) == ("Hello.", True)
+    turn = hermes(f"{GOOD}Hello.<think>the total is 42")
+    assert (turn.content, turn.reasoning, turn.reasoning_unclosed) == ("Hello.", "the total is 42", True)
+    assert summary(turn) == [("get_order", CallStatus.OK)]
+    assert hermes("</think>\nHello.") == ParsedTurn(content="Hello.", reasoning=None)
+    assert hermes("the total</think>is 42</think>Hello.") == ParsedTurn("Hello.", "the total\nis 42")
 
 
 # --- tools and schemas
