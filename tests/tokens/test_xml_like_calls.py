@@ -83,7 +83,7 @@ def test_glm_without_line_breaks() -> None:
     )
     turn = parser.parse(text, TOOLS)
     assert summary(turn) == [("send_certificate", CallStatus.OK), ("list_airports", CallStatus.OK)]
-    assert turn.calls[0].arguments == {"user_id": "496", "amount": 50}
+    assert turn.calls[0].arguments == {"user_id": "496", "amount": 50} and turn.content is None
 
 
 @pytest.mark.parametrize(
@@ -214,6 +214,8 @@ QWEN_BODY = "<function=get_order>\n<parameter=order_id>\n#W1\n</parameter>\n"
         ("glm", f"get_order\n{GLM_BODY}</tool_call>", "get_order", f"get_order\n{GLM_BODY}</tool_call>", None),
         ("glm", f"Hi.\nget_order\n{GLM_BODY}", "get_order", f"get_order\n{GLM_BODY}", "Hi."),
         ("glm", f"Hi there\n\n{GLM_BODY}</tool_call>", "", f"{GLM_BODY}</tool_call>", "Hi there"),
+        ("glm", f"{GLM_BODY}{GLM_BODY}</tool_call>", "", f"{GLM_BODY}{GLM_BODY}</tool_call>", None),
+        ("glm", f"A\nB\nget_order\n{GLM_BODY}</tool_call>", "get_order", f"get_order\n{GLM_BODY}</tool_call>", "A\nB"),
         (
             "glm",
             f"A</tool_call>\nget_order{GLM_BODY}</tool_call>B",
@@ -246,6 +248,23 @@ def test_xml_like_calls_without_their_opening_tag(
     turn = get_parser(parser).parse(text, TOOLS)
     assert [(call.name, call.status, call.raw) for call in turn.calls] == [(name, CallStatus.UNCLOSED, raw)]
     assert turn.content == content
+
+
+@pytest.mark.parametrize(
+    ("parser", "body"),
+    [("glm", f"get_order\n{GLM_BODY}</tool_call>"), ("qwen_xml", f"{QWEN_BODY}</function>\n</tool_call>")],
+)
+def test_several_xml_like_calls_without_their_opening_tags(parser: str, body: str) -> None:
+    turn = get_parser(parser).parse(f"A\n{body}\nB\n{body}\nC", TOOLS)
+    assert [(call.name, call.raw) for call in turn.calls] == [("get_order", body)] * 2
+    assert turn.content == "A\nB\nC"
+
+
+@pytest.mark.parametrize(("parser", "body"), [("glm", GLM_BODY), ("qwen_xml", QWEN_BODY)])
+def test_an_argument_with_a_closing_tag_in_a_call_that_was_cut(parser: str, body: str) -> None:
+    opened = "<tool_call>get_order\n" if parser == "glm" else "<tool_call>\n"
+    call = get_parser(parser).parse(opened + body.replace("#W1", "a</tool_call>b"), TOOLS).calls[0]
+    assert (call.status, call.arguments) == (CallStatus.UNCLOSED, {"order_id": "a</tool_call>b"})
 
 
 def test_what_the_xml_like_formats_write() -> None:
