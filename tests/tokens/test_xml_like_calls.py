@@ -105,6 +105,16 @@ def test_broken_glm_call(text: str, name: str, reason: str) -> None:
     assert reason in (call.error or "")
 
 
+def test_qwen_xml_with_several_parameters_and_text_after_it() -> None:
+    text = (
+        "<tool_call>\n<function=send_certificate>\n<parameter=user_id>\n496\n</parameter>\n"
+        "<parameter=amount>\n50\n</parameter>\n</function>\n</tool_call>\nDone."
+    )
+    turn = get_parser("qwen_xml").parse(text, TOOLS)
+    assert (turn.calls[0].arguments, turn.calls[0].error) == ({"user_id": "496", "amount": 50}, None)
+    assert turn.content == "Done."
+
+
 def glm_call(inside: str) -> str:
     return f"<tool_call>get_order\n{inside}</tool_call>"
 
@@ -252,7 +262,11 @@ def test_xml_like_calls_without_their_opening_tag(
 
 @pytest.mark.parametrize(
     ("parser", "body"),
-    [("glm", f"get_order\n{GLM_BODY}</tool_call>"), ("qwen_xml", f"{QWEN_BODY}</function>\n</tool_call>")],
+    [
+        ("glm", f"get_order\n{GLM_BODY}</tool_call>"),
+        ("qwen_xml", f"{QWEN_BODY}</function>\n</tool_call>"),
+        ("qwen_xml", f"{QWEN_BODY}</function>"),
+    ],
 )
 def test_several_xml_like_calls_without_their_opening_tags(parser: str, body: str) -> None:
     turn = get_parser(parser).parse(f"A\n{body}\nB\n{body}\nC", TOOLS)
