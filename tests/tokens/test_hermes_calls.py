@@ -132,6 +132,7 @@ SHAPE = 'write {"name": <tool name>, "arguments": {…}}'
 def test_what_the_model_reads_about_a_broken_hermes_call(text: str, name: str, error: str) -> None:
     (call,) = hermes(text).calls
     assert (call.name, call.arguments, call.error) == (name, {}, error)
+    assert call.status == (CallStatus.UNCLOSED if "not closed" in error else CallStatus.INVALID_JSON)
 
 
 def test_hermes_calls_without_their_opening_tag() -> None:
@@ -148,7 +149,11 @@ def test_braces_and_tags_alone_are_no_hermes_call(text: str) -> None:
 
 
 def test_hermes_writes_letters_as_they_are() -> None:
-    assert '"Zürich ✈"' in get_parser("hermes").format([("get_order", {"order_id": "Zürich ✈"})])
+    text = get_parser("hermes").format([("get_order", {"order_id": "Zürich ✈"}), ("list_airports", {})])
+    assert text == (
+        '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "Zürich ✈"}}\n</tool_call>\n'
+        '<tool_call>\n{"name": "list_airports", "arguments": {}}\n</tool_call>'
+    )
 
 
 def test_position_in_the_error_counts_from_the_opening_brace() -> None:

@@ -106,6 +106,7 @@ def test_a_servers_broken_call_keeps_its_name_text_and_id(name: str, arguments: 
     assert (call.name, call.arguments, call.status) == (name, {}, CallStatus.INVALID_JSON)
     assert (call.raw, call.id) == (arguments, "call_1")
     assert reason in (call.error or "")
+    assert call.error is not None and call.error.startswith("The ") and call.error.endswith(".")
 
 
 def test_a_servers_reasoning_is_cut_off_the_text_and_what_it_set_apart_wins() -> None:
