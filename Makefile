@@ -68,4 +68,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) mutants $(VENV)-mutants .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache
+	rm -rf $(VENV) mutants $(VENV)-mutants .venv-3.12 .venv-3.13 .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache

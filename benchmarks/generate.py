@@ -45,7 +45,7 @@ PARTS = [
     ),
     ("reading the reply", ("tokens/calls/",)),
     ("ledger, samples", ("tokens/ledger.py", "tokens/replay.py", "slime_adapter/", "policy/")),
-    ("scoring", ("world/scoring.py", "world/fast/evaluator_stubs.py", "world/fast/replays.py")),
+    ("scoring", ("world/scoring.py", "world/fast/evaluation.py")),
     ("environment and tools", ("world/",)),
     ("scripted user", ("local/",)),
     ("writing the files", ("rollout.py", "episode/result.py")),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tau2_slime.runtime.threads import PerLoop
+from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.slime_adapter.compat import episode_limit, rollout_code
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
-from tau2_slime.runtime.threads import Once, until_abort
+from tau2_slime.runtime.loops import Once, until_abort
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ async def generate(
         >>> (await generate(args, sample, {"temperature": 1.0})).reward                                # doctest: +SKIP
         1.0
     """
+    from tau2_slime.config.settings import Tau2Config
     from tau2_slime.episode.play import play_and_score
     from tau2_slime.episode.result import failed_result
     from tau2_slime.outcome import Status, Termination
-    from tau2_slime.slime_adapter import resume
-    from tau2_slime.slime_adapter.sample import fill_sample, replay_spec
+    from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, read_metadata, replay_spec
     from tau2_slime.tokens.replay import NOTHING
 
     started = time.perf_counter()
-    interrupted = resume.is_saved(sample)
+    interrupted = is_interrupted(sample)
     template, replay, shaping = None, NOTHING, None
     try:
         replay = replay_spec(args, sample, evaluation=evaluation)
@@ -67,7 +67,8 @@ async def generate(
         tokenizer, aborted = rollout_state(args)
         if aborted():
             raise EpisodeAborted("the rollout was aborted before the episode began")
-        config = request.config_for(args, sample)
+        sample.metadata = read_metadata(sample)
+        config = Tau2Config.resolve(getattr(args, "tau2", None), sample.metadata)
         shaping = None if evaluation else config.reward_shaping
         profile = await request.profile_from_slime(args, config, tokenizer, evaluation=evaluation)
         template = profile.delta.template

@@ -58,15 +58,9 @@ def log_train_rollout(
 ) -> bool:
     """``--custom-rollout-log-function-path tau2_slime.hooks.log_train_rollout``
 
-    Adds ``rollout/tau2/...`` to what slime logs of a rollout. Always False: slime's own logging follows.
-
-    Args:
-        rollout_id: slime's number of the rollout; its trackers' step is computed from it.
-        args: slime's arguments.
-        samples: flat or in groups. Those of other data sources are counted as ``foreign_samples``.
-        rollout_extra_metrics: slime's record, which is added to; None in fully-async rollouts, which get a record of their
-            own.
-        rollout_time: seconds; not used.
+    Adds ``rollout/tau2/...`` to what slime logs of a rollout: to ``rollout_extra_metrics``, or as a record of its own where
+    that is None (fully-async rollouts). Samples of other data sources are counted as ``foreign_samples``. Always False:
+    slime's own logging follows.
     """
     if argument(args, "load_debug_rollout_data", None):  # a replay: slime logs nothing of it either
         return False
@@ -90,11 +84,7 @@ def log_eval_rollout(
     slime's pass@k (``--log-passrate``) takes the samples per prompt from its command line. Where that contradicts a
     dataset, it would end the job or count the samples of two tasks as one's. Only then it is switched off here.
 
-    Args:
-        rollout_id: slime's number of the rollout before this evaluation.
-        args: slime's arguments.
-        data: dataset -> ``rewards`` and ``samples``, one of each for every attempt.
-        extra_metrics: slime's record, which is added to; None: the metrics get a record of their own.
+    ``data``: dataset -> ``rewards`` and ``samples``, one of each for every attempt. ``extra_metrics`` as above.
     """
     sizes = {dataset.name: dataset.n_samples_per_eval_prompt for dataset in argument(args, "eval_datasets", None) or ()}
     default = argument(args, "n_samples_per_eval_prompt", None)

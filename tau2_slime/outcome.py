@@ -64,7 +64,7 @@ class Status(StrEnum):
     ABORTED = "aborted"
     """slime stopped the rollout."""
     FAILED = "failed"
-    """The user simulator or the infrastructure is to blame, or there is no reward: the sample is not trained on."""
+    """The user simulator or the infrastructure is to blame, or the reward is missing: the sample is not trained on."""
 
 
 _LIMITS = {Termination.MAX_STEPS, Termination.MAX_TURNS, Termination.RESPONSE_LENGTH, Termination.CONTEXT_LENGTH}

@@ -21,7 +21,7 @@ from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
 from tau2_slime.runtime.address import address, answers
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.world import domains
 

@@ -186,7 +186,7 @@ def slime_folder() -> Path:
         folder, where = Path(places[0]).resolve().parent, f"the installed slime ({places[0]})"
     if not (folder / "train.py").is_file() or not (folder / "slime").is_dir():
         raise ConfigError(
-            f"{where} is not a checkout of THUDM/slime (there is no train.py beside slime/; PyPI's package slime is "
+            f"{where} is not a checkout of THUDM/slime (it has no train.py beside slime/; PyPI's package slime is "
             "another one): set SLIME_DIR"
         )
     return folder

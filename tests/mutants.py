@@ -25,7 +25,7 @@ def mutmut(*arguments: str) -> str:
     return subprocess.run(["mutmut", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def check_user(name: str) -> str:
+def key_of(name: str) -> str:
     """``module.function: - old line + new line``, from mutmut's diff of the mutant."""
     changed = [line for line in mutmut("show", name).splitlines() if re.match(r"[-+](?![-+])", line)]
     function = re.sub(r"__mutmut_\d+$", "", name).replace("xǁ", "").replace("ǁ", ".").replace(".x_", ".")
@@ -40,7 +40,7 @@ def main() -> None:
     fates = {name: fate for name, fate in fates.items() if fate != "not checked"}
     if not fates:
         sys.exit("no mutant was checked: run `mutmut run` first")
-    lived = {name: check_user(name) for name, fate in fates.items() if fate in ("survived", "no tests", "suspicious")}
+    lived = {name: key_of(name) for name, fate in fates.items() if fate in ("survived", "no tests", "suspicious")}
     equivalent = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8"))
     counted = len(fates) - sum(key in equivalent for key in lived.values())
     missed = sorted((key, name) for name, key in lived.items() if key not in equivalent)

@@ -11,19 +11,18 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.files import MANIFEST
 from tau2_slime.data.plan import plan_files
 from tau2_slime.data.request import DataRequest, parse_fractions
-from tau2_slime.data.rows import task_index
 from tau2_slime.errors import ConfigError
-from tau2_slime.slime_adapter import request as assembly
+from tau2_slime.runtime.text import first_position
 from tau2_slime.world import domains, tau2_compat
 from tests.slime_checkout import run_in_slime
 
@@ -80,13 +79,12 @@ def ids_of(*paths: Path) -> set[tuple[str, str]]:
 
 def task_of(prompt: Any, metadata: dict[str, Any]) -> Any:
     """The task that an episode would play for slime's sample of a row."""
-    sample = SimpleNamespace(prompt=prompt, metadata=metadata)
-    config = assembly.config_for(SimpleNamespace(), sample)
+    config = Tau2Config.resolve(None, metadata)
     return domains.find_task(
         config.domain,
         config.task_split,
         task_id=metadata.get("task_id"),
-        index=task_index(metadata.get("index"), prompt),
+        index=first_position(metadata.get("index"), prompt),
     )
 
 

@@ -45,7 +45,7 @@ def test_what_is_not_a_dotted_path_is_refused(path: str, suffix: str) -> None:
     [("no_such_package.Thing", "no_such_package"), ("own_code.missing.Thing", "own_code.missing")],
 )
 def test_a_module_that_is_not_there_is_named(package: Path, path: str, module: str) -> None:
-    with pytest.raises(ConfigError, match=f"^thing '{path}': there is no module '{module}'; .*PYTHONPATH$"):
+    with pytest.raises(ConfigError, match=f"^thing '{path}': Python finds no module '{module}'; .*PYTHONPATH$"):
         load_object(path, what="thing")
 
 
@@ -76,5 +76,5 @@ def test_a_folder_that_is_not_on_the_path_is_not_searched(tmp_path: Path, monkey
     (tmp_path / "beside_data.py").write_text("class Thing:\n    pass\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
-    with pytest.raises(ConfigError, match="there is no module 'beside_data'"):
+    with pytest.raises(ConfigError, match="Python finds no module 'beside_data'"):
         load_object("beside_data.Thing", what="thing")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.errors import EpisodeAborted
-from tau2_slime.runtime.threads import Once, PerLoop, offload, until_abort
+from tau2_slime.runtime.loops import Once, PerLoop, offload, until_abort
 
 
 async def test_offloaded_work_leaves_the_loop_free() -> None:

@@ -7,17 +7,19 @@ import json
 import sys
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-from tau2_slime.data import rows
-from tau2_slime.data.rows import Row, metadata_of, read_jsonl, read_rows, row_task, task_index
+from tau2_slime.data.rows import Row, metadata_of, read_jsonl, read_rows, row_task
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import text
+from tau2_slime.runtime.text import first_position
 from tau2_slime.world import scoring
 
 MOCK = {"domain": "mock", "task_split": "base"}
@@ -28,8 +30,8 @@ def row(content: dict[str, Any]) -> Row:
 
 
 def test_the_examples_of_the_docstrings_hold() -> None:
-    assert doctest.testmod(rows).failed == 0
-    assert doctest.testmod(rows).attempted > 0
+    assert doctest.testmod(text).failed == 0
+    assert doctest.testmod(text).attempted > 0
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\u2028\u2029\x85\x0b\x0c\x1c\x1e\t \n\r"))
@@ -138,10 +140,10 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
 @given(st.integers(0, 10**12))
 def test_a_position_is_one_however_it_is_written(position: int) -> None:
     for value in (position, str(position), f" {position}\n", np.int64(position), Fraction(position)):
-        assert task_index(value) == position
-        assert task_index(None, "x", value, position + 1) == position
+        assert first_position(value) == position
+        assert first_position(None, "x", value, position + 1) == position
     if position < 2**53:
-        assert task_index(float(position)) == task_index(np.float64(position)) == position
+        assert first_position(float(position)) == first_position(np.float64(position)) == position
 
 
 @given(
@@ -152,16 +154,16 @@ def test_a_position_is_one_however_it_is_written(position: int) -> None:
     | st.lists(st.integers())
 )
 def test_what_is_not_a_position_is_none(value: Any) -> None:
-    assert task_index(value) is None
+    assert first_position(value) is None
 
 
 def test_odd_numbers_are_no_crash() -> None:
-    assert task_index("\u00b2") is None  # a digit for str.isdigit, but not for int
-    assert task_index("9" * 5000) is None
-    assert task_index(10**400) == 10**400
-    assert task_index(np.True_) is None
-    assert task_index("-1") is None
-    assert task_index(-1) == -1  # outside of every split, and said so where it is looked up
+    assert first_position("\u00b2") is None  # a digit for str.isdigit, but not for int
+    assert first_position("9" * 5000) is None
+    assert first_position(10**400) == 10**400
+    assert first_position(np.True_) is None
+    assert first_position("-1") is None
+    assert first_position(-1) == -1  # outside of every split, and said so where it is looked up
 
 
 # --- what a row plays ---
@@ -252,41 +254,14 @@ def test_without_pyarrow_the_package_is_named(tmp_path: Path, monkeypatch: pytes
         read_rows(str(tmp_path / "d.parquet"))
 
 
-def test_parquet_is_read_in_batches_and_rows_count_from_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for pyarrow, as slime calls it."""
-
-    class ParquetFile:
-        def __init__(self, path: Path) -> None:
-            if Path(path).read_bytes() == b"garbage":
-                raise BadParquet("no magic bytes")
-
-        def iter_batches(self) -> list[Any]:
-            return [
-                SimpleNamespace(to_pylist=lambda: [{"index": 0}, {"index": 1}]),
-                SimpleNamespace(to_pylist=lambda: [{"index": 2}]),
-            ]
-
-    class BadParquet(Exception):
-        pass
-
-    package, module = ModuleType("pyarrow"), ModuleType("pyarrow.parquet")
-    module.ParquetFile = ParquetFile  # type: ignore[attr-defined]
-    package.parquet, package.ArrowException = module, BadParquet  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pyarrow", package)
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", module)
+def test_parquet_is_read_in_batches_and_rows_count_from_0(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
-    path.write_bytes(b"fine")
+    parquet.write_table(pyarrow.Table.from_pylist([{"index": i} for i in range(3)]), path, row_group_size=2)
     found = read_rows(f"{path}@[1:]")
     assert [(r.content["index"], r.where) for r in found] == [(1, f"{path}, row 1"), (2, f"{path}, row 2")]
-    path.write_bytes(b"garbage")
-    with pytest.raises(ConfigError, match=r"d\.parquet is not a parquet file that can be read: no magic bytes"):
-        read_rows(str(path))
 
 
-def test_real_parquet(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    from pyarrow import parquet
-
+def test_a_parquet_rows_task_and_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     content = [
         {"index": 0.0, "metadata": {**MOCK, "task_id": "create_task_1"}},
@@ -300,3 +275,10 @@ def test_real_parquet(tmp_path: Path) -> None:
     path.write_bytes(b"garbage")
     with pytest.raises(ConfigError, match=r"d\.parquet is not a parquet file"):
         read_rows(str(path))
+
+
+@pytest.mark.parametrize(("metadata", "missing"), [({}, "domain and task_split"), ({"domain": "retail"}, "task_split")])
+def test_the_defaults_choose_no_rows_task(metadata: dict[str, Any], missing: str) -> None:
+    with pytest.raises(ConfigError, match=rf"line 1: nothing names the row's {missing}:"):
+        played({"metadata": metadata, "index": 3})
+    assert played({"metadata": {}, "index": 3}, tau2={"domain": "mock", "task_split": "base"}) == "update_task_1"

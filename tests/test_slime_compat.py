@@ -176,11 +176,6 @@ def test_a_sample_of_ones_own_takes_every_field(log: pytest.LogCaptureFixture) -
     assert sample.weight_versions == ["1"] and not log.records
 
 
-def test_the_status_is_a_member_of_the_samples_own_enumeration() -> None:
-    sample = sample_class()()
-    assert compat.status_member(sample, "FAILED") is type(sample).Status.FAILED
-
-
 def test_calls_are_counted_where_the_sample_counts_them() -> None:
     sample = types.SimpleNamespace(prefix_cache_info=Counts())
     compat.count_calls(sample, [{"cached_tokens": 3}, {"cached_tokens": None}, {"cached_tokens": 4}])

@@ -162,7 +162,7 @@ def test_the_examples_of_the_page_are_valid() -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "user_simulators.md").read_text()
     ours, slimes = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.S))
     config = Tau2Config.resolve(ours["tau2"], {}, {})
-    names = [simulator.name for simulator in config.user_pool()]
+    names = [simulator.name for simulator in config.user_pool]
     assert set(played(config, 40)) == set(names)
     served = {model["name"]: ("10.0.0.1", 3000) for model in slimes["sglang"]}
     for name in names:
@@ -172,8 +172,8 @@ def test_the_examples_of_the_page_are_valid() -> None:
 def test_weights_must_have_an_effect_and_equal_ones_are_no_claim() -> None:
     even = [{"model": "a", "weight": 2.0}, {"model": "b", "weight": 2.0}]
     uneven = [{"model": "a", "weight": 3.0}, {"model": "b", "weight": 1.0}]
-    assert len(resolve(user_simulators=even).user_pool()) == 2
-    assert len(resolve(user_simulators=uneven, user_rotation="weighted").user_pool()) == 2
+    assert len(resolve(user_simulators=even).user_pool) == 2
+    assert len(resolve(user_simulators=uneven, user_rotation="weighted").user_pool) == 2
     with pytest.raises(ConfigError, match="only 'weighted' uses them"):
         resolve(user_simulators=uneven, user_rotation="across_groups")
 

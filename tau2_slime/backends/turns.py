@@ -18,7 +18,6 @@ from tau2_slime.episode.play import EpisodeSetup, play_and_score
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
-from tau2_slime.episode.users import make_user
 from tau2_slime.outcome import Termination
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world.domains import World
@@ -74,8 +73,7 @@ class TurnEpisode:
         task = await choose_task(config, task_id=task_id)
         policy = TurnPolicy()
         model = user_model or config.user_model
-        build = user or (lambda world: make_user(config, model, world, evaluation=not training))
-        return cls(await build_episode(config, task, policy, model, build, training=training), policy)
+        return cls(await build_episode(config, task, policy, model, user=user, training=training), policy)
 
     async def begin(self) -> TurnRequest | None:
         """Start the episode: the first request, or None if the episode ended before the policy had a turn.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile

@@ -42,7 +42,7 @@ def doctor(
     options = {"user_base_url": user_base_url, "user_api_key_var": user_api_key_var}
     given = {key: value for key, value in options.items() if value is not None}
     settings = Tau2Config.resolve(tau2, given)
-    configured = [simulator.name for simulator in settings.user_pool()] or [settings.user_model]
+    configured = [simulator.name for simulator in settings.user_pool] or [settings.user_model]
     launch = Launch(
         torch_dist=torch_dist,
         slime_dir=slime_dir,
@@ -53,17 +53,15 @@ def doctor(
         call_users=user_calls,
     )
 
+    # The rows of a training job say which models it calls.
+    users = user_model or ([] if prompt_data else configured)
+    found = examine(
+        settings, hf_checkpoint=hf_checkpoint, router=router, user_models=users, domains=domain or [], launch=launch
+    )
+
     async def count_failures() -> int:
         failed = 0
-        async for finding in examine(
-            settings,
-            hf_checkpoint=hf_checkpoint,
-            router=router,
-            # The rows of a training job say which models it calls.
-            user_models=user_model or ([] if prompt_data else configured),
-            domains=domain or [],
-            launch=launch,
-        ):
+        async for finding in found:
             console.print(f"{marks[finding.verdict]} {finding.subject:10}", end=" ")
             console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
             failed += finding.verdict is Verdict.FAIL

@@ -12,8 +12,8 @@ from tau2_slime.cli.checks import Answer, Verdict
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.users import check_user
 from tau2_slime.errors import Tau2SlimeError
-from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
-from tau2_slime.runtime.threads import offload
+from tau2_slime.policy.checkpoint import profile_for
+from tau2_slime.runtime.loops import offload
 
 P = ParamSpec("P")
 
@@ -53,15 +53,9 @@ async def examine(
     domains: Sequence[str],
     launch: Launch | None = None,
 ) -> AsyncIterator[Finding]:
-    """Check one thing after another; raises nothing.
+    """Check one thing after another; raises nothing. Without ``hf_checkpoint`` or ``router`` they are not checked.
 
-    Args:
-        config: The settings of the job.
-        hf_checkpoint: The policy's folder or hub name; None: its tokenizer is not checked.
-        router: ``http://host:port``; None: no server is asked.
-        user_models: Called under ``config``, besides those that the rows of ``launch`` name.
-        domains: Empty: every domain of the installed τ².
-        launch: What a training job needs besides.
+    ``user_models``: called under ``config``, besides those that the rows of ``launch`` name. ``domains``: empty: all.
     """
     launch = launch or Launch()
     yield await _finding("tau2", _fine(checks.installed_tau2, domains, config))
@@ -71,7 +65,9 @@ async def examine(
     else:
         try:
             profile = await profile_for(hf_checkpoint, config)
-            yield Finding(Verdict.OK, "tokenizer", _described(profile))
+            calibrated = profile.delta.report.one_line()
+            said = f"{calibrated}; tool calls: {profile.parser.name}; context {profile.context_length}"
+            yield Finding(Verdict.OK, "tokenizer", said)
         except Exception as error:  # anything that a checkpoint's own files can raise
             yield Finding(Verdict.FAIL, "tokenizer", str(error))
     if router is not None:
@@ -98,11 +94,6 @@ async def examine(
     if launch.slime_dir is not None:
         yield await _finding("slime source", _fine(preflight.slime_source, launch.slime_dir))
     yield await _finding("slime", checks.installed_slime())
-
-
-def _described(profile: CheckpointProfile) -> str:
-    calibrated = profile.delta.report.one_line()
-    return f"{calibrated}; tool calls: {profile.parser.name}; context {profile.context_length}"
 
 
 async def _fine(check: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> Answer:

@@ -1,7 +1,7 @@
 """What `tau2-slime doctor` checks for a launch: files, GPUs and data, before slime takes minutes to find out.
 
-Each check says what is fine and raises `ConfigError` for what is wrong, together with its fix. A check of data rows also
-says which user models their episodes will call.
+Each check says what is fine and raises `ConfigError` for what is wrong: what it is, where, and the fix. A check of data rows
+also says which user models their episodes will call.
 """
 
 from __future__ import annotations
@@ -34,11 +34,7 @@ class RowsFound:
 
 
 def torch_dist(folder: Path) -> str:
-    """The checkpoint in Megatron's format that training starts from.
-
-    Raises:
-        ConfigError: it is not there, or its conversion did not finish.
-    """
+    """The checkpoint in Megatron's format that training starts from is there, and its conversion finished."""
     marker = folder / "latest_checkpointed_iteration.txt"
     if not folder.is_dir():
         raise ConfigError(f"{folder} is missing: convert the checkpoint with slime's tools/convert_hf_to_torch_dist.py")
@@ -48,11 +44,7 @@ def torch_dist(folder: Path) -> str:
 
 
 def slime_source(folder: Path) -> str:
-    """A slime checkout that this process can import `slime` from.
-
-    Raises:
-        ConfigError: there is no ``train.py`` in it.
-    """
+    """A slime checkout that this process can import `slime` from."""
     if not (folder / "train.py").is_file() or not (folder / "slime" / "__init__.py").is_file():
         raise ConfigError(
             f"{folder} is not a slime checkout (no train.py or no slime/ in it): set SLIME_DIR to where it was cloned"
@@ -61,11 +53,7 @@ def slime_source(folder: Path) -> str:
 
 
 def gpus(wanted: int) -> str:
-    """``wanted`` GPUs are visible to this process.
-
-    Raises:
-        ConfigError: fewer, or no driver.
-    """
+    """``wanted`` GPUs are visible to this process."""
     smi = shutil.which("nvidia-smi")
     if smi is None:
         raise ConfigError(f"no nvidia-smi here: a machine with {wanted} GPUs is needed (NUM_GPUS)")
@@ -85,20 +73,13 @@ def prompt_data(spec: str, tau2: Mapping[str, object]) -> RowsFound:
     """Every row of slime's ``--prompt-data`` names a task that the installed τ² has and can score.
 
     ``tau2`` is the ``tau2:`` mapping of the job.
-
-    Raises:
-        ConfigError: naming the file, the line and what is wrong with it.
     """
     configs = [row_task(row, tau2=tau2).config for row in read_rows(spec)]
     return RowsFound(f"{spec}: {_counted(configs)}", _callers(configs, training=True))
 
 
 def eval_config(path: Path, tau2: Mapping[str, object]) -> RowsFound:
-    """Every dataset of slime's ``--eval-config``: its settings, its file, its tasks.
-
-    Raises:
-        ConfigError: naming the file, the line, the key and what is wrong with it.
-    """
+    """Every dataset of slime's ``--eval-config``: its settings, its file, its tasks."""
     plan = load_plan(path, tau2=tau2)
     configs = [item.config for dataset in plan.datasets for item in dataset.items]
     text = f"{path}: {len(plan.datasets)} datasets, {plan.episodes} episodes an evaluation; {_counted(configs)}"

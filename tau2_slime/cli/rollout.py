@@ -14,7 +14,12 @@ import typer
 from tau2_slime.cli.options import ConfigFile, HfCheckpoint, Router, UserApiKeyVar, UserBaseUrl, config_mapping
 
 if TYPE_CHECKING:
-    from tau2_slime.rollout import RolloutPlan
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from tau2_slime.episode.result import InteractionResult
+    from tau2_slime.rollout import Played, RolloutPlan
 
 
 def rollout(
@@ -84,8 +89,7 @@ def _play(plan: RolloutPlan) -> int:
     """Run ``plan`` with a progress bar and print the table. The exit status: 1 if an episode failed or was not played."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from tau2_slime.cli.rollout_table import rollout_table
-    from tau2_slime.rollout import Played, run, summarise
+    from tau2_slime.rollout import run, summarise
     from tau2_slime.runtime.console import new_console
     from tau2_slime.runtime.files import write_atomically
 
@@ -105,7 +109,7 @@ def _play(plan: RolloutPlan) -> int:
         except KeyboardInterrupt:
             console.print(f"interrupted: {len(finished)} of {len(plan.jobs)} episodes finished and written")
     finished.sort(key=lambda played: played.job.index)
-    console.print(rollout_table(finished))
+    console.print(_table(finished))
     summary = summarise(finished, time.perf_counter() - started)
     summary |= {"hf_checkpoint": plan.hf_checkpoint, "embedded": plan.router is None and plan.hf_checkpoint is None}
     write_atomically(plan.output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -120,3 +124,40 @@ def _play(plan: RolloutPlan) -> int:
     look = f"tau2-slime inspect {shlex.quote(str(plan.output_dir))} --html page.html"
     console.print(f"to see every token of them: {look}", markup=False, soft_wrap=True)
     return 1 if summary["excluded"] or len(finished) < len(plan.jobs) else 0
+
+
+def _table(played: Sequence[Played]) -> Table:
+    """One row per episode: what was played, how long it was, what it earned, how it ended."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from tau2_slime.outcome import Status
+    from tau2_slime.runtime.console import ShortenedCell, describe_end
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("domain", no_wrap=True, min_width=7)
+    # Only these two give way on a narrow terminal; why an episode failed is printed below the table.
+    table.add_column("task", max_width=48)
+    for name in ("turns", "sampled", "context", "reward"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column("ended")
+    for item in played:
+        result = item.result
+        ledger = result.ledger
+        ended = describe_end(result.termination, result.blame, excluded=result.status is Status.FAILED)
+        table.add_row(
+            item.job.domain,
+            ShortenedCell(result.task_id or item.job.task_id),
+            str(result.stats.agent_turns + result.stats.user_turns),
+            str(ledger.sampled_count if ledger else 0),
+            str(len(ledger.tokens) - ledger.sampled_count if ledger else 0),
+            _reward(result),
+            Text(ended, no_wrap=True, overflow="ellipsis"),
+        )
+    return table
+
+
+def _reward(result: InteractionResult) -> str:
+    if not result.trainable or result.reward is None:
+        return "[red]-[/]"
+    return f"[green]{result.reward:g}[/]" if result.reward == 1 else f"{result.reward:g}"

@@ -35,7 +35,7 @@ def own_function(path: str, what: str) -> Callable[..., Any]:
         what: what the setting is for, for the message.
 
     Raises:
-        ConfigError: there is no such function.
+        ConfigError: no such function exists.
     """
     found = _look_up(path, what)
     if isinstance(found, str):

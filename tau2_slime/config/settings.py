@@ -7,15 +7,14 @@ environment variables, never secrets: slime uploads its arguments.
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from tau2_slime.config import sources
 from tau2_slime.config.own_functions import MetricPath
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.config.secret_names import KeylessArguments, KeylessUrl, VariableName
@@ -24,6 +23,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw
 
 AgentType = Literal["llm", "solo", "gt"]
+ArgumentTypes = Literal["served", "schema"]
 
 
 class Tau2Config(BaseModel):
@@ -84,6 +84,8 @@ class Tau2Config(BaseModel):
 
     tool_call_parser: str = "auto"
     """Format of the policy's tool calls: auto (from the chat template), hermes, qwen_xml, glm, or sglang:<name>."""
+    argument_types: ArgumentTypes = "served"
+    """Arguments of JSON calls: ``served``, exactly as said; ``schema``, read by the tool's schema (7 for a text as "7")."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to the chat template, such as {enable_thinking: false}."""
     stop_mismatch: Literal["replace", "end"] = "replace"
@@ -140,20 +142,20 @@ class Tau2Config(BaseModel):
             ConfigError: an unknown key or a bad value, naming the key, where it came from and what is allowed.
         """
         given = metadata or {}
-        mine = {key: value for key, value in given.items() if _ALIASES.get(key, key) in cls.model_fields}
+        mine = {key: value for key, value in given.items() if sources.ALIASES.get(key, key) in cls.model_fields}
         variables = {
             name: value
             for name, value in (os.environ if environ is None else environ).items()
             if name.startswith("TAU2_")
         }
         # Hundreds of samples a second are told the same settings: they are read and checked once.
-        sources = repr((yaml_mapping, mine, list(given), variables))
-        found = _resolved.get(sources)
+        told = repr((yaml_mapping, mine, list(given), variables))
+        found = _resolved.get(told)
         if found is None:
             found = cls._merge(yaml_mapping, given, variables)
             if len(_resolved) >= _RESOLVED_KEPT:
                 _resolved.clear()
-            _resolved[sources] = found
+            _resolved[told] = found
         return found
 
     @classmethod
@@ -166,11 +168,11 @@ class Tau2Config(BaseModel):
         def take(key: str, value: Any, where: str) -> None:
             values[key], source[key] = value, where
 
-        for key, value in _from_yaml(yaml_mapping).items():
+        for key, value in sources.from_yaml(yaml_mapping, cls.model_fields).items():
             take(key, value, f"'tau2.{key}' of the custom config")
-        for key, (name, value) in _from_environ(environ).items():
+        for key, (name, value) in sources.from_environ(environ, cls.model_fields).items():
             take(key, value, f"environment variable {name}")
-        for key, value in _from_metadata(metadata).items():
+        for key, value in sources.from_metadata(metadata, cls.model_fields).items():
             take(key, value, f"sample.metadata[{key!r}]")
         try:
             return cls(**values)
@@ -184,18 +186,33 @@ class Tau2Config(BaseModel):
             reason = f"{inside}: {said}" if inside else said
             raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 
+    def require_named_task(self) -> None:
+        """Nothing, if a row's domain and split were chosen by someone: the defaults never say which task a row is.
+
+        Raises:
+            ConfigError: naming what is missing.
+        """
+        missing = [name for name in ("domain", "task_split") if name not in self.model_fields_set]
+        if missing:
+            raise ConfigError(
+                f"nothing names the row's {' and '.join(missing)}: not its metadata, no TAU2_* variable, no 'tau2' mapping. "
+                'Write {"domain": "retail", "task_split": "train", "task_id": "0"} into the metadata, and check that '
+                "slime's --metadata-key names the column that holds it"
+            )
+
     def user_model_for(self, index: int | None, *, evaluation: bool, group_index: int | None = None) -> str:
         """The name of a sample's simulator: from the pool in training, `user_model` in evaluation or without a pool."""
-        pool = [] if evaluation else self.user_pool()
+        pool = () if evaluation else self.user_pool
         if not pool:
             return self.user_model
         return pool[choose([s.weight for s in pool], self.user_rotation, index, group_index)].name
 
-    def user_pool(self) -> list[Simulator]:
+    @cached_property
+    def user_pool(self) -> tuple[Simulator, ...]:
         """The simulators that training distributes over its samples. Empty: only `user_model`."""
         if self.user_model_rotation:
-            return [self.simulator(name) for name in self.user_model_rotation]
-        return list(self.user_simulators)
+            return tuple(self.simulator(name) for name in self.user_model_rotation)
+        return self.user_simulators
 
     def simulator(self, name: str) -> Simulator:
         """The pool's simulator ``name``. If the pool has none: the model ``name``, with the endpoint of the user_* keys."""
@@ -209,7 +226,7 @@ class Tau2Config(BaseModel):
 
         Empty in evaluation: scores against different simulators cannot be compared.
         """
-        names = list(dict.fromkeys(simulator.name for simulator in self.user_pool()))
+        names = list(dict.fromkeys(simulator.name for simulator in self.user_pool))
         if evaluation or self.user_failover == "wait" or name not in names:
             return []
         at = names.index(name)
@@ -221,107 +238,7 @@ def _simulator_without_entry(model: str, base_url: str | None, api_key_var: str 
     return Simulator(model=model, base_url=base_url, api_key_var=api_key_var)
 
 
-_ALIASES = {"split": "task_split"}
-"""Other names that a data row may use for a setting."""
 _MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_simulators"}
-REMOVED_KEYS = {
-    "audit_rate": "the fast way to the reward is compared with τ²'s evaluator in the package's tests; delete the key"
-}
-"""Keys of earlier versions -> why they are gone and what to do."""
 _resolved: dict[str, Tau2Config] = {}
 """`Tau2Config.resolve`'s sources as text -> what they say. Read it through `resolve` only."""
 _RESOLVED_KEPT = 256
-# Variables that τ² itself or this package's scripts read.
-_FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
-# Of the process, not of an episode, so no keys: what each may be set to (`runtime.garbage_collection`).
-_PROCESS_VARIABLES = {"TAU2_SLIME_GC": ("keep",)}
-
-
-def check_keys(
-    keys: Iterable[str], where: str, *, also: Iterable[str] = (), not_here: Mapping[str, str] | None = None
-) -> None:
-    """Nothing, if all ``keys`` are settings or in ``also``.
-
-    Args:
-        keys: what the user wrote.
-        where: where it stands, for the message.
-        also: further keys that are allowed there.
-        not_here: settings that have no effect there -> why.
-
-    Raises:
-        ConfigError: naming a key that is unknown, or that is in ``not_here``.
-    """
-    refused = not_here or {}
-    allowed = [*also, *(name for name in Tau2Config.model_fields if name not in refused)]
-    for key in keys:
-        if key in refused:
-            raise ConfigError(f"{where}: {key!r} changes nothing here: {refused[key]}")
-        if key not in allowed:
-            raise _unknown(key, where, allowed)
-
-
-def _unknown(key: str, where: str, allowed: Sequence[str] | None = None) -> ConfigError:
-    if key in REMOVED_KEYS:
-        return ConfigError(f"{where}: {key} was removed: {REMOVED_KEYS[key]}")
-    known = list(Tau2Config.model_fields) if allowed is None else allowed
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"{where}: unknown key {key!r}{hint} (allowed: {', '.join(known)})")
-
-
-def _from_yaml(mapping: Mapping[str, Any] | None) -> dict[str, Any]:
-    if mapping is None:
-        return {}
-    if not isinstance(mapping, Mapping):
-        raise ConfigError(f"'tau2' of the custom config must be a mapping, not {type(mapping).__name__}")
-    check_keys(map(str, mapping), "'tau2' of the custom config")
-    return dict(mapping)
-
-
-def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    found: dict[str, tuple[str, Any]] = {}
-    for name, value in environ.items():
-        if not name.startswith("TAU2_") or name in _FOREIGN_VARIABLES or value == "":
-            continue
-        if name in _PROCESS_VARIABLES:
-            if value not in _PROCESS_VARIABLES[name]:
-                raise ConfigError(
-                    f"environment variable {name} = {value!r}: allowed is {_PROCESS_VARIABLES[name][0]!r}"
-                )
-            continue
-        key = name.removeprefix("TAU2_").lower()
-        if key not in Tau2Config.model_fields:
-            # A cluster may carry TAU2_ variables of others: only a near miss of one of ours is a mistake.
-            near = difflib.get_close_matches(name, _PROCESS_VARIABLES, n=1, cutoff=0.85)
-            if near:
-                raise ConfigError(f"environment variable {name} is unknown; did you mean {near[0]}?")
-            if key in REMOVED_KEYS or difflib.get_close_matches(key, Tau2Config.model_fields, n=1, cutoff=0.8):
-                raise _unknown(key, f"environment variable {name}")
-            continue
-        if _is_mapping(Tau2Config.model_fields[key].annotation):
-            try:
-                found[key] = (name, json.loads(value))
-            except json.JSONDecodeError as error:
-                raise ConfigError(f"environment variable {name} must hold JSON: {error}") from error
-        else:
-            found[key] = (name, value)
-    return found
-
-
-def _is_mapping(annotation: object) -> bool:
-    """True for a mapping, a model, and what holds one: an environment variable gives these as JSON."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return True
-    return get_origin(annotation) is dict or any(_is_mapping(part) for part in get_args(annotation))
-
-
-def _from_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in metadata.items():
-        name = _ALIASES.get(key, key)
-        if name in Tau2Config.model_fields:
-            if value is not None:
-                found[name] = value
-        elif key in REMOVED_KEYS or difflib.get_close_matches(str(key), Tau2Config.model_fields, n=1, cutoff=0.85):
-            raise _unknown(str(key), "sample.metadata")
-    return found

@@ -72,11 +72,7 @@ class DataPlan:
 
 
 def plan_files(request: DataRequest) -> DataPlan:
-    """Choose the tasks of every file.
-
-    Raises:
-        ConfigError: an unknown domain or split, a training file that would hold test tasks, an empty part.
-    """
+    """Raises ConfigError for an unknown domain or split, a training file that would hold test tasks, an empty part."""
     if request.limit is not None and request.limit < 1:
         raise ConfigError(f"--limit {request.limit}: at least 1")
     chosen = list(dict.fromkeys(request.domains or domains.domains()))
@@ -155,11 +151,7 @@ def _domain_and_split(spec: str) -> tuple[str, str]:
 
 
 def _weights(request: DataRequest, combined: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """The weight of each part of the combined file, 1 unless the request says otherwise.
-
-    Raises:
-        ConfigError: a name that is not a part of it, or that two parts share.
-    """
+    """The weight of each part of the combined file, 1 unless the request says otherwise."""
     weights = dict.fromkeys(combined, 1)
     for name, times in request.weights:
         meant = [part for part in combined if name in (part[0], f"{part[0]}:{part[1]}")]
@@ -190,11 +182,7 @@ def _combined_file(
 
 
 def check_apart(contents: Iterable[Content]) -> None:
-    """No training task in a held-out file of the same run or folder.
-
-    Raises:
-        ConfigError: naming the two files and how many tasks they share.
-    """
+    """Raises ConfigError if a held-out file of the same run or folder holds a training task."""
     contents = list(contents)
     for train in (c for c in contents if c.role == "train"):
         for other in (c for c in contents if c.role == "held out"):

@@ -51,11 +51,7 @@ class DataRequest:
 
 
 def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
-    """``train=0.9,dev=0.1`` as pairs.
-
-    Raises:
-        ConfigError: not of that form, a name twice, or shares that do not add up to 1.
-    """
+    """``train=0.9,dev=0.1`` as pairs. Raises ConfigError for another form, and for shares that do not add up to 1."""
     pairs: list[tuple[str, float]] = []
     for item in text.split(","):
         name, _, share = item.partition("=")
@@ -76,11 +72,7 @@ def parse_fractions(text: str) -> tuple[tuple[str, float], ...]:
 
 
 def parse_weights(items: Sequence[str]) -> tuple[tuple[str, int], ...]:
-    """``["retail=2", "telecom=1"]`` as pairs.
-
-    Raises:
-        ConfigError: not of that form, a weight that is not a whole number above 0, or a name twice.
-    """
+    """``["retail=2", "telecom=1"]`` as pairs. Raises ConfigError for another form."""
     pairs: list[tuple[str, int]] = []
     for item in items:
         name, _, weight = item.rpartition("=")

@@ -9,7 +9,6 @@ slime skips a line that it cannot parse, and goes on with something else than th
 from __future__ import annotations
 
 import json
-import numbers
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.text import first_position
 from tau2_slime.world import domains, scoring
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class RowTask:
 
     config: Tau2Config
     metadata: dict[str, object]
-    """The row's metadata and the overrides over it."""
+    """The row's, and the overrides over it."""
     task: Task
 
 
@@ -129,39 +129,15 @@ def read_jsonl(path: Path) -> list[Row]:
     return rows
 
 
-def task_index(*candidates: object) -> int | None:
-    """The first of ``candidates`` that is a position: an int, a text of digits, or a whole float.
-
-    pandas writes a column of ints with a gap as floats.
-
-    >>> task_index(None, "7"), task_index(3.0), task_index(True, "seven", 0.5)
-    (7, 3, None)
-    """
-    for value in candidates:
-        if isinstance(value, bool):
-            continue
-        if isinstance(value, str) and re.fullmatch(r"\s*\d{1,18}\s*", value):
-            return int(value)
-        if isinstance(value, numbers.Integral):
-            return int(value)
-        if isinstance(value, numbers.Real) and float(value).is_integer():
-            return int(float(value))
-    return None
-
-
 def metadata_of(row: Row, key: str = "metadata") -> dict[str, object]:
-    """The row's metadata; empty if it has none.
-
-    Raises:
-        ConfigError: it is not an object. slime hands a text on as it is, and an evaluation drops it.
-    """
+    """The row's metadata; empty if it has none. Raises ConfigError for anything that is not an object."""
     found = row.content.get(key)
     if not found:
         return {}
     if not isinstance(found, dict):
         raise ConfigError(
             f"{row.where}: {key!r} is of type {type(found).__name__}, not a metadata object such as "
-            '{"domain": "retail"}; slime parses no JSON text in there'
+            '{"domain": "retail"}; slime parses no JSON text in there, and its evaluation drops it'
         )
     return dict(found)
 
@@ -176,12 +152,9 @@ def row_task(
 ) -> RowTask:
     """The task of ``row`` and the configuration of its episodes.
 
-    Args:
-        row: A row of `read_rows`.
-        overrides: `Tau2Config` keys that win over the row's metadata, such as a dataset's ``metadata_overrides``.
-        input_key: What slime reads as the prompt. None: not known; each of `PROMPT_KEYS` may hold the position.
-        metadata_key: What slime reads as the metadata.
-        tau2: The ``tau2:`` mapping of the job's ``--custom-config-path``.
+    ``overrides``: `Tau2Config` keys that win over the row's metadata. ``input_key``, ``metadata_key``: what slime reads as
+    the prompt and the metadata; without the first, each of `PROMPT_KEYS` may hold the task's position. ``tau2``: the mapping
+    of the job's ``--custom-config-path``.
 
     Raises:
         ConfigError: naming the row and what is wrong: the settings, or no task, or one that cannot be scored.
@@ -194,7 +167,8 @@ def row_task(
         keys = PROMPT_KEYS if task_id is None or not overrides else ()
     try:
         config = Tau2Config.resolve(tau2, metadata)
-        index = task_index(metadata.get("index"), *(row.content.get(key) for key in keys))
+        config.require_named_task()
+        index = first_position(metadata.get("index"), *(row.content.get(key) for key in keys))
         named = None if task_id is None else str(task_id)
         task = domains.find_task(config.domain, config.task_split, task_id=named, index=index)
         scoring.check_scorable(task, allow_judge=config.allow_llm_judge)

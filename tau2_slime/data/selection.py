@@ -57,11 +57,7 @@ class Selection:
 
 
 def select_tasks(request: DataRequest, domain: str, split: str, *, training: bool) -> Selection:
-    """The tasks of ``domain``/``split`` that the request lets in.
-
-    Raises:
-        ConfigError: ``training``, and some of them are test tasks.
-    """
+    """The tasks of ``domain``/``split`` that the request lets in. Raises ConfigError for test tasks if ``training``."""
     pool, members = domains.tasks(domain, split), domains.splits(domain)
     excluded: tuple[str, ...] = ()
     if training and request.exclude_splits is not None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.config.settings import ArgumentTypes, Tau2Config
 from tau2_slime.episode.conversation import AgentTurn, Limits
 from tau2_slime.episode.transcript import PolicyStopped, Speaker
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw, Termination
 from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.text import well_formed, well_formed_value
+from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World, tool_schema
@@ -41,6 +43,8 @@ class TrainableLLMAgent:
     name the class in the setting ``agent_path``.
     """
 
+    argument_types: ArgumentTypes = "served"
+    """The setting of that name."""
     path = ""
     """The setting ``agent_path`` that led here, as results record it."""
 
@@ -106,6 +110,8 @@ class TrainableLLMAgent:
         t = tau2_compat.load()
         calls, rejected = [], {}
         for position, call in enumerate(parsed.calls):
+            if self.argument_types == "schema" and call.status in (CallStatus.OK, CallStatus.BAD_ARGUMENTS):
+                call = checked_call(call.name, call.arguments, self.tools, call.raw, call.id, by_schema=True)
             self.tool_call_statuses[str(call.status)] = self.tool_call_statuses.get(str(call.status), 0) + 1
             calls.append(
                 t.ToolCall(
@@ -162,23 +168,24 @@ class TrainableLLMAgent:
         return await play_and_score(setup, aborted=aborted, saved=saved)
 
 
-def build_agent(world: World, policy: Speaker, agent_type: str, agent_path: str | None) -> TrainableLLMAgent:
-    """The agent that the settings ``agent_type`` and ``agent_path`` name.
+def build_agent(world: World, policy: Speaker, config: Tau2Config) -> TrainableLLMAgent:
+    """The agent that the settings ``agent_type``, ``agent_path`` and ``argument_types`` describe.
 
     Raises:
         ConfigError: ``agent_path`` names nothing that can be used; the message says why.
         ValueError: τ² does not let it play ``world.task``.
     """
+    agent_type, agent_path = config.agent_type, config.agent_path
     if agent_path is None:
-        return TrainableLLMAgent(world, policy, agent_type)
-    if "." not in agent_path:
+        agent = TrainableLLMAgent(world, policy, agent_type)
+    elif "." not in agent_path:
         agent = TrainableLLMAgent(world, policy, agent_type, agent_path)
     else:
         found = load_object(agent_path, what="agent_path")
         if not isinstance(found, type) or not issubclass(found, TrainableLLMAgent):
             raise ConfigError(f"agent_path {agent_path!r} is not a class derived from tau2_slime's TrainableLLMAgent")
         agent = found(world, policy, agent_type)
-    agent.path = agent_path
+    agent.path, agent.argument_types = agent_path or "", config.argument_types
     return agent
 
 

@@ -20,7 +20,7 @@ from tau2_slime.episode.history import Position, Role, dump_messages, load_messa
 from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2SlimeError, UserSimulatorError, first_time
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime.threads import offload, until_abort
+from tau2_slime.runtime.loops import offload, until_abort
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
 from tau2_slime.world.users import User
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _COUNTERS = ("steps", "agent_turns", "user_turns", "agent_errors", "user_errors")
-_NO_USER = "there is no user to talk to: only a solo episode is played without one"
+_NO_USER = "nobody plays the user: only a solo episode is played without one"
 _EXPLAINED = (Termination.AGENT_ERROR, Termination.TOO_MANY_ERRORS)
 
 

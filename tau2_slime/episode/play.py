@@ -21,7 +21,7 @@ from tau2_slime.episode.conversation import Conversation, Limits
 from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
-from tau2_slime.runtime.threads import offload, until_abort
+from tau2_slime.runtime.loops import offload, until_abort
 from tau2_slime.world import scoring, tau2_compat
 from tau2_slime.world.users import User, UserStats, quality
 

@@ -11,9 +11,9 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.play import EpisodeSetup
-from tau2_slime.episode.users import is_scripted, make_user, user_label
+from tau2_slime.episode.users import Routers, is_scripted, make_user, user_label
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 from tau2_slime.world import domains, scoring
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: 
     """The task of ``config``'s domain and split, by id or position from 0, if τ² can score it.
 
     Raises:
-        ConfigError: there is no such task, or it needs a judge that was not asked for.
+        ConfigError: no such task exists, or it needs a judge that was not asked for.
     """
     find = functools.partial(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
-    task = find() if domains.is_loaded(config.domain, config.task_split) else await offload(find)
+    task = find() if (config.domain, config.task_split) in domains.loaded else await offload(find)
     scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
     return task
 
@@ -59,14 +59,18 @@ async def build_episode(
     task: Task,
     policy: Speaker,
     user_model: str,
-    user: Callable[[domains.World], User] | None = None,
     *,
+    user: Callable[[domains.World], User] | None = None,
+    routers: Routers | None = None,
     training: bool = False,
 ) -> EpisodeSetup:
     """A fresh world for ``task``, and who plays in it.
 
-    ``user_model``: name of the simulator; ``user`` builds it from the world, by default as ``config`` says. ``training``:
-    the settings that are for training only count (the quality gate, reward parts).
+    Args:
+        user_model: name of the simulator that plays the user.
+        user: builds a user of one's own from the world; it replaces the simulator.
+        routers: what slime serves beside the policy; None outside a training job.
+        training: the settings that are for training only count (the quality gate, reward parts, failover, budget).
 
     Raises:
         ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
@@ -74,7 +78,7 @@ async def build_episode(
     solo = config.agent_type == "solo"
     try:
         world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
-        agent = build_agent(world, policy, config.agent_type, config.agent_path)
+        agent = build_agent(world, policy, config)
     except ConfigError:
         raise
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
@@ -84,7 +88,7 @@ async def build_episode(
     if training and config.reward_shaping is not None:
         setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
-        setup.user = user(world) if user is not None else make_user(config, user_model, world)
+        setup.user = user(world) if user else make_user(config, user_model, world, routers, evaluation=not training)
         setup.user_model = user_label(config, user_model)
         setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
         setup.excluded_flaws = config.user_quality_gate if training else ()

@@ -79,7 +79,8 @@ def telemetry(
     out["loops"] = float(sum(max(0, times - 2) for times in Counter(calls).values()))
     errors = Counter((call.name, call.answer) for call in calls if call.error)
     out["repeated_errors"] = float(sum(times - 1 for times in errors.values()))
-    out["cut_turns"] = float(sum(_finish(meta) == "length" for meta in generations))
+    ends = [meta.get("finish_reason") for meta in generations]
+    out["cut_turns"] = float(sum((end.get("type") if isinstance(end, Mapping) else end) == "length" for end in ends))
     out.update(_checks(reward_info or {}))
     return out
 
@@ -98,11 +99,6 @@ def _checks(reward_info: Mapping[str, Any]) -> dict[str, float]:
             if not all(found):
                 out["gold/first_divergence"] = float(found.index(False))
     return out
-
-
-def _finish(meta: Mapping[str, Any]) -> str:
-    reason = meta.get("finish_reason")
-    return str(reason.get("type") or "") if isinstance(reason, Mapping) else str(reason or "")
 
 
 def telemetry_metrics(episodes: Iterable[Mapping[str, float]]) -> dict[str, float]:

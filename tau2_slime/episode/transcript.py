@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tau2_slime.errors import CannotResume, Tau2SlimeError
@@ -39,27 +40,29 @@ class Speaker(Protocol):
         """The empty transcript of one episode. ``tools``: OpenAI function schemas."""
 
 
+@dataclass(eq=False)
 class Transcript:
     """One episode's conversation; a subclass says where the turns come from."""
 
-    measures_drift = False
+    tools: list[Tool]
+    """OpenAI function schemas, as the model gets them."""
+    chat: list[dict[str, Any]] = field(default_factory=list)
+    """The messages that the model has been shown, and its own turns as they were understood."""
+    ledger: TokenLedger | None = None
+    """Every token, where this transcript keeps them."""
+    generations: list[dict[str, Any]] = field(default_factory=list)
+    """The server's meta_info of every call (prompt_tokens, completion_tokens and more), without per-token lists."""
+    turns: int = 0
+    junctions: dict[str, int] = field(default_factory=dict)
+    resumed_aborts: int = 0
+    engine_retries: int = 0
+    neutralised: int = 0
+    round_trip_failures: int = 0
+    generation_time: float = 0.0
+    """Seconds."""
+    aborted: Callable[[], bool] = lambda: False
+    measures_drift: bool = False
     """True if `drift` is to be asked when the episode is over."""
-
-    def __init__(self, tools: list[Tool]) -> None:
-        """``tools``: OpenAI function schemas, as the model gets them."""
-        self.tools = tools
-        self.chat: list[dict[str, Any]] = []
-        """The messages that the model has been shown, and its own turns as they were understood."""
-        self.ledger: TokenLedger | None = None
-        """Every token, where this transcript keeps them."""
-        self.generations: list[dict[str, Any]] = []
-        """The server's meta_info of every call (prompt_tokens, completion_tokens and more), without per-token lists."""
-        self.turns = 0
-        self.junctions: dict[str, int] = {}
-        self.resumed_aborts = self.engine_retries = self.neutralised = self.round_trip_failures = 0
-        self.generation_time = 0.0
-        """Seconds."""
-        self.aborted: Callable[[], bool] = lambda: False
 
     @property
     def parallel_calls(self) -> bool:

@@ -38,9 +38,9 @@ def make_user(
         return custom_user(config.user_path)(context)
     plays = config.simulator(model).model
     if is_scripted(plays):
-        from tau2_slime.local.scripted_user import ScriptedUser
+        from tau2_slime.local.scripted_user import ScriptedUser, style_of
 
-        return ScriptedUser(world.task, world.domain, world.split, _style_of(plays))
+        return ScriptedUser(world.task, world.domain, world.split, style_of(plays))
     names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
     specs = [user_spec(config, name, routers) for name in names if not is_scripted(config.simulator(name).model)]
     if config.user_budget is not None and not evaluation:
@@ -67,15 +67,6 @@ def _check_budget(spec: UserSpec) -> None:
 def is_scripted(model: str) -> bool:
     """True for the users that need no model, no key and no network."""
     return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
-
-
-def _style_of(model: str) -> str:
-    """The scripted user's way of playing; raises ConfigError for a name that begins like one and is unknown."""
-    from tau2_slime.local.scripted_user import STYLES
-
-    if model not in STYLES:
-        raise ConfigError(f"user_model={model!r} is unknown; users without a model are: {', '.join(STYLES)}")
-    return STYLES[model]
 
 
 def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) -> UserSpec:
@@ -112,7 +103,7 @@ def _served_by_slime(routers: Routers, name: str, simulator: str) -> str:
     own user.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: slime serves no such model.
     """
     if name not in routers:
         known = ", ".join(sorted(routers)) or "none: no --sglang-config, or a slime before v0.2.3"
@@ -135,7 +126,9 @@ def check_user(config: Tau2Config, model: str) -> str:
         return f"plays as {config.user_path}"
     spec = user_spec(config, model)
     if is_scripted(spec.model):
-        _style_of(spec.model)
+        from tau2_slime.local.scripted_user import style_of
+
+        style_of(spec.model)
         return "needs no key"
     if (spec.base_url or "").startswith(SERVED_BY_SLIME):
         return f"served by slime's own --sglang-config, as {(spec.base_url or '').removeprefix(SERVED_BY_SLIME)!r}"
@@ -154,7 +147,7 @@ def user_label(config: Tau2Config, model: str) -> str:
     """What results call the user: ``model``, or the class of ``user_path`` with the model that was chosen for it."""
     if config.user_path is None:
         return model
-    chosen = "user_model" in config.model_fields_set or config.user_pool()
+    chosen = "user_model" in config.model_fields_set or config.user_pool
     return f"{config.user_path}:{model}" if chosen else config.user_path
 
 
@@ -162,5 +155,5 @@ def models_of(config: Tau2Config, *, training: bool = True) -> list[str]:
     """The user models that an episode under ``config`` may talk to."""
     if config.agent_type == "solo":
         return []
-    pool = [simulator.name for simulator in config.user_pool()] if training else []
+    pool = [simulator.name for simulator in config.user_pool] if training else []
     return pool or [config.user_model]

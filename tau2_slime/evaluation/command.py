@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 PASSED, BELOW, UNFINISHED = 0, 1, 3
 """Exit statuses: complete; below --fail-under; not everything was played. (2 is a wrong setting, with every command.)"""
 
+OWN_USER_BUDGET = (
+    "--max-cost does not see every call of the user simulator {}: those through LitellmUser before they are made, others "
+    "only when an episode is over, and only what its `stats` report (calls, tokens, cost)"
+)
+
 
 def evaluate(request: Request, console: Console) -> int:
     """Play, report and return the exit status.
@@ -63,12 +68,15 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     from tau2_slime.evaluation.store import manifest as manifests
     from tau2_slime.evaluation.store.records import Store, jobs
     from tau2_slime.runtime.files import write_atomically
-    from tau2_slime.runtime.threads import offload
+    from tau2_slime.runtime.loops import offload
 
     folder = request.output_dir
     budget = Budget(None, request.max_cost, parse_prices(request.prices))
     check_users([item for dataset in plan.datasets for item in dataset.items], budget)
     budget.require_prices(policy.paid_models())
+    own_users = {path for dataset in plan.datasets for item in dataset.items if (path := item.config.user_path)}
+    for path in sorted(own_users) if request.max_cost is not None else ():
+        console.print(OWN_USER_BUDGET.format(path), style="yellow", markup=False, highlight=False, soft_wrap=True)
     async with policy:
         built = await offload(manifests.build, plan, policy.describe())
         manifest = manifests.open_folder(folder, built)
@@ -155,14 +163,17 @@ def _progress_bar(total: int, console: Console) -> Iterator[Callable[[Progress],
 
 def show(summary: Summary, folder: Path, console: Console) -> None:
     """Print the tables that fit a terminal."""
+    from tau2_slime.evaluation.report import tables
     from tau2_slime.evaluation.report.markdown import heading
-    from tau2_slime.evaluation.report.tables import cost_table, ending_table, print_tables, reason_table, score_table
 
-    for line in heading(summary):
-        console.print(line, markup=False, highlight=False)
-    scores = score_table(summary, brief=console.width < 130)
-    tables = (scores, ending_table(summary), reason_table(summary), cost_table(summary))
-    print_tables((table for table in tables if table is not None and table.rows), console)
+    found = (
+        tables.score_table(summary, brief=console.width < 130),
+        tables.ending_table(summary),
+        tables.reason_table(summary),
+        tables.metric_table(summary),
+        tables.cost_table(summary),
+    )
+    tables.print_page(heading(summary), (table for table in found if table is not None and table.rows), console)
     console.print()
     console.print(f"everything, with every conversation: {folder / 'report.html'}", markup=False, soft_wrap=True)
 

@@ -53,18 +53,16 @@ class Difference:
     """dataset, domain, user or overall."""
     name: str
     tasks: int
-    """Pairs that are averaged."""
     first: float
     """pass^1 of the first run over these tasks."""
     second: float
     value: float
-    """Mean of the pairs' differences."""
+    """Mean of the pairs' differences, with its 95% interval from `low` to `high`."""
     low: float
-    """Ends of the 95% interval."""
     high: float
     stderr: float
     p: float
-    """Two-sided p-value of `sign_flip_p`."""
+    """`sign_flip_p`"""
 
     @property
     def significant(self) -> bool:
@@ -186,9 +184,7 @@ def _pairs(first: Sequence[Unit], second: Sequence[Unit], names: Sequence[str]) 
 def difference(kind: str, name: str, pairs: Sequence[Pair]) -> Difference:
     """The paired difference of pass^1 with its interval and p-value; a task that several users meet is one task."""
     strata = strata_of(
-        [pair.first.domain for pair in pairs],
-        [pair.first.task for pair in pairs],
-        [pair.difference for pair in pairs],
+        [pair.first.domain for pair in pairs], [pair.first.task for pair in pairs], [pair.difference for pair in pairs]
     )
     low, high = difference_interval(strata)
     return Difference(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tau2_slime.evaluation.compare import Comparison, Difference, Pair, compare
-from tau2_slime.evaluation.report.tables import Table, print_tables
+from tau2_slime.evaluation.report.tables import Table, markdown_page, print_page
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tau2_slime.evaluation.store.manifest import protocol_digest
 from tau2_slime.runtime.files import write_atomically
@@ -22,9 +22,7 @@ def run(first: Path, second: Path, allow: list[str], output: Path | None, fail_i
         ConfigError: a folder does not hold an evaluation, or the runs are not comparable.
     """
     found = compare(read_folder(first), read_folder(second), allow)
-    for line in heading(found):
-        console.print(line, markup=False, highlight=False)
-    print_tables(tables(found), console)
+    print_page(heading(found), tables(found), console)
     if output is not None:
         write_atomically(output, render(found))
         console.print(f"written to {output}", markup=False, soft_wrap=True)
@@ -52,10 +50,6 @@ def sentence(overall: Difference) -> str:
     return f"The difference is within noise: {change} ({spread})."
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def tables(found: Comparison) -> list[Table]:
     """The differences; and the tasks that changed, if any did."""
     rows = [
@@ -67,7 +61,7 @@ def tables(found: Comparison) -> list[Table]:
             f"{d.second:.3f}",
             f"{d.value:+.3f}",
             f"{d.low:+.2f} to {d.high:+.2f}",
-            _p(d.p),
+            "< 0.001" if d.p < 0.001 else f"{d.p:.3f}",
         ]
         for d in found.differences
     ]
@@ -93,5 +87,4 @@ def _row(pair: Pair) -> list[str]:
 
 def render(found: Comparison) -> str:
     """The comparison as Markdown."""
-    head = "# Comparison\n\n" + "\n".join(f"- {line}" for line in heading(found)) + "\n"
-    return "\n".join([head, *(table.markdown() for table in tables(found))])
+    return markdown_page("Comparison", heading(found), tables(found))

@@ -96,43 +96,30 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     if request.router is not None and request.policy_model is not None:
         raise ConfigError("--router and --policy-model name two policies: give one")
     if request.policy_model is not None:
+        base_url, key_var, args = request.policy_base_url, request.policy_api_key_var, request.policy_args
         try:  # all of this is kept with the results
-            secret_names.variable_name(request.policy_api_key_var)
-            secret_names.keyless_url(request.policy_base_url, "--policy-api-key-var")
-            secret_names.keyless_arguments(request.policy_args, "--policy-api-key-var")
+            secret_names.variable_name(key_var)
+            secret_names.keyless_url(base_url, "--policy-api-key-var")
+            secret_names.keyless_arguments(args, "--policy-api-key-var")
         except ValueError as error:
             raise ConfigError(f"--policy-model {request.policy_model}: {error}") from None
-        spec = ApiSpec(
-            model=request.policy_model,
-            base_url=request.policy_base_url,
-            api_key_var=request.policy_api_key_var,
-            args=request.policy_args,
-            concurrency=request.concurrency,
-        )
+        spec = ApiSpec(request.policy_model, base_url, key_var, args, concurrency=request.concurrency)
         return ApiPolicy(spec, name=request.policy_name)
     if request.router is not None:
         if request.hf_checkpoint is None:
             raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
-        return RouterPolicy(
-            request.router,
-            request.hf_checkpoint,
-            config,
-            max_context_len=request.max_context_len,
-            name=request.policy_name,
-        )
-    real = [
-        d
-        for d in plan.datasets
-        if d.config.agent_type != "solo"
-        and d.config.user_path is None
-        and not is_scripted(d.config.simulator(d.config.user_model).model)
-    ]
-    if real:
-        raise ConfigError(
-            f"dataset {real[0].name} has the user model {real[0].config.user_model}, and the embedded policy only talks to "
-            "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out with "
-            "--set user_model=scripted"
-        )
+        length, name = request.max_context_len, request.policy_name
+        return RouterPolicy(request.router, request.hf_checkpoint, config, max_context_len=length, name=name)
+    for dataset in plan.datasets:
+        user = dataset.config
+        if user.agent_type == "solo" or user.user_path is not None:
+            continue
+        if not is_scripted(user.simulator(user.user_model).model):
+            raise ConfigError(
+                f"dataset {dataset.name} has the user model {user.user_model}, and the embedded policy only talks to "
+                "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out "
+                "with --set user_model=scripted"
+            )
     return EmbeddedPolicy(config, gold_rate=request.gold_rate, max_context_len=request.max_context_len)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeGuard
 
-from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.inspector.trajectory import Trajectory, common_length
 from tau2_slime.tokens.ledger import trajectory_digest
 
 _ROUNDING = 1e-6
@@ -230,8 +230,8 @@ def _check_counterpart(trajectory: Trajectory, sample: Mapping[str, Any], other:
         mine, theirs = list(sample.get(my_name) or []), list(ledger.get(their_name) or [])
         if removed or not ledger.get("loss_mask"):
             mine = mine[: len(theirs)]
-        at = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), None)
-        if at is not None:
+        at = common_length(mine, theirs)
+        if at < min(len(mine), len(theirs)):
             yield first + at, f"{my_name} is {mine[at]!r} here and {theirs[at]!r} in trajectories.jsonl"
         elif len(mine) != len(theirs):
             yield None, f"{len(mine)} entries of {my_name} here and {len(theirs)} in trajectories.jsonl"

@@ -20,7 +20,7 @@ class CallEntry:
     arguments: str
     """JSON."""
     rejected: bool
-    """True if it never reached the environment."""
+    """It never reached the environment."""
 
 
 @dataclass
@@ -33,7 +33,6 @@ class Entry:
     text: str = ""
     calls: list[CallEntry] = field(default_factory=list)
     error: bool = False
-    """True for a tool result that is an error."""
     spans: list[TokenSpan] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Weight versions, finish reasons, seconds, who closed the turn, or where the tokens of this message are."""
@@ -134,13 +133,11 @@ def _turn_notes(trajectory: Trajectory, language: CheckpointProfile | None) -> l
 def _calls_by_turn(trajectory: Trajectory) -> list[list[dict[str, Any]]]:
     """What the server said of each call, turn by turn: a call that was aborted is continued by the next one."""
     out: list[list[dict[str, Any]]] = []
-    continues = False
     for call in trajectory.generations:
-        if continues:
+        if out and _finish_reason(out[-1][-1]) == "abort":
             out[-1].append(call)
         else:
             out.append([call])
-        continues = _finish_reason(call) == "abort"
     return out
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.inspector.check import Findings, Violation
-from tau2_slime.inspector.trajectory import TokenSpan, Trajectory
+from tau2_slime.inspector.trajectory import TokenSpan, Trajectory, common_length
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
@@ -26,13 +26,12 @@ class DriftCounts:
     """What was compared, over all trajectories."""
 
     prompts: int = 0
-    """First prompts that were rendered again."""
     joins: int = 0
     """Texts between two turns that were rendered again."""
     turns: int = 0
     """Sampled turns that were decoded and parsed again."""
     retokenised_turns: int = 0
-    """Turns whose text becomes other tokens if it is tokenised again. That is not a violation."""
+    """Of these: those whose text becomes other tokens if it is tokenised again. That is not a violation."""
     skipped: dict[str, int] = field(default_factory=dict)
     """Why trajectories were not compared, and how many."""
 
@@ -161,9 +160,9 @@ def _agent(trajectory: Trajectory) -> tuple[str, list[dict[str, Any]]]:
 
 def _difference(ids: Sequence[int], wanted: Sequence[int], start: int, what: str) -> Iterator[tuple[int, str]]:
     """The first place where ``ids`` are not ``wanted``; ``start`` is the position of the first of them."""
-    if list(ids) == list(wanted):
+    at = common_length(ids, wanted)
+    if at == len(ids) == len(wanted):
         return
-    at = next((i for i, (a, b) in enumerate(zip(ids, wanted, strict=False)) if a != b), min(len(ids), len(wanted)))
     here = ids[at] if at < len(ids) else "nothing"
     there = wanted[at] if at < len(wanted) else "nothing"
     yield start + at, f"{what} is not what the chat template writes: {here} here, {there} in a fresh render"

@@ -17,10 +17,7 @@ def language_of(
 ) -> CheckpointProfile | None:
     """The tokenizer and the chat template of the policy that played; None if neither the user nor the files name it.
 
-    ``hf_checkpoint`` is what the user named; it wins over what the files say.
-
-    Raises:
-        ConfigError: the checkpoint cannot be used.
+    ``hf_checkpoint``: what the user named. Raises ConfigError if the checkpoint cannot be used.
     """
     from tau2_slime.config.settings import Tau2Config
     from tau2_slime.policy.checkpoint import build_profile

@@ -8,6 +8,11 @@ from itertools import groupby
 from typing import Any
 
 
+def common_length(one: Sequence[object], other: Sequence[object]) -> int:
+    """At how many places from the first on the two are equal."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 @dataclass(frozen=True)
 class TokenSpan:
     """Tokens that came from one place; positions are counted from the start of the prompt."""

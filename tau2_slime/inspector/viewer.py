@@ -28,7 +28,7 @@ from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.conversation import conversation_of
 from tau2_slime.inspector.database_diff import DatabaseDiff
 from tau2_slime.inspector.tokenizers import token_texts
-from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.inspector.trajectory import Trajectory, common_length
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
@@ -108,9 +108,8 @@ def pack(views: Sequence[View], language: CheckpointProfile | None = None) -> di
         tokens = view["tokens"]
         if tokens is not None:
             ids.update(token for token in tokens["ids"] if type(token) is int)
-            shared = _common_length(
-                prompts.setdefault(tokens["prompt"], tokens["ids"][: tokens["start"]]), tokens["ids"]
-            )
+            prompt = prompts.setdefault(tokens["prompt"], tokens["ids"][: tokens["start"]])
+            shared = common_length(prompt, tokens["ids"])
             tokens = {**tokens, "shared": shared, "ids": tokens["ids"][shared:]}
         chunk.append(_json({**view, "tokens": tokens}))
         if sum(map(len, chunk)) >= CHUNK or number == len(views):
@@ -118,10 +117,6 @@ def pack(views: Sequence[View], language: CheckpointProfile | None = None) -> di
             chunk = []
     texts = token_texts(ids, language) if language is not None else {}
     return {**blocks, "vocabulary": _packed(_json({"prompts": prompts, "texts": texts}))}
-
-
-def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _packed(text: str) -> str:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tau2_slime.errors import ConfigError
 from tau2_slime.local.gold import CaseReference, GoldScript, asked_part, closes_case
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users import UserStats
@@ -24,6 +25,17 @@ _MAX_STORY = 600
 STYLES = {"scripted": "plain", "scripted-terse": "terse", "scripted-chatty": "chatty"}
 """Names of the user simulators that need no model, and how they speak: ``plain`` tells its story with the reference,
 ``terse`` gives the reference only, ``chatty`` begins with small talk."""
+
+
+def style_of(model: str) -> str:
+    """The style of the scripted user that is called ``model``.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    if model not in STYLES:
+        raise ConfigError(f"user_model={model!r} is unknown; users without a model are: {', '.join(STYLES)}")
+    return STYLES[model]
 
 
 class ScriptedUser:

@@ -34,17 +34,14 @@ class Episode:
     trained_reward: float | None
     """What the trainer gets (the shaped reward, if there is shaping); None if excluded."""
     prompt_tokens: int
-    """Tokens of the first prompt."""
     sampled_tokens: int
-    """Tokens that the policy sampled."""
     context_tokens: int
     """Response tokens that were not sampled."""
     weight_versions: tuple[str, ...]
     """One for each call of the server that named its weights."""
     non_generation_time: float
-    """Seconds."""
     restarted: bool
-    """True if the episode was aborted and then started over."""
+    """The episode was aborted and then started over."""
     stats: Mapping[str, Any] = field(default_factory=dict)
     """`EpisodeStats` as plain data; keys of other versions may be missing."""
     telemetry: Mapping[str, float] = field(default_factory=dict)

@@ -19,10 +19,7 @@ def dataset_metrics(
 ) -> dict[str, float]:
     """Metrics of one dataset, named without a prefix; empty if all its samples are of other data sources.
 
-    Args:
-        samples: every sample of the dataset, in any order.
-        samples_per_prompt: the dataset's own setting, which is the largest k. None: the smallest number of samples that a
-            task has.
+    ``samples_per_prompt``: the dataset's own setting, which is the largest k. None: the fewest samples that a task has.
     """
     flat = list(flatten(samples))
     episodes = [episode_of(sample) for sample in flat]
@@ -34,13 +31,13 @@ def dataset_metrics(
     out = episode_metrics([episode for _, episode in pairs])
     out["foreign_samples"] = float(len(flat) - len(pairs))
     out |= pass_metrics(tallies, largest)
-    for kind, names in (
-        ("domain", {task.domain for task in tallies}),
-        ("user", {task.user_model for task in tallies if task.user_model}),
-    ):
-        for name in sorted(names):
-            chosen = [t for t in tallies if (t.domain if kind == "domain" else t.user_model) == name]
-            out |= {f"{kind}/{tag(name)}/{key}": value for key, value in pass_metrics(chosen, largest).items()}
+    parts: dict[str, list[Tally]] = {}
+    for task in tallies:
+        parts.setdefault(f"domain/{tag(task.domain)}", []).append(task)
+        if task.user_model:
+            parts.setdefault(f"user/{tag(task.user_model)}", []).append(task)
+    for name, chosen in parts.items():
+        out |= {f"{name}/{key}": value for key, value in pass_metrics(chosen, largest).items()}
     return out
 
 

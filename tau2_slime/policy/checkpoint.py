@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime.threads import Once
+from tau2_slime.runtime.loops import Once
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import ToolCallParser
 from tau2_slime.tokens.replay import ExpertShape

@@ -34,7 +34,7 @@ def load_object(path: str, *, what: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
             raise ConfigError(
-                f"{what} {path!r}: there is no module {error.name!r}; install it, or put the folder that holds it "
+                f"{what} {path!r}: Python finds no module {error.name!r}; install it, or put the folder that holds it "
                 "on PYTHONPATH"
             ) from error
         raise ConfigError(

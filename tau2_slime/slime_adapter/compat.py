@@ -18,7 +18,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from enum import Enum
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -123,7 +122,7 @@ def _version() -> str:
 
 
 def argument(args: SlimeArgs, name: str, default: T) -> T | Any:
-    """The argument ``name`` of slime's command line; ``default`` if there is no such argument at all.
+    """The argument ``name`` of slime's command line; ``default`` if slime has no such argument at all.
 
     An argument that was not given is there, as None or as slime's own default. One that does not exist has been renamed
     or removed by this slime (or is misspelt here), so the log names it once. Callers other than slime hand over only the
@@ -198,12 +197,6 @@ def set_fields(sample: SlimeSample, **values: object) -> None:
 def has_field(sample: SlimeSample, name: str) -> bool:
     """True if ``sample`` can hold ``name``: a dataclass by its fields, any other object always."""
     return not dataclasses.is_dataclass(sample) or name in {f.name for f in dataclasses.fields(sample)}
-
-
-def status_member(sample: SlimeSample, name: str) -> Enum:
-    """The member ``name`` of the sample's own ``Status``: slime compares by identity, and a string is never equal."""
-    statuses: type[Enum] = type(sample).Status  # type: ignore[attr-defined]  # each release nests its own
-    return statuses[name]
 
 
 def session_key(sample: SlimeSample) -> str:

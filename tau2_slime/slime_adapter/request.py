@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.data.rows import task_index
 from tau2_slime.episode.play import EpisodeSetup
 from tau2_slime.episode.setup import build_episode, choose_task
-from tau2_slime.episode.users import make_user
 from tau2_slime.errors import ConfigError
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.policy.sampling import Policy
 from tau2_slime.runtime import run_stop
+from tau2_slime.runtime.text import first_position
 from tau2_slime.slime_adapter.compat import argument, generation_trace, session_key
 from tau2_slime.slime_adapter.sample import metadata_of
 from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
@@ -25,15 +24,6 @@ from tau2_slime.tokens.replay import NOTHING, ReplaySpec
 from tau2_slime.tokens.tokenizer import Tokenizer
 
 DEFAULT_MAX_NEW_TOKENS = 8192
-
-
-def config_for(args: SlimeArgs, sample: SlimeSample) -> Tau2Config:
-    """The configuration of one sample: metadata > TAU2_* > the ``tau2:`` mapping > defaults.
-
-    Raises:
-        ConfigError: naming the key, where it came from and what is allowed.
-    """
-    return Tau2Config.resolve(getattr(args, "tau2", None), metadata_of(sample))
 
 
 async def profile_from_slime(
@@ -68,14 +58,18 @@ async def setup_from_slime(
     Raises:
         ConfigError: a setting or the task is wrong, or the server cannot give what shall be replayed.
     """
-    index = task_index(metadata_of(sample).get("index"), getattr(sample, "prompt", None))
+    config.require_named_task()
+    index = first_position(metadata_of(sample).get("index"), getattr(sample, "prompt", None))
     task = await choose_task(config, task_id=metadata_of(sample).get("task_id"), index=index)
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.
     params = copy.deepcopy(dict(sampling_params))
     max_new = params.get("max_new_tokens") or argument(args, "rollout_max_response_len", None) or DEFAULT_MAX_NEW_TOKENS
     if replay.top_p:  # slime's own request for it; another rollout function may have left it out
         params["custom_params"] = {**(params.get("custom_params") or {}), "return_top_p_token_ids": True}
-    url, key = router_url(args), session_key(sample)
+    host, port = argument(args, "sglang_router_ip", None), argument(args, "sglang_router_port", None)
+    if not host or not port:
+        raise ConfigError("args.sglang_router_ip and args.sglang_router_port are not set: no server to sample from")
+    url, key = f"http://{host}:{port}", session_key(sample)
     if replay != NOTHING:
         await replay_probe.require(url, profile.stop_ids, params, replay)
     policy = Policy(
@@ -95,26 +89,7 @@ async def setup_from_slime(
         getattr(sample, "index", None), evaluation=evaluation, group_index=getattr(sample, "group_index", None)
     )
     routers = getattr(args, "sglang_model_routers", None) or {}
-    return await build_episode(
-        config,
-        task,
-        policy,
-        model,
-        lambda world: make_user(config, model, world, routers, evaluation=evaluation),
-        training=not evaluation,
-    )
-
-
-def router_url(args: SlimeArgs) -> str:
-    """``http://host:port`` of slime's router.
-
-    Raises:
-        ConfigError: slime did not set it.
-    """
-    host, port = argument(args, "sglang_router_ip", None), argument(args, "sglang_router_port", None)
-    if not host or not port:
-        raise ConfigError("args.sglang_router_ip and args.sglang_router_port are not set: no server to sample from")
-    return f"http://{host}:{port}"
+    return await build_episode(config, task, policy, model, routers=routers, training=not evaluation)
 
 
 def context_limit(args: SlimeArgs, profile: CheckpointProfile, *, evaluation: bool) -> int | None:

@@ -14,18 +14,10 @@ from typing import Any
 from tau2_slime.episode.interrupted import VERSION, EpisodeIdentity, Saved
 from tau2_slime.episode.result import EpisodeStats
 from tau2_slime.errors import CannotResume
+from tau2_slime.slime_adapter.sample import INTERRUPTED
 from tau2_slime.slime_adapter.types import SlimeSample
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger
 from tau2_slime.tokens.replay import NOTHING, Replay, ReplaySpec
-
-METADATA_KEY = "tau2_resume"
-
-
-def is_saved(sample: SlimeSample) -> bool:
-    """True if an earlier rollout left ``sample`` in the middle of its episode."""
-    metadata = getattr(sample, "metadata", None)
-    status = getattr(getattr(sample, "status", None), "name", None)
-    return status == "ABORTED" and isinstance(metadata, dict) and METADATA_KEY in metadata
 
 
 def read(sample: SlimeSample, identity: EpisodeIdentity, replay: ReplaySpec = NOTHING) -> Saved:
@@ -36,7 +28,7 @@ def read(sample: SlimeSample, identity: EpisodeIdentity, replay: ReplaySpec = NO
     Raises:
         CannotResume: another version, another episode, or a part that does not fit the others.
     """
-    state = sample.metadata[METADATA_KEY]
+    state = sample.metadata[INTERRUPTED]
     try:
         if state["version"] != VERSION:
             raise CannotResume(f"the saved state has version {state['version']}, this package reads {VERSION}")

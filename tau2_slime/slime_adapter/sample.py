@@ -7,6 +7,8 @@ trainer can take the sample: prompt tokens, at least one response token, mask an
 from __future__ import annotations
 
 import dataclasses
+import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,21 +18,21 @@ from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
-from tau2_slime.slime_adapter import resume
-from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields, status_member
+from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields
 from tau2_slime.slime_adapter.shaping import shaped_reward
 from tau2_slime.tokens.ledger import trajectory_digest
 from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
-    from tau2_slime.tokens.ledger import TokenLedger
     from tau2_slime.tokens.template.chat_template import ChatTemplate
 
 SampleT = TypeVar("SampleT", bound="SlimeSample")
 
 TRAJECTORY = "tau2_trajectory"
 """Where a sample's metadata holds the conversation, if it does."""
+INTERRUPTED = "tau2_resume"
+"""Where a sample's metadata holds what `resume.read` needs, if its episode was interrupted."""
 _CONVERSATION = ("messages", "rejected_calls", "generations", "reward_info")
 
 
@@ -126,6 +128,8 @@ def fill_sample(
 
     reward = result.reward if result.reward is not None and not removed else 0.0
     stats = result.stats
+    # slime compares by identity, so it must be a member of the sample's own enumeration.
+    statuses: type[Enum] = type(sample).Status  # type: ignore[attr-defined]  # each release nests its own
     set_fields(
         sample,
         tokens=tokens,
@@ -136,13 +140,13 @@ def fill_sample(
         weight_versions=list(ledger.weight_versions) if ledger is not None else [],
         remove_sample=removed,
         reward=reward if shaping is None or removed or result.reward is None else shaped_reward(result, shaping),
-        status=status_member(sample, result.status.name),
+        status=statuses[result.status.name],
         non_generation_time=max(0.0, stats.total_time - stats.generation_time),
     )
     if replay != NOTHING:
         _set_replay(sample, ledger.replay if ledger is not None else None, replay, len(tokens), len(mask))
     count_calls(sample, result.generations[result.earlier_generations :])  # the sample counts on over its rollouts
-    metadata = dict(sample.metadata) if isinstance(getattr(sample, "metadata", None), dict) else {}
+    metadata = dict(metadata_of(sample))
     metadata.update(
         raw_reward=reward,
         round_number=stats.agent_turns,
@@ -161,7 +165,12 @@ def fill_sample(
             "detail": result.detail,
             "restarted": result.restarted,
             "reward_breakdown": (result.reward_info or {}).get("reward_breakdown"),
-            "tokens": _token_counts(ledger),
+            # A removed sample's mask no longer says where the tokens came from.
+            "tokens": {
+                "prompt": ledger.prompt_length if ledger is not None else 0,
+                "sampled": ledger.sampled_count if ledger is not None else 0,
+                "context": ledger.context_count if ledger is not None else 0,
+            },
             "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
             "fingerprint": trajectory_digest(tokens, log_probs),
             "stats": dataclasses.asdict(stats),
@@ -172,18 +181,11 @@ def fill_sample(
         whole = result.to_dict(tokens=False)
         metadata[TRAJECTORY] = {name: whole[name] for name in _CONVERSATION}
     if result.saved is not None:
-        metadata[resume.METADATA_KEY] = result.saved
+        metadata[INTERRUPTED] = result.saved
     else:
-        metadata.pop(resume.METADATA_KEY, None)
+        metadata.pop(INTERRUPTED, None)
     sample.metadata = metadata
     return sample
-
-
-def _token_counts(ledger: TokenLedger | None) -> dict[str, int]:
-    """Where the tokens came from: a removed sample's mask no longer says it."""
-    if ledger is None:
-        return {"prompt": 0, "sampled": 0, "context": 0}
-    return {"prompt": ledger.prompt_length, "sampled": ledger.sampled_count, "context": ledger.context_count}
 
 
 def _set_replay(sample: SlimeSample, replay: Replay | None, spec: ReplaySpec, total: int, response: int) -> None:
@@ -194,6 +196,35 @@ def _set_replay(sample: SlimeSample, replay: Replay | None, spec: ReplaySpec, to
         set_fields(sample, rollout_top_p_token_ids=ids, rollout_top_p_token_offsets=offsets)
     if spec.experts is not None:
         set_fields(sample, rollout_routed_experts=replay.expert_rows(total))
+
+
+def is_interrupted(sample: SlimeSample) -> bool:
+    """True if an earlier rollout left ``sample`` in the middle of its episode."""
+    status = getattr(getattr(sample, "status", None), "name", None)
+    return status == "ABORTED" and INTERRUPTED in metadata_of(sample)
+
+
+def read_metadata(sample: SlimeSample) -> dict[str, Any]:
+    """The sample's metadata, which says what is played. JSON text, as parquet and exports write it, is parsed.
+
+    Raises:
+        ConfigError: it is something other than a mapping.
+    """
+    metadata: object = getattr(sample, "metadata", None)
+    found = metadata
+    if isinstance(metadata, str):
+        try:
+            found = json.loads(metadata)
+        except (ValueError, RecursionError):
+            found = None
+    elif metadata is None:
+        found = {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(
+            f"the sample's metadata is {reprlib.repr(metadata)}, not a mapping such as "
+            '{"domain": "retail", "task_split": "train", "task_id": "0"}: check slime\'s --metadata-key'
+        )
+    return found if isinstance(found, dict) else dict(found)
 
 
 def metadata_of(sample: SlimeSample) -> Mapping[str, Any]:

@@ -23,9 +23,9 @@ from tau2_slime.errors import (
     ReplayUnavailable,
     TokenTruthError,
 )
-from tau2_slime.runtime import http_sessions
+from tau2_slime.runtime import loops
+from tau2_slime.runtime.loops import until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
-from tau2_slime.runtime.threads import until_abort
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
 from tau2_slime.tokens.replay_reply import META_KEYS, read_call_replay
 
@@ -130,7 +130,7 @@ class SglangEngine:
         """The reply's JSON value; raises an EngineError for anything but HTTP 200 with JSON."""
         import aiohttp
 
-        session = http_sessions.inside()
+        session = loops.inside()
         try:
             async with session.post(
                 f"{self.url}/generate",

@@ -172,7 +172,7 @@ FAMILIES: tuple[ModelFamily, ...] = (
         added_token="<arg_key>",
         sglang_parsers=("glm", "glm45", "glm47"),
         call_start="<tool_call>",
-        # There is no token that ends a turn: the model samples the marker of the next role.
+        # No token ends a turn: the model samples the marker of the next role.
         turn=TurnTokens(
             markers=("<|user|>", "<|observation|>"),
             closers=("<|user|>", "<|observation|>", "<|system|>"),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tau2_slime.errors import EngineError, ReplayUnavailable, TokenTruthError
-from tau2_slime.runtime.threads import PerLoop
+from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.replay import NOTHING, ReplayRequest, ReplaySpec
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import threading
 from functools import lru_cache, partial
@@ -10,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.garbage_collection import spare_what_stays
-from tau2_slime.runtime.threads import offload
-from tau2_slime.world import guards, tau2_compat
-from tau2_slime.world.environments import EpisodeEnvironment, environment_key, plain_environment
+from tau2_slime.runtime.loops import offload
+from tau2_slime.world import tau2_compat
+from tau2_slime.world.guards import GUARDS
 
 try:  # the folder is optional: without it τ²'s own code does the same, more slowly
-    from tau2_slime.world.fast.environment import builds_quickly, fast_environment
+    from tau2_slime.world.fast.building import fast_environment
 except ModuleNotFoundError as _error:
-    if _error.name not in ("tau2_slime.world.fast", "tau2_slime.world.fast.environment"):
+    if _error.name not in ("tau2_slime.world.fast", "tau2_slime.world.fast.building"):
         raise
-    builds_quickly = fast_environment = None  # type: ignore[assignment]
+    fast_environment = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Environment, Message, Task, Tau2Tool, ToolCall, ToolMessage
@@ -84,19 +85,15 @@ def tasks(domain: str, split: str) -> tuple[Task, ...]:
     return tuple(task for task in _all_tasks(domain) if task.id in wanted)
 
 
-_loaded: set[tuple[str, str]] = set()
+loaded: set[tuple[str, str]] = set()
+"""(domain, split) for which `find_task` need not read a file any more."""
 
 
 @lru_cache(maxsize=64)
 def _by_id(domain: str, split: str) -> dict[str, Task]:
     found = {task.id: task for task in tasks(domain, split)}
-    _loaded.add((domain, split))
+    loaded.add((domain, split))
     return found
-
-
-def is_loaded(domain: str, split: str) -> bool:
-    """True if `find_task` need not read a file."""
-    return (domain, split) in _loaded
 
 
 def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Task:
@@ -139,41 +136,49 @@ def tool_schema(tool: Tau2Tool) -> dict[str, Any]:
     return _schemas.get(id(tool)) or tool.openai_schema
 
 
-def new_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) -> EpisodeEnvironment:
-    """A fresh environment of ``domain``, from `world/fast` where that can give τ²'s answers, else from τ² itself.
-
-    Raises what τ²'s constructor raises (no solo mode in this domain).
-    """
-    if fast_environment is not None:
-        fast = fast_environment(domain, solo=solo, env_kwargs=env_kwargs)
-        if fast is not None:
-            return fast
-    return plain_environment(domain, solo=solo, env_kwargs=env_kwargs)
-
-
 class World:
     """One episode's environment: τ²'s own, plus the guards that keep the policy from hanging the process."""
 
     def __init__(
         self, domain: str, split: str, task: Task, *, solo: bool = False, env_kwargs: dict[str, Any] | None = None
     ):
-        """Build a fresh environment for ``task``: the domain's first takes up to 0.5 s, every later one a millisecond."""
+        """Build a fresh environment for ``task``: the domain's first takes up to 0.5 s, every later one a millisecond.
+
+        Raises what τ²'s constructor raises (no solo mode in this domain).
+        """
         self.domain = domain
         self.split = split
         self.task = task
         self.solo = solo
         self.env_kwargs = tau2_compat.environment_kwargs(domain, task, dict(env_kwargs or {}))
         """What τ²'s evaluator must build its own environments with."""
-        self.episode_environment = new_environment(domain, solo=solo, env_kwargs=self.env_kwargs)
-        self.environment: Environment = self.episode_environment.environment
+        settings = {key: value for key, value in self.env_kwargs.items() if key not in tau2_compat.TASK_ARGUMENTS}
+        self.kind = f"{domain} {json.dumps(settings, sort_keys=True, default=str)}"
+        """The same for two environments that differ in nothing but the task they are built for."""
+        self.fast = None
+        """What `world/fast` does for this environment; None where only τ²'s own way is known to be right."""
+        if fast_environment is not None:
+            self.fast = fast_environment(domain, self.kind, solo=solo, env_kwargs=self.env_kwargs)
+        self.quick = self.fast is not None
+        """True if the environment's own work takes less time than handing it to another thread."""
+        self.environment: Environment = (
+            self.fast.environment
+            if self.fast is not None
+            else tau2_compat.build_environment(domain, solo=solo, env_kwargs=self.env_kwargs)
+        )
         self.policy: str = self.environment.get_policy()
         self.agent_tools, self.user_tools = self._described_tools()
         """τ²'s tools of both sides, for their schemas only: calls go through `call`. Shared between episodes."""
+        self.began_with: tuple[Task, list[Message]] | None = None
+        """The task and the history that `set_state` applied; None before that, and if it was called a second time."""
+        self.ran: list[tuple[ToolCall, ToolMessage]] = []
+        """Every call that τ² ran here, with its result."""
+        self._fresh = True
 
     def _described_tools(self) -> tuple[list[Tau2Tool], list[Tau2Tool] | None]:
         # Describing the tools parses every docstring, 15 to 50 ms: once per process, not once per episode.
         own = getattr(self.task, "user_tools", None)
-        key = f"{environment_key(self.domain, self.env_kwargs)} {self.solo} {own}"
+        key = f"{self.kind} {self.solo} {own}"
         found = _tools.get(key)
         if found is None:
             agent = self.environment.get_tools()
@@ -184,17 +189,16 @@ class World:
             found = _tools[key] = agent, user
         return list(found[0]), found[1]
 
-    @property
-    def quick(self) -> bool:
-        """True if the environment's own work takes less time than handing it to another thread."""
-        return self.episode_environment.quick
-
     def call(self, tool_call: ToolCall) -> tuple[ToolMessage, bool]:
         """Run one tool call: ``(result, reached)``. ``reached`` is False if a guard answered instead of τ²."""
-        refusal = guards.refuse(tool_call.name, tool_call.arguments)
+        guard = GUARDS.get(tool_call.name)
+        refusal = guard(tool_call.arguments) if guard is not None else None
         if refusal is not None:
             return self.error_result(tool_call, refusal), False
-        return self.episode_environment.run_tool(tool_call), True
+        run = self.environment.get_response if self.fast is None else self.fast.run_tool
+        result = run(tool_call)
+        self.ran.append((tool_call, result))
+        return result, True
 
     def error_result(self, tool_call: ToolCall, text: str) -> ToolMessage:
         """An error result in τ²'s own form, for a call that must not or cannot reach the environment."""
@@ -208,15 +212,31 @@ class World:
         Raises:
             ValueError, AssertionError: the initial state or the history contradicts itself.
         """
-        self.episode_environment.set_state(self.task, history)
+        initial = self.task.initial_state
+        fresh, self._fresh, self.began_with = self._fresh, False, None
+        self.environment.set_state(
+            initialization_data=initial.initialization_data if initial else None,
+            initialization_actions=initial.initialization_actions if initial else None,
+            message_history=history,
+        )
+        if fresh:
+            self.began_with = self.task, list(history)
+
+
+_quick: set[str] = set()
+"""Domains with their environment arguments whose environments take about a millisecond to build from now on."""
 
 
 async def new_world(domain: str, split: str, task: Task, *, solo: bool, env_kwargs: dict[str, Any]) -> World:
     """A `World`, built off the loop where that takes longer than handing it to another thread."""
     build = partial(World, domain, split, task, solo=solo, env_kwargs=env_kwargs)
-    known = tau2_compat.environment_kwargs(domain, task, dict(env_kwargs))
-    quick = builds_quickly is not None and builds_quickly(domain, known)
-    return build() if quick else await offload(build)
+    kind = f"{domain} {env_kwargs}"
+    if kind in _quick:
+        return build()
+    world = await offload(build)
+    if world.quick:
+        _quick.add(kind)
+    return world
 
 
 def _check_domain(domain: str) -> None:

@@ -32,24 +32,17 @@ class _TooLargeError(Exception):
     pass
 
 
-def refuse(name: str, arguments: dict[str, Any]) -> str | None:
-    """The error text for a call of the tool ``name`` that must not run; None if it may.
-
-    >>> refuse("calculate", {"expression": "9**9**9"})
-    'the expression is too large to calculate'
-    >>> refuse("calculate", {"expression": "2 * (3 + 4)"})
-    """
-    if name == "calculate":
-        return _refuse_expression(arguments.get("expression"))
-    if name == "grep":
-        return _refuse_pattern(arguments.get("pattern"))
-    return None
-
-
 # ---- calculate -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_expression(expression: object) -> str | None:
+def _refuse_calculate(arguments: dict[str, Any]) -> str | None:
+    """The error text for a call that must not run; None if it may.
+
+    >>> _refuse_calculate({"expression": "9**9**9"})
+    'the expression is too large to calculate'
+    >>> _refuse_calculate({"expression": "2 * (3 + 4)"})
+    """
+    expression = arguments.get("expression")
     if not isinstance(expression, str) or not set(expression) <= _ALLOWED:
         return None  # τ² refuses it itself, at once
     if len(expression) > MAX_CHARS:
@@ -147,7 +140,8 @@ def _work_of(left: int, op: ast.operator, right: int) -> float:
 # ---- grep ------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_pattern(pattern: object) -> str | None:
+def _refuse_grep(arguments: dict[str, Any]) -> str | None:
+    pattern = arguments.get("pattern")
     if not isinstance(pattern, str):
         return None
     try:
@@ -174,3 +168,7 @@ def _open_repeats(part: object) -> tuple[int, int]:
             inner_depth, inner_count = _open_repeats(inner)
             depth, count = max(depth, inner_depth), count + inner_count
     return depth, count
+
+
+GUARDS: dict[str, Callable[[dict[str, Any]], str | None]] = {"calculate": _refuse_calculate, "grep": _refuse_grep}
+"""Tool -> what finds the error text for a call with these arguments that must not run; None if it may."""

@@ -28,7 +28,7 @@ def check_scorable(task: Task, *, allow_judge: bool) -> None:
     Raises:
         ConfigError: naming the task and the setting.
     """
-    if needs_judge(task) and not allow_judge:
+    if not allow_judge and needs_judge(task):
         raise ConfigError(
             f"task {task.id} is graded by an LLM judge (NL_ASSERTION is in its reward basis): set allow_llm_judge: true "
             "and give τ²'s judge model its key, or leave the task out"
@@ -62,24 +62,25 @@ def score(
         end_time=t.get_now(),
         duration=duration,
         termination_reason=tau2_reason(termination),
-        messages=replayable(messages, rejected),
+        messages=replayable(messages, rejected) if rejected else list(messages),
     )
     arguments = tau2_compat.evaluation_arguments(
         run, world.task, domain=world.domain, solo=world.solo, env_kwargs=world.env_kwargs, judge=judge
     )
-    return world.episode_environment.evaluate(arguments, judge=judge)
+    if world.fast is None:
+        return tau2_compat.evaluate(world.environment, arguments)
+    return world.fast.evaluate(world, arguments, judge=judge)
 
 
 def is_quick(world: World, *, allow_judge: bool) -> bool:
     """True if `score` takes about a millisecond, as it nearly always does after a task's first episode."""
-    judge = allow_judge and needs_judge(world.task)
-    return not judge and world.episode_environment.evaluates_quickly(world.task)
+    if world.fast is None or (allow_judge and needs_judge(world.task)):
+        return False
+    return world.fast.knows_gold(world)
 
 
 def replayable(messages: list[Message], rejected: dict[int, list[int]]) -> list[Message]:
     """``messages`` without the rejected calls and their results; a message left with neither text nor call is dropped."""
-    if not rejected:
-        return list(messages)
     t = tau2_compat.load()
     kept: list[Message] = []
     index = 0

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     )
 
 
+TASK_ARGUMENTS = ("task", "read_log_allowlist")
+"""Arguments of τ²'s environment constructors that differ between the tasks of one domain."""
+
+
 @cache
 def load() -> SimpleNamespace:
     """Import τ² once and return the parts that the package uses.
@@ -204,8 +208,9 @@ def user_tools(environment: Environment, task: Task) -> list[Tau2Tool] | None:
 
 def build_environment(domain: str, *, solo: bool, env_kwargs: dict[str, Any]) -> Environment:
     """A fresh τ² environment of ``domain``; ``env_kwargs`` as `environment_kwargs` gives them."""
-    constructor = load().registry.get_env_constructor(domain)
-    return constructor(solo_mode=True, **env_kwargs) if solo else constructor(**env_kwargs)
+    environment: Environment = load().registry.get_env_constructor(domain)(**env_kwargs, solo_mode=solo)
+    own_class_state(environment)
+    return environment
 
 
 # Tool kit class -> its attributes that hold a model. Telecom's default VPN is one object for every user of a process, and

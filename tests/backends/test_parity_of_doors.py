@@ -80,9 +80,9 @@ def test_it_is_what_tau2_itself_plays(played: Played, door: str) -> None:
     for one in expected:
         ends[one.record["termination"]] = ends.get(one.record["termination"], 0) + 1
     solved = sum(one.record["reward"] == 1.0 for one in expected)
-    unreadable, typed = sum(len(one.unreadable) for one in expected), sum(one.typed for one in expected)
+    unreadable = sum(len(one.unreadable) for one in expected)
     tasks = len({(case.domain, case.task_id) for case in played.cases})
-    print(f"\n{door}: {len(expected)} episodes of {tasks} tasks, {solved} earn 1.0, {ends}, {unreadable=} {typed=}")
+    print(f"\n{door}: {len(expected)} episodes of {tasks} tasks, {solved} earn 1.0, {ends}, {unreadable=}")
 
 
 @pytest.mark.parametrize("doors", [SAMPLED, TOLD], ids=["sampled", "told"])

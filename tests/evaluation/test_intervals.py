@@ -60,6 +60,16 @@ def test_graded_scores_have_wilsons_interval_with_an_effective_number_of_tasks(d
     assert low < 0.5 < high
 
 
+def test_domains_of_different_size_and_spread_share_the_deviation() -> None:
+    """5 graded tasks that know as much as 35 coins, and 10 coins: each half solved, at 1/3 and 2/3 of the weight."""
+    graded, coins = stratum([0.25, 0.5, 0.5, 0.5, 0.75]), stratum([1.0] * 5 + [0.0] * 5)
+    one, other = 1 / 9 / 4 / 35, 4 / 9 / 4 / 10  # variances; Student's degrees are those of the first, 4 / (1 - 1/7)
+    quantile = stats.t.ppf(0.975, (one + other) ** 2 / (one**2 * (1 - 1 / 7) / 4))
+    quantile *= math.sqrt(one + other) / (math.sqrt(one) + math.sqrt(other))
+    half = sum(weight * quantile / 2 / math.sqrt(n + quantile**2) for weight, n in ((1 / 3, 35), (2 / 3, 10)))
+    assert score_interval([graded, coins]) == pytest.approx((0.5 - half, 0.5 + half))
+
+
 def test_where_all_tasks_score_alike_the_interval_is_no_point() -> None:
     low, high = score_interval([stratum([0.5] * 3)])
     assert low < 0.3
@@ -117,13 +127,16 @@ def test_differences_of_one_domain_have_students_interval(values: list[float]) -
     assert standard_error([stratum(values)]) == pytest.approx(stats.sem(values))
 
 
-def test_differences_of_two_domains_have_welchs_interval() -> None:
-    """The mean over both, 4 tasks and 6: the difference of the one, weighted, and the other, weighted and negated."""
-    one, other = np.array([0.2, -0.1, 0.3, 0.5]), np.array([0.0, 0.25, 0.0, -0.25, 0.1, 0.0])
-    welch = stats.ttest_ind(0.4 * one, -0.6 * other, equal_var=False).confidence_interval()
+@pytest.mark.parametrize("one", [[0.2, -0.1, 0.3, 0.5], [0.1, 0.125]])
+def test_differences_of_two_domains_have_welchs_interval(one: list[float]) -> None:
+    """The mean over both, 4 tasks (or 2) and 6: the difference of the one, weighted, and the other, weighted and negated."""
+    other = [0.0, 0.25, 0.0, -0.25, 0.1, 0.0]
+    weight = len(one) / (len(one) + 6)
+    mine, theirs = weight * np.array(one), (1 - weight) * np.array(other)
+    welch = stats.ttest_ind(mine, -theirs, equal_var=False).confidence_interval()
     strata = [stratum(one), stratum(other)]
     assert difference_interval(strata) == pytest.approx(tuple(welch))
-    assert standard_error(strata) == pytest.approx(math.hypot(0.4 * stats.sem(one), 0.6 * stats.sem(other)))
+    assert standard_error(strata) == pytest.approx(math.hypot(stats.sem(mine), stats.sem(theirs)))
 
 
 def test_equal_differences_exclude_what_so_many_tasks_can() -> None:
@@ -131,6 +144,9 @@ def test_equal_differences_exclude_what_so_many_tasks_can() -> None:
     half = stats.binomtest(0, 12).proportion_ci(method="exact").high
     assert difference_interval([stratum([0.0] * 5), stratum([0.0] * 7)]) == pytest.approx((-half, half))
     assert difference_interval([stratum([1.0] * 12)]) == pytest.approx((1 - half, 1.0))
+    rounded = stratum([0.2] * 12)
+    assert rounded.variance > 0  # the mean of twelve times 0.2 is not quite 0.2
+    assert difference_interval([rounded]) == pytest.approx((0.2 - half, 0.2 + half))
 
 
 def test_a_domain_of_one_task_counts_with_the_largest_variance() -> None:
@@ -155,6 +171,13 @@ def test_strata_are_domains_and_a_tasks_values_are_one_entry() -> None:
     found = strata_of(["a", "b", "a", "a"], ["t", "t", "u", "t"], [1.0, 0.5, 0.0, 0.25])
     assert [(s.sums.tolist(), s.counts.tolist()) for s in found] == [([1.25, 0.0], [2.0, 1.0]), ([0.5], [1.0])]
     assert [s.mean for s in found] == pytest.approx([1.25 / 3, 0.5])
+    for sequences in (
+        (["a"], ["t", "u"], [1.0, 0.0]),
+        (["a", "a"], ["t"], [1.0, 0.0]),
+        (["a", "a"], ["t", "u"], [1.0]),
+    ):
+        with pytest.raises(ValueError):
+            strata_of(*sequences)
 
 
 # ---- coverage --------------------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import pytest
 
 from tau2_slime.cli import preflight
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.data.rows import task_index
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import load_plan
+from tau2_slime.runtime.text import first_position
 from tau2_slime.slime_adapter import GENERATE
 from tau2_slime.world import domains, scoring
 from tests.slime_checkout import run_in_slime
@@ -104,6 +104,7 @@ CASES: dict[str, tuple[str, str]] = {
         config(dataset("DIR/named.jsonl", "input_key: question", "metadata_key: extra", "label_key: answer")),
         PLAYS,
     ),
+    "metadata that no row has": (config(dataset("DIR/good.jsonl", "metadata_key: extra")), REFUSED),
     "a label that a row lacks": (config(dataset("DIR/good.jsonl", "label_key: answer")), REFUSED),
     # slices
     "a slice": (config(dataset("DIR/good.jsonl@[1:]")), PLAYS),
@@ -279,7 +280,8 @@ def as_generate_plays(answer: list[Any]) -> Played:
         tasks = []
         for prompt, metadata in samples:
             settings = Tau2Config.resolve(None, metadata)
-            index = task_index(metadata.get("index"), prompt)
+            settings.require_named_task()
+            index = first_position(metadata.get("index"), prompt)
             task = domains.find_task(settings.domain, settings.task_split, task_id=metadata.get("task_id"), index=index)
             scoring.check_scorable(task, allow_judge=settings.allow_llm_judge)
             tasks.append(task.id)

@@ -49,7 +49,7 @@ def test_what_must_always_hold(rows: list[list[float | None]]) -> None:
         for one in estimates.values():
             assert 0 <= one.low <= one.value + 1e-12
             assert one.value - 1e-12 <= one.high <= 1
-    assert got.attempts + got.excluded == sum(map(len, rows))
+    assert got.excluded == sum(reward is None for row in rows for reward in row)
     if got.pass_hat:
         assert got.failures_as_zero is not None
         assert got.pass_hat[1].value == pytest.approx(got.pass_at[1].value)
@@ -68,6 +68,31 @@ def test_attempts_that_were_not_played_are_no_exclusions() -> None:
     assert (got.excluded, got.failures_as_zero) == (0, 1.0)
 
 
+def test_where_nothing_is_usable_nothing_is_known() -> None:
+    nothing = scores([])
+    assert (nothing.pass_at, nothing.pass_hat, nothing.pass_first, nothing.repeats) == ({}, {}, {}, [])
+    assert (nothing.reward, nothing.failures_as_zero, nothing.noise, nothing.units) == (None, None, None, 0)
+    not_played = scores([unit([None, None], played=0)])
+    assert (not_played.pass_hat, not_played.reward, not_played.failures_as_zero) == ({}, None, None)
+    excluded = scores([unit([None, None])])
+    assert (excluded.reward, excluded.failures_as_zero, excluded.excluded) == (None, 0.0, 2)
+    assert domain_weighted([]) is domain_weighted([unit([None])]) is None
+
+
+def test_the_mean_reward_is_of_tasks_and_counts_partial_rewards() -> None:
+    """Tasks of mean 0.25 and 1, whatever their numbers of attempts; a third one has no reward at all."""
+    got = scores([unit([0.5, 0.0], 1), unit([1.0, None, None, None], 2), unit([None], 3)])
+    assert got.reward is not None
+    assert (got.reward.value, got.reward.tasks, got.reward.left_out) == (0.625, 2, 1)
+    assert got.reward.low < 0.625 < got.reward.high
+
+
+def test_repeats_are_the_shares_of_the_attempts_of_one_number() -> None:
+    """Of the first attempts one in three succeeds, of the second one in two; the third ones are all excluded."""
+    got = scores([unit([1.0, 1.0, None, 1.0], 1), unit([0.0, 0.99, None], 2), unit([0.5], 3)])
+    assert got.repeats == pytest.approx([1 / 3, 1 / 2, 1])
+
+
 def test_the_two_meanings_of_pass_at_k() -> None:
     """One success, in the last of four attempts: 'any of the first 2' does not see it, the unbiased estimate does."""
     got = scores([unit([0.0, 0.0, 0.0, 1.0])])
@@ -84,6 +109,7 @@ def test_standard_error_is_the_textbooks() -> None:
     mean = sum(values) / 6
     sd = math.sqrt(sum((v - mean) ** 2 for v in values) / 5)
     assert got.stderr == pytest.approx(sd / math.sqrt(6))
+    assert (got.value, got.tasks, got.left_out) == (pytest.approx(mean), 6, 0)
 
 
 def test_a_task_met_by_three_users_is_one_task() -> None:
@@ -135,3 +161,11 @@ def test_the_noise_floor_is_what_repetitions_differ_by() -> None:
         within += abs(means[0] - means[1]) <= floor.floor
     assert 0.92 <= within / 1000 <= 0.98
     assert noise([unit([1.0])]) is None
+
+
+def test_the_noise_is_that_of_the_tasks_with_several_attempts() -> None:
+    """1 of 2 and 1 of 4 succeed: attempts vary by 1/2 and 1/4, means of 2 and of 4 by 1/4 and 1/16."""
+    found = noise([unit([1.0, 0.0, None], 1), unit([0.0, 0.0, 1.0, 0.0], 2), unit([1.0], 3), unit([None], 4)])
+    assert found is not None
+    assert found.run == pytest.approx(math.sqrt(1 / 4 + 1 / 16) / 2)
+    assert found.floor == pytest.approx(1.959964 * math.sqrt(2) * found.run)

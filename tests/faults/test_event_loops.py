@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from tau2_slime import generate_with_tau2
-from tau2_slime.runtime import http_sessions
+from tau2_slime.runtime import loops
 from tests.faults.conftest import PAID, Stage, check_sample, outcome
 from tests.faults.servers import UserMove, after, hang, say
 
@@ -70,12 +70,12 @@ def test_connections_end_with_their_loop() -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        for session in (http_sessions.inside(), http_sessions.outside()):
+        for session in (loops.inside(), loops.outside()):
             async with session.get(url) as reply:
                 assert reply.status == 404
-        assert http_sessions.inside() is http_sessions.inside()
+        assert loops.inside() is loops.inside()
         await runner.cleanup()
-        return (http_sessions.inside(), http_sessions.outside()), weakref.ref(asyncio.get_running_loop())
+        return (loops.inside(), loops.outside()), weakref.ref(asyncio.get_running_loop())
 
     sessions, loop = asyncio.run(ask())
     assert [session.closed for session in sessions] == [True, True]

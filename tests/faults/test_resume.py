@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.slime_adapter import resume
+from tau2_slime.slime_adapter.sample import INTERRUPTED
 from tests.faults.conftest import GOLD, PAID, Flag, Stage, Status, outcome, stats
 from tests.faults.servers import Ask, Move, UserMove, after, answer, hang, queued_abort, spell
 
@@ -115,7 +115,7 @@ def same_episode(stage: Stage, sample: Any, whole: Any, words: Any) -> None:
     assert sample.metadata["tau2"]["restarted"] == ""
     counts = ("agent_turns", "user_turns", "steps", "agent_errors", "user_errors", "tool_calls", "junctions")
     assert {name: stats(sample)[name] for name in counts} == {name: stats(whole)[name] for name in counts}
-    assert resume.METADATA_KEY not in sample.metadata
+    assert INTERRUPTED not in sample.metadata
 
 
 CASES: dict[str, tuple[dict[int, list[float]], set[int]]] = {
@@ -246,15 +246,15 @@ def anew(stage: Stage) -> None:
 
 
 def _older(sample: Any) -> None:
-    sample.metadata[resume.METADATA_KEY]["version"] = 0
+    sample.metadata[INTERRUPTED]["version"] = 0
 
 
 def _other_user(sample: Any) -> None:
-    sample.metadata[resume.METADATA_KEY]["identity"]["user_model"] = "gpt-4o"
+    sample.metadata[INTERRUPTED]["identity"]["user_model"] = "gpt-4o"
 
 
 def _other_result(sample: Any) -> None:
-    results = [m for m in sample.metadata[resume.METADATA_KEY]["conversation"]["messages"] if m["role"] == "tool"]
+    results = [m for m in sample.metadata[INTERRUPTED]["conversation"]["messages"] if m["role"] == "tool"]
     results[0]["content"] = "something else"
 
 
@@ -267,11 +267,11 @@ def _shorter(sample: Any) -> None:
 
 
 def _no_state(sample: Any) -> None:
-    sample.metadata[resume.METADATA_KEY] = {"version": 1}
+    sample.metadata[INTERRUPTED] = {"version": 1}
 
 
 def _no_messages(sample: Any) -> None:
-    sample.metadata[resume.METADATA_KEY]["conversation"]["messages"] = [{"role": "nobody"}]
+    sample.metadata[INTERRUPTED]["conversation"]["messages"] = [{"role": "nobody"}]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ async def test_what_cannot_be_taken_up_starts_over_and_says_why(
     assert any("starts over" in record.getMessage() and why in record.getMessage() for record in caplog.records)
     assert stats(sample)["resumes"] == 0
     assert len(stage.router.asks) == len(GOLD)
-    assert resume.METADATA_KEY not in sample.metadata
+    assert INTERRUPTED not in sample.metadata
 
 
 async def test_aborted_again_before_it_is_taken_up(stage: Stage) -> None:

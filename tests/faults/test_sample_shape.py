@@ -25,7 +25,7 @@ async def test_a_bug_is_logged_once_with_its_traceback(
     def explode(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr("tau2_slime.slime_adapter.request.make_user", explode)
+    monkeypatch.setattr("tau2_slime.episode.setup.make_user", explode)
     samples = await asyncio.gather(*(stage.play(name=f"s{i}") for i in range(20)))
     assert {outcome(sample) for sample in samples} == {(Status.FAILED, "infrastructure_error", "infrastructure")}
     assert all("a bug of ours" in detail(sample) for sample in samples)

@@ -52,8 +52,10 @@ def test_reasoning_is_never_said(name: str) -> None:
     order = parser.format([ORDER])
     turn = parser.parse(f"<think>Maybe {order}?</think>Hello.", TOOLS)
     assert (turn.content, turn.reasoning, turn.calls) == ("Hello.", f"Maybe {order}?", [])
-    turn = parser.parse(f"Maybe {order}", TOOLS, reasoning_open=True)
+    turn = parser.parse("Maybe", TOOLS, reasoning_open=True)
     assert (turn.content, turn.calls, turn.reasoning_unclosed) == (None, [], True)
+    turn = parser.parse(f"Maybe {order} or so", TOOLS, reasoning_open=True)
+    assert (turn.content, turn.reasoning, len(turn.calls)) == (None, "Maybe\nor so", 1)
     turn = parser.parse("the total is 42\n</think>\n\nHello.", TOOLS)
     assert (turn.content, turn.reasoning) == ("Hello.", "the total is 42")
     turn = parser.parse(f"the total is 42\n{order}\n</think>\n\nHello.", TOOLS)
@@ -74,7 +76,7 @@ def test_unknown_tool_keeps_name_and_arguments(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_bad_arguments_keep_what_could_be_typed(name: str) -> None:
     parser = get_parser(name)
-    text = parser.format([("send_certificate", {"amount": "50", "user": "sara"})])
+    text = parser.format([("send_certificate", {"amount": 50, "user": "sara"})])
     (call,) = parser.parse(text, TOOLS).calls
     assert (call.name, call.status) == ("send_certificate", CallStatus.BAD_ARGUMENTS)
     assert call.arguments == {"amount": 50, "user": "sara"}

@@ -79,10 +79,10 @@ def test_lone_surrogates_pass() -> None:
         ('{"name": "get_order", "arguments": ["#W1"]}', "get_order", '"arguments" must be a JSON object'),
         ('{"name": "get_order", "arguments": null}', "get_order", '"arguments" must be a JSON object'),
         ('{"name": "get_order", "arguments": "#W1"}', "get_order", "does not hold a JSON object"),
-        ('{"name": "get_order", "parameters": {}}', "get_order", 'no "arguments"'),
         ("", "", "nothing"),
         ("get_order(#W1)", "", "begins with 'get_order(#W1)'"),
-        ('[{"name": "get_order", "arguments": {}}]', "get_order", "begins with '[{"),
+        ('[{"name": "get_order", "arguments": {}}, 3]', "get_order", "begins with '[{"),
+        ("[]", "", "begins with '[]'"),
     ],
 )
 def test_broken_hermes_call_says_what_is_wrong_beside_a_good_one(body: str, name: str, reason: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.tokens.calls.literal_json import BadJson, UntypedText, read_json
+from tau2_slime.tokens.calls.json_text import BadJson, UntypedText, read_json
 from tau2_slime.tokens.calls.schema_types import coerce
 
 PASSENGER = {
@@ -20,8 +20,8 @@ PASSENGER = {
 
 
 def typed(value: Any, schema: dict[str, Any]) -> tuple[Any, list[str]]:
-    """One argument `x` of that schema."""
-    arguments, problems = coerce({"x": value}, {"type": "object", "properties": {"x": schema}})
+    """One argument `x` of that schema, with ``argument_types: schema``."""
+    arguments, problems = coerce({"x": value}, {"type": "object", "properties": {"x": schema}}, by_schema=True)
     return arguments["x"], problems
 
 
@@ -40,8 +40,6 @@ def same(one: Any, other: Any) -> bool:
     ("spelling", "schema", "wanted"),
     [
         ("1234567", {"type": "string"}, "1234567"),
-        ("1.50", {"type": "string"}, "1.50"),
-        ("1e3", {"type": "string"}, "1e3"),
         ("12345678901234567890123", {"type": "string"}, "12345678901234567890123"),
         ('"3"', {"type": "integer"}, 3),
         ("3.0", {"type": "integer"}, 3),
@@ -91,7 +89,7 @@ def test_json_value_becomes_what_the_schema_says(spelling: str, schema: dict[str
         ('["a", "b"]', {"type": "array", "items": {"type": "string"}}, ["a", "b"]),
         ("['a', True, None]", {"type": "array"}, ["a", True, None]),
         ("{'name': 'O\\'Hara', 'bags': 2}", PASSENGER, {"name": "O'Hara", "bags": 2}),
-        ('[{"name": 1.50}]', {"type": "array", "items": PASSENGER}, [{"name": "1.50"}]),
+        ('[{"name": 150}]', {"type": "array", "items": PASSENGER}, [{"name": "150"}]),
     ],
 )
 def test_untyped_text_becomes_what_the_schema_says(text: str, schema: dict[str, Any], wanted: Any) -> None:
@@ -109,6 +107,8 @@ def test_untyped_text_becomes_what_the_schema_says(text: str, schema: dict[str, 
         ("true", {"type": "integer"}),
         ("1", {"type": "boolean"}),
         ("true", {"type": "string"}),
+        ("1.50", {"type": "string"}),  # the text may have been "1.5"
+        ("1e3", {"type": "string"}),
         ("null", {"type": "string"}),
         ('["a"]', {"type": "string"}),
         ('"a"', {"type": "array"}),
@@ -153,7 +153,7 @@ def test_missing_and_unexpected_arguments_are_named() -> None:
 
 def test_additional_properties_and_schemas_without_properties_are_open() -> None:
     open_schema = {"type": "object", "properties": {}, "additionalProperties": {"type": "integer"}}
-    assert coerce({"n": "4"}, open_schema) == ({"n": 4}, [])
+    assert coerce({"n": UntypedText("4")}, open_schema) == ({"n": 4}, [])
     assert coerce({"n": "4"}, {"type": "object"}) == ({"n": "4"}, [])
     assert coerce({}, {}) == ({}, [])
 
@@ -171,7 +171,7 @@ def test_references_are_followed_even_in_circles() -> None:
         "properties": {"node": {"$ref": "#/$defs/Node"}, "loop": {"$ref": "#/$defs/Loop"}},
     }
     given_arguments = {"node": read_json('{"id": 1, "next": {"id": 2}}'), "loop": 3}
-    arguments, problems = coerce(given_arguments, tree)
+    arguments, problems = coerce(given_arguments, tree, by_schema=True)
     assert problems == []
     assert arguments == {"node": {"id": "1", "next": {"id": "2"}}, "loop": 3}
 
@@ -215,6 +215,26 @@ SCHEMAS = st.recursive(
 )
 
 
+@given(value=JSON, schema=SCHEMAS)
+def test_what_was_said_in_json_stays_as_it_was_said(value: Any, schema: dict[str, Any]) -> None:
+    """As every server hands it on; and a value that fits its schema has no problem."""
+    import jsonschema
+
+    whole = {"type": "object", "$defs": {"A": {"type": ["integer", "string"]}}, "properties": {"x": schema}}
+    arguments, problems = coerce({"x": value}, whole)
+    assert same(arguments, {"x": value})
+    if jsonschema.Draft202012Validator(whole).is_valid({"x": value}) and "anyOf" not in json.dumps(schema):
+        assert not problems
+
+
+def test_a_list_in_an_untyped_text_holds_what_it_says() -> None:
+    schema = {"properties": {"x": {"type": "array", "items": PASSENGER}}}
+    assert coerce({"x": UntypedText('[{"name": 150}]')}, schema) == (
+        {"x": [{"name": 150}]},
+        ["argument 'x'[0].name must be a string, not the number 150"],
+    )
+
+
 @given(value=JSON, schema=SCHEMAS, raw=st.booleans())
 def test_any_value_against_any_schema(value: Any, schema: dict[str, Any], raw: bool) -> None:
     """Never raises; the result is plain JSON, fits the schema where no problem is told, and is then left alone."""
@@ -223,11 +243,11 @@ def test_any_value_against_any_schema(value: Any, schema: dict[str, Any], raw: b
     definitions = {"A": {"type": ["integer", "string"]}}
     whole = {"type": "object", "$defs": definitions, "properties": {"x": schema}}
     argument = UntypedText(json.dumps(value)) if raw else read_json(json.dumps(value))
-    arguments, problems = coerce({"x": argument}, whole)
+    arguments, problems = coerce({"x": argument}, whole, by_schema=True)
     assert same(json.loads(json.dumps(arguments)), arguments)
     if not problems:
         jsonschema.validate(arguments, whole)
-        again, problems = coerce(arguments, whole)
+        again, problems = coerce(arguments, whole, by_schema=True)
         assert problems == []
         assert same(again, arguments)
     if not raw and jsonschema.Draft202012Validator(whole).is_valid({"x": value}) and "anyOf" not in json.dumps(schema):

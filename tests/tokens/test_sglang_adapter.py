@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS
 from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, ParserUnavailable, ToolCallParser
 from tests.tokens.tools import TOOLS, summary
@@ -105,7 +107,7 @@ def test_good_calls_are_checked_and_text_and_reasoning_kept_apart(sglang: FakeSg
         ("get_flight", CallStatus.UNKNOWN_TOOL),
         ("get_order", CallStatus.BAD_ARGUMENTS),
     ]
-    assert turn.calls[2].arguments == {"order_id": "7", "x": 1}
+    assert turn.calls[2].arguments == {"order_id": 7, "x": 1}
     assert {call.raw for call in turn.calls} == {f"Wait.{CALL * 3}"}
     assert (sglang.names, sglang.texts) == (["qwen25"], [f"Wait.{CALL * 3}"])
 
@@ -172,8 +174,32 @@ def test_kimis_own_ids_are_kept(sglang: FakeSglang) -> None:
     text = f"{begin} functions.get_order:4 {argument}{ORDER[1]}{begin}functions.list_airports:5{argument}{{}}"
     turn = parser("kimi_k2").parse(text, TOOLS)
     assert [call.id for call in turn.calls] == ["functions.get_order:4", "functions.list_airports:5"]
-    sglang.found = [ORDER]  # two ids for one call: nobody knows whose
+    sglang.found = [("list_airports", "{}")]  # sglang could not read the first
+    turn = parser("kimi_k2").parse(text, TOOLS)
+    assert [(call.name, call.id) for call in turn.calls] == [("list_airports", "functions.list_airports:5"), ("", None)]
+    sglang.found = [("list_airports", '{"x": 1}')]  # whose arguments are nobody's
     assert [call.id for call in parser("kimi_k2").parse(text, TOOLS).calls] == [None, None]
+
+
+def test_a_call_that_was_made_before_the_thought_is_closed_is_made(sglang: FakeSglang) -> None:
+    sglang.found = [ORDER]
+    turn = parser("qwen25").parse(f"I call {CALL}", TOOLS, reasoning_open=True)
+    assert (turn.content, turn.reasoning, summary(turn)) == (None, "I call", [("get_order", CallStatus.OK)])
+    sglang.found = [("no_such_tool", "{}")]
+    turn = parser("qwen25").parse(f"<think>I could call {CALL}", TOOLS)
+    assert (turn.content, turn.calls, turn.reasoning_unclosed) == (None, [], True)
+
+
+def test_a_message_of_nothing_but_calls_is_cut_before_sglang_reads_it(sglang: FakeSglang) -> None:
+    parser("qwen25").parse("<tool_call>{" * 40_000, TOOLS)
+    assert sglang.texts[0].count("<tool_call>") == MAX_CALLS + 1
+
+
+def test_the_switch_survives_two_threads_that_parse(sglang: FakeSglang) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        turns = list(pool.map(lambda _: parser("qwen25").parse(CALL, TOOLS), range(400)))
+    assert len(turns) == 400 and set(sglang.switches) == {"1"}
+    assert SWITCH not in os.environ
 
 
 def test_mistrals_text_is_given_as_its_parser_wants_it(sglang: FakeSglang) -> None:

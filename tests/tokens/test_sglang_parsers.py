@@ -102,7 +102,7 @@ def test_sglang_unknown_tools_bad_arguments_and_ids() -> None:
     turn = get_parser("sglang:kimi_k2").parse("Wait." + KIMI.format(calls), TOOLS)
     assert summary(turn) == [("get_flight", CallStatus.UNKNOWN_TOOL), ("get_order", CallStatus.BAD_ARGUMENTS)]
     assert [call.id for call in turn.calls] == ["functions.get_flight:4", "functions.get_order:5"]
-    assert turn.calls[1].arguments == {"order_id": "7", "x": 1}
+    assert turn.calls[1].arguments == {"order_id": 7, "x": 1}
     assert turn.content == "Wait."
     (call,) = get_parser("sglang:minimax-m2").parse(MINIMAX.format("get_flight"), TOOLS).calls
     assert (call.name, call.status) == ("get_flight", CallStatus.UNKNOWN_TOOL)

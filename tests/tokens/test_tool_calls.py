@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS
+from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
 from tests.tokens.tools import GOOD, TOOLS, hermes, summary
 
@@ -48,9 +50,29 @@ def test_reasoning_that_the_template_opened() -> None:
 
 @pytest.mark.parametrize("opened", [True, False])
 def test_reasoning_that_was_cut(opened: bool) -> None:
-    turn = hermes(("" if opened else "<think>") + f"I will call {GOOD} and", reasoning_open=opened)
-    assert (turn.content, turn.calls, turn.reasoning_unclosed) == (None, [], True)
-    assert turn.reasoning == f"I will call {GOOD} and"
+    bad = GOOD.replace("get_order", "no_such_tool")
+    for text in ("I will call it and", f"I could write {bad} or <tool_call>{{, and"):
+        turn = hermes(("" if opened else "<think>") + text, reasoning_open=opened)
+        assert (turn.content, turn.calls, turn.reasoning_unclosed) == (None, [], True)
+        assert turn.reasoning == text
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_call_that_was_made_before_the_thought_is_closed_is_made(opened: bool) -> None:
+    """As sglang reads it; what stands around the call is still thought, and is never said."""
+    begin = "" if opened else "<think>"
+    turn = hermes(begin + f"Like <tool_call>? I call {GOOD} and {GOOD} then", reasoning_open=opened)
+    assert summary(turn) == [("get_order", CallStatus.OK)] * 2
+    assert (turn.content, turn.reasoning_unclosed) == (None, False)
+    assert turn.reasoning == "Like <tool_call>? I call\nand\nthen"
+
+
+def test_a_message_of_nothing_but_calls_is_read_up_to_a_limit() -> None:
+    for text in ("<tool_call>{" * 40_000, '{"name": 1}</tool_call>' * 40_000, '<tool_call>{"a' * 40_000):
+        turn = hermes(text)
+        assert len(turn.calls) == MAX_CALLS + 1
+        assert turn.calls[-1].status is CallStatus.INVALID_JSON
+        assert not (turn.content or "").strip()
 
 
 def test_reasoning_never_reaches_the_content() -> None:
@@ -72,9 +94,16 @@ def test_reasoning_never_reaches_the_content() -> None:
 # --- tools and schemas
 
 
-def test_number_for_a_string_keeps_its_spelling() -> None:
+def test_a_number_for_a_string_is_a_number_as_it_was_said() -> None:
     (call,) = hermes('<tool_call>{"name":"get_order","arguments":{"order_id":1.50}}</tool_call>').calls
-    assert (call.status, call.arguments) == (CallStatus.OK, {"order_id": "1.50"})
+    assert (call.status, call.arguments) == (CallStatus.BAD_ARGUMENTS, {"order_id": 1.5})
+
+
+@pytest.mark.parametrize("name", ["hermes", "qwen_xml", "glm"])
+def test_a_number_beyond_every_float_is_still_a_call(name: str) -> None:
+    text = get_parser(name).format([("send_certificate", {"user_id": "sara", "amount": int("9" * 400)})])
+    (call,) = get_parser(name).parse(text, TOOLS).calls
+    assert (call.status, call.arguments["amount"]) == (CallStatus.OK, int("9" * 400))
 
 
 # --- what a chat-completion server returns

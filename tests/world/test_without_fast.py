@@ -63,13 +63,13 @@ def test_gold_play_is_the_same_with_the_folder_deleted(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_missing_module_is_an_error_and_not_a_slow_run(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "tau2_slime", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tau2_slime" / "world" / "fast" / "replays.py").unlink()
+    (tmp_path / "tau2_slime" / "world" / "fast" / "evaluation.py").unlink()
     code = "import tau2_slime.world.domains"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode != 0 and "tau2_slime.world.fast.replays" in done.stderr
+    assert done.returncode != 0 and "tau2_slime.world.fast.evaluation" in done.stderr
 
 
 def imported_by(path: Path) -> set[str]:

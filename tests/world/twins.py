@@ -15,9 +15,8 @@ from typing import Any
 
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
-from tau2_slime.world.fast import replays
-from tau2_slime.world.fast.environment import FastEnvironment
-from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, hashed_json
+from tau2_slime.world.fast import evaluation
+from tau2_slime.world.fast.building import CopyOnWriteDatabase, hashed_json
 from tests import parity_play as play
 from tests.parity_play import Call
 
@@ -72,7 +71,7 @@ class Player:
     def invented(self) -> bool:
         """True if a tool made up a random id: then no two environments agree on the database."""
         bills = getattr(self.world.environment.tools.db, "bills", [])
-        return any(replays.NOT_REPEATABLE["refuel_data"].fullmatch(bill.bill_id) for bill in bills)
+        return any(evaluation.NOT_REPEATABLE["refuel_data"].fullmatch(bill.bill_id) for bill in bills)
 
     def hashes(self) -> tuple[Any, Any]:
         environment = self.world.environment
@@ -97,17 +96,18 @@ def stock_reward(player: Player) -> Any:
 
 def why_replay_needed(player: Player) -> str | None:
     """Why τ² must replay what the player did; None if scoring may take the fast way."""
-    environment = player.world.episode_environment
-    assert isinstance(environment, FastEnvironment)
-    messages = scoring.replayable(player.messages, player.rejected)
-    return replays.why_replay_needed(messages, environment.executed, solo=player.solo)
+    assert player.world.fast is not None
+    try:
+        evaluation.require_equal_replay(scoring.replayable(player.messages, player.rejected), player.world)
+    except evaluation.ReplayNeededError as error:
+        return str(error)
+    return None
 
 
 def shared_database(world: domains.World) -> CopyOnWriteDatabase:
     """The agent's database of a world whose domain shares one."""
-    environment = world.episode_environment
-    assert isinstance(environment, FastEnvironment) and environment.built.database is not None
-    return environment.built.database
+    assert world.fast is not None and world.fast.database is not None
+    return world.fast.database
 
 
 class Twin:
@@ -155,13 +155,13 @@ class Twin:
         for name, shared in database.parsed.tables.items():
             ours, theirs = database.tables[name], getattr(db, name)
             assert list(ours) == list(theirs), name
-            for key in ours.changed():
+            for key in ours.touched:
                 if key in theirs:
                     assert hashed_json(theirs[key]) == hashed_json(dict.__getitem__(ours, key)), (name, key)
             if list(theirs) != list(shared):
                 theirs = {key: theirs.get(key) for key in shared}
                 setattr(db, name, theirs)
-            for key in ours.changed():
+            for key in ours.touched:
                 if key in shared:
                     theirs[key] = pickle.loads(self._tables[name][key])
 

@@ -14,13 +14,14 @@ from tinker_cookbook.rl.types import EnvGroupBuilder, RLDataset, RLDatasetBuilde
 from tau2_slime.backends.tinker.env import Tau2EnvGroupBuilder
 from tau2_slime.backends.tinker.rendering import turn_renderer
 from tau2_slime.backends.turns import TurnEpisode
-from tau2_slime.config.settings import Tau2Config, check_keys
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import Rotation, choose
+from tau2_slime.config.sources import check_keys
 from tau2_slime.episode.setup import playable
 from tau2_slime.episode.users import check_user, models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import run_stop
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 
 _WITHOUT_EFFECT = {
     **dict.fromkeys(
@@ -154,7 +155,7 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         if not groups:
             raise ConfigError(f"no task to train on: domains={list(self.domains)}, task_split={self.task_split!r}")
         config = groups[0].config
-        pool = config.user_pool()
+        pool = config.user_pool
         dataset = (
             Tau2RotatingDataset(
                 groups,
@@ -177,7 +178,7 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         return dataset, Tau2Dataset(tests, len(tests), seed=None) if tests else None
 
     def _config(self, domain: str, split: str) -> Tau2Config:
-        check_keys(self.settings, "settings", not_here=_WITHOUT_EFFECT)
+        check_keys(self.settings, "settings", Tau2Config.model_fields, not_here=_WITHOUT_EFFECT)
         given = {**self.settings, "domain": domain, "task_split": split, "user_model": self.user_model}
         if self.train_user_models:
             given["user_model_rotation"] = tuple(self.train_user_models)

@@ -20,7 +20,7 @@ from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError, Tau2SlimeError
 from tau2_slime.outcome import Blame, Termination
 from tau2_slime.runtime import run_stop
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter.shaping import shaped_reward
 from tau2_slime.tokens.calls.types import ParsedTurn
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tau2_slime.config.settings import Tau2Config, check_keys
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.sources import check_keys
 from tau2_slime.episode.users import check_user
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
@@ -70,7 +71,7 @@ def resolve(
     Raises:
         ConfigError: a setting is unknown, without effect or out of range, or the domain is unknown.
     """
-    check_keys(given, "the tau2_bench environment", also=also, not_here=without_effect)
+    check_keys(given, "the tau2_bench environment", Tau2Config.model_fields, also=also, not_here=without_effect)
     try:
         config = Tau2Config.resolve(metadata=given)
     except ConfigError as error:

@@ -76,13 +76,10 @@ def load_plan(
     attempts: int | None = None,
     tau2: Mapping[str, object] | None = None,
 ) -> Plan:
-    """The plan in the file ``path``.
+    """The plan in ``path``, a YAML file in the format of slime's ``--eval-config``.
 
-    Args:
-        path: A YAML file in the format of slime's ``--eval-config``.
-        overrides: `Tau2Config` keys that win over every dataset's own.
-        attempts: Episodes of each task; wins over the file's.
-        tau2: The ``tau2:`` mapping of a training job, which every dataset's own settings win over.
+    ``overrides`` (`Tau2Config` keys) and ``attempts`` (episodes of each task) win over the file's; every dataset's own
+    settings win over ``tau2``, the ``tau2:`` mapping of a training job.
 
     Raises:
         ConfigError: the first mistake, with file, line, key and what is allowed.
@@ -120,16 +117,10 @@ def default_plan(
     sampling: Mapping[str, object] | None = None,
     overrides: Mapping[str, object] | None = None,
 ) -> Plan:
-    """Domains x user simulators without a file.
+    """The domains ``chosen`` x the user models ``users``, without a file.
 
-    Args:
-        chosen: Domains.
-        users: User models, or ``scripted`` ones.
-        split: τ²'s split; None: test, or base where there is no test.
-        tasks: At most so many of each domain; None: all.
-        attempts: Episodes of each task.
-        sampling: slime's sampling keys, as in a file.
-        overrides: `Tau2Config` keys for all of them.
+    ``split``: τ²'s; None: test, or base in a domain without test. ``tasks``: at most so many of each domain; None: all.
+    ``attempts``: episodes of each task. ``sampling``: slime's keys, as in a file. ``overrides``: `Tau2Config` keys for all.
 
     Raises:
         ConfigError: an unknown domain or split, or a setting that is not valid.
@@ -183,7 +174,7 @@ def _entries(source: YamlSource, key: str, value: object) -> list[tuple[str, obj
     else:
         raise source.error(key, "must be a list of datasets, or a mapping from their names")
     if not entries:
-        raise source.error(key, "there is no dataset")
+        raise source.error(key, "holds no dataset")
     return entries
 
 
@@ -204,7 +195,9 @@ def _dataset(
         rows = read_rows(str(entry["path"]))
     except ConfigError as error:
         raise source.error(f"{key}.path", str(error)) from None
-    label_key = text_of("label_key")
+    label_key, metadata_key = text_of("label_key"), text_of("metadata_key")
+    if metadata_key is not None and not any(metadata_key in row.content for row in rows):
+        raise source.error(f"{key}.metadata_key", f"no row of {entry['path']} has the key {metadata_key!r}")
     seen: Counter[tuple[str, str, str]] = Counter()
     items = []
     for row in rows:
@@ -215,7 +208,7 @@ def _dataset(
                 row,
                 overrides={**metadata_overrides, **overrides},
                 input_key=text_of("input_key"),
-                metadata_key=text_of("metadata_key") or "metadata",
+                metadata_key=metadata_key or "metadata",
                 tau2=tau2,
             )
         except ConfigError as error:

@@ -56,4 +56,5 @@ def _group(group: Group) -> dict[str, Any]:
         "noise_floor": scores.noise.floor if scores.noise else None,
         "repeats": scores.repeats,
         "baselines": group.baselines,
+        "metrics": {name: asdict(found) for name, found in group.metrics.items()},
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
 from tau2_slime.evaluation.statistics.estimates import Estimate, Scores
-from tau2_slime.evaluation.statistics.summary import Group, Summary
+from tau2_slime.evaluation.statistics.summary import OWN_METRIC, Group, Summary
 from tau2_slime.evaluation.store.records import Record
 
 if TYPE_CHECKING:
@@ -61,8 +61,16 @@ class Table:
         return out
 
 
-def print_tables(tables: Iterable[Table], console: Console) -> None:
-    """Print each table with its note, an empty line before it."""
+def markdown_page(title: str, facts: Iterable[str], tables: Iterable[Table]) -> str:
+    """A page with the facts as a list and the tables after it."""
+    head = f"# {title}\n\n" + "\n".join(f"- {line}" for line in facts) + "\n"
+    return "\n".join([head, *(table.markdown() for table in tables)])
+
+
+def print_page(facts: Iterable[str], tables: Iterable[Table], console: Console) -> None:
+    """Print the facts, and each table with its note, an empty line before it."""
+    for line in facts:
+        console.print(line, markup=False, highlight=False)
     for table in tables:
         console.print()
         console.print(table.rich())
@@ -212,6 +220,19 @@ def _lengths(records: Sequence[Record]) -> list[str]:
     return [f"{mean:,.1f}" for mean in means]
 
 
+def metric_table(summary: Summary) -> Table | None:
+    """The metrics of one's own, for every row of the score table that has them."""
+    rows = [
+        [label(group) if i == 0 else "", name.removeprefix(OWN_METRIC), f"{found.mean:.4g}", str(found.episodes)]
+        for group in summary.groups
+        for i, (name, found) in enumerate(group.metrics.items())
+    ]
+    if not rows:
+        return None
+    note = "Over the episodes that have the metric and are not excluded."
+    return Table("Your own metrics, mean per episode", ["", "metric", "mean", "episodes"], rows, note, text_columns=2)
+
+
 def cost_table(summary: Summary) -> Table | None:
     if not summary.bills:
         return None
@@ -249,5 +270,11 @@ def user_table(summary: Summary) -> Table:
 def all_tables(summary: Summary) -> list[Table]:
     """Every table that has rows, the scores first."""
     found = [score_table(summary), pass_table(summary), ending_table(summary), reason_table(summary)]
-    found += [tool_table(summary), length_table(summary), user_table(summary), cost_table(summary)]
+    found += [
+        tool_table(summary),
+        length_table(summary),
+        user_table(summary),
+        metric_table(summary),
+        cost_table(summary),
+    ]
     return [table for table in found if table is not None and table.rows]

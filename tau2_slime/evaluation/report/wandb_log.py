@@ -12,7 +12,10 @@ from tau2_slime.evaluation.store.manifest import protocol_digest
 
 
 def metrics(summary: Summary) -> dict[str, float]:
-    """``eval/<dataset>/pass@<k>`` and ``eval/<dataset>/pass^<k>``, each with ``/low`` and ``/high``; so for every group."""
+    """``eval/<dataset>/pass@<k>`` and ``eval/<dataset>/pass^<k>``, each with ``/low`` and ``/high``; so for every group.
+
+    The metrics of one's own are ``eval/<dataset>/custom/<name>``.
+    """
     out: dict[str, float] = {}
     for group in summary.groups:
         prefix = f"eval/{group.name}" if group.kind == "dataset" else f"eval/{group.kind}/{group.name}"
@@ -20,6 +23,7 @@ def metrics(summary: Summary) -> dict[str, float]:
             prefix = "eval/overall"
         out |= {f"{prefix}/{name}": value for name, value in _score_metrics(group.scores).items()}
         out |= {f"{prefix}/baseline/{kind}": value for kind, value in group.baselines.items() if value is not None}
+        out |= {f"{prefix}/{name}": found.mean for name, found in group.metrics.items()}
     out["eval/cost"] = sum(bill.cost for bill in summary.bills.values())
     return out
 
@@ -49,13 +53,7 @@ def require() -> ModuleType:
 
 
 def log(summary: Summary, folder: Path, project: str) -> None:
-    """Log into ``project`` as one run, with the files of ``folder`` as an artifact.
-
-    With ``WANDB_MODE=offline`` everything stays on this machine.
-
-    Raises:
-        ConfigError: wandb is not installed.
-    """
+    """Log into ``project`` as one run, with the files of ``folder`` as an artifact. Raises as `require` does."""
     wandb = require()
     name = f"{summary.manifest['subject']['name']} {protocol_digest(summary.manifest)}"
     run = wandb.init(project=project, name=name, job_type="eval", dir=str(folder), config=dict(summary.manifest))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.episode.transcript import Transcript
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
+from tau2_slime.runtime.loops import PerLoop, until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.runtime.text import well_formed_value
-from tau2_slime.runtime.threads import PerLoop, until_abort
 from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
@@ -104,9 +104,12 @@ class _ApiTranscript(Transcript):
                     raise
                 except Exception as error:  # litellm's errors have no common base
                     problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                    if type(error).__name__ == "ContextWindowExceededError" or _too_long(error):
+                    status = getattr(error, "status_code", None)
+                    # litellm knows the words of few servers for a prompt that is too long.
+                    too_long = status == 400 and speaks_of_length(str(error))
+                    if too_long or type(error).__name__ == "ContextWindowExceededError":
                         raise ContextOverflow(f"policy model {spec.model}: {problem}") from error
-                    if getattr(error, "status_code", None) in (400, 401, 403, 404, 422):
+                    if status in (400, 401, 403, 404, 422):
                         raise EngineRejected(f"policy model {spec.model}: {problem}") from error
                 finally:
                     if payer is not None:
@@ -144,11 +147,6 @@ class _ApiTranscript(Transcript):
             for call in said.tool_calls or []
         ]
         return parsed_reply(well_formed_value(said.content), None, calls)
-
-
-def _too_long(error: Exception) -> bool:
-    """True for a 400 that speaks of the context; litellm knows the words of few servers."""
-    return getattr(error, "status_code", None) == 400 and speaks_of_length(str(error))
 
 
 def litellm_message(message: dict[str, Any]) -> dict[str, Any]:

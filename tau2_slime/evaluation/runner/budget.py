@@ -3,6 +3,9 @@
 A call is made if the money spent, what calls in flight may cost, and what this call may cost stay within the limit together.
 What a call may cost is estimated from above: three characters a token, and as many reply tokens as ``max_tokens`` allows
 (without it: twice the longest reply so far, at least 1,024).
+
+The calls of a user simulator of one's own are seen only if `world.users.LitellmUser` makes them. What else it reports in its
+`UserStats` is counted once an episode is over.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tau2_slime.episode.result import EpisodeStats
 from tau2_slime.errors import ConfigError, EpisodeAborted
 from tau2_slime.world.users.spec import load_litellm
 from tau2_slime.world.users.spending import usage_of
@@ -49,7 +53,7 @@ class Ticket(NamedTuple):
     reserved: float
     """US dollars set aside for it."""
     own: bool
-    """The endpoint is the user's own."""
+    """The endpoint is the user's own: without a known price it is free."""
 
 
 class Budget:
@@ -78,20 +82,21 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """US dollars."""
         return sum(bill.cost for bill in self.bills.values())
+
+    @property
+    def used_up(self) -> bool:
+        """The limit is reached. A run of which nothing cost anything never uses it up."""
+        return self.limit is not None and 0 < self.spent >= self.limit
 
     @property
     def notes(self) -> list[str]:
         """What a user must know of damage, in sentences."""
         if not self.damaged:
             return []
-        calls = (
-            "1 line is damaged: the cost of that call is"
-            if self.damaged == 1
-            else (f"{self.damaged} lines are damaged: the costs of those calls are")
-        )
-        return [f"{self._path}: {calls} missing from the total"]
+        one = "1 line is damaged: the cost of that call is"
+        several = f"{self.damaged} lines are damaged: the costs of those calls are"
+        return [f"{self._path}: {one if self.damaged == 1 else several} missing from the total"]
 
     def reserve(
         self, role: str, model: str, prompt: Sequence[Mapping[str, Any]], args: Mapping[str, Any], *, own: bool
@@ -126,11 +131,24 @@ class Budget:
             line |= {"failed": True, **({"cost": ticket.reserved, "assumed": True} if assumed else {})}
         else:
             line["prompt_tokens"], line["reply_tokens"] = usage_of(response)
-            price = self.price(ticket.model, own=ticket.own)
-            if price is None:
-                line["unpriced"] = True
-            else:
-                line["cost"] = line["prompt_tokens"] * price[0] + line["reply_tokens"] * price[1]
+            line |= self._priced(line, ticket.model, own=ticket.own)
+        return self._book(line)
+
+    def settle_reported(self, model: str, reported: Bill, *, own: bool) -> float:
+        """Book a user's calls that were not reserved, and return what they cost: by their tokens if no cost is reported."""
+        line: dict[str, Any] = {"role": "user", "model": model, "calls": reported.calls, "cost": reported.cost}
+        line |= {"prompt_tokens": reported.prompt_tokens, "reply_tokens": reported.reply_tokens}
+        if not reported.cost:
+            line |= self._priced(line, model, own=own)
+        return self._book(line)
+
+    def _priced(self, line: Mapping[str, Any], model: str, *, own: bool) -> dict[str, Any]:
+        price = self.price(model, own=own)
+        if price is None:
+            return {"unpriced": True}
+        return {"cost": line["prompt_tokens"] * price[0] + line["reply_tokens"] * price[1]}
+
+    def _book(self, line: Mapping[str, Any]) -> float:
         self._count(line)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
@@ -162,12 +180,12 @@ class Budget:
 
     def _count(self, line: Mapping[str, Any]) -> None:
         bill = self.bills.setdefault((str(line["role"]), str(line["model"])), Bill())
-        bill.calls += 1
+        bill.calls += int(line.get("calls", 1))
         bill.failed += bool(line.get("failed"))
         bill.prompt_tokens += int(line.get("prompt_tokens", 0))
         bill.reply_tokens += int(line.get("reply_tokens", 0))
         bill.cost += float(line["cost"])
-        bill.unpriced += bool(line.get("unpriced"))
+        bill.unpriced += max(1, int(line.get("calls", 1))) if line.get("unpriced") else 0
         bill.assumed += float(line["cost"]) if line.get("assumed") else 0.0
         model = str(line["model"])
         self._longest[model] = max(self._longest.get(model, 0), int(line.get("reply_tokens", 0)))
@@ -181,7 +199,7 @@ class Budget:
         for raw in filter(bytes.strip, content.split(b"\n")):
             try:
                 line = json.loads(raw)
-                numbers = [line["cost"], line.get("prompt_tokens", 0), line.get("reply_tokens", 0)]
+                numbers = [line["cost"], *(line.get(name, 0) for name in ("calls", "prompt_tokens", "reply_tokens"))]
                 if not all(isinstance(number, int | float) for number in numbers):
                     raise TypeError
                 line["role"], line["model"]
@@ -198,12 +216,33 @@ class EpisodePayer:
         self._budget = budget
         self.cost: dict[str, float] = {"policy": 0.0, "user": 0.0}
         """US dollars by role."""
+        self._user = Bill()
 
     def before(self, role: str, model: str, prompt: list[dict[str, Any]], args: dict[str, Any], *, own: bool) -> Ticket:
         return self._budget.reserve(role, model, prompt, args, own=own)
 
     def after(self, ticket: Ticket, response: object | None, *, unknown: bool = False) -> None:
-        self.cost[ticket.role] += self._budget.settle(ticket, response, unknown=unknown)
+        cost = self._budget.settle(ticket, response, unknown=unknown)
+        self.cost[ticket.role] += cost
+        if ticket.role == "user":
+            prompt, reply = usage_of(response)
+            self._user.calls += 1
+            self._user.prompt_tokens += prompt
+            self._user.reply_tokens += reply
+            self._user.cost += getattr(response, "cost", 0.0)  # as its `UserStats` have it, whatever its price is here
+
+    def add_reported(self, model: str, stats: EpisodeStats, *, own: bool) -> None:
+        """Book what a user simulator of one's own reports beyond the calls that were seen."""
+        seen = self._user
+        more = Bill(
+            calls=max(0, stats.user_calls - seen.calls),
+            prompt_tokens=max(0, stats.user_prompt_tokens - seen.prompt_tokens),
+            reply_tokens=max(0, stats.user_completion_tokens - seen.reply_tokens),
+            cost=max(0.0, stats.user_cost - seen.cost),
+        )
+        # Where all calls were seen, another cost is another price for them.
+        if more.calls or more.prompt_tokens or more.reply_tokens or (more.cost and not seen.calls):
+            self.cost["user"] += self._budget.settle_reported(model, more, own=own)
 
 
 def litellm_price(model: str) -> Price | None:

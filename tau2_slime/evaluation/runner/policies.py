@@ -11,7 +11,7 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import build_episode, choose_task
-from tau2_slime.episode.users import check_user, is_scripted, make_user
+from tau2_slime.episode.users import check_user, is_scripted
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
@@ -21,10 +21,8 @@ from tau2_slime.local.tokenizer import local_checkpoint
 from tau2_slime.outcome import Termination
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.runtime.address import address, answers
-from tau2_slime.runtime.threads import offload
+from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter.sample import StandaloneSample
-from tau2_slime.world import domains
-from tau2_slime.world.users import User
 
 if TYPE_CHECKING:
     from tau2_slime.local.policy_server import PolicyServer
@@ -177,12 +175,9 @@ class ApiPolicy:
         model = config.user_model_for(None, evaluation=True)
         speaker = ApiSpeaker(self.spec, litellm_sampling(dict(job.dataset.sampling)))
 
-        def user(world: domains.World) -> User:
-            return make_user(config, model, world, evaluation=True)
-
         try:
             task = await choose_task(config, task_id=job.item.task_id)
-            setup = await build_episode(config, task, speaker, model, user)
+            setup = await build_episode(config, task, speaker, model)
         except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
         return await play_and_score(setup, aborted=stopped)

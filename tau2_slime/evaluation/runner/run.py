@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tau2_slime.episode.result import InteractionResult, failed_result
+from tau2_slime.episode.users import user_label
 from tau2_slime.evaluation.runner.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.runner.policies import PolicyBackend
 from tau2_slime.evaluation.store.records import FailedTry, Job, Record, Store, record_of
@@ -91,15 +92,14 @@ class Runner:
         ``on_change`` is called when an episode starts and when it ends.
         """
         self._policy, self._store, self._budget, self._options = policy, store, budget, options
-        self._queue: deque[tuple[Job, tuple[FailedTry, ...]]] = deque(
-            (job, ()) for job in todo if job.name not in store.records
-        )
         self._on_change = on_change
         self.progress = Progress(len(todo), spent=budget.spent)
-        wanted = {job.name for job in todo}
-        for name, record in store.records.items():
-            if name in wanted:
-                self._count(record)
+        self._queue: deque[tuple[Job, tuple[FailedTry, ...]]] = deque()
+        for job in todo:
+            if job.name in store.records:
+                self._count(store.records[job.name])
+            else:
+                self._queue.append((job, ()))
         self.end = End.COMPLETE
         self._failures: dict[str, int] = {}
         self._down: set[str] = set()
@@ -135,6 +135,9 @@ class Runner:
             job, tries = self._queue.popleft()
             if self._endpoint(job, Blame.USER) in self._down:
                 continue
+            if job.item.config.user_path is not None and self._budget.used_up:
+                self._stop_for_budget()
+                return
             if tries:
                 self._delayed += 1
                 try:
@@ -156,15 +159,29 @@ class Runner:
             PAYER.reset(token)
             self.progress.running -= 1
             self.progress.spent = self._budget.spent
+        self._count_own_user(job, result, payer)
         self._finish(job, tries, result, payer.cost)
         self._on_change(self.progress)
+
+    def _count_own_user(self, job: Job, result: InteractionResult, payer: EpisodePayer) -> None:
+        """Take what a user simulator of one's own reports into the budget."""
+        config = job.item.config
+        if config.user_path is not None:
+            own = config.simulator(config.user_model).base_url is not None
+            payer.add_reported(user_label(config, config.user_model), result.stats, own=own)
+            self.progress.spent = self._budget.spent
+            if self._budget.used_up and (self._queue or self.progress.running):
+                self._stop_for_budget()
+
+    def _stop_for_budget(self) -> None:
+        self._stop(End.BUDGET, f"the next call could pass --max-cost {self._budget.limit:g}")
 
     def _finish(
         self, job: Job, tries: tuple[FailedTry, ...], result: InteractionResult, cost: dict[str, float]
     ) -> None:
         """Record the episode, or queue it again, or stop the run."""
         if self._budget.reached:
-            self._stop(End.BUDGET, f"the next call could pass --max-cost {self._budget.limit:g}")
+            self._stop_for_budget()
         if result.termination is Termination.ABORTED:
             return
         if result.termination is Termination.CONFIG_ERROR:
@@ -179,11 +196,7 @@ class Runner:
             return
         if len(tries) < self._options.retries:
             self.progress.retried += 1
-            failed: FailedTry = {
-                "termination": str(result.termination),
-                "blame": str(result.blame),
-                "detail": result.detail,
-            }
+            failed = FailedTry(termination=result.termination, blame=result.blame, detail=result.detail)
             self._queue.append((job, (*tries, failed)))
             return
         self._record(job, tries, result, cost)

@@ -50,16 +50,16 @@ class BaselineSpeaker:
     """
 
     def __init__(self, kind: str, *, solo: bool = False) -> None:
-        self.kind, self.solo = kind, solo
+        self._transfers, self._solo = kind == TRANSFER, solo
 
     def transcript(self, tools: list[Tool]) -> Transcript:
-        return _BaselineTranscript(self, tools)
+        return _BaselineTranscript(tools, self._transfers, self._solo)
 
 
 class _BaselineTranscript(Transcript):
-    def __init__(self, speaker: BaselineSpeaker, tools: list[Tool]) -> None:
+    def __init__(self, tools: list[Tool], transfers: bool, solo: bool) -> None:
         super().__init__(tools)
-        self._transfers, self._solo = speaker.kind == TRANSFER, speaker.solo
+        self._transfers, self._solo = transfers, solo
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         self.chat += messages
@@ -117,6 +117,7 @@ async def score_baselines(
     ``cache``: the folder of remembered rewards, by default the user's own. ``tell`` gets one sentence for each file in it
     that cannot be read or written; neither ends the evaluation.
     """
+    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tau2_slime" / "baselines"
     by_task = {_without_repeat(item.name): item for item in items}
     files: dict[str, _CacheFile] = {}
     out: dict[str, dict[str, float | None]] = {}
@@ -124,7 +125,7 @@ async def score_baselines(
         for name, item in by_task.items():
             config, identity = item.config, _identity(item.config)
             if identity not in files:
-                files[identity] = _CacheFile(_cache_folder(cache) / f"{config.domain}-{identity[:16]}.json", tell)
+                files[identity] = _CacheFile(folder / f"{config.domain}-{identity[:16]}.json", tell)
             for kind in KINDS:
                 known, entry = files[identity].rewards, f"{name} {kind}"
                 if entry not in known:
@@ -145,12 +146,7 @@ def solved_share(names: Iterable[str], rewards: Rewards, kind: str) -> float | N
 
 
 def read_rewards(path: Path) -> Rewards:
-    """The rewards in an evaluation's folder.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds something else.
-    """
+    """The rewards in an evaluation's folder. Raises OSError or ValueError if the file does not hold them."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError(f"a JSON object was expected, not {type(content).__name__}")
@@ -166,10 +162,6 @@ def _checked(rewards: object) -> dict[str, float | None]:
 def _without_repeat(name: str) -> str:
     """The task of an item's name; `Item.name` adds ``#2`` to the second row of the same task."""
     return name.partition("#")[0]
-
-
-def _cache_folder(given: Path | None) -> Path:
-    return given or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tau2_slime" / "baselines"
 
 
 class _CacheFile:

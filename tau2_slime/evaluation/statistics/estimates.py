@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from statistics import NormalDist, fmean
 
 from tau2_slime.evaluation.statistics.intervals import score_interval, standard_error, strata_of
@@ -57,8 +58,6 @@ class Scores:
     noise: Noise | None
     """None with fewer than two attempts a task."""
     units: int
-    attempts: int
-    """Usable attempts."""
     excluded: int
     """Attempts that ended without saying anything about the agent."""
     repeats: list[float] = field(default_factory=list)
@@ -86,12 +85,12 @@ def pass_first(successes: Sequence[bool | None], k: int) -> float | None:
 
 def scores(units: Sequence[Unit]) -> Scores:
     """Scores of ``units`` for every k up to the most attempts that any of them has."""
-    ks = ks_up_to(max((len(unit.outcomes) for unit in units), default=1))
     at, hat, first = {}, {}, {}
-    for k in ks:
+    columns = list(zip_longest(*(unit.successes for unit in units)))
+    for k in ks_up_to(len(columns)):
         enough = [unit for unit in units if unit.n >= k]
         if not enough:
-            continue
+            break
         left_out = len(units) - len(enough)
         at[k] = estimate(enough, [pass_at(u.n, u.c, k) for u in enough], left_out)
         hat[k] = estimate(enough, [pass_hat(u.n, u.c, k) for u in enough], left_out)
@@ -106,9 +105,8 @@ def scores(units: Sequence[Unit]) -> Scores:
         failures_as_zero=fmean([u.c / (u.n + u.excluded) for u in played]) if played else None,
         noise=noise(units),
         units=len(units),
-        attempts=sum(unit.n for unit in units),
         excluded=sum(unit.excluded for unit in units),
-        repeats=_repeats(units),
+        repeats=[fmean(known) for column in columns if (known := [s for s in column if s is not None])],
     )
 
 
@@ -116,7 +114,7 @@ def estimate(units: Sequence[Unit], values: Sequence[float], left_out: int = 0) 
     """The mean of ``values`` (one per unit, each in [0, 1]) with its interval and standard error.
 
     Raises:
-        ValueError: there are no units.
+        ValueError: ``units`` is empty.
     """
     if not units:
         raise ValueError("an estimate needs at least one task")
@@ -130,19 +128,9 @@ def noise(units: Sequence[Unit]) -> Noise | None:
     repeated = [unit for unit in units if unit.n >= 2]
     if not repeated:
         return None
-    # Unbiased variance of one attempt: c (n - c) / (n (n - 1)).
-    variances = [u.c * (u.n - u.c) / (u.n * (u.n - 1)) for u in repeated]
-    return Noise(math.sqrt(math.fsum(v / u.n for v, u in zip(variances, repeated, strict=True))) / len(repeated))
-
-
-def _repeats(units: Sequence[Unit]) -> list[float]:
-    """pass^1 of each attempt number alone, over the tasks where that attempt is usable."""
-    out = []
-    for i in range(max((len(unit.outcomes) for unit in units), default=0)):
-        column = [u.successes[i] for u in units if i < len(u.outcomes) and u.successes[i] is not None]
-        if column:
-            out.append(fmean([float(bool(s)) for s in column]))
-    return out
+    # Unbiased variance of one attempt: c (n - c) / (n (n - 1)); of the mean of n attempts: that over n.
+    variances = [u.c * (u.n - u.c) / (u.n**2 * (u.n - 1)) for u in repeated]
+    return Noise(math.sqrt(math.fsum(variances)) / len(repeated))
 
 
 def grouped(units: Iterable[Unit], key: Callable[[Unit], str]) -> dict[str, list[Unit]]:

@@ -65,7 +65,7 @@ def strata_of(domains: Sequence[str], tasks: Sequence[Hashable], values: Sequenc
 
 def standard_error(strata: Sequence[Stratum]) -> float:
     """Of the mean of all values. A domain with a single task adds nothing, since its variance cannot be estimated."""
-    return math.sqrt(sum(w**2 * s.variance for w, s in zip(_weights(strata), strata, strict=True)))
+    return math.sqrt((_weights(strata) ** 2 * [s.variance for s in strata]).sum())
 
 
 def score_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
@@ -85,32 +85,21 @@ def score_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
 
     What no method can do: 5 successes of 5 tasks exclude only scores below 0.48, however many attempts each task had; and
     a kind of task that is too rare to be among those that were drawn leaves no trace in the interval.
-
-    Raises:
-        ZeroDivisionError: ``strata`` is empty.
     """
     from scipy.special import stdtrit
 
-    weights = _weights(strata)
-    effects = [_design_effect(stratum) for stratum in strata]
-    sizes = [_kish_size(s) / effect for s, effect in zip(strata, effects, strict=True)]
+    weights, means, tasks = _weights(strata), np.array([s.mean for s in strata]), np.array([s.tasks for s in strata])
+    effects = np.array([_design_effect(s) for s in strata])
+    sizes = np.array([_kish_size(s) for s in strata]) / effects
     # Variances at Wilson's midpoint: at the observed mean they would be 0 where all tasks fail.
-    variances = []
-    for stratum, weight, size in zip(strata, weights, sizes, strict=True):
-        middle = (stratum.mean * size + _Z**2 / 2) / (size + _Z**2)
-        variances.append(weight**2 * middle * (1 - middle) / size)
-    known = [
-        (s.tasks - 1) / (1 - effect) if effect < 1 else math.inf for s, effect in zip(strata, effects, strict=True)
-    ]
+    middles = (means * sizes + _Z**2 / 2) / (sizes + _Z**2)
+    variances = weights**2 * middles * (1 - middles) / sizes
+    degrees = _degrees(variances, (1 - effects) / np.maximum(tasks - 1, 1))
     # The limits of the domains add up to the whole's if each keeps its share of the whole's spread.
-    share = math.sqrt(sum(variances)) / sum(math.sqrt(v) for v in variances)
-    quantile = float(stdtrit(_degrees(variances, known), 1 - TAIL)) * share
-    exact_tail = NormalDist().cdf(-_Z * share)
-    low = high = 0.0
-    for stratum, weight, size in zip(strata, weights, sizes, strict=True):
-        ends = _wilson(stratum.mean, size, quantile, exact_tail ** (1 / stratum.tasks))
-        low, high = low + weight * ends[0], high + weight * ends[1]
-    return low, high
+    share = math.sqrt(variances.sum()) / np.sqrt(variances).sum()
+    exact = NormalDist().cdf(-_Z * share) ** (1 / tasks)
+    lows, highs = _wilson(means, sizes, float(stdtrit(degrees, 1 - TAIL)) * share, exact)
+    return float(weights @ lows), float(weights @ highs)
 
 
 def difference_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
@@ -122,21 +111,21 @@ def difference_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
     """
     from scipy.special import stdtrit
 
-    weights = _weights(strata)
-    value = sum(w * s.mean for w, s in zip(weights, strata, strict=True))
-    variances = [w**2 * (s.variance if s.tasks > 1 else 1.0) for w, s in zip(weights, strata, strict=True)]
-    if sum(variances) < 1e-24:
-        half = 1 - TAIL ** (1 / sum(s.tasks for s in strata))
+    weights, tasks = _weights(strata), np.array([s.tasks for s in strata])
+    value = float(weights @ [s.mean for s in strata])
+    variances = weights**2 * [s.variance if s.tasks > 1 else 1.0 for s in strata]
+    if math.isclose(variances.sum(), 0.0, abs_tol=1e-24):
+        half = float(1 - TAIL ** (1 / tasks.sum()))
     else:
-        degrees = _degrees(variances, [s.tasks - 1 if s.tasks > 1 else math.inf for s in strata])
-        half = float(stdtrit(degrees, 1 - TAIL)) * math.sqrt(sum(variances))
+        degrees = _degrees(variances, (tasks > 1) / np.maximum(tasks - 1, 1))
+        half = float(stdtrit(degrees, 1 - TAIL)) * math.sqrt(variances.sum())
     return max(-1.0, value - half), min(1.0, value + half)
 
 
-def _weights(strata: Sequence[Stratum]) -> list[float]:
-    """The share that each stratum has of all values."""
-    totals = [float(s.counts.sum()) for s in strata]
-    return [total / sum(totals) for total in totals]
+def _weights(strata: Sequence[Stratum]) -> FloatArray:
+    """The share that each stratum has of all values, shape (n_strata,)."""
+    totals: FloatArray = np.array([s.counts.sum() for s in strata])
+    return totals / float(totals.sum())
 
 
 def _kish_size(stratum: Stratum) -> float:
@@ -158,22 +147,24 @@ def _design_effect(stratum: Stratum) -> float:
     return min(1.0, (squares + PRIOR_SQUARES) / (largest + PRIOR_SQUARES))
 
 
-def _degrees(variances: Sequence[float], degrees: Sequence[float]) -> float:
-    """Satterthwaite's degrees of freedom of a sum of estimates with these variances; infinite if all are known."""
-    uncertain = sum(v**2 / d for v, d in zip(variances, degrees, strict=True))
-    return sum(variances) ** 2 / uncertain if uncertain > 0 else math.inf
+def _degrees(variances: FloatArray, doubts: FloatArray) -> float:
+    """Satterthwaite's degrees of freedom of a sum of estimates with these variances; infinite if all are known.
 
-
-def _wilson(share: float, size: float, quantile: float, exact: float) -> tuple[float, float]:
-    """Wilson's limits of a share of ``size`` (any positive number); at 0 and 1 the other limit is that of ``exact``.
-
-    ``exact``: the chance of success at which as many successes as there are tasks are just improbable enough.
+    ``doubts``: one over the degrees of freedom of each, 0 for one that is known. All have the shape (n_strata,).
     """
-    if share < 1e-12:
-        return 0.0, 1 - exact
-    if share > 1 - 1e-12:
-        return exact, 1.0
-    squared = quantile**2
-    middle = (share + squared / (2 * size)) / (1 + squared / size)
-    half = quantile / (1 + squared / size) * math.sqrt(share * (1 - share) / size + squared / (4 * size**2))
-    return middle - half, middle + half
+    uncertain = (variances**2 * doubts).sum()
+    return float(variances.sum() ** 2 / uncertain) if uncertain else math.inf
+
+
+def _wilson(shares: FloatArray, sizes: FloatArray, quantile: float, exact: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Wilson's limits of shares of ``sizes`` (any positive numbers); at 0 and 1 the other limit is that of ``exact``.
+
+    ``exact``: the chance of success at which as many successes as there are tasks are just improbable enough. All arrays
+    have the shape (n_strata,).
+    """
+    stretch = 1 + quantile**2 / sizes
+    middles = (shares + quantile**2 / (2 * sizes)) / stretch
+    halves = quantile / stretch * np.sqrt(shares * (1 - shares) / sizes + quantile**2 / (4 * sizes**2))
+    lows = np.where(shares == 0, 0.0, np.where(shares == 1, exact, middles - halves))
+    highs = np.where(shares == 1, 1.0, np.where(shares == 0, 1 - exact, middles + halves))
+    return lows, highs

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from tau2_slime.evaluation.runner.budget import Bill, Budget
 from tau2_slime.evaluation.statistics import baselines
@@ -16,6 +17,17 @@ from tau2_slime.evaluation.store.manifest import Manifest
 from tau2_slime.evaluation.store.records import EpisodeName, Record, Store, units
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.outcome import SUCCESS
+
+OWN_METRIC = "custom/"
+"""How the names of metrics of one's own begin in an episode's telemetry."""
+
+
+@dataclass(frozen=True)
+class MetricMean:
+    """A metric of one's own, over the episodes that have it and are not excluded."""
+
+    mean: float
+    episodes: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,8 @@ class Group:
     """Attempts with a record."""
     baselines: dict[str, float | None] = field(default_factory=dict)
     """Kind of baseline -> the share of these tasks that it solves; None: not known."""
+    metrics: dict[str, MetricMean] = field(default_factory=dict)
+    """``custom/<name>`` -> its mean; empty without metrics of one's own."""
 
 
 @dataclass
@@ -69,14 +83,11 @@ class Summary:
     @property
     def played(self) -> list[Record]:
         """The plan's records, in the plan's order."""
-        return [record for _, row in self.grid() for record in row if record is not None]
+        return [record for unit in self.units for record in attempts(unit, self.records) if record is not None]
 
     def grid(self) -> list[tuple[Unit, list[Record | None]]]:
-        """Every unit with the record of each attempt; None: not played."""
-        return [
-            (unit, [self.records.get(EpisodeName(unit.dataset, unit.task, i)) for i in range(len(unit.outcomes))])
-            for unit in self.units
-        ]
+        """Every unit with its `attempts`."""
+        return [(unit, attempts(unit, self.records)) for unit in self.units]
 
     def reasons(self) -> Counter[str]:
         """Why episodes are excluded."""
@@ -92,6 +103,11 @@ class Summary:
         for record in self.played:
             _count_tools(record, out)
         return dict(sorted(out.items(), key=lambda pair: (-pair[1].errors, -pair[1].calls, pair[0])))
+
+
+def attempts(unit: Unit, records: Mapping[EpisodeName, Record]) -> list[Record | None]:
+    """The record of each attempt at a unit; None: not played."""
+    return [records.get(EpisodeName(unit.dataset, unit.task, i)) for i in range(len(unit.outcomes))]
 
 
 def outcome_of(record: Record) -> str:
@@ -133,27 +149,38 @@ def summarise(
     ``known``: the rewards of the baselines. ``end``: why the run stopped; empty: told from the records.
     """
     rows = units(records, manifest["protocol"])
-    groups = [_group("dataset", name, members, known) for name, members in grouped(rows, lambda u: u.dataset).items()]
+
+    def group(kind: str, name: str, members: Sequence[Unit]) -> Group:
+        return Group(
+            kind,
+            name,
+            scores(members),
+            planned=sum(len(unit.outcomes) for unit in members),
+            played=sum(unit.played_attempts for unit in members),
+            baselines={k: solved_share([u.task for u in members], known, k) if known else None for k in KINDS},
+            metrics=_own_metrics(record for unit in members for record in attempts(unit, records)),
+        )
+
+    groups = [group("dataset", name, members) for name, members in grouped(rows, lambda u: u.dataset).items()]
     by_domain, by_user = grouped(rows, lambda u: u.domain), grouped(rows, lambda u: u.user_model)
     if len(by_domain) > 1:
-        groups += [_group("domain", name, members, known) for name, members in by_domain.items()]
+        groups += [group("domain", name, members) for name, members in by_domain.items()]
     if len(by_user) > 1:
-        groups += [_group("user", name or "-", members, known) for name, members in by_user.items()]
-    groups.append(_group("overall", "all tasks", rows, known))
+        groups += [group("user", name or "-", members) for name, members in by_user.items()]
+    groups.append(group("overall", "all tasks", rows))
     if not end:
         end = "complete" if groups[-1].played == groups[-1].planned else "incomplete"
     return Summary(manifest, rows, records, groups, domain_weighted(rows), bills or {}, end, list(notes))
 
 
-def _group(kind: str, name: str, members: Sequence[Unit], known: Rewards | None) -> Group:
-    return Group(
-        kind,
-        name,
-        scores(members),
-        planned=sum(len(unit.outcomes) for unit in members),
-        played=sum(unit.played_attempts for unit in members),
-        baselines={k: solved_share([u.task for u in members], known, k) if known else None for k in KINDS},
-    )
+def _own_metrics(records: Iterable[Record | None]) -> dict[str, MetricMean]:
+    values: dict[str, list[float]] = {}
+    for record in records:
+        if record is not None and not record["excluded"]:
+            for name, value in record.get("telemetry", {}).items():
+                if name.startswith(OWN_METRIC):
+                    values.setdefault(name, []).append(value)
+    return {name: MetricMean(fmean(found), len(found)) for name, found in sorted(values.items())}
 
 
 def read_folder(folder: Path) -> Summary:

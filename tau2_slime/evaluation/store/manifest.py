@@ -142,11 +142,7 @@ def _reward_basis(task: Task) -> list[str] | None:
 
 
 def tau2_version() -> Tau2Version:
-    """Of the installed τ²; with the commit if it was installed from a repository.
-
-    Raises:
-        ConfigError: the installation's record of where it came from is damaged.
-    """
+    """Raises ConfigError if the installation's record of where it came from is damaged."""
     name, _, version = tau2_compat.version().partition(" ")
     commit = None
     try:

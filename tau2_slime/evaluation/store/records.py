@@ -41,7 +41,6 @@ class Job:
     dataset: Dataset
     item: Item
     attempt: int
-    """Counted from 0."""
 
     @property
     def name(self) -> EpisodeName:
@@ -66,7 +65,6 @@ class Record(TypedDict):
     task_split: str
     task_id: str
     repeat: int
-    """How many earlier rows of the dataset name the same task."""
     agent_type: str
     user_model: str
     """Empty in solo mode."""
@@ -170,7 +168,7 @@ class Store:
 
     @property
     def notes(self) -> list[str]:
-        """What a user must know of damage, in sentences."""
+        """What a user must know of damage."""
         if not self.damaged:
             return []
         lines = "1 line is" if self.damaged == 1 else f"{self.damaged} lines are"

@@ -43,11 +43,7 @@ class Unit:
 
     @property
     def rate(self) -> float:
-        """Share of the usable attempts that succeeded: pass^1.
-
-        Raises:
-            ZeroDivisionError: no attempt is usable.
-        """
+        """Share of the usable attempts that succeeded: pass^1. Raises ZeroDivisionError if no attempt is usable."""
         return self.c / self.n
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.report.tables import Table, decimal, print_tables
+from tau2_slime.evaluation.report.tables import Table, decimal, print_page
 from tau2_slime.evaluation.statistics.estimates import Scores, scores
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.evaluation.taubench_v1.recorded import read_results
@@ -33,20 +33,14 @@ _V1_STEPS = 30
 
 
 def run(path: Path, domain: str | None, output_dir: Path | None, console: Console) -> int:
-    """Convert, replay and compare the runs of ``path``; write tasks and simulations to ``output_dir``.
-
-    Raises:
-        ConfigError: the file does not hold results of tau-bench v1, or its domain is unknown.
-    """
+    """Convert, replay and compare the runs of ``path``; write tasks and simulations to ``output_dir``."""
     if domain is not None and domain not in DOMAINS:
         raise ConfigError(f"--domain {domain}: tau-bench v1 has {' and '.join(DOMAINS)} only")
     runs = read_results(path)
     chosen = domain or domain_of(runs)
     tasks = tau2_tasks(runs, chosen)
     replayed = [replay(run, tasks.get(run.task_id), chosen) for run in runs]
-    for line in sentences(replayed, chosen):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    print_tables(tables(replayed, chosen), console)
+    print_page(sentences(replayed, chosen), tables(replayed, chosen), console)
     if output_dir is not None:
         write_files(replayed, tasks, chosen, path.stem, output_dir)
         console.print(f"tasks.json and simulations.json: {output_dir}", markup=False, soft_wrap=True)
@@ -94,18 +88,16 @@ def tables(replayed: Sequence[Replayed], domain: str) -> list[Table]:
     ours = scores(units(replayed, [r.reward for r in replayed], domain))
     rows = [[str(k), *_cells(recorded, k), *_cells(ours, k)] for k in recorded.pass_hat]
     columns = ["k", "pass^k v1", "95% interval", "pass@k", "pass^k τ²", "95% interval", "pass@k"]
-    out = [
-        Table("pass^k as recorded and as τ² pays", columns, rows, "pass@k: unbiased. Intervals: 95%, over tasks.", 0)
+    note = "pass@k: unbiased. Intervals: 95%, over tasks."
+    out = [Table("pass^k as recorded and as τ² pays", columns, rows, note, text_columns=0)]
+    cells = [
+        [str(r.run.task_id), str(r.run.trial), f"{r.run.reward:g}", f"{r.reward:g}", r.termination.value, _why(r)]
+        for r in sorted(replayed, key=lambda r: (r.run.task_id, r.run.trial))
+        if r.agrees is False
     ]
-    differ = [r for r in replayed if r.agrees is False]
-    if differ:
-        cells = [
-            [str(r.run.task_id), str(r.run.trial), f"{r.run.reward:g}", f"{r.reward:g}", r.termination.value, _why(r)]
-            for r in sorted(differ, key=lambda r: (r.run.task_id, r.run.trial))
-        ]
-        out.append(
-            Table("Runs that τ² pays otherwise", ["task", "trial", "v1", "τ²", "ended by", "τ²'s parts"], cells, "", 0)
-        )
+    if cells:
+        columns = ["task", "trial", "v1", "τ²", "ended by", "τ²'s parts"]
+        out.append(Table("Runs that τ² pays otherwise", columns, cells, text_columns=0))
     return out
 
 
@@ -129,13 +121,12 @@ def write_files(replayed: Sequence[Replayed], tasks: Mapping[int, Task], domain:
     """``tasks.json``, a τ² task file, and ``simulations.json``, τ²'s `Results` of every run with a trajectory."""
     folder.mkdir(parents=True, exist_ok=True)
     dumped = [task.model_dump(mode="json") for task in tasks.values()]
+    results = _results(replayed, dumped, domain, name)
     write_atomically(folder / "tasks.json", json.dumps(dumped, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(
-        folder / "simulations.json", results(replayed, tasks, domain, name).model_dump_json(indent=1) + "\n"
-    )
+    write_atomically(folder / "simulations.json", results.model_dump_json(indent=1) + "\n")
 
 
-def results(replayed: Sequence[Replayed], tasks: Mapping[int, Task], domain: str, name: str) -> Results:
+def _results(replayed: Sequence[Replayed], tasks: list[dict[str, Any]], domain: str, name: str) -> Results:
     """τ²'s `Results` of all runs. v1's files do not name the agent's model; ``name`` stands in its place."""
     environment = tau2_compat.build_environment(domain, solo=False, env_kwargs={})
     trials = Counter(r.run.task_id for r in replayed)
@@ -151,7 +142,7 @@ def results(replayed: Sequence[Replayed], tasks: Mapping[int, Task], domain: str
                 "agent_info": {"implementation": "tau-bench v1", "llm": name},
                 "environment_info": environment.get_info(include_tool_info=False).model_dump(mode="json"),
             },
-            "tasks": [task.model_dump(mode="json") for task in tasks.values()],
+            "tasks": tasks,
             "simulations": [_simulation(r, r.reward_info) for r in replayed if r.reward_info is not None],
         }
     )

@@ -62,7 +62,8 @@ def read_results(path: Path) -> list[V1Run]:
     if isinstance(content, dict) and "simulations" in content:
         raise ConfigError(f"{path} holds τ² simulations already: `tau2-slime inspect` and `tau2 view` show them")
     if not isinstance(content, list) or not content:
-        raise ConfigError(f"{path}: expected a non-empty JSON list of tau-bench v1's runs, found {_kind(content)}")
+        kind = "an empty list" if content == [] else f"a JSON {type(content).__name__}"
+        raise ConfigError(f"{path}: expected a non-empty JSON list of tau-bench v1's runs, found {kind}")
     runs: dict[tuple[int, int], V1Run] = {}
     for position, entry in enumerate(content):
         try:
@@ -79,10 +80,6 @@ def read_results(path: Path) -> list[V1Run]:
     return list(runs.values())
 
 
-def _kind(content: object) -> str:
-    return "an empty list" if content == [] else f"a JSON {type(content).__name__}"
-
-
 def _first(error: ValidationError) -> str:
     """The first problem, with where it is."""
     found = error.errors()[0]
@@ -91,11 +88,7 @@ def _first(error: ValidationError) -> str:
 
 
 def task_of(run: V1Run) -> V1Task:
-    """The task that the run carries.
-
-    Raises:
-        ConfigError: the run carries none, or it is malformed.
-    """
+    """The task that the run carries. Raises ConfigError if it carries none, or a malformed one."""
     try:
         return V1Task.model_validate(run.info.get("task"))
     except ValidationError as error:
@@ -131,11 +124,8 @@ def steps(run: V1Run) -> list[Step]:
     Raises:
         ConfigError: a message is malformed, or a call and its result do not belong together.
     """
-    return list(_steps(run))
-
-
-def _steps(run: V1Run) -> Iterator[Step]:
     calls_as_text = not any(m.get("tool_calls") for m in run.traj) and any(_action(m) for m in run.traj)
+    out = []
     rest = enumerate(run.traj)
     for number, message in rest:
         role, text = message.get("role"), message.get("content")
@@ -144,7 +134,7 @@ def _steps(run: V1Run) -> Iterator[Step]:
         if role not in ("user", "assistant") or not isinstance(text, str | None):
             raise _malformed(run, number, f"a message of role {role!r} with {type(text).__name__} content")
         if role == "assistant" and calls_as_text:
-            yield _text_step(run, number, message, rest)
+            out.append(_text_step(run, number, message, rest))
             continue
         step = Step(role, text)
         calls = message.get("tool_calls") or [] if role == "assistant" else []
@@ -155,7 +145,8 @@ def _steps(run: V1Run) -> Iterator[Step]:
             if result.get("role") != "tool" or result.get("tool_call_id") != call.get("id"):
                 raise _malformed(run, number, f"the call {call.get('id')!r} is not followed by its result")
             step.calls.append(_call(run, number, call, str(result.get("content"))))
-        yield step
+        out.append(step)
+    return out
 
 
 def _action(message: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -98,14 +98,11 @@ def tau2_tasks(runs: Sequence[V1Run], domain: str) -> dict[int, Task]:
                     f"{run.name} is another task than task {run.task_id} of an earlier trial: the file mixes two "
                     "releases of tau-bench; convert them apart"
                 )
-    return {number: tau2_task(number, task, domain) for number, task in sorted(found.items())}
+    return {number: _tau2_task(number, task, domain) for number, task in sorted(found.items())}
 
 
-def tau2_task(number: int, task: V1Task, domain: str) -> Task:
-    """A τ² task: v1's instruction is the user's, its actions are the gold actions, and its outputs have to be said.
-
-    The reward is that of the database and of what was said.
-    """
+def _tau2_task(number: int, task: V1Task, domain: str) -> Task:
+    """A task whose reward is that of the database and of what was said."""
     actions = [a for a in task.actions if a.name != RESPOND]
     converted: Task = tau2_compat.load().Task.model_validate(
         {

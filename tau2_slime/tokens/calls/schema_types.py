@@ -1,11 +1,14 @@
-"""Arguments of a tool call, typed by the tool's JSON schema without losing anything.
+"""Arguments of a tool call, compared with the tool's JSON schema, and typed by it where the format says no types.
 
-Ids are strings in τ², and models write them as numbers; XML-like calls carry no types at all. A value is converted only if
-the schema leaves one reading and the value keeps its text or its exact number. Otherwise it stays as it is, and a problem
-says so. Ranges, patterns and formats are left to the tool.
+JSON says what type a value has, and every server hands it on as it was said: so does this module. XML-like calls carry no
+types at all: there, and everywhere with ``by_schema``, a value is converted if the schema leaves one reading and the value
+keeps its text or its exact number. Otherwise it stays as it is, and a problem says so. Ranges, patterns and formats are
+left to the tool.
 
 >>> schema = {"type": "object", "properties": {"user_id": {"type": "string"}, "bags": {"type": "integer"}}}
->>> coerce({"user_id": 4711, "bags": "2"}, schema)
+>>> coerce({"user_id": 4711}, schema)
+({'user_id': 4711}, ["argument 'user_id' must be a string, not the number 4711"])
+>>> coerce({"user_id": 4711, "bags": "2"}, schema, by_schema=True)
 ({'user_id': '4711', 'bags': 2}, [])
 >>> coerce({"bags": "two"}, schema)
 ({'bags': 'two'}, ["argument 'bags' must be an integer, not the string 'two'"])
@@ -16,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tau2_slime.tokens.calls.literal_json import UntypedText, to_plain_json
+from tau2_slime.tokens.calls.json_text import UntypedText
 from tau2_slime.tokens.calls.schema_words import schema_in_words, value_in_words
 from tau2_slime.tokens.calls.text_values import NULL_TEXTS, SCALARS, NoMatch, as_string, list_in, object_in
 from tau2_slime.tokens.calls.types import CallStatus, Json, JsonObject, ParsedCall, Tool
@@ -33,42 +36,52 @@ _COMPOSING = frozenset({"$ref", "allOf", "anyOf", "oneOf", "const", "enum"})
 
 
 def checked_call(
-    name: str, arguments: dict[str, Any], tools: list[Tool], raw: str, call_id: str | None = None
+    name: str,
+    arguments: dict[str, Any],
+    tools: list[Tool],
+    raw: str,
+    call_id: str | None = None,
+    *,
+    by_schema: bool = False,
 ) -> ParsedCall:
     """A call that could be read, compared with the tools: OK, UNKNOWN_TOOL or BAD_ARGUMENTS.
 
     Args:
         name: the tool's name.
-        arguments: by name; the values may be those of `literal_json`.
+        arguments: by name; a value whose type the format does not say is an `UntypedText`.
         tools: the tools that were offered.
         raw: the text of the call.
         call_id: the id that the model wrote, if the format has one.
+        by_schema: the schema types every argument, not only those of formats without types (``argument_types: schema``).
     """
     offered = {tool["function"]["name"]: tool["function"] for tool in tools or []}
     if name not in offered:
         choices = f"the tools are {', '.join(offered)}" if offered else "there are no tools"
         error = f"There is no tool named {name[:80]!r}; {choices}."
-        return ParsedCall(name, to_plain_json(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
-    typed, problems = coerce(arguments, offered[name].get("parameters") or {})
+        return ParsedCall(name, plain_arguments(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
+    typed, problems = coerce(arguments, offered[name].get("parameters") or {}, by_schema=by_schema)
     if problems:
         error = f"The call of {name} does not fit its schema: {'; '.join(problems)}."
         return ParsedCall(name, typed, CallStatus.BAD_ARGUMENTS, raw, error, call_id)
     return ParsedCall(name, typed, CallStatus.OK, raw, None, call_id)
 
 
-def coerce(arguments: JsonObject, schema: JsonObject) -> tuple[JsonObject, list[str]]:
-    """(arguments as plain JSON values typed by `schema`, problems), in the order of `arguments`. Never raises.
+def coerce(arguments: JsonObject, schema: JsonObject, *, by_schema: bool = False) -> tuple[JsonObject, list[str]]:
+    """(arguments as plain JSON values, problems), in the order of `arguments`. Never raises.
 
     Args:
-        arguments: by name; the values may be those of `literal_json`.
+        arguments: by name; a value whose type the format does not say is an `UntypedText`.
         schema: the "parameters" of a function schema. $ref into the schema itself, anyOf, oneOf, allOf, enum, const, lists
             of types, arrays and objects are understood. A name outside "properties" is a problem unless
             "additionalProperties" allows it; a schema without "properties" allows all names.
+        by_schema: also convert values whose type was said.
     """
-    fitter = _SchemaFitter(schema)
+    fitter = _SchemaFitter(schema, by_schema)
     top = fitter.resolve(schema) if "$ref" in schema else schema
     strict = top if "additionalProperties" in top or "properties" not in top else {**top, "additionalProperties": False}
-    return fitter.fit_members(arguments, strict, "", False, 0)
+    as_said = not by_schema and not any(isinstance(value, UntypedText) for value in arguments.values())
+    typed, problems = fitter.fit_members(arguments, strict, "", as_said, 0)
+    return (plain_arguments(arguments) if as_said else typed), problems
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,8 @@ class _SchemaFitter:
     """
 
     root: JsonObject
+    by_schema: bool
+    """Convert also what was said with its type: a member of a list that stands in an untyped text."""
 
     def resolve(self, schema: Json) -> JsonObject:
         """`schema` with its $ref followed; {}, which fits anything, if it is not a schema."""
@@ -99,7 +114,7 @@ class _SchemaFitter:
     def fit(self, value: Json, schema: Json, path: str, exact: bool, depth: int) -> Fit:
         schema = self.resolve(schema)
         if depth > MAX_SCHEMA_DEPTH:
-            return to_plain_json(value), [f"{path} is nested too deeply"]
+            return _plain(value), [f"{path} is nested too deeply"]
         for part in _array(schema.get("allOf")):
             rest = {key: item for key, item in schema.items() if key != "allOf"}
             schema = {**self.resolve(part), **rest}
@@ -120,7 +135,9 @@ class _SchemaFitter:
         if scalar is None:
             return _fit_anything(value), []
         fitted = scalar(value, exact)
-        return _mismatch(value, schema, path) if isinstance(fitted, NoMatch) else (fitted, [])
+        if isinstance(fitted, NoMatch):
+            return _mismatch(value, schema, path)
+        return (_plain(value) if exact and not self.by_schema else fitted), []
 
     def fit_any(self, value: Json, alternatives: list[JsonObject], path: str, exact: bool, depth: int) -> Fit:
         """An alternative that fits as is, else the only conversion; an open object is the last resort.
@@ -148,15 +165,15 @@ class _SchemaFitter:
                 return converted[0], []
             if converted:
                 readings = ", ".join(value_in_words(one) for one in converted)
-                return to_plain_json(value), [f"{path} is ambiguous: {value_in_words(value)} could be {readings}"]
+                return _plain(value), [f"{path} is ambiguous: {value_in_words(value)} could be {readings}"]
         wanted = " or ".join(dict.fromkeys(schema_in_words(one) for one in alternatives))
-        return to_plain_json(value), [f"{path} must be {wanted}, not {value_in_words(value)}"]
+        return _plain(value), [f"{path} must be {wanted}, not {value_in_words(value)}"]
 
     def fit_object(self, value: Json, schema: JsonObject, path: str, exact: bool, depth: int) -> Fit:
         found = value if isinstance(value, dict) or exact else object_in(value)
         if not isinstance(found, dict):
             return _mismatch(value, schema, path)
-        return self.fit_members(found, schema, path, exact, depth)
+        return self.fit_members(found, schema, path, exact or (found is not value and not self.by_schema), depth)
 
     def fit_members(
         self, found: JsonObject, schema: JsonObject, path: str, exact: bool, depth: int
@@ -186,8 +203,8 @@ class _SchemaFitter:
                     continue
                 fitted[name], wrong = self.fit(item, part, where, exact, depth)
             elif extra is False:
-                names = f"the arguments are {', '.join(properties)}" if properties else "there are no arguments"
-                fitted[name], wrong = to_plain_json(item), [f"{where} is unexpected ({names})"]
+                names = f"the arguments are {', '.join(properties)}" if properties else "it takes none"
+                fitted[name], wrong = _plain(item), [f"{where} is unexpected ({names})"]
             else:
                 fitted[name], wrong = self.fit(item, extra, where, exact, depth)
             problems += wrong
@@ -197,6 +214,7 @@ class _SchemaFitter:
         found = value if isinstance(value, list) or exact else list_in(value)
         if not isinstance(found, list):
             return _mismatch(value, schema, path)
+        exact = exact or (found is not value and not self.by_schema)
         fits = [
             self.fit(item, schema.get("items"), f"{path}[{index}]", exact, depth) for index, item in enumerate(found)
         ]
@@ -205,7 +223,7 @@ class _SchemaFitter:
 
 def _fit_enum(value: Json, allowed: list[Json], path: str, exact: bool) -> Fit:
     for one in allowed:
-        if _equal_json(one, to_plain_json(value)):
+        if _equal_json(one, _plain(value)):
             return one, []
     if not exact:
         text = value.strip() if isinstance(value, str) else as_string(value, False)
@@ -229,12 +247,21 @@ def _fit_anything(value: Json) -> Json:
     if isinstance(value, UntypedText):
         for found in (list_in(value), object_in(value)):
             if found is not None:
-                return to_plain_json(found)
-    return to_plain_json(value)
+                return _plain(found)
+    return _plain(value)
 
 
 def _mismatch(value: Json, schema: JsonObject, path: str) -> Fit:
-    return to_plain_json(value), [f"{path} must be {schema_in_words(schema)}, not {value_in_words(value)}"]
+    return _plain(value), [f"{path} must be {schema_in_words(schema)}, not {value_in_words(value)}"]
+
+
+def _plain(value: Json) -> Json:
+    return str(value) if isinstance(value, UntypedText) else value
+
+
+def plain_arguments(arguments: JsonObject) -> JsonObject:
+    """``arguments`` with ordinary texts in place of every `UntypedText`."""
+    return {str(name): _plain(value) for name, value in arguments.items()}
 
 
 def _is_null(value: Json, exact: bool) -> bool:

@@ -6,22 +6,10 @@ import ast
 import math
 import warnings
 from collections.abc import Callable
-from decimal import Decimal
 from enum import Enum
 from typing import Final, TypeGuard
 
-from tau2_slime.tokens.calls.literal_json import (
-    JSON_NUMBER,
-    MAX_DEPTH,
-    BadJson,
-    LiteralFloat,
-    LiteralInt,
-    nesting_depth,
-    read_float,
-    read_int,
-    read_json,
-    to_plain_json,
-)
+from tau2_slime.tokens.calls.json_text import MAX_DEPTH, BadJson, nesting_depth, read_json
 from tau2_slime.tokens.calls.types import Json, JsonObject
 
 NULL_TEXTS = frozenset({"null", "None"})
@@ -40,15 +28,13 @@ class NoMatch(Enum):
 NO_MATCH: Final = NoMatch.NO_MATCH
 
 
-def number_in(text: str) -> LiteralInt | LiteralFloat | None:
+def number_in(text: str) -> int | float | None:
     """The number that `text` is in JSON's grammar, white space around it allowed; None if it is not a number."""
-    text = text.strip()
-    if not JSON_NUMBER.fullmatch(text):
-        return None
     try:
-        return read_float(text) if any(mark in text for mark in ".eE") else read_int(text)
+        value = read_json(text)
     except BadJson:
         return None
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def exact_integer(value: Json) -> int | None:
@@ -59,8 +45,7 @@ def exact_integer(value: Json) -> int | None:
         return int(value)
     if not math.isfinite(value):
         return None
-    exact = Decimal(value.literal) if isinstance(value, LiteralFloat) else Decimal(value)
-    return int(exact) if exact == exact.to_integral_value() else None
+    return int(value) if value.is_integer() else None
 
 
 def list_in(value: Json) -> list[Json] | None:
@@ -135,8 +120,6 @@ def as_string(value: Json, exact: bool) -> str | NoMatch:
         return str(value)
     if exact or isinstance(value, bool):
         return NO_MATCH
-    if isinstance(value, (LiteralInt, LiteralFloat)):
-        return value.literal
     return str(value) if isinstance(value, int) else NO_MATCH  # a bare float does not say whether it was 1.5 or 1.50
 
 
@@ -147,9 +130,11 @@ def _as_integer(value: Json, exact: bool) -> int | NoMatch:
 
 def _as_number(value: Json, exact: bool) -> Json | NoMatch:
     number = number_in(value) if isinstance(value, str) and not exact else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
         return NO_MATCH
-    return to_plain_json(number)
+    if isinstance(number, float) and not math.isfinite(number):
+        return NO_MATCH
+    return number
 
 
 def _as_boolean(value: Json, exact: bool) -> bool | NoMatch:

@@ -190,7 +190,7 @@ class ChatDelta:
 
         Raises:
             TemplateError: the template refuses the messages, or writes no closer.
-            ValueError: there are no new messages, or one of them is an assistant's.
+            ValueError: ``new_messages`` is empty, or one of them is an assistant's.
         """
         if self.report.dummy_base_ok and not real:
             history, tools = DUMMY_BASE, DUMMY_TOOLS if tools else None

@@ -11,9 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tau2_slime.errors import first_time
+from tau2_slime.world import tau2_compat
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Environment
+
+logger = logging.getLogger(__name__)
 
 _CORE = (
     "tau2.data_model.message",
@@ -59,9 +69,27 @@ VERIFIED_SOURCES: dict[str, dict[str, str]] = {
 """Part -> hash of its sources -> the release that has them."""
 
 
-def is_verified(constructor: Callable[..., object]) -> bool:
-    """True if τ²'s core and the domain of this environment ``constructor`` are of a release that was compared."""
-    return core_release() is not None and domain_release(package_of(constructor)) is not None
+VERIFIED_ARGUMENTS = frozenset({"policy_type", "retrieval_variant", *tau2_compat.TASK_ARGUMENTS})
+"""Arguments of τ²'s environment constructors under which the fast environments were compared with τ²'s own."""
+
+
+def verified_constructor(domain: str, env_kwargs: dict[str, Any]) -> Callable[..., Environment] | None:
+    """τ²'s constructor for ``domain``, if fast environments were compared with what it builds."""
+    constructor: Callable[..., Environment] = tau2_compat.load().registry.get_env_constructor(domain)
+    if core_release() is None or domain_release(package_of(constructor)) is None:
+        what = f"{tau2_compat.version()}'s {domain}"
+        if first_time("unverified sources of τ²", what):
+            logger.warning(
+                "the fast environments were not compared with this source of %s: τ²'s own code builds and scores its "
+                "episodes, with the same rewards, more slowly",
+                what,
+            )
+        return None
+    if set(env_kwargs) - VERIFIED_ARGUMENTS:
+        return None
+    if env_kwargs.get("retrieval_variant", "no_knowledge") != "no_knowledge":
+        return None  # retrieval keeps indexes, clocks and sandboxes
+    return constructor
 
 
 @cache
@@ -105,8 +133,6 @@ def _hash_of(files: Iterable[Path]) -> str:
 
 
 if __name__ == "__main__":
-    from tau2_slime.world import tau2_compat
-
     registry = tau2_compat.load().registry
     print(tau2_compat.version())
     print("core", _hash_of(_file(name) for name in _CORE), core_release() or "not verified")

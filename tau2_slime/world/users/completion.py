@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlparse
 
-from tau2_slime.runtime import http_sessions
+from tau2_slime.runtime import loops
 from tau2_slime.runtime.text import well_formed_value
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users.faults import CallFailed, Fault, of_exception, of_status
@@ -122,7 +122,7 @@ async def _ask_directly(spec: UserSpec, prompt: list[dict[str, Any]], tools: lis
     url = f"{str(spec.base_url).rstrip('/')}/chat/completions"
     key = spec.connection()["api_key"]
     try:
-        async with http_sessions.outside().post(
+        async with loops.outside().post(
             url,
             json=request,
             headers={"Authorization": f"Bearer {key}"},

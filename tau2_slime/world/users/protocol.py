@@ -78,7 +78,7 @@ class User(Protocol):
         into a thread; it would stop every other episode of the process.
 
         Raises:
-            UserSimulatorError: there is no usable message. The user is to blame: the episode does not count.
+            UserSimulatorError: no usable message came. The user is to blame: the episode does not count.
             ConfigError: no message can be had in this run (a refused key, a spent budget): infrastructure is to blame.
         Any other exception counts as a bug: it is logged once with its traceback, and infrastructure is to blame.
         """

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
+from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.runtime.text import well_formed_value
-from tau2_slime.runtime.threads import PerLoop
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
 from tau2_slime.world.domains import tool_schema

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tau2_slime.world.types import Delivered, Message, Tau2User, UserMessage
 
 MAX_THREADS = 64
-"""Turns of τ² users at once in this process. `runtime.threads` has two threads for work that never waits for a model."""
+"""Turns of τ² users at once in this process. `runtime.loops` has two threads for work that never waits for a model."""
 
 
 def _new_threads() -> ThreadPoolExecutor:

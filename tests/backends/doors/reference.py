@@ -11,7 +11,6 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.world import domains, tau2_compat
 from tests import parity_play as play
 from tests.backends.doors.cases import Case
@@ -25,20 +24,13 @@ class Reference:
     record: Record
     unreadable: set[str]
     """Calls by place (`records.renamed`) that never reached the environment."""
-    typed: int
-    """Calls of which the schema changed a value."""
 
 
 def reference(case: Case, *, sampled: bool) -> Reference:
     """``sampled``: as the doors hear it that read turns from tokens."""
     task = domains.find_task(case.domain, case.split, task_id=case.task_id)
     environment = play.tau2_environment(case.domain, task, solo=case.solo)
-    tools = environment.get_tools()
-    if case.solo and environment.user_tools is not None:
-        tools = tools + environment.get_user_tools()
-    schemas = [tool.openai_schema for tool in tools]
     unreadable: set[str] = set()
-    typed = 0
     script = copy.deepcopy(case.script)
     for number, turn in enumerate(script.agent):
         if sampled:
@@ -48,10 +40,6 @@ def reference(case: Case, *, sampled: bool) -> Reference:
             if isinstance(call.arguments, str) or not call.name:
                 unreadable.add(call.id)
                 call.arguments = {}
-            elif not (case.solo and call.name == "done"):
-                before = call.arguments
-                call.arguments = checked_call(call.name, copy.deepcopy(before), schemas, "").arguments
-                typed += call.arguments != before
     _answer_unreadable(environment, unreadable)
     played, run = play.play_tau2(case.domain, task, script, solo=case.solo, environment=environment)
     dumped = [message.model_dump(mode="json", exclude_none=True) for message in run.messages]
@@ -66,7 +54,7 @@ def reference(case: Case, *, sampled: bool) -> Reference:
         "reward": None if raised else verdict["reward"],
         "reward_info": None if raised else verdict,
     }
-    return Reference(record_of(case.key, result), places, typed)
+    return Reference(record_of(case.key, result), places)
 
 
 def _answer_unreadable(environment: Any, unreadable: set[str]) -> None:

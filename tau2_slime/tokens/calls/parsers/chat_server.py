@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tau2_slime.tokens.calls.literal_json import BadJson, read_json
+from tau2_slime.tokens.calls.json_text import BadJson, read_json
 from tau2_slime.tokens.calls.reasoning import split_reasoning
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn, Tool

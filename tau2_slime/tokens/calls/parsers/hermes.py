@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 
-from tau2_slime.tokens.calls.literal_json import BadJson, read_json, read_json_at
+from tau2_slime.tokens.calls.json_text import BadJson, read_json, read_json_at
 from tau2_slime.tokens.calls.parsers.tagged import DraftCall, TaggedParser
 from tau2_slime.tokens.calls.types import Call, CallStatus, JsonObject
 
 _NAME = re.compile(r'"name"\s*:\s*("(?:[^"\\]|\\.)*")')
-_BRACE = re.compile(r"\s*(?=\{)")
+_START = re.compile(r"\s*(?=[\[{])")
 
 
 class HermesParser(TaggedParser):
@@ -34,16 +34,19 @@ class HermesParser(TaggedParser):
         self._end = re.compile(rf"\s*{re.escape(self.closing)}")
 
     def read_call(self, text: str, start: int) -> tuple[DraftCall, int]:
-        brace = _BRACE.match(text, start)
-        if brace is None:
+        begin = _START.match(text, start)
+        if begin is None:
             return self._unreadable(text, start)
-        body = brace.end()
+        body = begin.end()
         try:
             value, end = read_json_at(text, body)
         except BadJson:
             return self._unreadable(text, start)
-        assert isinstance(value, dict)  # it begins with a brace
-        draft = self._from_object(value)
+        objects = value if isinstance(value, list) else [value]
+        if not objects or not all(isinstance(one, dict) for one in objects):
+            return self._unreadable(text, start)
+        draft, *others = [self._from_object(one) for one in objects if isinstance(one, dict)]
+        draft.others = others
         tag = self._end.match(text, end)
         if tag is not None:
             return draft, tag.end()
@@ -83,6 +86,8 @@ class HermesParser(TaggedParser):
     def _from_object(self, value: JsonObject) -> DraftCall:
         """The call that a JSON object describes; its status is INVALID_JSON if the object does not describe one."""
         name = value.get("name")
+        keys = ("parameters", "arguments", self.arguments_key)  # servers read the first two in every such format
+        arguments = next((value[key] for key in keys if value.get(key)), value.get(self.arguments_key, {}))
         given_id = value.get("id")
         call_id = given_id if isinstance(given_id, str) else None
 
@@ -94,11 +99,6 @@ class HermesParser(TaggedParser):
             return bad(f'the object has no "name"; {self._shape}')
         if not isinstance(name, str) or not name:
             return bad('"name" must be a non-empty string')
-        if self.arguments_key not in value:
-            if set(value) <= {"name", "id", "type"}:
-                return DraftCall(name, id=call_id)
-            return bad(f'the object has no "{self.arguments_key}"; {self._shape}')
-        arguments = value[self.arguments_key]
         if isinstance(arguments, str):
             try:
                 arguments = read_json(arguments)

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-from tau2_slime.tokens.calls.literal_json import UntypedText
+from tau2_slime.tokens.calls.json_text import UntypedText
 from tau2_slime.tokens.calls.parsers.tagged import BrokenCall, DraftCall, NestedTagParser, skip_space
 from tau2_slime.tokens.calls.types import Call
 

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from tau2_slime.tokens.calls.literal_json import BadJson, read_json
-from tau2_slime.tokens.calls.parsers.tagged import joined, strip_stop_tokens
+from tau2_slime.tokens.calls.json_text import BadJson, read_json
+from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS, joined, strip_stop_tokens
 from tau2_slime.tokens.calls.reasoning import split_reasoning, without_reasoning
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
 from tau2_slime.tokens.families import END_THINK, PARSER_CLASSES, THINK, sglang_family
 
-_KIMI_ID = re.compile(r"<\|tool_call_begin\|>\s*([^\s<|]+)\s*<\|tool_call_argument_begin\|>")
+_KIMI_CALL = re.compile(
+    r"<\|tool_call_begin\|>\s*([^\s<|]+)\s*<\|tool_call_argument_begin\|>\s*(.*?)\s*(?=<\|tool_call_(?:begin|end)\|>|$)",
+    re.DOTALL,
+)
+"""A call's id and its arguments."""
 _MISTRAL_ID = re.compile(r"\[CALL_ID\][^\[]*(?=\[ARGS\])")
 _HARMONY_START = "<|start|>assistant"
 
@@ -58,13 +63,28 @@ class SglangParser:
         self._parser, self._tool = FunctionCallParser, SglangTool
 
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
-        reasoning, text, unclosed = self._split(self._prepared(strip_stop_tokens(text)), reasoning_open)
+        text = self._prepared(strip_stop_tokens(text))
+        if self._call_start is not None and text.count(self._call_start) > MAX_CALLS:
+            *whole, _ = text.split(self._call_start, MAX_CALLS + 1)
+            text = self._call_start.join([*whole, ""])  # ends with one call that cannot be read
+        reasoning, rest, unclosed = self._split(text, reasoning_open)
         if unclosed:
-            return ParsedTurn(None, reasoning, reasoning_unclosed=True)
+            begin = text.find(self._call_start) if self._call_start is not None else -1
+            turn = self._calls_of(text[begin:], tools) if begin >= 0 else ParsedTurn(None, None)
+            if not any(call.status in (CallStatus.OK, CallStatus.BAD_ARGUMENTS) for call in turn.calls):
+                return ParsedTurn(None, reasoning, reasoning_unclosed=True)
+            thoughts = [text[:begin].strip().removeprefix(self._tags[0]), turn.content or "", turn.reasoning or ""]
+            return ParsedTurn(None, joined(thoughts), turn.calls)  # a call that was made before the thought was closed
+        turn = self._calls_of(rest, tools)
+        turn.reasoning = joined([reasoning or "", turn.reasoning or ""])
+        return turn
+
+    def _calls_of(self, text: str, tools: list[Tool]) -> ParsedTurn:
+        """A turn without its first thought."""
         normal, found, failure = self._ask(text, tools)
         calls = [self._call(item, tools, text) for item in found]
-        if self._sglang_name == "kimi_k2" and len(ids := _KIMI_ID.findall(text)) == len(calls):
-            for call, call_id in zip(calls, ids, strict=True):
+        if self._sglang_name == "kimi_k2":
+            for call, call_id in zip(calls, _kimi_ids(text, found), strict=True):
                 call.id = call_id
         missing = self._expected(text, found, failure is not None) - len(calls)
         because = f" ({failure})" if failure else ""
@@ -73,7 +93,7 @@ class SglangParser:
         if calls and not found:
             normal = ""  # sglang hands the unread calls back as if they were said
         content, thoughts = without_reasoning(normal, self._tags)
-        return ParsedTurn(joined(content), joined([reasoning or "", *thoughts]), calls)
+        return ParsedTurn(joined(content), joined(thoughts), calls)
 
     def format(self, calls: list[Call]) -> str:
         raise NotImplementedError(
@@ -131,16 +151,37 @@ class SglangParser:
         return max(begun, int(failed))
 
 
+def _kimi_ids(text: str, found: list[_SglangCall]) -> list[str | None]:
+    """The id that the model wrote for each call; sglang leaves out a call whose id or arguments it cannot read."""
+    written = _KIMI_CALL.findall(text)
+    if len(written) == len(found):
+        return [call_id for call_id, _ in written]
+    ids: list[str | None] = []
+    left = iter(written)
+    for item in found:
+        name = re.compile(rf"(functions\.)?{re.escape(item.name or '')}:\d+|\d+")
+        same = (i for i, arguments in left if arguments == item.parameters.strip() and name.fullmatch(i))
+        ids.append(next(same, None))
+    return ids
+
+
+_switching = threading.Lock()
+
+
 @contextmanager
 def _unknown_tools_forwarded() -> Iterator[None]:
-    """Make sglang return calls of tools that were not offered; it reads the switch from the environment each time."""
+    """Make sglang return calls of tools that were not offered; it reads the switch from the environment each time.
+
+    One parse at a time: two event loops in two threads would take the switch from each other.
+    """
     switch = "SGLANG_FORWARD_UNKNOWN_TOOLS"
-    before = os.environ.get(switch)
-    os.environ[switch] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[switch]
-        else:
-            os.environ[switch] = before
+    with _switching:
+        before = os.environ.get(switch)
+        os.environ[switch] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[switch]
+            else:
+                os.environ[switch] = before

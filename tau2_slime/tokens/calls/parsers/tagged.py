@@ -27,15 +27,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar
 
-from tau2_slime.tokens.calls.literal_json import to_plain_json
 from tau2_slime.tokens.calls.reasoning import open_reasoning
-from tau2_slime.tokens.calls.schema_types import checked_call
+from tau2_slime.tokens.calls.schema_types import checked_call, plain_arguments
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, Tool
 from tau2_slime.tokens.families import END_THINK, STOP_TEXTS, THINK
 
 _SPACE = re.compile(r"\s*")
+
+MAX_CALLS = 128
+"""Calls, good or bad, that are read in one turn: what follows is one more that cannot be read. It bounds the time of a turn
+that holds nothing but opening tags."""
 
 
 @dataclass
@@ -48,6 +52,8 @@ class DraftCall:
     error: str | None = None
     """One sentence for the model; None if the call could be read in full."""
     id: str | None = None
+    others: list[DraftCall] = field(default_factory=list)
+    """Further calls between the same two tags."""
 
 
 class BrokenCall(Exception):
@@ -118,24 +124,49 @@ class TaggedParser:
         while True:
             if thinking:
                 inside, after = open_reasoning(text, at)
-                thoughts.append(inside)
                 if after is None:
-                    return ParsedTurn(joined(content), joined(thoughts), calls, reasoning_unclosed=True)
+                    call = self._call_in_thought(text, at, tools)
+                    if call is None:
+                        thoughts.append(inside)
+                        return ParsedTurn(joined(content), joined(thoughts), calls, reasoning_unclosed=True)
+                    inside, after, content = (
+                        text[at:call].removeprefix(THINK),
+                        call,
+                        thoughts,
+                    )  # all but calls is thought
+                thoughts.append(inside)
                 at, thinking = after, False
             tag = self._opens.search(text, at)
             self._read_between_calls(text[at : tag.start() if tag else len(text)], content, thoughts, calls)
             if tag is None:
-                return ParsedTurn(joined(content), joined(thoughts), calls)
+                break
             if tag.group() == THINK:
                 at, thinking = tag.end(), True
                 continue
-            draft, at = self.read_call(text, tag.end())
+            if len(calls) >= MAX_CALLS:
+                calls.append(_too_many(text[tag.start() :]))
+                break
+            first, at = self.read_call(text, tag.end())
             raw = text[tag.start() : at]
-            if draft.error is None:
-                calls.append(checked_call(draft.name, draft.arguments, tools, raw, draft.id))
-            else:
-                arguments = to_plain_json(draft.arguments)
-                calls.append(ParsedCall(draft.name, arguments, draft.status, raw, draft.error, draft.id))
+            for draft in [first, *first.others]:
+                if draft.error is None:
+                    calls.append(checked_call(draft.name, draft.arguments, tools, raw, draft.id))
+                else:
+                    arguments = plain_arguments(draft.arguments)
+                    calls.append(ParsedCall(draft.name, arguments, draft.status, raw, draft.error, draft.id))
+        return ParsedTurn(None if content is thoughts else joined(content), joined(thoughts), calls)
+
+    def _call_in_thought(self, text: str, start: int, tools: list[Tool]) -> int | None:
+        """Where a call begins that the model made without closing its thought, as servers read it; None if it made none.
+
+        A thought may also quote an opening tag: only a call that can be read, of a tool that was offered, ends it.
+        """
+        offered = {tool["function"]["name"] for tool in tools or []}
+        for tag in islice(re.finditer(re.escape(self.opening), text[start:]), MAX_CALLS):
+            draft, _ = self.read_call(text, start + tag.end())
+            if draft.error is None and draft.name in offered:
+                return start + tag.start()
+        return None
 
     def _read_between_calls(self, text: str, content: list[str], thoughts: list[str], calls: list[ParsedCall]) -> None:
         """Sort the text between two calls: content, calls that lack their opening tag, thoughts that lack theirs."""
@@ -147,11 +178,20 @@ class TaggedParser:
             text = text[cut + len(END_THINK) :]
         while (found := self.find_unopened_call(text)) is not None:
             start, end, name = found
+            if len(calls) >= MAX_CALLS:
+                calls.append(_too_many(text[start:]))
+                text = text[:start]
+                break
             error = f"The tool call is not opened: write {self.opening} before it and {self.closing} after it."
             calls.append(ParsedCall(name, {}, CallStatus.UNCLOSED, text[start:end], error))
             content.append(text[:start])
             text = text[end:]
         content.append(text)
+
+
+def _too_many(text: str) -> ParsedCall:
+    error = f"One message may hold {MAX_CALLS} tool calls; what follows them was not read."
+    return ParsedCall("", {}, CallStatus.INVALID_JSON, text, error)
 
 
 def strip_stop_tokens(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Work that must not run on the event loop, and values that are built once per process.
+"""Work that must not run on the event loop, and what is built once: per process, or per loop, such as HTTP sessions.
 
 slime drives episodes from more than one event loop (its rollout thread, the fully-async worker), so nothing here belongs to
 a loop: threads and `concurrent.futures.Future`s are shared, and each caller awaits them in its own loop.
@@ -10,11 +10,14 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from tau2_slime.errors import EpisodeAborted
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -113,3 +116,44 @@ async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace:
             await asyncio.gather(task, return_exceptions=True)
         elif not task.cancelled():
             task.exception()  # reading it keeps asyncio from logging "exception was never retrieved" if we were cancelled
+
+
+class _Sessions:
+    """One aiohttp session for each event loop.
+
+    Each is held by an asynchronous generator, because ``asyncio.run`` closes the generators of its loop when it ends.
+    """
+
+    def __init__(self, *, through_proxies: bool) -> None:
+        self._through_proxies = through_proxies
+        self._open: PerLoop[tuple[AsyncGenerator[ClientSession, None], ClientSession]] = PerLoop(self._start)
+
+    def get(self) -> ClientSession:
+        """The running loop's session, open until that loop ends."""
+        return self._open.get()[1]
+
+    def _start(self) -> tuple[AsyncGenerator[ClientSession, None], ClientSession]:
+        generator = self._until_the_end()
+        try:
+            generator.__anext__().send(None)
+        except StopIteration as yielded:
+            return generator, yielded.value
+        raise AssertionError("the generator awaited before it yielded")
+
+    async def _until_the_end(self) -> AsyncGenerator[ClientSession, None]:
+        import aiohttp
+
+        # No limit here: the callers' semaphores limit the requests in flight.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        session = aiohttp.ClientSession(connector=connector, trust_env=self._through_proxies)
+        try:
+            yield session
+        finally:
+            self._open.pop()
+            await session.close()
+
+
+inside = _Sessions(through_proxies=False).get
+"""This loop's aiohttp session for the cluster's own servers, without the environment's proxies."""
+outside = _Sessions(through_proxies=True).get
+"""This loop's aiohttp session for endpoints anywhere, through the environment's proxies."""

@@ -1,35 +1,15 @@
-"""JSON that remembers how the model wrote it.
-
-A number keeps its literal: `1.50` in an argument whose schema says string becomes "1.50" and not "1.5". The text of an
-argument in an XML-like call is marked as untyped, because only the schema can say what it is. `to_plain_json` turns all of
-it back into ordinary values.
-"""
+"""JSON that a model wrote: read with bounds, and with errors that tell the model where it went wrong."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from typing import NoReturn, overload
+from typing import NoReturn
 
-from tau2_slime.tokens.calls.types import Json, JsonObject
+from tau2_slime.tokens.calls.types import Json
 
 MAX_DEPTH = 64
 """Deepest nesting that is read: hostile nesting must not reach code that recurses over arguments."""
-
-JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-
-
-class LiteralInt(int):
-    """An integer of a JSON text; `literal` is how the text wrote it."""
-
-    literal: str
-
-
-class LiteralFloat(float):
-    """A number with a fraction or an exponent; `literal` is how the text wrote it."""
-
-    literal: str
 
 
 class UntypedText(str):
@@ -42,22 +22,17 @@ class BadJson(ValueError):
     """Not JSON. The message says what is wrong and where, without a final full stop."""
 
 
-def read_int(literal: str) -> LiteralInt:
-    """Raises BadJson for more digits than Python converts."""
+def _read_int(literal: str) -> int:
     try:
-        number = LiteralInt(literal)
-    except ValueError:
+        return int(literal)
+    except ValueError:  # Python converts no more than some thousand digits
         raise BadJson(f"a number of {len(literal)} digits is too long") from None
-    number.literal = literal
-    return number
 
 
-def read_float(literal: str) -> LiteralFloat:
-    """Raises BadJson for a number that no float holds."""
-    number = LiteralFloat(literal)
+def _read_float(literal: str) -> float:
+    number = float(literal)
     if math.isinf(number):
         raise BadJson(f"the number {literal[:40]} is out of range")
-    number.literal = literal
     return number
 
 
@@ -65,7 +40,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise BadJson(f"{name} is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_int=_read_int, parse_float=_read_float, parse_constant=_refuse_constant)
 
 
 def read_json_at(text: str, start: int) -> tuple[Json, int]:
@@ -112,19 +87,3 @@ def nesting_depth(value: Json) -> int:
         deepest = max(deepest, level)
         todo.extend((child, level) for child in children)
     return deepest
-
-
-@overload
-def to_plain_json(value: JsonObject) -> JsonObject: ...
-@overload
-def to_plain_json(value: Json) -> Json: ...
-def to_plain_json(value: Json) -> Json:
-    """`value` with ordinary int, float and str in place of the marked ones; new lists and dicts."""
-    if isinstance(value, dict):
-        return {str(key): to_plain_json(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [to_plain_json(item) for item in value]
-    for marked, ordinary in ((LiteralInt, int), (LiteralFloat, float), (UntypedText, str)):
-        if isinstance(value, marked):
-            return ordinary(value)
-    return value

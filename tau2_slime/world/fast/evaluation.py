@@ -1,0 +1,264 @@
+"""τ²'s own evaluation without the work that was done before: two environments, a replay of the episode, the gold actions.
+
+`evaluate_simulation` runs unchanged, with its own evaluators. Only the environments that it builds are replaced. The
+predicted one is the episode's own, which is already where a replay would bring it. `require_equal_replay` knows every reason
+why it might not be; then τ² replays. The gold one has its end state, which τ²'s code computed once per task. Every stub has
+exactly the methods that the evaluators of the verified releases use.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from types import FunctionType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tau2_slime.errors import first_time
+from tau2_slime.world import tau2_compat
+
+if TYPE_CHECKING:
+    from tau2_slime.world.domains import World
+    from tau2_slime.world.fast.building import CopyOnWriteDatabase, EnvironmentFactory
+    from tau2_slime.world.types import Environment, Message, RewardInfo, ToolCall, ToolKit, ToolMessage
+
+logger = logging.getLogger(__name__)
+
+DatabaseState = tuple[Hashable, Hashable]
+"""The agent's and the user's database, comparable between environments of one factory."""
+
+MAX_GOLD = 20_000
+"""Tasks of one domain whose gold end state is kept (some hundred bytes each)."""
+
+NOT_REPEATABLE = {"refuel_data": re.compile(r"\bB[0-9a-f]{8}\b")}
+"""Tools that invent an id, and what it looks like where a later answer shows it."""
+
+_DIGITS = re.compile(r"\d{4000}")
+
+
+class ReplayNeededError(Exception):
+    """The environment of the episode cannot stand in for a replay of it; the message says why."""
+
+
+@dataclass
+class FastEnvironment:
+    """One environment from a factory, and how its episode is scored without a replay."""
+
+    factory: EnvironmentFactory
+    environment: Environment
+    database: CopyOnWriteDatabase | None = None
+    """The agent's database if its records are shared with other episodes."""
+
+    def run_tool(self, call: ToolCall) -> ToolMessage:
+        """τ²'s answer to ``call``, an error result included."""
+        if self.database is None or call.name not in self.factory.read_only_tools:
+            return self.environment.get_response(call)
+        with self.database.reading():
+            return self.environment.get_response(call)
+
+    def database_state(self) -> DatabaseState:
+        """Equal for two environments of one factory exactly if τ²'s database hashes are.
+
+        Raises:
+            ReplayNeededError: a tool replaced the database, or a part of it, with another one.
+        """
+        environment, database = self.environment, self.database
+        if database is None:
+            agent = environment.get_db_hash()
+            same = environment.user_tools is not None and environment.user_tools.db is environment.tools.db
+            return agent, agent if same else environment.get_user_db_hash()
+        if environment.tools.db is not database.db:
+            raise ReplayNeededError("the database was replaced")
+        return database.state(), environment.get_user_db_hash()
+
+    def knows_gold(self, world: World) -> bool:
+        """True if `evaluate` takes about a millisecond: the task's gold end state need not be computed any more."""
+        return gold_key(world) in self.factory.gold
+
+    def evaluate(self, world: World, arguments: dict[str, Any], *, judge: bool) -> RewardInfo:
+        """τ²'s reward for the episode of ``world``, which was played here; ``judge`` says that τ² asks a paid LLM judge.
+
+        ``arguments`` are those of τ²'s ``evaluate_simulation``. Raises what τ² raises.
+        """
+        t = tau2_compat.load()
+        run = arguments["simulation"]
+        if run.termination_reason not in (t.TerminationReason.AGENT_STOP, t.TerminationReason.USER_STOP):
+            return tau2_compat.evaluate(self.environment, arguments)  # τ² answers without an environment
+        try:
+            require_equal_replay(run.messages, world)
+            return evaluate_with_stubs(arguments, world, self)
+        except ReplayNeededError as error:
+            why = str(error)
+        except Exception as error:  # τ²'s own replay, below, says whether it raises as well
+            if judge:  # asking again would ask the judge again
+                raise
+            why = f"{type(error).__name__}: {error}"
+        # τ² itself raises for some episodes; where it does not, it is right, and that must not stay unknown.
+        info = tau2_compat.evaluate(self.environment, arguments)
+        if first_time("scored by τ²'s own replay", why):
+            logger.warning("task %s: %s; τ²'s own, slower replay scores such episodes", world.task.id, why)
+        return info
+
+
+def require_equal_replay(messages: Sequence[Message], world: World) -> None:
+    """Make sure that τ², replaying ``messages`` in a fresh environment, would arrive where ``world`` is.
+
+    Raises:
+        ReplayNeededError: it might not.
+    """
+    if world.began_with is None or world.began_with[0] is not world.task:
+        raise ReplayNeededError("the environment did not begin with the task's initial state")
+    if world.solo and any(isinstance(message, tau2_compat.load().UserMessage) for message in messages):
+        raise ReplayNeededError("a user speaks in a solo episode")
+    wanted, history = _calls_with_results(messages), _calls_with_results(world.began_with[1])
+    if wanted is None or history is None or len(wanted) != len(history) + len(world.ran):
+        raise ReplayNeededError("the calls do not match their results")
+    invented: list[re.Pattern[str]] = []
+    for (call, result), (ran, answer) in zip(wanted, [*history, *world.ran], strict=True):
+        if not (call is ran or call == ran) or result.content != answer.content:
+            raise ReplayNeededError("the environment ran other calls than the trajectory shows")
+        text = answer.content or ""
+        if "NaN" in text or (len(text) >= 4000 and _DIGITS.search(text)):
+            # for τ², which compares what the JSON reads as
+            raise ReplayNeededError("an answer does not equal itself")
+        if any(pattern.search(text) for pattern in invented):
+            raise ReplayNeededError("an answer shows an id that a replay would not invent again")
+        if call.name in NOT_REPEATABLE and not answer.error:
+            invented.append(NOT_REPEATABLE[call.name])
+
+
+def _calls_with_results(messages: Sequence[Message]) -> list[tuple[ToolCall, ToolMessage]] | None:
+    """The calls of a trajectory, each with its result; None where τ²'s replay would stop with an error."""
+    t = tau2_compat.load()
+    found = []
+    rest = iter(messages)
+    for message in rest:
+        if isinstance(message, t.ToolMessage):
+            return None
+        for call in getattr(message, "tool_calls", None) or ():
+            result = next(rest, None)
+            if not isinstance(result, t.ToolMessage) or result.id != call.id:
+                return None
+            found.append((call, result))
+    return found
+
+
+def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnvironment) -> RewardInfo:
+    """τ²'s `evaluate_simulation` of the episode of ``world``, which was played in ``played``.
+
+    Raises:
+        ReplayNeededError: before anything was evaluated that costs money.
+    """
+    played.environment.sync_tools()
+    predicted = _Played(played.database_state(), played.environment)  # before any assertion runs, as in τ²
+    key, known = gold_key(world), played.factory.gold
+    gold = (
+        _Ended(known[key][1])
+        if key in known
+        else _PlaysGold(played.factory.build(solo=False, env_kwargs=world.env_kwargs))
+    )
+
+    def build(**kwargs: object) -> _Ended | _PlaysGold:
+        # τ² asks for the gold environment without a mode: gold actions are the user's and the agent's own.
+        return predicted if "solo_mode" in kwargs else gold
+
+    registry = SimpleNamespace(get_env_constructor={world.domain: build}.get)
+    original = tau2_compat.load().evaluate_simulation
+    evaluate = FunctionType(
+        original.__code__, {**original.__globals__, "registry": registry}, argdefs=original.__defaults__
+    )
+    result: RewardInfo = evaluate(**arguments)
+    if isinstance(gold, _PlaysGold) and gold.end is not None:
+        # What the key names by id is kept with it, so that no other object gets that id.
+        task = world.task
+        known[key] = (task, task.initial_state, task.evaluation_criteria.actions), gold.end
+        while len(known) > MAX_GOLD:
+            known.popitem(last=False)
+    return result
+
+
+def gold_key(world: World) -> Hashable:
+    """The task object with what its gold end state depends on: a changed copy of a task is another one."""
+    task = world.task
+    actions = task.evaluation_criteria.actions if task.evaluation_criteria is not None else None
+    allowed = sorted(world.env_kwargs.get("read_log_allowlist") or ())
+    return id(task), id(task.initial_state), id(actions), len(actions or ()), json.dumps(allowed)
+
+
+@dataclass
+class _Ended:
+    """An environment in which everything that τ² asks for has been done; it says where that led.
+
+    τ² compares the hashes of two environments and asks only whether both pairs are equal. So each is the whole state.
+    """
+
+    state: DatabaseState
+
+    def set_state(self, *_: object, **__: object) -> None:
+        """It is there already."""
+
+    make_tool_call = set_state
+
+    def get_db_hash(self) -> DatabaseState:
+        return self.state
+
+    get_user_db_hash = get_db_hash
+
+
+@dataclass
+class _Played(_Ended):
+    """The environment in which the episode was played."""
+
+    environment: Environment
+
+    @property
+    def run_env_assertion(self) -> Callable[..., bool]:
+        run: Callable[..., bool] = self.environment.run_env_assertion
+        return run
+
+    @property
+    def tools(self) -> _ToolNames | None:
+        return _ToolNames.of(self.environment.tools)
+
+    @property
+    def user_tools(self) -> _ToolNames | None:
+        return _ToolNames.of(self.environment.user_tools)
+
+
+class _ToolNames:
+    """A tool kit's names and types, without the schemas that τ² would build only to read the names."""
+
+    _known: ClassVar[dict[type, tuple[str, ...]]] = {}
+    """Class of a tool kit -> the tools that every kit of the class offers."""
+
+    def __init__(self, kit: ToolKit) -> None:
+        self._kit = kit
+        self.tool_type = kit.tool_type
+
+    @classmethod
+    def of(cls, kit: ToolKit | None) -> _ToolNames | None:
+        return None if kit is None else cls(kit)
+
+    def get_tools(self) -> dict[str, None]:
+        names = self._known.get(type(self._kit))
+        if names is None:
+            names = self._known[type(self._kit)] = tuple(self._kit.get_tools())
+        return dict.fromkeys(names)
+
+
+class _PlaysGold:
+    """A fresh environment, in which τ² plays the gold actions; it remembers where they led."""
+
+    def __init__(self, fresh: FastEnvironment) -> None:
+        self._fresh = fresh
+        self.set_state = fresh.environment.set_state
+        self.make_tool_call = fresh.environment.make_tool_call
+        self.end: DatabaseState | None = None
+
+    def get_db_hash(self) -> DatabaseState:
+        self.end = self.end or self._fresh.database_state()
+        return self.end
+
+    get_user_db_hash = get_db_hash
