@@ -33,8 +33,8 @@ FAST = {
     for folder, names in {
         "": "advantages config docs engine_replies eval_rollout hooks house outcome own_functions passk shaping "
         "slime_compat user_pool",
-        "tokens/": "chat_delta control_tokens every_parser families junctions ledger own_parser replay schema_types "
-        "tool_calls",
+        "tokens/": "chat_delta control_tokens every_parser families hermes_calls junctions ledger own_parser replay "
+        "schema_types tool_calls xml_like_calls",
         "world/": "custom_users domains guards quality scoring shared_db",
         "evaluation/": "compare plan records statistics",
         "faults/": "own_parts",

@@ -9,6 +9,7 @@ with its reason. Its key is the function and the changed line, so that it surviv
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def main() -> None:
     counted = len(fates) - sum(key in equivalent for key in lived.values())
     missed = sorted((key, name) for name, key in lived.items() if key not in equivalent)
     for key, name in missed:
-        print(f'"{key}" = ""' if arguments.print_keys else f"lived: {name}\n       {key}")
+        print(f'{json.dumps(key, ensure_ascii=False)} = ""' if arguments.print_keys else f"lived: {name}\n       {key}")
     share = 1 - len(missed) / counted
     print(f"{counted} mutants that make a difference, {len(missed)} lived: {share:.1%} died (wanted: {WANTED:.0%})")
     sys.exit(share < WANTED)

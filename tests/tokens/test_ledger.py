@@ -165,7 +165,7 @@ def test_what_slime_took_out_of_the_loss_stays_out_when_the_trajectory_goes_on()
     masked.append_sampled([6], [-1.0], "new")
     masked.check()
     assert masked.loss_mask == [0, 0, 0, 1]
-    assert [segment.masked for segment in masked.segments] == [True, False, False]
+    assert [(s.masked, s.weight_version) for s in masked.segments] == [(True, "old"), (False, None), (False, "new")]
     assert (masked.sampled_count, masked.context_count) == (3, 1)
     assert masked.weight_versions == ["old", "new"] and masked.prompt_length == 2
     again = TokenLedger.resume(

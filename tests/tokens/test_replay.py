@@ -116,6 +116,19 @@ def test_every_token_keeps_what_the_server_said_of_it(
         assert all(len(set(layer)) == SHAPE.topk for row in tail.tolist() for layer in row)
 
 
+def test_a_dropped_stop_token_takes_no_experts_of_other_tokens_with_it() -> None:
+    ledger = TokenLedger([1, 2, 3], EXPERTS)
+    assert ledger.replay is not None
+    request = ledger.replay.request
+    meta = Server(knows_start=True).meta([1, 2, 3], [7, 8], request)
+    ledger.append_sampled([7, 8], [-1, -1], None, read_call_replay(meta, request, given=3, sampled=2))
+    ledger.pop_stop()
+    ledger.append_context([9])
+    assert ledger.replay.request.payload()["routed_experts_start_len"] == 4
+    for position, token in enumerate([1, 2, 3, 7]):
+        assert ledger.replay.expert_rows(5)[position].reshape(-1).tolist() == Server.row(position, token)
+
+
 def test_experts_are_transferred_once_if_the_server_can() -> None:
     ledger = TokenLedger([1, 2, 3], EXPERTS)
     asked = []

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
 from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS
 from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
-from tests.tokens.tools import TOOLS, summary
-
-
-def hermes(text: str, **kwargs: Any) -> ParsedTurn:
-    return get_parser("hermes").parse(text, TOOLS, **kwargs)
-
-
-GOOD = '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "#W1"}}\n</tool_call>'
-
+from tests.tokens.tools import GOOD, TOOLS, hermes, summary
 
 # --- a turn and its parts
 
@@ -94,256 +84,11 @@ def test_reasoning_never_reaches_the_content() -> None:
         "the total is 42",
         [("get_order", CallStatus.OK)],
     )
-    turn = hermes("Hello.<think>the total is 42")
-    assert (turn.content, turn.reasoning_unclosed) == ("Hello.", True)
-
-
-# --- one Hermes call
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '<tool_call>{"name":"get_order","arguments":{"order_id":"#W1"}}</tool_call>',
-        '<tool_call>\n{"arguments": {"order_id": "#W1"}, "name": "get_order"}\n</tool_call>',
-        '<tool_call>\n{"name": "get_order", "arguments": "{\\"order_id\\": \\"#W1\\"}"}\n</tool_call>',
-        '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "#W0", "order_id": "#W1"}}\n</tool_call>',
-    ],
-)
-def test_spellings_of_a_good_hermes_call(text: str) -> None:
-    (call,) = hermes(text).calls
-    assert (call.name, call.arguments, call.status) == ("get_order", {"order_id": "#W1"}, CallStatus.OK)
-
-
-@pytest.mark.parametrize("more", ["", ', "id": "call_7"', ', "type": "function", "id": "call_7"'])
-def test_hermes_call_of_a_tool_without_arguments(more: str) -> None:
-    (call,) = hermes(f'<tool_call>\n{{"name": "list_airports"{more}}}\n</tool_call>').calls
-    assert (call.name, call.arguments, call.status) == ("list_airports", {}, CallStatus.OK)
-    assert call.id == ("call_7" if more else None)
-
-
-@pytest.mark.parametrize(
-    ("end", "status"),
-    [
-        ("\n</tool_call>", CallStatus.OK),
-        ("", CallStatus.UNCLOSED),
-        ("\n<tool_call>", CallStatus.UNCLOSED),
-    ],
-)
-def test_the_id_that_the_model_wrote_is_kept(end: str, status: CallStatus) -> None:
-    call = hermes('<tool_call>\n{"name": "get_order", "arguments": {"order_id": "#W1"}, "id": "call_7"}' + end).calls[0]
-    assert (call.name, call.arguments, call.status, call.id) == ("get_order", {"order_id": "#W1"}, status, "call_7")
-    (call,) = hermes('<tool_call>{"name": "get_order", "arguments": [], "id": "call_7"}</tool_call>').calls
-    assert (call.status, call.id) == (CallStatus.INVALID_JSON, "call_7")
-    (call,) = hermes('<tool_call>{"name": "list_airports", "arguments": {}, "id": 7}</tool_call>').calls
-    assert (call.status, call.id) == (CallStatus.OK, None)
-
-
-@pytest.mark.parametrize(
-    "inside", ["</tool_call>", "<tool_call>", "</think>", "<think>", "<|im_end|>", 'a"}}</tool_call>']
-)
-def test_tags_inside_a_json_string_are_text(inside: str) -> None:
-    arguments = {"order_id": inside}
-    text = get_parser("hermes").format([("get_order", arguments)])
-    turn = hermes(f"{text}\n{text}")
-    assert [call.arguments for call in turn.calls] == [arguments, arguments]
-    assert (turn.content, turn.reasoning) == (None, None)
-
-
-def test_lone_surrogates_pass() -> None:
-    (call,) = hermes('<tool_call>{"name":"get_order","arguments":{"order_id":"\\ud800"}}</tool_call>').calls
-    assert (call.status, call.arguments) == (CallStatus.OK, {"order_id": "\ud800"})
-
-
-@pytest.mark.parametrize(
-    ("body", "name", "reason"),
-    [
-        ('{"name": "get_order", "arguments": {"order_id": "#W1"}', "get_order", "',' delimiter"),
-        ('{"name": "get_order", "arguments": {"order_id": "#W1"}}}', "get_order", "'}'"),
-        ('{"name": "get_order", "arguments": {"order_id": NaN}}', "get_order", "NaN"),
-        ('{"name": "get_order", "arguments": {"order_id": 1e999}}', "get_order", "1e999"),
-        ('{"name": "get_order", "arguments": {"order_id": 00123}}', "get_order", "delimiter"),
-        ('{"name": "get_order", "arguments": ' + '{"a": ' * 3000 + "1" + "}" * 3000 + "}", "get_order", "nested"),
-        ("{'name': 'get_order', 'arguments': {}}", "", "double quotes at line 1 column 2"),
-        ('{"name": "get_order",\n "arguments": {,}}', "get_order", "line 2 column 16"),
-        ('{"arguments": {}}', "", 'no "name"'),
-        ('{"name": 7, "arguments": {}}', "", '"name" must be'),
-        ('{"name": "get_order", "arguments": ["#W1"]}', "get_order", '"arguments" must be a JSON object'),
-        ('{"name": "get_order", "arguments": null}', "get_order", '"arguments" must be a JSON object'),
-        ('{"name": "get_order", "arguments": "#W1"}', "get_order", "does not hold a JSON object"),
-        ("", "", "nothing"),
-        ("get_order(#W1)", "", "begins with 'get_order(#W1)'"),
-        ('[{"name": "get_order", "arguments": {}}, 3]', "get_order", "begins with '[{"),
-        ("[]", "", "begins with '[]'"),
-    ],
-)
-def test_broken_hermes_call_says_what_is_wrong_beside_a_good_one(body: str, name: str, reason: str) -> None:
-    raw = f"<tool_call>\n{body}\n</tool_call>"
-    turn = hermes(f"{raw}\n{GOOD}")
-    assert summary(turn) == [(name, CallStatus.INVALID_JSON), ("get_order", CallStatus.OK)]
-    assert turn.calls[0].raw == raw
-    assert reason in (turn.calls[0].error or "")
-    assert turn.content is None
-
-
-UNREADABLE = "The tool call is not valid JSON: "
-SHAPE = 'write {"name": <tool name>, "arguments": {…}}'
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "error"),
-    [
-        (
-            f'<tool_call>\n{{"name": "get_order", "arguments": {{}}}} {"no " * 20}</tool_call>',
-            "get_order",
-            f"{UNREADABLE}the object ends at character 38, but {('no ' * 20)[:40]!r} follows before </tool_call>.",
-        ),
-        (
-            "<tool_call>" + "get" * 9 + "</tool_call>",
-            "",
-            f"{UNREADABLE}it begins with 'getgetgetgetgetgetge'; {SHAPE}.",
-        ),
-        (
-            '<tool_call>{"name": "a\\q", </tool_call>',
-            "",
-            f"{UNREADABLE}Invalid \\escape at line 1 column 12 (character 11).",
-        ),
-        (
-            '<tool_call>{"name": "", "arguments": {}}</tool_call>',
-            "",
-            'The tool call is not valid: "name" must be a non-empty string.',
-        ),
-        (
-            '<tool_call>{"name": "get_order", "argum',
-            "get_order",
-            "The tool call is not closed: </tool_call> is missing, and the call is incomplete "
-            "(Unterminated string starting at line 1 column 23 (character 22)).",
-        ),
-    ],
-)
-def test_what_the_model_reads_about_a_broken_hermes_call(text: str, name: str, error: str) -> None:
-    (call,) = hermes(text).calls
-    assert (call.name, call.arguments, call.error) == (name, {}, error)
-
-
-def test_hermes_calls_without_their_opening_tag() -> None:
-    body = GOOD.removeprefix("<tool_call>\n")
-    turn = hermes(f"{body}\nand\n{body}")
-    assert [(call.name, call.status, call.raw) for call in turn.calls] == [("get_order", CallStatus.UNCLOSED, body)] * 2
-    assert turn.content == "and"
-
-
-@pytest.mark.parametrize("text", ["Write {name} or {id}.", "Done.</tool_call> Write {name}.", "</tool_call>"])
-def test_braces_and_tags_alone_are_no_hermes_call(text: str) -> None:
-    assert hermes(text) == ParsedTurn(content=text, reasoning=None)
-
-
-def test_hermes_writes_letters_as_they_are() -> None:
-    assert '"Zürich ✈"' in get_parser("hermes").format([("get_order", {"order_id": "Zürich ✈"})])
-
-
-def test_position_in_the_error_counts_from_the_opening_brace() -> None:
-    (call,) = hermes('Some text first.\n<tool_call>\n{"name" "get_order"}\n</tool_call>').calls
-    assert "':' delimiter at line 1 column 9 (character 8)" in (call.error or "")
-
-
-# --- the XML-like formats
-
-GLM_GOOD = "<tool_call>get_order\n<arg_key>order_id</arg_key>\n<arg_value>#W1</arg_value>\n</tool_call>"
-
-
-def test_qwen_xml_values_are_verbatim_between_two_line_breaks() -> None:
-    parser = get_parser("qwen_xml")
-    text = "<tool_call>\n<function=get_order>\n<parameter=order_id>\n\n 007 \n\n</parameter>\n</function>\n</tool_call>"
-    (call,) = parser.parse(text, TOOLS).calls
-    assert (call.status, call.arguments) == (CallStatus.OK, {"order_id": "\n 007 \n"})
-    text = "<tool_call><function=get_order><parameter=order_id>007</parameter></function></tool_call>"
-    (call,) = parser.parse(text, TOOLS).calls
-    assert (call.status, call.arguments) == (CallStatus.OK, {"order_id": "007"})
-
-
-@pytest.mark.parametrize(
-    ("text", "status", "reason"),
-    [
-        (
-            "<tool_call>\n<function=send_certificate>\n<parameter=user_id>\nx\n<parameter=amount>\n1\n</parameter>\n"
-            "</function>\n</tool_call>",
-            CallStatus.UNCLOSED,
-            "</parameter> is missing",
-        ),
-        (
-            "<tool_call>\n<function=send_certificate>\n<parameter=amount>\n1\n</parameter>\n</tool_call>",
-            CallStatus.UNCLOSED,
-            "</function> is missing",
-        ),
-        ('<tool_call>\n{"name": "send_certificate"}\n</tool_call>', CallStatus.INVALID_JSON, "<function=NAME>"),
-        (
-            "<tool_call>\n<function=send_certificate>\namount=1\n</function>\n</tool_call>",
-            CallStatus.INVALID_JSON,
-            "not 'amount=1",
-        ),
-    ],
-)
-def test_broken_qwen_xml_call(text: str, status: CallStatus, reason: str) -> None:
-    (call,) = get_parser("qwen_xml").parse(text, TOOLS).calls
-    assert call.status == status
-    assert reason in (call.error or "")
-
-
-@pytest.mark.parametrize(
-    ("text", "arguments", "missing"),
-    [
-        ("<arg_key>a</arg_key>\n<arg_value>x\n<arg_key>b</arg_key>\n<arg_value>y</arg_value>\n", {}, "</arg_value>"),
-        (
-            "<arg_key>a</arg_key>\n<arg_value>x</arg_value>\n<arg_key>b\n<arg_value>y</arg_value>\n",
-            {"a": "x"},
-            "</arg_key>",
-        ),
-        ("<arg_key>a</arg_key>\n<arg_value>x<arg_value>y</arg_value>\n", {}, "</arg_value>"),
-        ("<arg_key>a</arg_key>\n<arg_value>x\n", {}, "</arg_value>"),
-    ],
-)
-def test_glm_element_that_does_not_end_is_unclosed(text: str, arguments: dict[str, str], missing: str) -> None:
-    turn = get_parser("glm").parse(f"<tool_call>list_airports\n{text}</tool_call>\n{GLM_GOOD}", TOOLS)
-    assert summary(turn) == [("list_airports", CallStatus.UNCLOSED), ("get_order", CallStatus.OK)]
-    assert turn.calls[0].arguments == arguments
-    assert f"{missing} is missing" in (turn.calls[0].error or "")
-
-
-def test_glm_keys_and_names_may_be_padded_and_values_are_verbatim() -> None:
-    text = "<tool_call> get_order \n<arg_key>\n order_id </arg_key>\n<arg_value> #W1\n</arg_value>\n</tool_call>"
-    (call,) = get_parser("glm").parse(text, TOOLS).calls
-    assert (call.name, call.arguments, call.status) == ("get_order", {"order_id": " #W1\n"}, CallStatus.OK)
-
-
-def test_glm_without_line_breaks() -> None:
-    parser = get_parser("glm")
-    text = (
-        "<tool_call>send_certificate<arg_key>user_id</arg_key><arg_value>496</arg_value>"
-        "<arg_key>amount</arg_key><arg_value>50</arg_value></tool_call><tool_call>list_airports</tool_call>"
-    )
-    turn = parser.parse(text, TOOLS)
-    assert summary(turn) == [("send_certificate", CallStatus.OK), ("list_airports", CallStatus.OK)]
-    assert turn.calls[0].arguments == {"user_id": "496", "amount": 50}
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "reason"),
-    [
-        (
-            "<tool_call>get_order\n<arg_key>order_id</arg_key>\n#W1\n</tool_call>",
-            "get_order",
-            "<arg_value> must follow",
-        ),
-        ("<tool_call>get_order\norder_id: #W1\n</tool_call>", "get_order", "not 'order_id"),
-        ('<tool_call>\n{"name": "get_order"}\n</tool_call>', "", "name must follow"),
-        ("<tool_call></tool_call>", "", "name must follow"),
-    ],
-)
-def test_broken_glm_call(text: str, name: str, reason: str) -> None:
-    (call,) = get_parser("glm").parse(text, TOOLS).calls
-    assert (call.name, call.status) == (name, CallStatus.INVALID_JSON)
-    assert reason in (call.error or "")
+    turn = hermes(f"{GOOD}Hello.<think>the total is 42")
+    assert (turn.content, turn.reasoning, turn.reasoning_unclosed) == ("Hello.", "the total is 42", True)
+    assert summary(turn) == [("get_order", CallStatus.OK)]
+    assert hermes("</think>\nHello.") == ParsedTurn(content="Hello.", reasoning=None)
+    assert hermes("the total</think>is 42</think>Hello.") == ParsedTurn("Hello.", "the total\nis 42")
 
 
 # --- tools and schemas
@@ -390,6 +135,7 @@ def test_a_servers_broken_call_keeps_its_name_text_and_id(name: str, arguments: 
     assert (call.name, call.arguments, call.status) == (name, {}, CallStatus.INVALID_JSON)
     assert (call.raw, call.id) == (arguments, "call_1")
     assert reason in (call.error or "")
+    assert call.error is not None and call.error.startswith("The ") and call.error.endswith(".")
 
 
 def test_a_servers_reasoning_is_cut_off_the_text_and_what_it_set_apart_wins() -> None:

@@ -1,9 +1,10 @@
-"""The tools that the tests of parsers offer."""
+"""The tools that the tests of parsers offer, and a good call."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
 
 STRING, INTEGER = {"type": "string"}, {"type": "integer"}
@@ -23,3 +24,10 @@ TOOLS = [
 
 def summary(turn: ParsedTurn) -> list[tuple[str, CallStatus]]:
     return [(call.name, call.status) for call in turn.calls]
+
+
+def hermes(text: str, **kwargs: Any) -> ParsedTurn:
+    return get_parser("hermes").parse(text, TOOLS, **kwargs)
+
+
+GOOD = '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "#W1"}}\n</tool_call>'

@@ -81,7 +81,7 @@ def coerce(arguments: JsonObject, schema: JsonObject, *, by_schema: bool = False
     strict = top if "additionalProperties" in top or "properties" not in top else {**top, "additionalProperties": False}
     as_said = not by_schema and not any(isinstance(value, UntypedText) for value in arguments.values())
     typed, problems = fitter.fit_members(arguments, strict, "", as_said, 0)
-    return (plain_arguments(arguments) if as_said else typed), problems
+    return (dict(arguments) if as_said else typed), problems
 
 
 @dataclass(frozen=True)

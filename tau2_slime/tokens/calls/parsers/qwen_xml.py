@@ -37,8 +37,7 @@ class QwenXmlParser(NestedTagParser):
         while (parameter := _PARAMETER.match(text, at)) is not None:
             key = parameter.group(1).strip()
             end = text.find(END_PARAMETER, parameter.end())
-            inner = _ANY_OPENING.search(text, parameter.end(), end if end >= 0 else len(text))
-            if end < 0 or inner is not None:
+            if end < 0 or _ANY_OPENING.search(text, parameter.end(), end) is not None:
                 raise BrokenCall(f"the value of parameter {key[:80]!r} does not end", END_PARAMETER)
             draft.arguments[key] = _value(text[parameter.end() : end])
             at = skip_space(text, end + len(END_PARAMETER))
