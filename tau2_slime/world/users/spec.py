@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import secrets
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"
@@ -67,6 +68,7 @@ class ModelSpec:
                     f"{self.ROLE} {self.model!r} needs its key in the environment variable {key_var}, which is not set; "
                     f"export it, or name another variable with {self.KEY_OPTION}"
                 )
+            secrets.remember(key)
             out["api_key"] = key
         elif base_url is not None and provider in ("openai", "hosted_vllm"):
             out["api_key"] = "none"  # an endpoint of one's own: the client insists on some key
