@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import time
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -76,13 +77,13 @@ async def test_no_more_is_read_than_allowed(endpoint: Endpoint, packing: str) ->
     """40 MB that are 40 kB on the wire: neither the memory nor the event loop may notice."""
     name, pack = PACKED[packing]
     body = pack(b" " * 40_000_000)
-    longest, last = 0.0, asyncio.get_running_loop().time()
+    longest, last = 0.0, time.thread_time()  # of this thread alone: the machine has other things to do
 
     async def beat() -> None:
         nonlocal longest, last
         while True:
             await asyncio.sleep(0)
-            now = asyncio.get_running_loop().time()
+            now = time.thread_time()
             longest, last = max(longest, now - last), now
 
     beating = asyncio.ensure_future(beat())

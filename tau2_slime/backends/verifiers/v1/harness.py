@@ -19,7 +19,7 @@ from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, Tau2TaskD
 from tau2_slime.chat.completion import Ending, message_to_send_back
 from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
 from tau2_slime.outcome import Status, Termination
-from tau2_slime.tokens.calls.parsers.checks import chat_turn
+from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 
 if TYPE_CHECKING:
     from tau2_slime.backends.turns import ChatMessage
