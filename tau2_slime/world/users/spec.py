@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime import secrets
+from tau2_slime.runtime import dotenv_files, secrets
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"
@@ -66,7 +66,7 @@ class ModelSpec:
             if not key:
                 raise ConfigError(
                     f"{self.ROLE} {self.model!r} needs its key in the environment variable {key_var}, which is not set; "
-                    f"export it, or name another variable with {self.KEY_OPTION}"
+                    f"export it, or name another variable with {self.KEY_OPTION}{dotenv_files.hint()}"
                 )
             secrets.remember(key)
             out["api_key"] = key
@@ -139,6 +139,7 @@ def known_provider(model: str) -> str | None:
 def load_litellm() -> ModuleType:
     """litellm with the price table that it brings along: without the variable, importing it downloads one."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
+    with dotenv_files.unread():
+        import litellm
 
     return litellm
