@@ -65,7 +65,7 @@ class Tau2Config(BaseModel):
     user_quality_gate: tuple[Flaw, ...] = ()
     """Training only: flaws of the simulator, such as ``role_flip,leak``, that exclude an episode. All are measured."""
     user_budget: float | None = Field(default=None, gt=0)
-    """Training only: US dollars that the simulators of this process may cost; then the run ends. Unset: no limit."""
+    """Training only: US dollars that simulators and judge of this process may cost; then the run ends. Unset: no limit."""
     user_patience: float = Field(default=600.0, ge=0)
     """Seconds that one reply waits while the simulator's endpoint is out or asks for a pause; then the episode fails."""
     user_timeout: float = Field(default=120.0, gt=0)
@@ -98,6 +98,12 @@ class Tau2Config(BaseModel):
     """Further tries of a call of the policy's server after refused connections, HTTP 429 and 5xx, and unreadable answers."""
     allow_llm_judge: bool = False
     """Play tasks whose reward τ² asks an LLM judge for."""
+    judge_model: KeylessText | None = Field(default=None, min_length=1)
+    """The model that judges, by litellm's name; unset: the one that τ² names."""
+    judge_base_url: KeylessUrl = None
+    """The judge's endpoint; unset: litellm's own for the model's provider."""
+    judge_api_key_var: VariableName = None
+    """The NAME of the variable that holds the judge's key; unset: OPENAI_API_KEY for OpenAI models, else litellm's own."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
 
@@ -246,7 +252,17 @@ def _simulator_without_entry(model: str, base_url: str | None, api_key_var: str 
 
 
 _MAY_HOLD_SECRETS = {
-    *("user_api_key_var", "user_args", "user_base_url", "user_model", "user_model_rotation", "user_simulators")
+    *(
+        "judge_api_key_var",
+        "judge_base_url",
+        "judge_model",
+        "user_api_key_var",
+        "user_args",
+        "user_base_url",
+        "user_model",
+        "user_model_rotation",
+        "user_simulators",
+    )
 }
 _resolved: dict[str, Tau2Config] = {}
 """`Tau2Config.resolve`'s sources as text -> what they say. Read it through `resolve` only."""
