@@ -97,7 +97,7 @@ async def test_a_malformed_call_is_answered_and_can_be_repaired(tmp_path: Path) 
 
 
 async def test_tool_calls_are_read_as_a_trained_policys(tmp_path: Path) -> None:
-    """An id written as a number is text where the schema says so; an unknown tool is counted as one, and τ² answers it."""
+    """An id written as a number reaches τ² as said, as from every server; an unknown tool is counted as one."""
     calls = [("get_users", "{}"), ("no_such_tool", "{}"), ("update_task_status", '{"task_id": 1, "status": "done"}')]
 
     def clumsy(body: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ async def test_tool_calls_are_read_as_a_trained_policys(tmp_path: Path) -> None:
         _, _, (record,) = await run(tmp_path, one(max_turns=8), server)
     assert record["stats"]["tool_calls"] == {"ok": 1, "unknown_tool": 1, "bad_arguments": 1}
     sent = [call["arguments"] for m in record["messages"] for call in m.get("tool_calls") or []]
-    assert sent[2]["task_id"] == "1"
+    assert sent[2]["task_id"] == 1
     assert not record["rejected_calls"]
 
 
