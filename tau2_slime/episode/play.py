@@ -22,7 +22,8 @@ from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime.loops import offload, until_abort
-from tau2_slime.world import scoring, tau2_compat
+from tau2_slime.world import judge, scoring, tau2_compat
+from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User, UserStats, quality
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class EpisodeSetup:
     limits: Limits
     user_model: str = ""
     """Name of the user simulator, as results show it."""
-    allow_judge: bool = False
-    """Let τ² ask its LLM judge where the task's reward needs it."""
+    judge: JudgeSpec | None = None
+    """Who judges where the task's reward needs an LLM judge; None: such a task cannot be scored."""
     excluded_flaws: tuple[Flaw, ...] = ()
     """An episode whose user simulator shows one of these counts as the simulator's failure."""
     examine_user: bool = False
@@ -143,7 +144,7 @@ async def _score(
     result: InteractionResult, setup: EpisodeSetup, started: str, duration: float, aborted: Callable[[], bool]
 ) -> None:
     """Give ``result`` its official reward, or the failure that kept it from one. Raises nothing but CancelledError."""
-    world = setup.agent.world
+    world, judgement = setup.agent.world, None
     score = functools.partial(
         scoring.score,
         world,
@@ -152,11 +153,16 @@ async def _score(
         result.termination,
         started=started,
         duration=duration,
-        allow_judge=setup.allow_judge,
+        allow_judge=setup.judge is not None,
     )
     try:
+        if _is_judged(result, setup):
+            assert setup.judge is not None
+            said = scoring.replayable(result.messages, result.rejected_calls)
+            judgement = await until_abort(judge.ask(setup.judge, world.task, said), aborted)
+            score.keywords["verdicts"] = judgement.verdicts
         # Quick scoring takes less than handing it to another thread, which would wait for this one's lock.
-        quick = scoring.is_quick(world, allow_judge=setup.allow_judge)
+        quick = scoring.is_quick(world, allow_judge=setup.judge is not None)
         info = score() if quick else await until_abort(offload(score), aborted, grace=1.0)
     except EpisodeAborted as error:
         result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
@@ -168,6 +174,14 @@ async def _score(
         return
     result.reward = float(info.reward)
     result.reward_info = info.model_dump(mode="json", exclude_none=True)
+    if judgement is not None:
+        result.reward_info["info"] = {**(result.reward_info.get("info") or {}), "judge": judgement.record()}
+
+
+def _is_judged(result: InteractionResult, setup: EpisodeSetup) -> bool:
+    """True if τ² would ask its judge about this episode: not about one that was stopped, which earns 0."""
+    ended = result.termination in (Termination.AGENT_STOP, Termination.USER_STOP)
+    return ended and setup.judge is not None and scoring.needs_judge(setup.agent.world.task)
 
 
 _USER_STATS = {"seconds": "user_time"}

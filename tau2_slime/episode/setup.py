@@ -15,6 +15,7 @@ from tau2_slime.episode.users import Routers, is_scripted, make_user, user_label
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import domains, scoring
+from tau2_slime.world.judge import JudgeSpec
 
 if TYPE_CHECKING:
     from tau2_slime.episode.transcript import Speaker
@@ -84,7 +85,7 @@ async def build_episode(
     except ValueError as error:  # τ²'s own refusals: no solo mode, no ticket, no gold actions
         raise ConfigError(f"agent_type={config.agent_type!r} in {config.domain}: {error}") from error
     limits = Limits(max_steps=config.max_steps, max_errors=config.max_errors, max_turns=config.max_turns)
-    setup = EpisodeSetup(agent, None, limits, allow_judge=config.allow_llm_judge, metrics=config.metrics)
+    setup = EpisodeSetup(agent, None, limits, judge=judge_for(config, task, training=training), metrics=config.metrics)
     if training and config.reward_shaping is not None:
         setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
@@ -93,3 +94,21 @@ async def build_episode(
         setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
         setup.excluded_flaws = config.user_quality_gate if training else ()
     return setup
+
+
+def judge_for(config: Tau2Config, task: Task, *, training: bool) -> JudgeSpec | None:
+    """Who judges ``task`` where it needs an LLM judge.
+
+    Raises:
+        ConfigError: the judge's key is not set.
+    """
+    if not config.allow_llm_judge or not scoring.needs_judge(task):
+        return None
+    spec = JudgeSpec(
+        config.judge_model or "",
+        base_url=config.judge_base_url,
+        api_key_var=config.judge_api_key_var,
+        budget=config.user_budget if training else None,
+    ).resolved()
+    spec.connection()  # what is missing is told before anything is played
+    return spec

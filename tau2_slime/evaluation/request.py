@@ -99,10 +99,11 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
         base_url, key_var, args = request.policy_base_url, request.policy_api_key_var, request.policy_args
         try:  # all of this is kept with the results
             secret_names.variable_name(key_var)
+            secret_names.keyless_text(request.policy_model, "--policy-api-key-var")
             secret_names.keyless_url(base_url, "--policy-api-key-var")
             secret_names.keyless_arguments(args, "--policy-api-key-var")
         except ValueError as error:
-            raise ConfigError(f"--policy-model {request.policy_model}: {error}") from None
+            raise ConfigError(f"--policy-model: {error}") from None
         spec = ApiSpec(request.policy_model, base_url, key_var, args, concurrency=request.concurrency)
         return ApiPolicy(spec, name=request.policy_name)
     if request.router is not None:

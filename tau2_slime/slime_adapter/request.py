@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from tau2_slime.slime_adapter.compat import argument, generation_trace, session_
 from tau2_slime.slime_adapter.sample import metadata_of
 from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
 from tau2_slime.tokens import replay_probe
-from tau2_slime.tokens.engine import SglangEngine, check_sampling_params
+from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.replay import NOTHING, ReplaySpec
 from tau2_slime.tokens.tokenizer import Tokenizer
 
@@ -105,3 +106,41 @@ def context_limit(args: SlimeArgs, profile: CheckpointProfile, *, evaluation: bo
     known = [int(limit) for limit in named if limit]
     # sglang refuses input + max_new_tokens beyond its length; some versions count one token more.
     return min(known) - 1 if known else None
+
+
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "temperature": (0, math.inf, True),
+    "top_p": (0, 1, False),
+    "min_p": (0, 1, True),
+    "frequency_penalty": (-2, 2, True),
+    "presence_penalty": (-2, 2, True),
+    "repetition_penalty": (0, 2, False),
+    "max_new_tokens": (1, math.inf, True),
+    "min_new_tokens": (0, math.inf, True),
+}
+"""Sampling parameter -> (least, greatest, is the least itself allowed), as sglang's `SamplingParams.verify` has it."""
+
+
+def check_sampling_params(params: Mapping[str, Any]) -> None:
+    """Nothing, if the server would take ``params``, and one call samples one turn. None stands for the server's default.
+
+    Raises:
+        ConfigError: naming the parameter, its value and what is allowed.
+    """
+    for name, (least, greatest, inclusive) in _RANGES.items():
+        value = params.get(name)
+        if value is None:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not least <= value <= greatest or (value == least and not inclusive):
+            wanted = f"{'at least' if inclusive else 'above'} {least:g}" + (
+                "" if greatest == math.inf else f", at most {greatest:g}"
+            )
+            raise ConfigError(f"sampling parameter {name}={value!r}: it must be a number, {wanted}")
+    top_k = params.get("top_k")
+    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or (top_k < 1 and top_k != -1)):
+        raise ConfigError(f"sampling parameter top_k={top_k!r}: it must be -1 (off) or an integer of at least 1")
+    if params.get("n") not in (None, 1):
+        raise ConfigError(f"sampling parameter n={params['n']!r}: an episode samples one turn at a time; leave it out")
+    if params.get("ignore_eos"):
+        raise ConfigError("sampling parameter ignore_eos: no turn would end before its limit of tokens; leave it out")

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tau2_slime.errors import (
-    ConfigError,
     ContextOverflow,
     EngineError,
     EngineRejected,
@@ -24,7 +23,7 @@ from tau2_slime.errors import (
     ReplayUnavailable,
     TokenTruthError,
 )
-from tau2_slime.runtime import loops
+from tau2_slime.runtime import http, loops
 from tau2_slime.runtime.loops import until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.tokens.ledger import VersionSpan
@@ -117,13 +116,14 @@ class SglangEngine:
         payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True}
         if replay is not None:
             payload.update(replay.payload())
+        max_bytes = _most_bytes(len(input_ids), sampling_params, replay)
         failure: EngineError | None = None
         for attempt in range(self.retries + 1):
             if attempt:
                 delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
                 await until_abort(asyncio.sleep(delay), aborted)
             try:
-                reply = await until_abort(self._post(payload, routing_key), aborted, grace=ABORT_GRACE)
+                reply = await until_abort(self._post(payload, routing_key, max_bytes), aborted, grace=ABORT_GRACE)
                 most = sampling_params.get("max_new_tokens")
                 completion = read_reply(reply, input_ids, replay, most=most, vocabulary=self.vocabulary)
             except EngineUnavailable as error:
@@ -133,28 +133,32 @@ class SglangEngine:
             return completion
         raise EngineUnavailable(f"{failure} (gave up after {self.retries + 1} tries)") from failure
 
-    async def _post(self, payload: dict[str, Any], routing_key: str) -> object:
+    async def _post(self, payload: dict[str, Any], routing_key: str, max_bytes: int) -> object:
         """The reply's JSON value; raises an EngineError for anything but HTTP 200 with JSON."""
         import aiohttp
 
-        session = loops.inside()
         try:
-            async with session.post(
+            answer = await http.post(
+                loops.inside(),
                 f"{self.url}/generate",
-                json=payload,
+                payload,
                 headers={"X-SMG-Routing-Key": routing_key},
-                timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
-            ) as response:
-                body = await response.text(errors="replace")
-                status = response.status
+                within=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
+                max_bytes=max_bytes,
+            )
+        except http.Redirected as error:
+            raise EngineRejected(f"{self.url}/generate: {error}") from None
+        except http.AnswerRefused as error:
+            raise EngineUnavailable(f"{self.url}/generate: {error}") from None
         except TimeoutError as error:
             raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(f"{self.url}/generate: {type(error).__name__}: {error}") from error
+        status, body = answer.status, answer.text
         if status == 200:
             try:
-                return json.loads(body)
-            except (ValueError, RecursionError) as error:  # not JSON, an endless number, endless nesting
+                return http.read_json(body, max_pieces=None)
+            except ValueError as error:  # not JSON, an endless number, endless nesting
                 raise EngineUnavailable(f"{self.url}/generate: the reply is not JSON: {_excerpt(body)}") from error
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
         if status in RETRY_STATUS:
@@ -164,42 +168,11 @@ class SglangEngine:
         raise EngineRejected(message)
 
 
-_RANGES: dict[str, tuple[float, float, bool]] = {
-    "temperature": (0, math.inf, True),
-    "top_p": (0, 1, False),
-    "min_p": (0, 1, True),
-    "frequency_penalty": (-2, 2, True),
-    "presence_penalty": (-2, 2, True),
-    "repetition_penalty": (0, 2, False),
-    "max_new_tokens": (1, math.inf, True),
-    "min_new_tokens": (0, math.inf, True),
-}
-"""Sampling parameter -> (least, greatest, is the least itself allowed), as sglang's `SamplingParams.verify` has it."""
-
-
-def check_sampling_params(params: Mapping[str, Any]) -> None:
-    """Nothing, if the server would take ``params``, and one call samples one turn. None stands for the server's default.
-
-    Raises:
-        ConfigError: naming the parameter, its value and what is allowed.
-    """
-    for name, (least, greatest, inclusive) in _RANGES.items():
-        value = params.get(name)
-        if value is None:
-            continue
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not least <= value <= greatest or (value == least and not inclusive):
-            wanted = f"{'at least' if inclusive else 'above'} {least:g}" + (
-                "" if greatest == math.inf else f", at most {greatest:g}"
-            )
-            raise ConfigError(f"sampling parameter {name}={value!r}: it must be a number, {wanted}")
-    top_k = params.get("top_k")
-    if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or (top_k < 1 and top_k != -1)):
-        raise ConfigError(f"sampling parameter top_k={top_k!r}: it must be -1 (off) or an integer of at least 1")
-    if params.get("n") not in (None, 1):
-        raise ConfigError(f"sampling parameter n={params['n']!r}: an episode samples one turn at a time; leave it out")
-    if params.get("ignore_eos"):
-        raise ConfigError("sampling parameter ignore_eos: no turn would end before its limit of tokens; leave it out")
+def _most_bytes(given: int, sampling_params: Mapping[str, Any], replay: ReplayRequest | None) -> int:
+    """Of a reply, counted generously: a token with its log-probability, or with what the trainer replays of it."""
+    sampled = sampling_params.get("max_new_tokens")
+    tokens = given + (sampled if isinstance(sampled, int) and sampled > 0 else 2**16)
+    return 2**20 + tokens * (512 if replay is None else 2**16)
 
 
 def read_reply(

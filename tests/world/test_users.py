@@ -11,10 +11,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from tau2_slime.chat import faults
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError, UserAuthenticationError, UserSimulatorError
 from tau2_slime.world import domains, tau2_compat, users
-from tau2_slime.world.users import LitellmUser, UserSpec, completion, faults
+from tau2_slime.world.users import LitellmUser, UserSpec, completion
 from tests.clock import forward
 from tests.fresh import forget_users
 

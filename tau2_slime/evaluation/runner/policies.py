@@ -23,6 +23,7 @@ from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.world import judge
 
 if TYPE_CHECKING:
     from tau2_slime.local.policy_server import PolicyServer
@@ -190,8 +191,11 @@ def check_users(items: Iterable[Item], budget: Budget) -> None:
         ConfigError: a model is unknown, its key is not set, or ``budget`` has a limit and the model no known price.
     """
     seen: dict[tuple[str | None, ...], Tau2Config] = {}
+    judged: dict[str | None, Tau2Config] = {}
     for item in items:
         config = item.config
+        if config.allow_llm_judge:
+            judged.setdefault(config.judge_model, config)
         if config.agent_type != "solo":
             user = (config.user_path, config.user_model, config.user_base_url, config.user_api_key_var)
             seen.setdefault(user, config)
@@ -200,3 +204,5 @@ def check_users(items: Iterable[Item], budget: Budget) -> None:
         simulator = config.simulator(config.user_model)
         if config.user_path is None and not is_scripted(simulator.model):
             budget.require_prices([(simulator.model, simulator.base_url is not None)])
+    for config in judged.values():
+        budget.require_prices([(config.judge_model or judge.tau2s_model(), config.judge_base_url is not None)])
