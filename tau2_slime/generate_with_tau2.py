@@ -70,7 +70,7 @@ async def generate(
         sample.metadata = read_metadata(sample)
         config = Tau2Config.resolve(getattr(args, "tau2", None), sample.metadata)
         shaping = None if evaluation else config.reward_shaping
-        profile = await request.profile_from_slime(args, config, tokenizer, evaluation=evaluation)
+        profile = await request.profile_from_slime(args, config, tokenizer)
         template = profile.delta.template
 
         def build() -> Awaitable[EpisodeSetup]:

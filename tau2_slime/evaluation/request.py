@@ -88,7 +88,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     Raises:
         ConfigError: the options contradict one another, hold a key, or name a user that the embedded policy cannot talk to.
     """
-    from tau2_slime.episode.users import is_scripted
+    from tau2_slime.episode.setup import is_scripted
     from tau2_slime.evaluation.runner.api_agent import ApiSpec
     from tau2_slime.evaluation.runner.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
 

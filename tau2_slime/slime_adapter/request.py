@@ -14,7 +14,6 @@ from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.errors import ConfigError
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.policy.sampling import Policy
-from tau2_slime.runtime import run_stop
 from tau2_slime.runtime.text import first_position
 from tau2_slime.slime_adapter.compat import argument, generation_trace, session_key
 from tau2_slime.slime_adapter.sample import metadata_of
@@ -27,17 +26,12 @@ from tau2_slime.tokens.tokenizer import Tokenizer
 DEFAULT_MAX_NEW_TOKENS = 8192
 
 
-async def profile_from_slime(
-    args: SlimeArgs, config: Tau2Config, tokenizer: Tokenizer | None, *, evaluation: bool
-) -> CheckpointProfile:
+async def profile_from_slime(args: SlimeArgs, config: Tau2Config, tokenizer: Tokenizer | None) -> CheckpointProfile:
     """The checkpoint's profile, built once per process. ``tokenizer``: slime's own, if it has loaded one.
 
     Raises:
-        ConfigError: the checkpoint cannot be used, or the run must not go on (a refused key, a spent budget).
+        ConfigError: the checkpoint cannot be used.
     """
-    stop = run_stop.reason_to_stop()
-    if stop is not None and not evaluation:
-        raise ConfigError(stop)
     checkpoint = argument(args, "hf_checkpoint", None)
     if not checkpoint and tokenizer is None:
         raise ConfigError("args.hf_checkpoint is not set: the tokenizer and its chat template come from there")

@@ -11,7 +11,7 @@ import json
 import math
 import operator
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -116,7 +116,10 @@ class SglangEngine:
         payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True}
         if replay is not None:
             payload.update(replay.payload())
-        max_bytes = _most_bytes(len(input_ids), sampling_params, replay)
+        most = sampling_params.get("max_new_tokens")
+        # Counted generously: a token with its log-probability, or with what the trainer replays of it.
+        tokens = len(input_ids) + (most if isinstance(most, int) and most > 0 else 2**16)
+        max_bytes = 2**20 + tokens * (512 if replay is None else 2**16)
         failure: EngineError | None = None
         for attempt in range(self.retries + 1):
             if attempt:
@@ -124,7 +127,6 @@ class SglangEngine:
                 await until_abort(asyncio.sleep(delay), aborted)
             try:
                 reply = await until_abort(self._post(payload, routing_key, max_bytes), aborted, grace=ABORT_GRACE)
-                most = sampling_params.get("max_new_tokens")
                 completion = read_reply(reply, input_ids, replay, most=most, vocabulary=self.vocabulary)
             except EngineUnavailable as error:
                 failure = error
@@ -145,6 +147,7 @@ class SglangEngine:
                 headers={"X-SMG-Routing-Key": routing_key},
                 within=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
                 max_bytes=max_bytes,
+                keyless=True,
             )
         except http.Redirected as error:
             raise EngineRejected(f"{self.url}/generate: {error}") from None
@@ -157,7 +160,7 @@ class SglangEngine:
         status, body = answer.status, answer.text
         if status == 200:
             try:
-                return http.read_json(body, max_pieces=None)
+                return json.loads(body)
             except ValueError as error:  # not JSON, an endless number, endless nesting
                 raise EngineUnavailable(f"{self.url}/generate: the reply is not JSON: {_excerpt(body)}") from error
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
@@ -166,13 +169,6 @@ class SglangEngine:
         if status in (400, 413) and speaks_of_length(body):
             raise ContextOverflow(message)
         raise EngineRejected(message)
-
-
-def _most_bytes(given: int, sampling_params: Mapping[str, Any], replay: ReplayRequest | None) -> int:
-    """Of a reply, counted generously: a token with its log-probability, or with what the trainer replays of it."""
-    sampled = sampling_params.get("max_new_tokens")
-    tokens = given + (sampled if isinstance(sampled, int) and sampled > 0 else 2**16)
-    return 2**20 + tokens * (512 if replay is None else 2**16)
 
 
 def read_reply(
@@ -239,8 +235,15 @@ def read_reply(
         raise TokenTruthError(f"the server sampled {len(ids)} tokens where max_new_tokens was {most}")
     version = meta.get("weight_version")
     light = {key: value for key, value in meta.items() if key not in META_KEYS}
+    try:
+        http.check_depth(
+            [value for value in light.values() if isinstance(value, dict)]
+        )  # they are kept with the episode
+    except ValueError as error:
+        raise EngineUnavailable(f"the reply's meta_info cannot be kept: {error}") from error
     completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), meta=light)
-    completion.spans = _version_spans(meta.get("weight_versions"), len(ids))
+    if meta.get("weight_versions"):
+        completion.spans = _version_spans(meta["weight_versions"], len(ids))
     if replay is not None:
         try:
             completion.replay = read_call_replay(meta, replay, given=len(input_ids), sampled=len(ids))
@@ -256,14 +259,14 @@ def read_reply(
 
 
 def _version_spans(given: object, sampled: int) -> list[VersionSpan]:
-    """``meta_info["weight_versions"]``; empty if the server sent none.
+    """``meta_info["weight_versions"]``.
 
     Raises:
         TokenTruthError: they cannot be read, or do not cover the sampled ids in order.
     """
-    if not isinstance(given, list) or not given:
-        return []
     try:
+        if not isinstance(given, list):
+            raise TypeError(type(given).__name__)
         spans = [
             VersionSpan(str(one["version"]), operator.index(one["start"]), operator.index(one["end"])) for one in given
         ]

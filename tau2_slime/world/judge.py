@@ -221,11 +221,8 @@ _given = threading.local()
 
 
 @contextmanager
-def given(verdicts: Sequence[Verdict] | None) -> Iterator[None]:
-    """While it is open, τ²'s evaluator takes ``verdicts`` in this thread and asks no judge; None changes nothing."""
-    if verdicts is None:
-        yield
-        return
+def given(verdicts: Sequence[Verdict]) -> Iterator[None]:
+    """While it is open, τ²'s evaluator takes ``verdicts`` in this thread and asks no judge."""
     _let_verdicts_be_given()
     _given.verdicts = verdicts
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tau2_slime.errors import ConfigError
@@ -70,7 +71,7 @@ def score(
     arguments = tau2_compat.evaluation_arguments(
         run, world.task, domain=world.domain, solo=world.solo, env_kwargs=world.env_kwargs, judge=judge
     )
-    with given(verdicts):
+    with nullcontext() if verdicts is None else given(verdicts):
         if world.fast is None:
             return tau2_compat.evaluate(world.environment, arguments)
         return world.fast.evaluate(world, arguments, judge=judge)

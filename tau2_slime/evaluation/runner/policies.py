@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.setup import build_episode, choose_task
-from tau2_slime.episode.users import check_user, is_scripted
+from tau2_slime.episode.setup import build_episode, check_user, choose_task, is_scripted
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
