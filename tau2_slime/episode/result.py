@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.outcome import Blame, Status, Termination
+from tau2_slime.outcome import SUCCESS, Blame, Status, Termination
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.ledger import TokenLedger
@@ -163,6 +164,11 @@ def failed_result(
     return InteractionResult(termination=termination, blame=Blame.INFRASTRUCTURE, detail=error, **facts)
 
 
+TRANSFER = "transfer_to_human_agents"
+"""The tool of airline and retail that gives the user to somebody else."""
+RECITED = 200
+"""Different numbers that no answer needs: an agent that says so many may be paid for one that τ² looks for."""
+
 _CHECKS = {
     "actions": ("action_checks", "action_match"),
     "env_assertions": ("env_assertions", "met"),
@@ -221,8 +227,11 @@ def telemetry(
       first that it did not take (missing if it took all);
     * ``loops``: calls that were made with the same arguments, and answered the same, at least twice before;
     * ``repeated_errors``: errors that the same tool had given in the same words before;
-    * ``cut_turns``: turns of the policy that ended at a length limit.
+    * ``cut_turns``: turns of the policy that ended at a length limit;
+    * ``unearned/nothing``, ``unearned/transfer``, ``unearned/recitation``, of paid episodes only: 1 if the agent called no
+      tool, did nothing but transfer the user, or said `RECITED` numbers or more. τ² pays for each in some tasks.
     """
+    messages = list(messages)
     calls = calls_of(messages)
     out: dict[str, float] = {}
     for call in calls:
@@ -235,6 +244,12 @@ def telemetry(
     ends = [meta.get("finish_reason") for meta in generations]
     out["cut_turns"] = float(sum((end.get("type") if isinstance(end, Mapping) else end) == "length" for end in ends))
     out.update(_checks(reward_info or {}))
+    if reward_info is not None and (reward_info.get("reward") or 0.0) >= SUCCESS:
+        plain = [message if isinstance(message, Mapping) else message.__dict__ for message in messages]
+        said = " ".join(str(message.get("content") or "") for message in plain if message.get("role") == "assistant")
+        out["unearned/nothing"] = float(not calls)
+        out["unearned/transfer"] = float({call.name for call in calls} == {TRANSFER})
+        out["unearned/recitation"] = float(len(set(re.findall(r"\d+", said))) >= RECITED)
     return out
 
 
