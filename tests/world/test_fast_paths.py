@@ -197,13 +197,24 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
         assert player.reward() is stock_reward(player) is ValueError
 
 
-def test_a_world_that_was_used_before_is_replayed(caplog: pytest.LogCaptureFixture, forgetful: None) -> None:
+def test_each_reason_for_a_replay_is_told_once(caplog: pytest.LogCaptureFixture, forgetful: None) -> None:
+    reasons = []
+    for number in range(2):
+        used, behind = gold_player("mock", number), gold_player("mock", number)
+        used.world.set_state([])
+        behind.world.ran.clear()
+        for player in (used, behind):
+            reasons.append(f"task {player.task.id}: {why_replay_needed(player)};")
+            assert player.reward() == stock_reward(player)
+    told = warnings_of(caplog)
+    assert len(told) == 2 and reasons[0] in told[0] and reasons[1] in told[1]
+
+
+def test_a_world_that_was_used_before_is_replayed() -> None:
     player = gold_player("mock", 0)
     player.world.set_state([])
-    why = why_replay_needed(player)
-    assert why and player.reward() == stock_reward(player)
-    (warning,) = warnings_of(caplog)
-    assert f"task {player.task.id}: {why};" in warning
+    assert why_replay_needed(player)
+    assert player.reward() == stock_reward(player)
 
 
 def test_a_world_whose_task_was_changed_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
