@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tau2_slime.errors import ConfigError
@@ -88,16 +89,13 @@ def replayable(messages: list[Message], rejected: dict[int, list[int]]) -> list[
     """``messages`` without the rejected calls and their results; a message left with neither text nor call is dropped."""
     t = tau2_compat.load()
     kept: list[Message] = []
-    index = 0
-    while index < len(messages):
-        message = messages[index]
-        index += 1
-        positions = set(rejected.get(index - 1, ()))
+    numbered = enumerate(messages)
+    for index, message in numbered:
+        positions = rejected.get(index)
         if not positions:
             kept.append(message)
             continue
-        results = messages[index : index + len(message.tool_calls)]
-        index += len(results)
+        results = [result for _, result in islice(numbered, len(message.tool_calls))]
         calls = [call for i, call in enumerate(message.tool_calls) if i not in positions]
         if calls or message.has_text_content():
             kept.append(message.model_copy(update={"tool_calls": calls or None}))

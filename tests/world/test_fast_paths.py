@@ -147,7 +147,7 @@ def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
     for number in range(2):
         player = gold_player("mock", number)
         assert player.reward() == stock_reward(player)
-    assert len(warnings_of(caplog)) == 1 and str(error) in warnings_of(caplog)[0]
+    assert len(warnings_of(caplog)) == 1 and f"{type(error).__name__}: {error};" in warnings_of(caplog)[0]
 
 
 def test_what_tau2_itself_raises_is_raised() -> None:
@@ -195,6 +195,19 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
     for player in (unanswered, orphan, named):
         assert why_replay_needed(player)
         assert player.reward() is stock_reward(player) is ValueError
+
+
+def test_each_reason_for_a_replay_is_told_once(caplog: pytest.LogCaptureFixture, forgetful: None) -> None:
+    reasons = []
+    for number in range(2):
+        used, behind = gold_player("mock", number), gold_player("mock", number)
+        used.world.set_state([])
+        behind.world.ran.clear()
+        for player in (used, behind):
+            reasons.append(f"task {player.task.id}: {why_replay_needed(player)};")
+            assert player.reward() == stock_reward(player)
+    told = warnings_of(caplog)
+    assert len(told) == 2 and reasons[0] in told[0] and reasons[1] in told[1]
 
 
 def test_a_world_that_was_used_before_is_replayed() -> None:
@@ -255,15 +268,17 @@ def test_a_number_that_is_none_is_replayed_and_tau2_decides() -> None:
 def test_a_number_that_no_json_reader_reads_is_replayed_and_tau2_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     from tau2.domains.mock.tools import MockTools
 
-    def number(self: Any, digits: int) -> str:
-        return "1" * digits
+    def repeat(self: Any, text: str, times: int) -> str:
+        return text * times
 
-    number.__dict__.update(vars(MockTools.get_users))
-    monkeypatch.setattr(MockTools, "get_users", number)
-    long, short = played("mock", Call("get_users", {"digits": 4400})), played("mock", Call("get_users", {"digits": 99}))
-    assert "equal itself" in str(why_replay_needed(long)) and why_replay_needed(short) is None
+    repeat.__dict__.update(vars(MockTools.get_users))
+    monkeypatch.setattr(MockTools, "get_users", repeat)
+    long = played("mock", Call("get_users", {"text": "1", "times": 4400}))
+    assert "equal itself" in str(why_replay_needed(long))
     assert long.reward() is stock_reward(long) is ValueError
-    assert short.reward() == stock_reward(short)
+    for text, times in (("1", 99), ("a banana", 1)):
+        player = played("mock", Call("get_users", {"text": text, "times": times}))
+        assert why_replay_needed(player) is None and player.reward() == stock_reward(player)
 
 
 def test_rejected_calls_need_no_replay(no_replay: None) -> None:
