@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from tau2_slime.world.types import Task
 
 FOLDER = "results"
-_EPOCH = "1970-01-01T00:00:00"
+EPOCH = "1970-01-01T00:00:00"
+"""The time of what has none."""
 
 
 def write_results(summary: Summary, folder: Path) -> list[Path]:
@@ -58,7 +59,7 @@ def results_of(summary: Summary, dataset: str, domain: str) -> Results | None:
     stamps = [stamp for r in records for stamp in r["clock"]["messages"] if stamp]
     results: Results = t.Results.model_validate(
         {
-            "timestamp": min(stamps, default=_EPOCH),
+            "timestamp": min(stamps, default=EPOCH),
             "info": _info(summary.manifest["subject"], part, domain, next(iter(tasks.values()))),
             "tasks": [task.model_dump(mode="json") for task in tasks.values()],
             "simulations": [_simulation(record, part["attempts"]) for record in records],
@@ -94,14 +95,13 @@ def _info(subject: dict[str, Any], part: DatasetProtocol, domain: str, task: Tas
 def _simulation(record: Record, attempts: int) -> dict[str, Any]:
     stamps = record["clock"]["messages"]
     messages = [{**m, "timestamp": stamp} for m, stamp in zip(record["messages"], stamps, strict=True)]
-    name = f"{record['dataset']}/{record['item']}/{record['attempt']}"
     known = [stamp for stamp in stamps if stamp]
     return {
-        "id": str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())),
+        "id": simulation_id(f"{record['dataset']}/{record['item']}/{record['attempt']}"),
         "task_id": record["task_id"],
-        "timestamp": known[0] if known else _EPOCH,
-        "start_time": known[0] if known else _EPOCH,
-        "end_time": known[-1] if known else _EPOCH,
+        "timestamp": known[0] if known else EPOCH,
+        "start_time": known[0] if known else EPOCH,
+        "end_time": known[-1] if known else EPOCH,
         "duration": record["clock"]["total_time"],
         "termination_reason": scoring.tau2_reason(Termination(record["termination"])).value,
         "agent_cost": record["cost"].get("policy", 0.0),
@@ -110,6 +110,11 @@ def _simulation(record: Record, attempts: int) -> dict[str, Any]:
         "messages": messages,
         "trial": record["repeat"] * attempts + record["attempt"],
     }
+
+
+def simulation_id(name: str) -> str:
+    """The same for the same episode in every run."""
+    return str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()))
 
 
 def _file_name(text: str) -> str:
