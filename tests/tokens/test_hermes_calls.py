@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tau2_slime.tokens.calls.registry import get_parser
@@ -15,6 +17,8 @@ from tests.tokens.tools import GOOD, hermes, summary
         '<tool_call>{"name":"get_order","arguments":{"order_id":"#W1"}}</tool_call>',
         '<tool_call>\n{"arguments": {"order_id": "#W1"}, "name": "get_order"}\n</tool_call>',
         '<tool_call>\n{"name": "get_order", "arguments": "{\\"order_id\\": \\"#W1\\"}"}\n</tool_call>',
+        '<tool_call>\n{"name": "get_order", "parameters": {"order_id": "#W1"}}\n</tool_call>',
+        '<tool_call>\n[{"name": "get_order", "arguments": {"order_id": "#W1"}}]\n</tool_call>',
         '<tool_call>\n{"name": "get_order", "arguments": {"order_id": "#W0", "order_id": "#W1"}}\n</tool_call>',
     ],
 )
@@ -92,6 +96,18 @@ def test_broken_hermes_call_says_what_is_wrong_beside_a_good_one(body: str, name
     assert turn.calls[0].raw == raw
     assert reason in (turn.calls[0].error or "")
     assert turn.content is None
+
+
+def test_several_hermes_calls_in_one_list() -> None:
+    calls = [{"name": "get_order", "arguments": {"order_id": "#W1"}}, {"name": "list_airports"}, {"arguments": {}}]
+    text = f"<tool_call>{json.dumps(calls)}</tool_call>"
+    turn = hermes(text)
+    assert [(call.name, call.status) for call in turn.calls] == [
+        ("get_order", CallStatus.OK),
+        ("list_airports", CallStatus.OK),
+        ("", CallStatus.INVALID_JSON),
+    ]
+    assert {call.raw for call in turn.calls} == {text} and turn.content is None
 
 
 UNREADABLE = "The tool call is not valid JSON: "
