@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tau2_slime.episode import interrupted, own_functions
@@ -53,6 +53,8 @@ class EpisodeSetup:
     """Dotted paths of the run's own metrics (`own_functions.Metric`)."""
     reward_parts: tuple[str, ...] = ()
     """Dotted paths of the run's own reward parts (`own_functions.RewardPart`)."""
+    seeds: dict[str, int] = field(default_factory=dict)
+    """By role (``user``, ``policy``): the seed with which its model is asked, where there is one."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
 
@@ -190,7 +192,7 @@ _USER_STATS = {"seconds": "user_time"}
 
 def _count(stats: EpisodeStats, setup: EpisodeSetup, conversation: Conversation) -> None:
     stats.agent_turns, stats.user_turns = conversation.agent_turns, conversation.user_turns
-    stats.steps = conversation.steps
+    stats.steps, stats.seeds = conversation.steps, dict(setup.seeds)
     stats.agent_errors, stats.user_errors = conversation.agent_errors, conversation.user_errors
     transcript = setup.agent.transcript
     stats.tool_calls, stats.junctions = setup.agent.tool_call_statuses, transcript.junctions

@@ -11,7 +11,7 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.play import EpisodeSetup
-from tau2_slime.episode.users import Routers, is_scripted, make_user, user_label
+from tau2_slime.episode.users import Routers, is_scripted, make_user, user_label, user_spec
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import domains, scoring
@@ -64,6 +64,7 @@ async def build_episode(
     user: Callable[[domains.World], User] | None = None,
     routers: Routers | None = None,
     training: bool = False,
+    attempt: int = 0,
 ) -> EpisodeSetup:
     """A fresh world for ``task``, and who plays in it.
 
@@ -72,6 +73,7 @@ async def build_episode(
         user: builds a user of one's own from the world; it replaces the simulator.
         routers: what slime serves beside the policy; None outside a training job.
         training: the settings that are for training only count (the quality gate, reward parts, failover, budget).
+        attempt: which of several attempts at the task this is, from 0; each has a seed of its own (`user_args`).
 
     Raises:
         ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
@@ -89,7 +91,14 @@ async def build_episode(
     if training and config.reward_shaping is not None:
         setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
-        setup.user = user(world) if user else make_user(config, user_model, world, routers, evaluation=not training)
+        setup.user = (
+            user(world)
+            if user
+            else make_user(config, user_model, world, routers, evaluation=not training, attempt=attempt)
+        )
+        seed = user_spec(config, user_model, attempt=attempt).args.get("seed")
+        if user is None and not is_scripted(config.simulator(user_model).model) and isinstance(seed, int):
+            setup.seeds["user"] = seed
         setup.user_model = user_label(config, user_model)
         setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
         setup.excluded_flaws = config.user_quality_gate if training else ()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.config.simulators import Price
+from tau2_slime.config.simulators import Price, seed_of_attempt
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
 from tau2_slime.world.users import LitellmUser, User, UserContext, UserSpec
@@ -22,18 +23,25 @@ Routers = Mapping[str, tuple[str, int]]
 
 
 def make_user(
-    config: Tau2Config, model: str, world: domains.World, routers: Routers | None = None, *, evaluation: bool = False
+    config: Tau2Config,
+    model: str,
+    world: domains.World,
+    routers: Routers | None = None,
+    *,
+    evaluation: bool = False,
+    attempt: int = 0,
 ) -> User:
     """The simulator that plays ``world.task``'s user. ``model``: its name in the pool, or a model.
 
     ``routers``: what slime serves; None outside a training job. ``evaluation``: no other simulator takes over, no budget.
+    ``attempt``: see `user_spec`.
 
     Raises:
         ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
     """
     scenario = str(world.task.user_scenario)
     if config.user_path is not None:
-        spec = user_spec(config, model, routers)
+        spec = user_spec(config, model, routers, attempt=attempt)
         context = UserContext(world.task, world.domain, world.split, scenario, world.user_tools, spec)
         return custom_user(config.user_path)(context)
     plays = config.simulator(model).model
@@ -42,7 +50,8 @@ def make_user(
 
         return ScriptedUser(world.task, world.domain, world.split, style_of(plays))
     names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
-    specs = [user_spec(config, name, routers) for name in names if not is_scripted(config.simulator(name).model)]
+    models = [name for name in names if not is_scripted(config.simulator(name).model)]
+    specs = [user_spec(config, name, routers, attempt=attempt) for name in models]
     if config.user_budget is not None and not evaluation:
         specs = [dataclasses.replace(spec, budget=config.user_budget) for spec in specs]
         for spec in specs:
@@ -69,8 +78,10 @@ def is_scripted(model: str) -> bool:
     return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
 
 
-def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) -> UserSpec:
+def user_spec(config: Tau2Config, model: str, routers: Routers | None = None, *, attempt: int = 0) -> UserSpec:
     """How to reach the simulator ``model``. ``routers``: what slime serves; None outside a training job.
+
+    ``attempt``: of several at one task; a ``seed`` among the arguments is another one for each.
 
     Raises:
         ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
@@ -86,7 +97,7 @@ def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) ->
         model=simulator.model,
         base_url=base_url,
         api_key_var=simulator.api_key_var,
-        args=config.user_args if simulator.args is None else simulator.args,
+        args=seeded(config.user_args if simulator.args is None else simulator.args, attempt),
         timeout=config.user_timeout,
         retries=config.user_retries,
         concurrency=simulator.concurrency or config.user_concurrency,
@@ -94,6 +105,12 @@ def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) ->
         price=price,
         patience=config.user_patience,
     )
+
+
+def seeded(args: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """``args`` with the seed of this attempt, if they have one."""
+    seed = args.get("seed")
+    return {**args, "seed": seed_of_attempt(seed, attempt)} if isinstance(seed, int) and attempt else args
 
 
 def _served_by_slime(routers: Routers, name: str, simulator: str) -> str:
