@@ -22,6 +22,7 @@ from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime.loops import offload, until_abort
+from tau2_slime.runtime.secrets import described
 from tau2_slime.world import judge, scoring, tau2_compat
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User, UserStats, quality
@@ -172,7 +173,7 @@ async def _score(
         return
     except Exception as error:  # the evaluator (or its judge) raised it: the agent is not to blame
         result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
-        result.detail = f"scoring failed: {type(error).__name__}: {error}"
+        result.detail = f"scoring failed: {described(error)}"
         return
     result.reward = float(info.reward)
     result.reward_info = info.model_dump(mode="json", exclude_none=True)
