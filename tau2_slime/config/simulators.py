@@ -79,6 +79,14 @@ def check_pool(pool: Sequence[Simulator], rotation: Rotation) -> None:
         raise ValueError(f"the weights differ, but user_rotation is {rotation!r}: only 'weighted' uses them")
 
 
+def seed_of_attempt(seed: int, attempt: int) -> int:
+    """The seed of one of several attempts at a task: with the same one, all of them would be one attempt.
+
+    ``attempt``: counts from 0, which keeps ``seed``.
+    """
+    return (seed + attempt) % 2**31
+
+
 def choose(weights: Sequence[float], rotation: Rotation, index: int | None, group_index: int | None) -> int:
     """The position, in ``weights``, of the simulator for a sample.
 

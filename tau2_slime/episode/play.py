@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tau2_slime.episode import interrupted, own_functions
@@ -22,6 +22,7 @@ from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime.loops import offload, until_abort
+from tau2_slime.runtime.secrets import described
 from tau2_slime.world import judge, scoring, tau2_compat
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User, UserStats, quality
@@ -53,6 +54,8 @@ class EpisodeSetup:
     """Dotted paths of the run's own metrics (`own_functions.Metric`)."""
     reward_parts: tuple[str, ...] = ()
     """Dotted paths of the run's own reward parts (`own_functions.RewardPart`)."""
+    seeds: dict[str, int] = field(default_factory=dict)
+    """By role (``user``, ``policy``): the seed with which its model is asked, where there is one."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
 
@@ -170,7 +173,7 @@ async def _score(
         return
     except Exception as error:  # the evaluator (or its judge) raised it: the agent is not to blame
         result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
-        result.detail = f"scoring failed: {type(error).__name__}: {error}"
+        result.detail = f"scoring failed: {described(error)}"
         return
     result.reward = float(info.reward)
     result.reward_info = info.model_dump(mode="json", exclude_none=True)
@@ -190,7 +193,7 @@ _USER_STATS = {"seconds": "user_time"}
 
 def _count(stats: EpisodeStats, setup: EpisodeSetup, conversation: Conversation) -> None:
     stats.agent_turns, stats.user_turns = conversation.agent_turns, conversation.user_turns
-    stats.steps = conversation.steps
+    stats.steps, stats.seeds = conversation.steps, dict(setup.seeds)
     stats.agent_errors, stats.user_errors = conversation.agent_errors, conversation.user_errors
     transcript = setup.agent.transcript
     stats.tool_calls, stats.junctions = setup.agent.tool_call_statuses, transcript.junctions

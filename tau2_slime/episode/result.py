@@ -57,6 +57,8 @@ class EpisodeStats:
     """Messages by the simulator that really wrote them: with `user_failover: next` more than one may have."""
     user_flaws: dict[str, int] = field(default_factory=dict)
     """Messages of the simulator that no customer would have sent, by `world.users.quality.Flaw`."""
+    seeds: dict[str, int] = field(default_factory=dict)
+    """By role: the seed of this attempt, derived from the one in the model's arguments."""
     engine_retries: int = 0
     resumes: int = 0
     """How often this episode was interrupted by the end of a rollout and taken up by a later one."""

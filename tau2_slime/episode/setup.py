@@ -6,10 +6,10 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.config.simulators import Price
+from tau2_slime.config.simulators import Price, seed_of_attempt
 from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.play import EpisodeSetup
@@ -69,6 +69,7 @@ async def build_episode(
     user: Callable[[domains.World], User] | None = None,
     routers: Routers | None = None,
     training: bool = False,
+    attempt: int = 0,
 ) -> EpisodeSetup:
     """A fresh world for ``task``, and who plays in it.
 
@@ -77,6 +78,7 @@ async def build_episode(
         user: builds a user of one's own from the world; it replaces the simulator.
         routers: what slime serves beside the policy; None outside a training job.
         training: the settings that are for training only count (the quality gate, reward parts, failover, budget).
+        attempt: which of several attempts at the task this is, from 0; each has a seed of its own (`user_args`).
 
     Raises:
         ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
@@ -96,7 +98,14 @@ async def build_episode(
     if training and config.reward_shaping is not None:
         setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
-        setup.user = user(world) if user else make_user(config, user_model, world, routers, evaluation=not training)
+        setup.user = (
+            user(world)
+            if user
+            else make_user(config, user_model, world, routers, evaluation=not training, attempt=attempt)
+        )
+        seed = user_spec(config, user_model, attempt=attempt).args.get("seed")
+        if user is None and not is_scripted(config.simulator(user_model).model) and isinstance(seed, int):
+            setup.seeds["user"] = seed
         setup.user_model = user_label(config, user_model)
         setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
         setup.excluded_flaws = config.user_quality_gate if training else ()
@@ -129,18 +138,25 @@ Routers = Mapping[str, tuple[str, int]]
 
 
 def make_user(
-    config: Tau2Config, model: str, world: domains.World, routers: Routers | None = None, *, evaluation: bool = False
+    config: Tau2Config,
+    model: str,
+    world: domains.World,
+    routers: Routers | None = None,
+    *,
+    evaluation: bool = False,
+    attempt: int = 0,
 ) -> User:
     """The simulator that plays ``world.task``'s user. ``model``: its name in the pool, or a model.
 
     ``routers``: what slime serves; None outside a training job. ``evaluation``: no other simulator takes over, no budget.
+    ``attempt``: see `user_spec`.
 
     Raises:
         ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
     """
     scenario = str(world.task.user_scenario)
     if config.user_path is not None:
-        spec = user_spec(config, model, routers)
+        spec = user_spec(config, model, routers, attempt=attempt)
         context = UserContext(world.task, world.domain, world.split, scenario, world.user_tools, spec)
         return custom_user(config.user_path)(context)
     plays = config.simulator(model).model
@@ -152,7 +168,8 @@ def make_user(
     if stop is not None:
         raise ConfigError(stop)
     names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
-    specs = [user_spec(config, name, routers) for name in names if not is_scripted(config.simulator(name).model)]
+    models = [name for name in names if not is_scripted(config.simulator(name).model)]
+    specs = [user_spec(config, name, routers, attempt=attempt) for name in models]
     if config.user_budget is not None and not evaluation:
         specs = [dataclasses.replace(spec, budget=config.user_budget) for spec in specs]
         for spec in specs:
@@ -179,8 +196,10 @@ def is_scripted(model: str) -> bool:
     return model == SCRIPTED or model.startswith(f"{SCRIPTED}-")
 
 
-def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) -> UserSpec:
+def user_spec(config: Tau2Config, model: str, routers: Routers | None = None, *, attempt: int = 0) -> UserSpec:
     """How to reach the simulator ``model``. ``routers``: what slime serves; None outside a training job.
+
+    ``attempt``: of several at one task; a ``seed`` among the arguments is another one for each.
 
     Raises:
         ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
@@ -196,7 +215,7 @@ def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) ->
         model=simulator.model,
         base_url=base_url,
         api_key_var=simulator.api_key_var,
-        args=config.user_args if simulator.args is None else simulator.args,
+        args=seeded(config.user_args if simulator.args is None else simulator.args, attempt),
         timeout=config.user_timeout,
         retries=config.user_retries,
         concurrency=simulator.concurrency or config.user_concurrency,
@@ -204,6 +223,12 @@ def user_spec(config: Tau2Config, model: str, routers: Routers | None = None) ->
         price=price,
         patience=config.user_patience,
     )
+
+
+def seeded(args: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """``args`` with the seed of this attempt, if they have one."""
+    seed = args.get("seed")
+    return {**args, "seed": seed_of_attempt(seed, attempt)} if isinstance(seed, int) and attempt else args
 
 
 def _served_by_slime(routers: Routers, name: str, simulator: str) -> str:

@@ -45,6 +45,11 @@ def redact(text: str) -> str:
     return text
 
 
+def described(error: BaseException) -> str:
+    """An exception that nobody foresaw, in one text without any known key."""
+    return redact(f"{type(error).__name__}: {error}")
+
+
 def redact_words(text: str) -> str:
     """`redact` for what a model says: only whole keys, and none that could be a word."""
     for key in _known():

@@ -89,7 +89,10 @@ async def setup_from_slime(
         getattr(sample, "index", None), evaluation=evaluation, group_index=getattr(sample, "group_index", None)
     )
     routers = getattr(args, "sglang_model_routers", None) or {}
-    return await build_episode(config, task, policy, model, routers=routers, training=not evaluation)
+    attempt = first_position(getattr(sample, "index", None)) or 0
+    return await build_episode(
+        config, task, policy, model, routers=routers, training=not evaluation, attempt=max(0, attempt)
+    )
 
 
 def context_limit(args: SlimeArgs, profile: CheckpointProfile, *, evaluation: bool) -> int | None:

@@ -80,6 +80,29 @@ async def test_the_model_is_asked_as_tau2s_own_agent_asks(tmp_path: Path) -> Non
     assert (first["tool_choice"], first["temperature"], first["max_tokens"], first["seed"]) == ("auto", 1.0, 8192, 7)
 
 
+async def test_every_attempt_has_a_seed_of_its_own_which_is_recorded(tmp_path: Path) -> None:
+    """With one seed for all, pass@k would be the pass@1 of one attempt, played k times."""
+
+    def customer(body: dict[str, Any]) -> dict[str, Any]:
+        said = sum(m["role"] == "assistant" for m in body["messages"])
+        return {"content": "###STOP###" if said else "I need help."}
+
+    for attempts, seeds in ((1, [7]), (3, [7, 8, 9])):
+        async with ApiServer(customer) as user, ApiServer(lambda body: {"content": "Hello."}) as server:
+            plan = one(
+                attempts=attempts,
+                user_model="openai/customer",
+                user_base_url=user.url,
+                user_args={"seed": 7, "top_p": 0.5},
+            )
+            _, _, records = await run(tmp_path / str(attempts), plan, server, args={"seed": 7})
+        assert sorted({request["seed"] for request in server.requests}) == seeds
+        assert sorted({request["seed"] for request in user.requests}) == seeds
+        assert {request["top_p"] for request in user.requests} == {0.5}
+        told = sorted((record["attempt"], record["stats"]["seeds"]) for record in records)
+        assert told == [(attempt, {"user": seed, "policy": seed}) for attempt, seed in enumerate(seeds)]
+
+
 async def test_a_malformed_call_is_answered_and_can_be_repaired(tmp_path: Path) -> None:
     def clumsy(body: dict[str, Any]) -> dict[str, Any]:
         step = gold(body)

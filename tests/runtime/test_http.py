@@ -15,7 +15,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from tau2_slime.errors import EngineRejected, EngineUnavailable
 from tau2_slime.runtime import http, loops
+from tau2_slime.tokens.engine import SglangEngine
 
 LIMIT = 2**20
 
@@ -148,3 +150,26 @@ def test_json_of_very_many_pieces_is_refused() -> None:
 def test_what_is_no_json_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         http.read_json(text)
+
+
+# ---- the policy's router -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("will", "error", "words"),
+    [
+        ({"body": b" " * 40_000_000}, EngineUnavailable, "longer than"),
+        ({"body": b"{}", "headers": {"Content-Encoding": "br"}}, EngineUnavailable, "packed as 'br'"),
+        ({"body": b'{"meta_info": ' + b"[" * 600 + b"]" * 600 + b"}"}, EngineUnavailable, "not JSON"),
+        ({"status": 307, "headers": {"Location": "http://elsewhere/generate"}}, EngineRejected, "Redirects are not"),
+    ],
+    ids=["long", "packed", "deep", "redirect"],
+)
+async def test_a_router_is_read_within_the_same_bounds(
+    endpoint: Endpoint, will: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    endpoint.will = will
+    engine = SglangEngine(endpoint.url.removesuffix("/here"), retries=0)
+    with pytest.raises(error, match=words):
+        await engine.generate([1, 2, 3], {"max_new_tokens": 16}, routing_key="e")
+    assert len(endpoint.seen) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace, TracebackType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.setup import build_episode, check_user, choose_task, is_scripted
+from tau2_slime.episode.setup import build_episode, check_user, choose_task, is_scripted, seeded
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
@@ -173,11 +174,14 @@ class ApiPolicy:
     async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
         config = job.item.config
         model = config.user_model_for(None, evaluation=True)
-        speaker = ApiSpeaker(self.spec, litellm_sampling(dict(job.dataset.sampling)))
+        spec = dataclasses.replace(self.spec, args=seeded(self.spec.args, job.attempt))
+        speaker = ApiSpeaker(spec, litellm_sampling(dict(job.dataset.sampling)))
 
         try:
             task = await choose_task(config, task_id=job.item.task_id)
-            setup = await build_episode(config, task, speaker, model)
+            setup = await build_episode(config, task, speaker, model, attempt=job.attempt)
+            if isinstance(spec.args.get("seed"), int):
+                setup.seeds["policy"] = spec.args["seed"]
         except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
         return await play_and_score(setup, aborted=stopped)

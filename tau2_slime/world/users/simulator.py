@@ -11,10 +11,10 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.chat.completion import Completion, Ending, RequestedCall, with_providers_own
+from tau2_slime.chat.completion import Completion, Ending, RequestedCall, providers_own, with_providers_own
 from tau2_slime.chat.faults import OUTAGE, RETRIED, CallFailed, Fault
 from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
 from tau2_slime.runtime.loops import PerLoop
@@ -266,6 +266,20 @@ class LitellmUser:
 
 _SPOKEN_BY = "tau2_slime_simulator"
 """Which simulator said a message: its provider's data means nothing to another one's."""
+
+
+def kept_for_provider(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of a message's ``raw_data``, what an interrupted episode takes along; None if its provider wants nothing back."""
+    came = (raw or {}).get("message")
+    if raw is None or _SPOKEN_BY not in raw or not isinstance(came, dict):
+        return None
+    if not providers_own(came) and not any(set(call) - _PLAIN_CALL for call in came.get("tool_calls") or ()):
+        return None
+    message = {**providers_own(came), "tool_calls": came.get("tool_calls")}
+    return {_SPOKEN_BY: raw[_SPOKEN_BY], "message": message}
+
+
+_PLAIN_CALL = {"id", "type", "function", "index"}
 
 
 def _with_more_room(spec: UserSpec) -> UserSpec:
