@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tau2_slime.cli.options import HfCheckpoint, Router
+from tau2_slime.cli.options import HfCheckpoint, Router, TrustRemoteCode
 
 
 def evaluate(
@@ -19,6 +19,7 @@ def evaluate(
     data_dir: Annotated[Path | None, typer.Option(help="What ${oc.env:DATA_DIR} stands for in the file.")] = None,
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
+    trust_remote_code: TrustRemoteCode = False,
     policy_model: Annotated[
         str | None, typer.Option(help="Any litellm model as the policy, instead of a router.")
     ] = None,
@@ -77,6 +78,7 @@ def evaluate(
         overrides=overrides,
         router=router,
         hf_checkpoint=hf_checkpoint,
+        trust_remote_code=trust_remote_code,
         policy_model=policy_model,
         policy_base_url=policy_base_url,
         policy_api_key_var=policy_api_key_var,

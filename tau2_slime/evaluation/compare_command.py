@@ -10,6 +10,7 @@ from tau2_slime.evaluation.report.tables import Table, print_tables
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tau2_slime.evaluation.store.manifest import protocol_digest
 from tau2_slime.runtime.files import write_atomically
+from tau2_slime.runtime.text import markdown, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ def run(first: Path, second: Path, allow: list[str], output: Path | None, fail_i
     """
     found = compare(read_folder(first), read_folder(second), allow)
     for line in heading(found):
-        console.print(line, markup=False, highlight=False)
+        console.print(shown(line), markup=False, highlight=False)
     print_tables(tables(found), console)
     if output is not None:
         write_atomically(output, render(found))
@@ -69,8 +70,8 @@ def tables(found: Comparison) -> list[Table]:
     ]
     columns = ["", "", "tasks", "first", "second", "change", "95% interval", "p"]
     note = (
-        "Paired by task; intervals: Student's t over tasks; p: sign-flip permutation over tasks. Nothing corrects for "
-        f"reading {len(rows)} lines: by chance, one line in twenty has p below 0.05."
+        "Paired by task; intervals: Student's t over tasks, reaching 0 where p is not below 0.05; p: sign-flip permutation "
+        f"over tasks. Nothing corrects for reading {len(rows)} lines: by chance, one line in twenty has p below 0.05."
     )
     emphasised = frozenset({len(rows) - 1})
     out = [Table("Difference in pass^1", columns, rows, note, text_columns=2, emphasised=emphasised)]
@@ -89,5 +90,5 @@ def _row(pair: Pair) -> list[str]:
 
 def render(found: Comparison) -> str:
     """The comparison as Markdown."""
-    head = "# Comparison\n\n" + "\n".join(f"- {line}" for line in heading(found)) + "\n"
+    head = "# Comparison\n\n" + "\n".join(f"- {markdown(line)}" for line in heading(found)) + "\n"
     return "\n".join([head, *(table.markdown() for table in tables(found))])

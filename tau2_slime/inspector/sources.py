@@ -16,7 +16,7 @@ _ACCEPTED = (
     "a folder or file of `tau2-slime rollout` (samples.jsonl, trajectories.jsonl), a .pt of slime's "
     "--save-debug-rollout-data or a --dump-details folder, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json"
 )
-_NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError)
+_NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 """What `row_formats` raises for a row that nobody of the package wrote."""
 
 
@@ -128,7 +128,7 @@ def _lines(file: Path, found: FoundEpisodes) -> Iterator[tuple[str, dict[str, An
             where = f"{file.name}:{number}"
             try:
                 row = json.loads(raw)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 found.unreadable.append(f"{where}: not JSON ({error}); was the writer killed?")
                 continue
             if isinstance(row, dict):
@@ -144,9 +144,9 @@ def _find_checkpoint(folder: Path, found: FoundEpisodes) -> None:
             written = json.loads((folder / name).read_text(encoding="utf-8"))
             policy = written.get("subject", written)
             checkpoint = policy.get("hf_checkpoint") or policy.get("checkpoint")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
-        found.checkpoint = found.checkpoint or checkpoint or None
+        found.checkpoint = found.checkpoint or (checkpoint if isinstance(checkpoint, str) else None) or None
         found.embedded = found.embedded or bool(policy.get("embedded")) or policy.get("kind") == "embedded"
 
 
@@ -154,20 +154,15 @@ def _find_checkpoint(folder: Path, found: FoundEpisodes) -> None:
 
 
 def _read_pt(file: Path, found: FoundEpisodes) -> None:
+    from tau2_slime.inspector.torch_file import NotATorchFile, read_torch_file
+
     try:
-        import torch
-    except ImportError:
-        raise ConfigError(
-            f"{file.name} is a file of torch, which is not installed here: pip install torch (the CPU build will do), "
-            "or run the command where slime runs"
-        ) from None
-    try:
-        # Sample dumps hold numpy arrays and plain data, but also whatever the metadata held: slime itself reads them so.
-        samples = torch.load(file, map_location="cpu", weights_only=False)["samples"]
-    except Exception as error:  # torch raises what its unpickler meets
-        raise ConfigError(
-            f"{file}: not a file of slime's --save-debug-rollout-data: {type(error).__name__}: {error}"
-        ) from error
+        written = read_torch_file(file)
+        samples = written["samples"] if isinstance(written, dict) else None
+        if not isinstance(samples, (list, tuple)):
+            raise NotATorchFile("no samples in it")
+    except NotATorchFile as error:
+        raise ConfigError(f"{file}: not a file of slime's --save-debug-rollout-data: {error}") from None
     several = file.parent.name == "rollout_data" or len(list(file.parent.glob("*.pt"))) > 1
     for position, row in enumerate(_flat(samples)):
         where = f"{file.name}[{position}]"
@@ -184,11 +179,11 @@ def _read_pt(file: Path, found: FoundEpisodes) -> None:
         found.checkpoint = str(tokenizer)
 
 
-def _flat(samples: Iterable[object]) -> Iterator[object]:
+def _flat(samples: Iterable[object], depth: int = 0) -> Iterator[object]:
     """Samples one by one: slime dumps a flat list, or groups."""
     for sample in samples:
-        if isinstance(sample, (list, tuple)):
-            yield from _flat(sample)
+        if isinstance(sample, (list, tuple)) and depth < 3:
+            yield from _flat(sample, depth + 1)
         else:
             yield sample
 

@@ -299,7 +299,7 @@ def test_a_foreign_sample_of_a_mixed_batch_is_checked_for_what_it_has(tmp_path: 
 
 def test_importing_the_command_stays_cheap() -> None:
     code = (
-        "import sys; import tau2_slime.cli.main; "
+        "import sys; import tau2_slime.cli.commands; "
         "print([m for m in ('tau2', 'litellm', 'transformers', 'torch', 'rich.table') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tau2_slime.evaluation.report.tables import all_tables
 from tau2_slime.evaluation.statistics.summary import Summary
 from tau2_slime.evaluation.store.manifest import protocol_digest
+from tau2_slime.runtime.text import markdown
 
 
 def heading(summary: Summary) -> list[str]:
@@ -26,5 +27,5 @@ def heading(summary: Summary) -> list[str]:
 
 def render(summary: Summary) -> str:
     """The whole report as Markdown."""
-    head = "# τ² evaluation\n\n" + "\n".join(f"- {line}" for line in heading(summary)) + "\n"
+    head = "# τ² evaluation\n\n" + "\n".join(f"- {markdown(line)}" for line in heading(summary)) + "\n"
     return "\n".join([head, *(table.markdown() for table in all_tables(summary))])
