@@ -65,10 +65,10 @@ def as_typed(error: ConfigError, options: Mapping[str, object]) -> ConfigError:
     return ConfigError(re.sub(r"sample\.metadata\['(\w+)'\]", option, str(error)))
 
 
-def refuse_unused(reasons: Mapping[str, str | bool]) -> None:
+def refuse_unused(reasons: Mapping[str, str | bool | None]) -> None:
     """Raises ConfigError if an option was given that would change nothing. ``reasons``: option -> why; False: it counts."""
     for option, why in reasons.items():
-        if why:
+        if isinstance(why, str) and why:
             raise ConfigError(f"{option} would change nothing: {why}")
 
 

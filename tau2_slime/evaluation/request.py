@@ -84,6 +84,9 @@ def make_plan(request: Request) -> Plan:
             return load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
         except ConfigError as error:
             raise _as_typed(request, error) from None
+    for key, option in {"domain": "--domain", "task_split": "--split"}.items():
+        if key in request.overrides:
+            raise ConfigError(f"--set {key} would change nothing here: give {option}")
     try:
         settings = Tau2Config.resolve(None, request.overrides)  # what the environment says counts here as well
     except ConfigError as error:

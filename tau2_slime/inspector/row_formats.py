@@ -92,6 +92,10 @@ def from_simulation(
     )
     _add_conversation(out, run)
     out.reward = _number(out.reward_info.get("reward"))
+    ticks = run.get("ticks")
+    if isinstance(ticks, list) and ticks:
+        said = "" if out.messages else ", and this file keeps no messages beside it"
+        out.detail = f"a voice run: its audio ({len(ticks)} ticks) is not shown{said}"
     out.stats = {"total_time": _number(run.get("duration")) or 0.0, "user_cost": _number(run.get("user_cost")) or 0.0}
     return out
 

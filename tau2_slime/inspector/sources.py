@@ -14,8 +14,11 @@ from tau2_slime.inspector.trajectory import Trajectory
 
 _ACCEPTED = (
     "a folder or file of `tau2-slime rollout` (samples.jsonl, trajectories.jsonl), a .pt of slime's "
-    "--save-debug-rollout-data or a --dump-details folder, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json"
+    "--save-debug-rollout-data or a --dump-details folder, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json "
+    "(in τ² 1.0 also a folder of results.json and simulations/)"
 )
+RUNS = "simulations"
+"""Where τ² from 1.0 on may keep one file for each simulation, beside its results.json."""
 _NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 """What `row_formats` raises for a row that nobody of the package wrote."""
 
@@ -63,6 +66,8 @@ def _files(path: Path) -> list[Path]:
     for name in ("samples.jsonl", "trajectories.jsonl", "simulations.jsonl"):
         if (path / name).is_file():
             return [path / name]
+    if (path / "results.json").is_file() and (path / RUNS).is_dir():
+        return [path / "results.json"]
     for folder in (path / "rollout_data", path):
         dumps = sorted(folder.glob("*.pt"), key=lambda p: (p.stem.startswith("eval_"), _rollout_number(p.stem), p.stem))
         if dumps:
@@ -168,6 +173,8 @@ def _read_pt(file: Path, found: FoundEpisodes) -> None:
         where = f"{file.name}[{position}]"
         try:
             fields = row if isinstance(row, dict) else vars(row)
+            if not {"tokens", "response", "prompt"} & fields.keys():
+                raise TypeError(f"no tokens, response or prompt in a {type(row).__name__}")
             trajectory = row_formats.from_sample(row_formats.without_arrays(fields), where, None)
         except _NOT_AN_EPISODE as error:
             found.unreadable.append(f"{where}: not a sample: {type(error).__name__}: {error}")
@@ -192,18 +199,52 @@ def _flat(samples: Iterable[object], depth: int = 0) -> Iterator[object]:
 
 
 def _read_results(file: Path, found: FoundEpisodes) -> None:
-    try:
-        written = json.loads(file.read_bytes())
-        simulations = written["simulations"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {_ACCEPTED}") from error
-    tasks = {str(task.get("id")): task for task in written.get("tasks") or [] if isinstance(task, dict)}
-    for position, run in enumerate(simulations):
-        where = f"{file.name}[{position}]"
+    """τ²'s results in one file; in a results.json with a file for each simulation beside it; or one of these files."""
+    written = _json_object(file)
+    runs: list[tuple[str, object]]
+    if isinstance(written.get("simulations"), list) and written["simulations"]:
+        runs = [(f"{file.name}[{position}]", run) for position, run in enumerate(written["simulations"])]
+    elif "termination_reason" in written and "task_id" in written:
+        runs = [(file.name, written)]
+        results = file.parent.parent / "results.json"
+        written = _json_object(results) if file.parent.name == RUNS and results.is_file() else {}
+    elif (file.parent / RUNS).is_dir():
+        runs = []
+        for one in sorted((file.parent / RUNS).glob("*.json")):
+            try:
+                runs.append((f"{RUNS}/{one.name}", _json_object(one)))
+            except ConfigError as error:
+                found.unreadable.append(str(error))
+        there = {Path(where).stem for where, _ in runs}
+        index = written.get("simulation_index")
+        for entry in index if isinstance(index, list) else []:
+            if isinstance(entry, dict) and str(entry.get("id")) not in there:
+                found.unreadable.append(f"{RUNS}/{entry.get('id')}.json: named by {file.name}, but missing")
+    elif isinstance(written.get("simulations"), list):
+        runs = []
+    else:
+        raise ConfigError(f"{file}: not τ²'s results: it has no simulations; give {_ACCEPTED}")
+    known = written.get("tasks")
+    tasks = {str(task.get("id")): task for task in (known if isinstance(known, list) else []) if isinstance(task, dict)}
+    info = written.get("info")
+    for where, run in runs:
         try:
-            found.trajectories.append(row_formats.from_simulation(run, where, written.get("info") or {}, tasks))
+            if not isinstance(run, dict):
+                raise TypeError(f"a mapping was expected, not {type(run).__name__}")
+            given = info if isinstance(info, dict) else {}
+            found.trajectories.append(row_formats.from_simulation(run, where, given, tasks))
         except _NOT_AN_EPISODE as error:
             found.unreadable.append(f"{where}: not a simulation: {type(error).__name__}: {error}")
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    try:
+        written = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {_ACCEPTED}") from error
+    if not isinstance(written, dict):
+        raise ConfigError(f"{file}: not τ²'s results: {type(written).__name__}; give {_ACCEPTED}")
+    return written
 
 
 def _make_names_unique(trajectories: list[Trajectory]) -> None:

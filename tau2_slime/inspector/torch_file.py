@@ -90,7 +90,7 @@ class _Type:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        if self.code.lstrip("<>|=") == "O":
+        if self.code.lstrip("<>|=")[:1] == "O":
             return np.dtype(object)
         found = np.dtype(self.code)
         if found.kind not in _NUMBERS:
@@ -151,13 +151,14 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _byte_array(data: bytes | str = b"", encoding: str = "latin1") -> bytearray:
-    return bytearray(data.encode("latin1") if isinstance(data, str) else bytes(memoryview(data)))
+def _bytes(data: bytes | str = b"", encoding: str = "latin1") -> bytes:
+    """Never of a number: that many bytes would be made."""
+    return data.encode("latin1") if isinstance(data, str) else bytes(memoryview(data))
 
 
 def _member(of: Stranger, name: str) -> type[Stranger]:
     """How a pickle spells a class within a class, such as an enumeration of a sample."""
-    return _stranger(f"{of}.{name}")
+    return _stranger(f"{getattr(of, 'name', '?')}.{name}")
 
 
 def _stranger(name: str) -> type[Stranger]:
@@ -167,7 +168,8 @@ def _stranger(name: str) -> type[Stranger]:
 _KNOWN: dict[tuple[str, str], object] = {
     **{("builtins", kind.__name__): kind for kind in (set, frozenset, complex, list, dict, tuple, int, float)},
     ("builtins", "getattr"): _member,
-    ("builtins", "bytearray"): _byte_array,
+    ("builtins", "bytes"): _bytes,
+    ("builtins", "bytearray"): _bytes,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): defaultdict,
     ("_codecs", "encode"): _encoded,
