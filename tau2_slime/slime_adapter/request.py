@@ -35,7 +35,9 @@ async def profile_from_slime(args: SlimeArgs, config: Tau2Config, tokenizer: Tok
     checkpoint = argument(args, "hf_checkpoint", None)
     if not checkpoint and tokenizer is None:
         raise ConfigError("args.hf_checkpoint is not set: the tokenizer and its chat template come from there")
-    return await profile_for(str(checkpoint), config, tokenizer)
+    # slime itself loads its checkpoint's tokenizer so; a rollout or an evaluation without slime says whether it may.
+    trusted = bool(argument(args, "tau2_trust_remote_code", True))
+    return await profile_for(str(checkpoint), config, tokenizer, trust_remote_code=trusted)
 
 
 async def setup_from_slime(

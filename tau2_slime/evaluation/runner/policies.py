@@ -60,20 +60,29 @@ class RouterPolicy:
     """The token path: slime's own ``generate`` against a router."""
 
     def __init__(
-        self, url: str, checkpoint: str, config: Tau2Config, *, max_context_len: int | None = None, name: str = ""
+        self,
+        url: str,
+        checkpoint: str,
+        config: Tau2Config,
+        *,
+        max_context_len: int | None = None,
+        name: str = "",
+        trust_remote_code: bool = False,
     ) -> None:
         """``url``: the router's, ``http://host:port``. ``checkpoint``: folder or hub name of the served model.
 
         ``config``: the first dataset's, for the chat template's arguments. ``max_context_len``: tokens of a trajectory.
-        ``name``: what the report calls the policy, by default the checkpoint.
+        ``name``: what the report calls the policy, by default the checkpoint. ``trust_remote_code``: its tokenizer may run
+        code that it brings along.
         """
         self.url, self.checkpoint, self.name = url, checkpoint, name or checkpoint
         self._config, self._max_context_len = config, max_context_len
+        self._trusted = trust_remote_code
         self._language: CheckpointProfile | None = None
 
     async def __aenter__(self) -> RouterPolicy:
         host, port = address(self.url)
-        self._language = await profile_for(self.checkpoint, self._config)
+        self._language = await profile_for(self.checkpoint, self._config, trust_remote_code=self._trusted)
         await answers(host, port)
         self._host, self._port = host, port
         return self
@@ -105,6 +114,7 @@ class RouterPolicy:
             sglang_router_ip=self._host,
             sglang_router_port=self._port,
             eval_max_context_len=self._max_context_len,
+            tau2_trust_remote_code=self._trusted,
             tau2={},
             tau2_aborted=stopped,
             tau2_on_result=lambda _, result: results.append(result),
