@@ -85,6 +85,10 @@ _CLIENTS = ("litellm", "openai", "httpx", "httpcore", "aiohttp")
 def of_status(status: int, text: str, headers: Mapping[str, str] | None = None, *, where: str = "") -> CallFailed:
     """What an HTTP status other than 2xx means, with the text that came with it. ``where``: begins the message."""
     problem = where + error_text(text)
+    if status in (301, 302, 303, 307, 308):
+        return CallFailed(
+            Fault.REJECTED, f"HTTP {status}: the endpoint redirects. Redirects are not followed ({problem})"
+        )
     if status < 400:
         return CallFailed(Fault.GARBAGE, problem)
     if status == 408:

@@ -62,7 +62,7 @@ class ApiServer:
             self.in_flight -= 1
         if "status" in step:
             error = {"message": step.get("message", "no"), "type": "x", "code": step.get("code", "x")}
-            return web.json_response({"error": error}, status=step["status"])
+            return web.json_response({"error": error}, status=step["status"], headers=step.get("headers"))
         message: dict[str, Any] = {"role": "assistant", "content": step.get("content"), **step.get("more", {})}
         if "calls" in step:
             message["tool_calls"] = [

@@ -236,6 +236,24 @@ async def test_an_endpoint_that_repeats_the_key_does_not_bring_it_back(
             assert "Incorrect API key" in record["detail"] and key[:8] not in str(record)
 
 
+@pytest.mark.parametrize("model", ["openai/mine", MODEL], ids=["directly", "through litellm"])
+async def test_a_redirect_does_not_carry_the_conversation_elsewhere(tmp_path: Path, model: str) -> None:
+    async with ApiServer(gold) as elsewhere:
+        to = f"{elsewhere.url}/chat/completions".replace("127.0.0.1", "localhost")
+        async with ApiServer(lambda body: {"status": 307, "headers": {"Location": to}}) as server:
+            _, _, (record,) = await run(tmp_path, one(), server, model=model)
+    assert not elsewhere.requests and len(server.requests) == 1
+    assert record["blame"] == "infrastructure" and "Redirects are not followed" in record["detail"]
+
+
+@pytest.mark.parametrize("model", ["openai/mine", MODEL], ids=["directly", "through litellm"])
+async def test_an_endless_answer_is_not_read(tmp_path: Path, model: str) -> None:
+    async with ApiServer(lambda body: {"content": "a" * 20_000_000}) as server:
+        _, _, (record,) = await run(tmp_path, one(), server, model=model)
+    assert record["blame"] == "infrastructure"
+    assert len(server.requests) == 3
+
+
 async def test_a_context_that_is_full_is_a_limit(tmp_path: Path) -> None:
     full = {"status": 400, "code": "context_length_exceeded", "message": "maximum context length is 128000 tokens"}
     async with ApiServer(lambda body: full) as server:

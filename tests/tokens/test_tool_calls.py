@@ -11,7 +11,7 @@ from tau2_slime.chat.completion import read_message
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn, parsed_call
 from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS
 from tau2_slime.tokens.calls.registry import get_parser
-from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn
+from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn
 from tests.tokens.tools import GOOD, TOOLS, hermes, summary
 
 # --- a turn and its parts
@@ -69,6 +69,8 @@ def test_a_call_that_was_made_before_the_thought_is_closed_is_made(opened: bool)
     assert summary(turn) == [("get_order", CallStatus.OK)] * 2
     assert (turn.content, turn.reasoning_unclosed) == (None, False)
     assert turn.reasoning == "Like <tool_call>? I call\nand\nthen"
+    assert hermes(f"<think>I call {GOOD}", reasoning_open=opened).reasoning == "I call"
+    assert hermes(begin + "<tool_call>? " * MAX_CALLS + GOOD, reasoning_open=opened).reasoning_unclosed
 
 
 def test_a_message_of_nothing_but_calls_is_read_up_to_a_limit() -> None:
@@ -77,6 +79,17 @@ def test_a_message_of_nothing_but_calls_is_read_up_to_a_limit() -> None:
         assert len(turn.calls) == MAX_CALLS + 1
         assert turn.calls[-1].status is CallStatus.INVALID_JSON
         assert not (turn.content or "").strip()
+    unopened = GOOD.removeprefix("<tool_call>\n")
+    for call, before, rest in ((GOOD, "Hello.", "<tool_call>{"), (unopened, "Hello.", f"{unopened} Bye.")):
+        turn = hermes(call * MAX_CALLS + before + rest)
+        assert turn.content == "Hello."
+        assert turn.calls[-1] == ParsedCall(
+            name="",
+            arguments={},
+            status=CallStatus.INVALID_JSON,
+            raw=rest,
+            error=f"One message may hold {MAX_CALLS} tool calls; what follows them was not read.",
+        )
 
 
 def test_reasoning_never_reaches_the_content() -> None:

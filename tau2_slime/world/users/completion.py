@@ -6,6 +6,7 @@ with which hundreds of episodes talk at once, is asked directly: the same reques
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -13,7 +14,8 @@ from tau2_slime.chat.completion import Completion, read_completion
 from tau2_slime.chat.faults import CallFailed, Fault, of_exception, of_status
 from tau2_slime.runtime import http, loops
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.users.spec import ModelSpec, known_provider, load_litellm
+from tau2_slime.world.users.bounded_client import bounded_client
+from tau2_slime.world.users.spec import ModelSpec, known_provider, load_litellm, provider_of
 
 PLAIN_ARGS = frozenset(
     [
@@ -109,6 +111,11 @@ async def _ask_directly(
     return read_completion(body)
 
 
+def _is_plain(litellm: ModuleType) -> bool:
+    """True if nobody has given litellm a client or certificates of their own."""
+    return litellm.ssl_verify is True and litellm.aclient_session is None and litellm.ssl_certificate is None
+
+
 async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Completion:
     litellm, t = load_litellm(), tau2_compat.load()
     request = {
@@ -122,6 +129,8 @@ async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: lis
         "caching": False,  # τ² can switch a global response cache on, which would repeat one user for every sample
         **spec.litellm_arguments(),
     }
+    if provider_of(spec.model) == "openai" and "api_base" in request and _is_plain(litellm):
+        request["client"] = bounded_client(str(request["api_base"]), str(request["api_key"]))
     try:
         response = await litellm.acompletion(**request)
     except Exception as error:  # clients' errors have no common base; what is not one of them is raised again
