@@ -136,6 +136,11 @@ def test_environments_with_retrieval_are_tau2s_own(forgetful: None) -> None:
     assert domains.World("banking_knowledge", "base", task).quick
 
 
+def test_only_environments_without_retrieval_were_compared() -> None:
+    assert known_releases.verified_constructor("mock", {"retrieval_variant": "no_knowledge"}) is not None
+    assert known_releases.verified_constructor("mock", {"retrieval_variant": "bm25"}) is None
+
+
 @pytest.mark.parametrize("error", [AttributeError("no such method"), TypeError("another signature")])
 def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgetful: None

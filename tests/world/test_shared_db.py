@@ -267,6 +267,14 @@ def test_who_reads_gets_the_shared_record_and_who_wrote_reads_it_again(parsed: P
     assert shared.db.users[second] is not parsed.db.users[second]
 
 
+def test_a_record_is_pickled_once_however_many_episodes_copy_it(
+    parsed: ParsedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_by_key(CopyOnWriteDatabase(parsed).db)
+    monkeypatch.setattr(pickle, "dumps", None)
+    write_by_key(CopyOnWriteDatabase(parsed).db)
+
+
 def test_reading_ends_when_the_reader_raises(parsed: ParsedDatabase) -> None:
     shared = CopyOnWriteDatabase(parsed)
     with pytest.raises(KeyError), shared.reading():
