@@ -80,7 +80,7 @@ async def main() -> None:
                 begin = time.perf_counter()
                 played = await run(plan)
                 took = time.perf_counter() - begin
-        mean = statistics.fmean(p.sample.reward or 0.0 for p in played)
+        mean = statistics.fmean(p.reward or 0.0 for p in played)
         print(busy.line(f"{domain}, {len(played)} at once") + f"   {took:.1f} s, mean reward {mean:.2f}")
 
 

@@ -131,11 +131,11 @@ async def measure(domain: str, episodes: int, url: str, checkpoint: str, *, show
         with Sampler() as sampler:
             played = await run(dataclasses.replace(plan, output_dir=Path(folder) / "measured"))
         spent, took = time.process_time() - cpu, time.perf_counter() - begin
-    turns = sum(p.result.stats.agent_turns for p in played) / len(played)
+    turns = sum(p.agent_turns for p in played) / len(played)
     each = 1000 * spent / len(played)
     print(
         f"\n{domain}: {each:.1f} ms CPU an episode ({turns:.1f} turns of the policy), {len(played) / took:.0f} episodes a "
-        f"second in this process; mean reward {sum(p.sample.reward or 0 for p in played) / len(played):.2f}"
+        f"second in this process; mean reward {sum(p.reward or 0 for p in played) / len(played):.2f}"
     )
     total = sum(sampler.functions.values())
     for name, count in sampler.parts().items():

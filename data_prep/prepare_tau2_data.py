@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--agent-type", choices=get_args(AgentType), default="llm", help="leave out what this agent cannot play"
     )
+    p.add_argument("--force", action="store_true", help="replace files that hold other rows")
     return p
 
 
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
             agent_type=args.agent_type,
         )
         planned = plan_files(request)
-        changed = write_files(planned, args.output_dir)
+        changed = write_files(planned, args.output_dir, replace=args.force)
     except (ConfigError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

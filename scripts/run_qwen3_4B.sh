@@ -42,7 +42,7 @@ CP="${CP:-1}"                       # context parallelism: halves the longest ep
 NUM_ROLLOUT="${NUM_ROLLOUT:-500}"
 ROLLOUT_BATCH_SIZE="${ROLLOUT_BATCH_SIZE:-32}"
 SAMPLES_PER_PROMPT="${SAMPLES_PER_PROMPT:-8}"
-OVER_SAMPLING="${OVER_SAMPLING:-$((ROLLOUT_BATCH_SIZE * 3 / 2))}" # tasks started at a time; sync and partial
+OVER_SAMPLING="${OVER_SAMPLING:-}"        # tasks started at a time; sync and partial. Empty: 1.5 x ROLLOUT_BATCH_SIZE
 CONTEXT="${CONTEXT:-}"                    # tokens of a whole episode; empty: 32768, or 16384 where fewer than 4 GPUs train
 MAX_RESPONSE_LEN="${MAX_RESPONSE_LEN:-8192}" # tokens of one turn
 MAX_TOKENS_PER_GPU="${MAX_TOKENS_PER_GPU:-16384}" # a micro-batch; one longer episode makes a micro-batch of its own
@@ -93,13 +93,18 @@ done
 
 # ---- settings that contradict each other -------------------------------------------------------------------------------
 for name in NUM_GPUS NUM_NODES CP NUM_ROLLOUT ROLLOUT_BATCH_SIZE SAMPLES_PER_PROMPT MAX_RESPONSE_LEN \
-    MAX_TOKENS_PER_GPU SAVE_INTERVAL EVAL_INTERVAL OVER_SAMPLING RAY_PORT DASHBOARD_PORT JOIN_TIMEOUT; do
-    [[ "${!name}" =~ ^[0-9]+$ ]] || die "$name=${!name} is not a number"
+    MAX_TOKENS_PER_GPU SAVE_INTERVAL EVAL_INTERVAL RAY_PORT DASHBOARD_PORT JOIN_TIMEOUT; do
+    # bash would run a command that stands in a "number", and read one with a 0 in front as octal.
+    [[ "${!name}" =~ ^(0|[1-9][0-9]{0,8})$ ]] || die "$name=${!name} is not a number"
     [[ "$name" == EVAL_INTERVAL || "${!name}" -gt 0 ]] || die "$name=${!name}: at least 1"
 done
-for name in TRAIN_GPUS TP SERVER_CONCURRENCY CONTEXT; do
-    [[ -z "${!name}" || "${!name}" =~ ^[1-9][0-9]*$ ]] || die "$name=${!name} is not a number above 0"
+for name in TRAIN_GPUS TP SERVER_CONCURRENCY CONTEXT OVER_SAMPLING; do
+    [[ -z "${!name}" || "${!name}" =~ ^[1-9][0-9]{0,8}$ ]] || die "$name=${!name} is not a number above 0"
 done
+OVER_SAMPLING="${OVER_SAMPLING:-$((ROLLOUT_BATCH_SIZE * 3 / 2))}"
+if [[ -n "${TAU2_USER_API_KEY_VAR:-}" && ! "$TAU2_USER_API_KEY_VAR" =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then
+    die "TAU2_USER_API_KEY_VAR: give the NAME of the variable that holds the key, never the key itself"
+fi
 case "$MODE" in sync | partial | fully-async) ;; *) die "MODE=$MODE: sync, partial or fully-async" ;; esac
 case "$KEEP_CHECKPOINTS" in all | last) ;; *) die "KEEP_CHECKPOINTS=$KEEP_CHECKPOINTS: all or last" ;; esac
 [[ "$SAMPLES_PER_PROMPT" -ge 2 ]] || die "SAMPLES_PER_PROMPT=1: GRPO compares the episodes of one task, 2 at least"
@@ -278,10 +283,18 @@ if [[ -z "${NCCL_NVLS_ENABLE:-}" ]]; then
     export NCCL_NVLS_ENABLE
 fi
 # The variables of every worker on every node. No keys among them: Ray's dashboard shows a job's runtime environment.
-RUNTIME_ENV="$(python3 - <<'PY'
-import json, os
+RUNTIME_ENV="$(python3 - "$REPO/tau2_slime/config/settings.py" <<'PY'
+import ast, json, os, sys
 names = ["PYTHONPATH", "CUDA_DEVICE_MAX_CONNECTIONS", "NCCL_NVLS_ENABLE", "DATA_DIR", "TENSORBOARD_DIR"]
-names += sorted(name for name in os.environ if name.startswith("TAU2_"))
+# Of the TAU2_* variables only those that are settings: another one may be a secret of somebody else.
+classes = [node for node in ast.parse(open(sys.argv[1], encoding="utf-8").read()).body if isinstance(node, ast.ClassDef)]
+fields = next(node for node in classes if node.name == "Tau2Config").body
+known = {"TAU2_" + node.target.id.upper() for node in fields if isinstance(node, ast.AnnAssign)}
+known |= {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL", "TAU2_SLIME_GC"}
+names += sorted(known & os.environ.keys())
+unknown = sorted(name for name in os.environ.keys() - known - {"TAU2_CONFIG"} if name.startswith("TAU2_"))
+if unknown:
+    print("# not handed to the job, since these are no settings:", ", ".join(unknown), file=sys.stderr)
 print(json.dumps({"env_vars": {name: os.environ[name] for name in names if name in os.environ}}))
 PY
 )"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
 from tau2_slime.runtime.loops import Once, until_abort
+from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ async def generate(
         sample.metadata = read_metadata(sample)
         config = Tau2Config.resolve(getattr(args, "tau2", None), sample.metadata)
         shaping = None if evaluation else config.reward_shaping
-        profile = await request.profile_from_slime(args, config, tokenizer, evaluation=evaluation)
+        profile = await request.profile_from_slime(args, config, tokenizer)
         template = profile.delta.template
 
         def build() -> Awaitable[EpisodeSetup]:
@@ -136,7 +137,7 @@ def _import_everything() -> ModuleType:
 
 def _log_unforeseen(error: Exception) -> str:
     """The cause of an exception that nobody foresaw; each one's traceback is logged once a process."""
-    cause = f"{type(error).__name__}: {error}"
+    cause = described(error)
     if first_time("unforeseen", cause):
         logger.error("tau2_slime: unforeseen, please report it: %s", cause, exc_info=error)
     return cause

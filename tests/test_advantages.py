@@ -6,7 +6,6 @@ import itertools
 import random
 import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,9 +26,9 @@ batches = st.lists(st.lists(st.tuples(rewards, st.booleans()), min_size=1, max_s
 
 def sample(reward: float | None, group: int | None, *, removed: bool = False, user: str = "a") -> Any:
     tau2 = {"domain": "retail", "user_model": user}
-    return SimpleNamespace(
-        reward=reward, group_index=group, remove_sample=removed, status=None, metadata={"tau2": tau2}
-    )
+    made = StandaloneSample(group_index=group, reward=reward, metadata={"tau2": tau2})
+    made.remove_sample, made.status = removed, StandaloneSample.Status.COMPLETED
+    return made
 
 
 def advantages(samples: list[Any], **args: Any) -> list[float]:
@@ -222,7 +221,7 @@ def test_nothing_gives_nothing() -> None:
 
 
 def test_rewards_of_several_parts_are_read_by_slimes_key() -> None:
-    samples = [SimpleNamespace(reward={"score": r}, group_index=0, metadata={}) for r in (1.0, 0.0)]
+    samples = [StandaloneSample(group_index=0, reward={"score": r}) for r in (1.0, 0.0)]
     found = post_process_rewards(slime_args(reward_key="score", grpo_std_normalization=False), samples)
     assert found == ([1.0, 0.0], [0.5, -0.5])
 
@@ -236,6 +235,19 @@ def rotated(level: float, group: int, effects: dict[str, float]) -> list[Any]:
     """Eight samples over three simulators, three, three and two, as the rotation by index gives them."""
     users = sorted(effects)
     return [sample(level + effects[users[i % 3]], group, user=users[i % 3]) for i in range(8)]
+
+
+def test_samples_of_other_sources_and_without_a_user_are_simulators_of_their_own() -> None:
+    """A mixed batch: samples that no τ² episode filled, solo episodes, and two user models."""
+    samples = []
+    for g in range(60):
+        kinds = [sample(1.0, g, user="a"), sample(0.5, g, user="b"), sample(0.25, g), sample(0.0, g)]
+        kinds[2].metadata["tau2"]["user_model"] = None
+        kinds[3].metadata = {}
+        samples += kinds
+    plain = advantages(samples, grpo_std_normalization=False)
+    assert plain[:4] == pytest.approx([0.5625, 0.0625, -0.1875, -0.4375])
+    assert max(map(abs, advantages(samples, grpo_std_normalization=False, **WITH))) < 0.1
 
 
 def test_what_is_the_simulators_doing_is_taken_out() -> None:

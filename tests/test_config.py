@@ -135,6 +135,23 @@ KEYS = [
     {"user_base_url": "https://me:sk-secret@host/v1"},
     {"user_base_url": "https://host/v1?key=sk-secret"},
     {"user_base_url": "https://host/v1?api-version=1&api-key=sk-secret"},
+    # by what an argument, a header or a parameter is called, however it is spelled
+    {"user_args": {"hf_token": "sk-secret"}},
+    {"user_args": {"privateKey": "sk-secret"}},
+    {"user_args": {"vertex_credentials": '{"a": "sk-secret"}'}},
+    {"user_args": {"authorization": {"value": ["sk-secret"]}}},
+    {"user_args": {"extra_headers": {"Ocp-Apim-Subscription-Key": "sk-secret"}}},
+    {"user_base_url": "https://host/v1?sig=sk-secret"},
+    {"user_base_url": "https://host/v1#sk-secret"},
+    {"user_base_url": "me:sk-secret@host/v1"},
+    # by what a value looks like, whatever it is called
+    {"user_args": {"extra_headers": {"X-Gateway": "Bearer sk-secret"}}},
+    {"user_args": {"extra_headers": {"X-Gateway": "sk-secret-0123456789abcdef"}}},
+    {"user_args": {"extra_body": {"who": "sk0secret0123456789abcdefghijk"}}},
+    {"user_args": {"who": "-----BEGIN PRIVATE KEY----- sk-secret"}},
+    {"user_base_url": "https://host/sk-secret-0123456789abcdef/v1"},
+    {"user_model": "openai/x?api_key=sk-secret"},
+    {"user_model": "openai/sk-secret-0123456789abcdef"},
 ]
 
 
@@ -149,8 +166,23 @@ def test_a_key_among_a_models_settings_is_refused_and_not_repeated(settings: dic
         assert "sk-secret" not in str(caught.value)
 
 
+def test_a_key_in_any_other_setting_is_refused_and_not_repeated() -> None:
+    for setting in ({"env_kwargs": {"a": ["sk-secret-0123456789abcdef"]}}, {"user_path": "sk-secret-0123456789abcdef"}):
+        with pytest.raises(ConfigError, match="looks like a key") as caught:
+            resolve(setting)
+        assert "sk-secret" not in str(caught.value)
+
+
 def test_what_is_no_key_is_left_alone() -> None:
-    args = {"max_tokens": 9, "extra_headers": {"X-Title": "t"}, "extra_body": {"stop_token_ids": [1], "key": 1}}
+    body = {"stop_token_ids": [1], "key": 1, "prompt_cache_key": "tau2", "truncate_prompt_tokens": 5}
+    args = {"max_tokens": 9, "extra_headers": {"X-Title": "run 7", "HTTP-Referer": "https://a.b/c"}, "extra_body": body}
+    for model in ("openai/meta-llama/Llama-3.3-70B-Instruct-FP8-dynamic", "Qwen/Qwen3-235B-A22B-Instruct-2507"):
+        assert resolve({"user_model": model}).user_model == model
+    for url in (
+        "https://api.runpod.ai/v2/abcdef12345678/openai/v1",
+        "https://gateway.ai.cloudflare.com/v1/" + "0a" * 16,
+    ):
+        assert resolve({"user_base_url": url}).user_base_url == url
     config = resolve({"user_args": args, "user_base_url": "http://host:1/v1?api-version=1"})
     assert (config.user_args, config.user_base_url) == (args, "http://host:1/v1?api-version=1")
 

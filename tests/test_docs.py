@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
 
-from tau2_slime.cli.main import app
+from tau2_slime.cli.commands import app
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.config.settings import Tau2Config
 from tests.prose import sentence_lengths, word_count

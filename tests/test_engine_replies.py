@@ -57,6 +57,33 @@ def test_ids_and_log_probs_come_back_as_they_are(pairs: list[tuple[int, float]])
     assert completion.weight_version == "3"
 
 
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [{"version": "7", "start": 0, "end": 1}],
+        [{"version": "7", "start": 1, "end": 2}],
+        [{"version": "7", "start": 0, "end": 2}, {"version": "8", "start": 1, "end": 2}],
+        [{"version": "7", "start": 0, "end": 3}],
+        [{"version": "7", "start": 0}],
+        [3],
+        [{"version": "7", "start": 0, "end": "2"}],
+    ],
+)
+def test_spans_of_weights_that_do_not_cover_the_turn_are_a_lie(spans: list[Any]) -> None:
+    with pytest.raises(TokenTruthError, match="weight_versions"):
+        read(reply([4, 5], weight_versions=spans))
+
+
+def test_more_tokens_than_were_asked_for_and_ids_of_no_vocabulary_are_a_lie() -> None:
+    assert read_reply(reply([4, 5]), PROMPT, most=2, vocabulary=6).ids == [4, 5]
+    with pytest.raises(TokenTruthError, match="2 tokens where max_new_tokens was 1"):
+        read_reply(reply([4, 5]), PROMPT, most=1)
+    with pytest.raises(TokenTruthError, match="from 4 to 5; the vocabulary has 5"):
+        read_reply(reply([4, 5]), PROMPT, vocabulary=5)
+    with pytest.raises(TokenTruthError, match="from 1099511627776"):
+        read_reply(reply([2**40]), PROMPT)
+
+
 def test_a_length_and_an_abort() -> None:
     assert read(reply([4, 5], finish={"type": "length", "length": 2})).finish == "length"
     cut = read(reply([4, 5], finish={"type": "abort", "message": "Aborted", "status_code": None}))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tau2_slime.runtime.files import write_atomically
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.files import append_line, hold_folder, new_run_folder, write_atomically
 
 SIZE = 300_000
 
@@ -83,3 +84,54 @@ def test_text_is_utf8_and_parts_are_joined(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "none" / "file", "x")
+
+
+def test_a_line_that_does_not_fit_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    append_line(path, "first")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            append_line(path, "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    append_line(path, "second")
+    assert path.read_text() == "first\nsecond\n"
+
+
+# ---- folders of runs ---------------------------------------------------------------------------------------------------
+
+
+def test_one_process_at_a_time_holds_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "one"
+    with hold_folder(folder, "rollout"):
+        (folder / "file").touch()
+        with pytest.raises(ConfigError, match="another rollout is writing"), hold_folder(folder, "rollout"):
+            pass
+    with hold_folder(folder, "rollout"):  # it was let go
+        pass
+    assert (folder / "file").exists()
+
+
+def test_a_folder_that_nothing_was_written_to_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), hold_folder(tmp_path / "runs" / "one", "rollout"):
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
+    with hold_folder(tmp_path, "rollout"):
+        pass
+    assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize("place", ["file/run", "/proc/run"])
+def test_where_nothing_can_be_written_is_said_in_a_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be written"), hold_folder(tmp_path / place, "rollout"):
+        pass
+
+
+def test_two_runs_of_one_second_have_two_names() -> None:
+    assert len({new_run_folder("eval") for _ in range(100)}) == 100

@@ -15,7 +15,7 @@ from tau2.data_model.message import AssistantMessage, ToolCall, ToolMessage, Use
 from typer.testing import CliRunner
 
 from tau2_slime import errors
-from tau2_slime.cli.main import app
+from tau2_slime.cli.commands import app
 from tau2_slime.config import own_functions as config_own_functions
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode import own_functions

@@ -338,3 +338,37 @@ def test_slime_understands_every_mode(tmp_path: Path) -> None:
     assert args["two-nodes"]["rollout_num_gpus"] == 16
     if not old:
         assert args["fully-async"]["eval_function_path"] == "tau2_slime.eval_rollout.generate_rollout"
+
+
+@pytest.mark.parametrize("name", ["ROLLOUT_BATCH_SIZE", "OVER_SAMPLING", "NUM_GPUS", "CONTEXT", "TP", "EVAL_INTERVAL"])
+@pytest.mark.parametrize("value", ["a[$(touch MARK)]", "08", "1e3", "99999999999999999999"])
+def test_a_number_is_a_number_before_anything_is_computed(
+    setting: dict[str, str], tmp_path: Path, name: str, value: str
+) -> None:
+    mark = tmp_path / "mark"
+    done = launch("--dry-run", environ={**setting, name: value.replace("MARK", str(mark))})
+    assert done.returncode == 2 and f"{name}=" in done.stderr, done.stderr
+    assert not mark.exists()
+
+
+def test_only_settings_go_into_the_jobs_command_line(setting: dict[str, str]) -> None:
+    others = {"TAU2_GATEWAY_SECRET": "sk-live-1", "TAU2_USER_API_KEY": "sk-live-2", "TAU2_": "sk-live-3"}
+    done = launch("--dry-run", environ={**setting, **others, "TAU2_MAX_TURNS": "7", "TAU2_DATA_DIR": "/tau2"})
+    assert "sk-live" not in done.stdout + done.stderr
+    assert "TAU2_GATEWAY_SECRET, TAU2_USER_API_KEY" in done.stderr
+    environ = JobLine.of(done.stdout).environ
+    assert (environ["TAU2_MAX_TURNS"], environ["TAU2_DATA_DIR"]) == ("7", "/tau2")
+
+
+def test_every_setting_reaches_the_job(setting: dict[str, str]) -> None:
+    from tau2_slime.config.settings import Tau2Config
+
+    wanted = {f"TAU2_{name.upper()}": "x" for name in Tau2Config.model_fields}
+    environ = JobLine.of(launch("--dry-run", environ={**setting, **wanted}).stdout).environ
+    assert wanted.items() <= environ.items()
+
+
+def test_a_key_is_no_name_of_a_variable(setting: dict[str, str]) -> None:
+    done = launch("--dry-run", environ={**setting, "TAU2_USER_API_KEY_VAR": "sk-live-1"})
+    assert done.returncode == 2 and "NAME of the variable" in done.stderr
+    assert "sk-live" not in done.stdout + done.stderr

@@ -8,6 +8,7 @@ task, waits where the policy is asked, and goes on with the reply. It handles me
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -38,6 +39,10 @@ class TurnRequest:
     """The whole conversation so far, `new` included. The policy's own turns are here as they were parsed."""
     tools: list[Tool]
     """OpenAI function schemas."""
+
+
+_attempts: Counter[tuple[str, str, str]] = Counter()
+"""Task -> episodes of it so far in this process: frameworks do not say which attempt they ask for."""
 
 
 class TurnEpisode:
@@ -73,7 +78,10 @@ class TurnEpisode:
         task = await choose_task(config, task_id=task_id)
         policy = TurnPolicy()
         model = user_model or config.user_model
-        return cls(await build_episode(config, task, policy, model, user=user, training=training), policy)
+        name = (config.domain, config.task_split, task_id)
+        attempt, _attempts[name] = _attempts[name], _attempts[name] + 1
+        setup = await build_episode(config, task, policy, model, user=user, training=training, attempt=attempt)
+        return cls(setup, policy)
 
     async def begin(self) -> TurnRequest | None:
         """Start the episode: the first request, or None if the episode ended before the policy had a turn.

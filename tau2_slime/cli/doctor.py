@@ -8,12 +8,25 @@ from typing import Annotated
 
 import typer
 
-from tau2_slime.cli.options import ConfigFile, HfCheckpoint, Router, UserApiKeyVar, UserBaseUrl, config_mapping
+from tau2_slime.cli.options import (
+    ConfigFile,
+    HfCheckpoint,
+    Router,
+    TrustRemoteCode,
+    UserApiKeyVar,
+    UserBaseUrl,
+    as_typed,
+    begin,
+    config_mapping,
+)
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.text import shown
 
 
 def doctor(
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
+    trust_remote_code: TrustRemoteCode = False,
     domain: Annotated[list[str] | None, typer.Option(help="Repeatable; default: all of the installed τ².")] = None,
     user_model: Annotated[
         list[str] | None, typer.Option(help="Repeatable; default: those of the configuration.")
@@ -31,6 +44,9 @@ def doctor(
     ] = True,
 ) -> None:
     """Check a set-up before a training job burns GPUs. Exit status 1 if something is wrong."""
+    begin("doctor", "loading τ²")
+    from rich.markup import escape
+
     from tau2_slime.cli.checks import Verdict
     from tau2_slime.cli.examine import Launch, examine
     from tau2_slime.config.settings import Tau2Config
@@ -41,8 +57,13 @@ def doctor(
     tau2 = config_mapping(config)
     options = {"user_base_url": user_base_url, "user_api_key_var": user_api_key_var}
     given = {key: value for key, value in options.items() if value is not None}
-    settings = Tau2Config.resolve(tau2, given)
-    configured = [simulator.name for simulator in settings.user_pool] or [settings.user_model]
+    try:
+        settings = Tau2Config.resolve(tau2, given)
+    except ConfigError as error:
+        raise as_typed(error, options) from None
+    configured = [simulator.name for simulator in settings.user_pool]
+    if not configured and {"user_model", "user_path", *given} & settings.model_fields_set:
+        configured = [settings.user_model]
     launch = Launch(
         torch_dist=torch_dist,
         slime_dir=slime_dir,
@@ -53,17 +74,22 @@ def doctor(
         call_users=user_calls,
     )
 
-    # The rows of a training job say which models it calls.
-    users = user_model or ([] if prompt_data else configured)
     found = examine(
-        settings, hf_checkpoint=hf_checkpoint, router=router, user_models=users, domains=domain or [], launch=launch
+        settings,
+        hf_checkpoint=hf_checkpoint,
+        trust_remote_code=trust_remote_code,
+        router=router,
+        # The rows of a training job and of an evaluation say which models they call.
+        user_models=user_model or ([] if prompt_data or eval_config else configured),
+        domains=domain or [],
+        launch=launch,
     )
 
     async def count_failures() -> int:
         failed = 0
         async for finding in found:
-            console.print(f"{marks[finding.verdict]} {finding.subject:10}", end=" ")
-            console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{marks[finding.verdict]} {escape(shown(finding.subject)):10}", end=" ")
+            console.print(shown(finding.text), markup=False, highlight=False, soft_wrap=True)
             failed += finding.verdict is Verdict.FAIL
         return failed
 

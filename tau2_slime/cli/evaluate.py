@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tau2_slime.cli.options import HfCheckpoint, Router
+from tau2_slime.cli.options import HfCheckpoint, Router, TrustRemoteCode, begin, refuse_unused
+from tau2_slime.runtime.text import shown
 
 
 def evaluate(
@@ -19,6 +19,7 @@ def evaluate(
     data_dir: Annotated[Path | None, typer.Option(help="What ${oc.env:DATA_DIR} stands for in the file.")] = None,
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
+    trust_remote_code: TrustRemoteCode = False,
     policy_model: Annotated[
         str | None, typer.Option(help="Any litellm model as the policy, instead of a router.")
     ] = None,
@@ -36,8 +37,9 @@ def evaluate(
     ] = None,
     max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
     gold_rate: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that it plays to the end.")
-    ] = 1.0,
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that it plays to the end."),
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Episodes, so calls of the policy, at a time.")] = 16,
     user_concurrency: Annotated[int | None, typer.Option(min=1, help="Calls at a time of each user endpoint.")] = None,
     retries: Annotated[int, typer.Option(min=0, help="Further tries of an episode that failed, not by the agent.")] = 2,
@@ -57,9 +59,27 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a policy: pass@k and pass^k with error bars. Interrupted runs go on where they stopped."""
+    begin("eval", "reading what to play, loading τ²")
+    no_api = policy_model is None and "it is about --policy-model, which is not given"
+    refuse_unused(
+        {
+            "--gold-rate": gold_rate is not None and (router or policy_model) and "only the embedded policy plays gold",
+            "--policy-base-url": policy_base_url is not None and no_api,
+            "--policy-api-key-var": policy_api_key_var is not None and no_api,
+            "--policy-args": policy_args is not None and no_api,
+            "--hf-checkpoint": hf_checkpoint is not None
+            and router is None
+            and "it is about --router, which is not given",
+            "--max-context-len": max_context_len is not None
+            and policy_model is not None
+            and "a model behind an API counts its own tokens",
+            "--data-dir": data_dir is not None and config is None and "it is about --config, which is not given",
+        }
+    )
     from tau2_slime.evaluation import command
     from tau2_slime.evaluation.request import Request, parse_json, parse_settings
     from tau2_slime.runtime.console import new_console
+    from tau2_slime.runtime.files import new_run_folder
 
     if data_dir is not None:
         os.environ["DATA_DIR"] = str(data_dir)
@@ -67,7 +87,7 @@ def evaluate(
     if user_concurrency is not None:
         overrides["user_concurrency"] = user_concurrency
     request = Request(
-        output_dir=output_dir or Path("runs") / time.strftime("eval-%Y%m%d-%H%M%S"),
+        output_dir=output_dir or new_run_folder("eval"),
         config=config,
         domains=domain or [],
         split=split,
@@ -77,13 +97,14 @@ def evaluate(
         overrides=overrides,
         router=router,
         hf_checkpoint=hf_checkpoint,
+        trust_remote_code=trust_remote_code,
         policy_model=policy_model,
         policy_base_url=policy_base_url,
         policy_api_key_var=policy_api_key_var,
         policy_args=parse_json(policy_args, "--policy-args"),
         policy_name=policy_name,
         max_context_len=max_context_len,
-        gold_rate=gold_rate,
+        gold_rate=1.0 if gold_rate is None else gold_rate,
         concurrency=concurrency,
         retries=retries,
         max_cost=max_cost,
@@ -107,6 +128,7 @@ def compare(
     fail_if_worse: Annotated[bool, typer.Option(help="Exit status 1 if the second is worse beyond noise.")] = False,
 ) -> None:
     """Compare two evaluations, paired by task: is the difference more than noise?"""
+    begin("compare", "reading both runs")
     from tau2_slime.evaluation import compare_command
     from tau2_slime.runtime.console import new_console
 
@@ -119,6 +141,7 @@ def convert_v1(
     output_dir: Annotated[Path | None, typer.Option(help="Write τ²'s tasks.json and simulations.json there.")] = None,
 ) -> None:
     """Play recorded tau-bench v1 conversations again in τ², and compare the rewards."""
+    begin("convert-v1", f"reading {shown(file)}, loading τ²")
     from tau2_slime.evaluation.taubench_v1 import command
     from tau2_slime.runtime.console import new_console
 

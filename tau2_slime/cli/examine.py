@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import ParamSpec
 from tau2_slime.cli import checks, preflight
 from tau2_slime.cli.checks import Answer, Verdict
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.users import check_user
+from tau2_slime.episode.setup import check_user
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.policy.checkpoint import profile_for
 from tau2_slime.runtime.loops import offload
@@ -52,6 +53,7 @@ async def examine(
     user_models: Sequence[str],
     domains: Sequence[str],
     launch: Launch | None = None,
+    trust_remote_code: bool = False,
 ) -> AsyncIterator[Finding]:
     """Check one thing after another; raises nothing. Without ``hf_checkpoint`` or ``router`` they are not checked.
 
@@ -64,7 +66,7 @@ async def examine(
         yield Finding(Verdict.NOTE, "tokenizer", "not checked: give --hf-checkpoint")
     else:
         try:
-            profile = await profile_for(hf_checkpoint, config)
+            profile = await profile_for(hf_checkpoint, config, trust_remote_code=trust_remote_code)
             calibrated = profile.delta.report.one_line()
             said = f"{calibrated}; tool calls: {profile.parser.name}; context {profile.context_length}"
             yield Finding(Verdict.OK, "tokenizer", said)
@@ -86,14 +88,31 @@ async def examine(
         yield await _finding("data", _rows(users, preflight.prompt_data, launch.prompt_data, launch.tau2))
     if launch.eval_config is not None:
         yield await _finding("evaluation", _rows(users, preflight.eval_config, launch.eval_config, launch.tau2))
+    found = []
     for model, settings in preflight.distinct(users):
         if launch.call_users and settings.user_path is None:
-            yield await _finding(f"user {model}", checks.user_answers(model, settings))
+            found.append((model, await _finding(f"user {model}", checks.user_answers(model, settings))))
         else:
-            yield await _finding(f"user {model}", _fine(check_user, settings, model))
+            found.append((model, await _finding(f"user {model}", _fine(check_user, settings, model))))
+    for finding in _grouped(found):
+        yield finding
+    if not users:
+        yield Finding(Verdict.NOTE, "user", "not checked: give --user-model")
     if launch.slime_dir is not None:
         yield await _finding("slime source", _fine(preflight.slime_source, launch.slime_dir))
     yield await _finding("slime", checks.installed_slime())
+
+
+def _grouped(found: Sequence[tuple[str, Finding]]) -> list[Finding]:
+    """One finding for all models that fail for the same reason, such as one key that is not set."""
+    causes: dict[str, list[tuple[str, Finding]]] = {}
+    for model, finding in found:
+        failed = finding.verdict is Verdict.FAIL
+        causes.setdefault(finding.text.replace(model, "") if failed else f"ok {model}", []).append((model, finding))
+    return [
+        dataclasses.replace(alike[0][1], subject=f"user {', '.join(model for model, _ in alike)}")
+        for alike in causes.values()
+    ]
 
 
 async def _fine(check: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> Answer:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tau2_slime.cli.options import config_mapping
+from tau2_slime.cli.options import TrustRemoteCode, begin, config_mapping
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
     from tau2_slime.inspector.sources import FoundEpisodes
@@ -37,6 +39,7 @@ def inspect(
     hf_checkpoint: Annotated[
         str | None, typer.Option(help="Folder or hub name of the policy's tokenizer. Default: what the files say.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     config: Annotated[
         Path | None, typer.Option("--config", help="YAML with a tau2: mapping; chat_template_kwargs are taken from it.")
     ] = None,
@@ -49,9 +52,11 @@ def inspect(
     ] = True,
 ) -> None:
     """See what happened: the episodes of a file or folder, one of them in full, a page of all, or a check of all."""
+    begin("inspect", f"reading {shown(path)}")
     from tau2_slime.inspector.sources import read_episodes
 
     loaded = read_episodes(path)
+    refuse_unknown_filters(loaded.trajectories, domain=domain, task_id=task_id, blame=blame)
     kept = [
         trajectory
         for trajectory in loaded.trajectories
@@ -60,23 +65,57 @@ def inspect(
         and (blame is None or trajectory.blame == blame)
         and (reward is None or (trajectory.reward == reward and not trajectory.excluded))
     ]
+    chosen = _named(kept, episode) if episode is not None else None
     profile = None
-    if check or episode is not None or html is not None:
-        from tau2_slime.config.settings import Tau2Config
-        from tau2_slime.inspector.tokenizers import language_of
-
-        settings = Tau2Config.resolve(config_mapping(config), environ={})
-        profile = language_of(loaded, hf_checkpoint, settings.chat_template_kwargs)
+    if check or chosen is not None or html is not None:
+        profile = _language(loaded, hf_checkpoint, config, trust_remote_code)
     if check:
         raise typer.Exit(_check(loaded, kept, profile))
     from tau2_slime.inspector import terminal
 
-    if episode is not None:
-        terminal.show_episode(_named(kept, episode), profile, world=world)
+    if chosen is not None:
+        terminal.show_episode(chosen, profile, world=world)
     elif html is None:
         terminal.show_list(kept, loaded.unreadable)
     if html is not None:
         _write_page(html, path, kept, loaded.unreadable, profile, world)
+
+
+def refuse_unknown_filters(
+    trajectories: list[Trajectory], *, domain: str | None, task_id: str | None, blame: str | None
+) -> None:
+    """Raises ConfigError for a filter that names what no episode can have: an empty list would look like an answer."""
+    from tau2_slime.outcome import Blame
+
+    for option, wanted, known in (
+        ("--domain", domain, [one.domain for one in trajectories]),
+        ("--task-id", task_id, [one.task_id for one in trajectories]),
+        ("--blame", blame, [*Blame, *(one.blame for one in trajectories if one.blame)]),
+    ):
+        if wanted is not None and wanted not in known:
+            there = list(dict.fromkeys(map(str, known)))
+            near = difflib.get_close_matches(wanted, there, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            more = ", ..." if len(there) > 8 else ""
+            raise ConfigError(f"{option} {wanted}: no episode has that{hint} (there are: {', '.join(there[:8])}{more})")
+
+
+def _language(
+    loaded: FoundEpisodes, hf_checkpoint: str | None, config: Path | None, trust_remote_code: bool
+) -> CheckpointProfile | None:
+    """The tokenizer and template. One that only the files name may fail: the episodes are shown without it."""
+    begin("inspect", "loading the tokenizer and τ²")
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.inspector.tokenizers import language_of
+
+    settings = Tau2Config.resolve(config_mapping(config), environ={})
+    try:
+        return language_of(loaded, hf_checkpoint, settings.chat_template_kwargs, trust_remote_code=trust_remote_code)
+    except ConfigError as error:
+        if hf_checkpoint is not None:
+            raise
+        typer.echo(shown(f"without the tokenizer that the files name: {error}"), err=True)
+        return None
 
 
 def _named(trajectories: list[Trajectory], name: str) -> Trajectory:
@@ -96,12 +135,22 @@ def _write_page(
     world: bool,
 ) -> None:
     from tau2_slime.inspector.page import write_page
+    from tau2_slime.runtime.console import progress
 
     try:
-        size = write_page(html, trajectories, title=str(path), language=profile, world=world, unreadable=unreadable)
+        with progress("comparing databases and packing" if world else "packing") as advance:
+            size = write_page(
+                html,
+                trajectories,
+                title=str(path),
+                language=profile,
+                world=world,
+                unreadable=unreadable,
+                advance=advance,
+            )
     except OSError as error:
         raise ConfigError(f"--html {html}: {error.strerror}") from error
-    typer.echo(f"{len(trajectories)} episodes: {html} ({size / 1e6:.1f} MB)")
+    typer.echo(shown(f"{len(trajectories)} episodes: {html} ({size / 1e6:.1f} MB)"))
     if profile is None and any(trajectory.ledger for trajectory in trajectories):
         typer.echo("tokens are shown by their ids: give --hf-checkpoint for their text")
 
@@ -119,7 +168,7 @@ def _check(loaded: FoundEpisodes, trajectories: list[Trajectory], profile: Check
         if profile is not None and not found and trajectory.ledger is not None:
             lines += map(str, check_drift(trajectory, profile, drift))
     for line in lines[:SHOWN]:
-        typer.echo(f"violation: {line}")
+        typer.echo(f"violation: {shown(line)}")
     if len(lines) > SHOWN:
         typer.echo(f"... and {len(lines) - SHOWN} more")
     with_tokens = sum(trajectory.ledger is not None for trajectory in trajectories)
@@ -132,5 +181,5 @@ def _check(loaded: FoundEpisodes, trajectories: list[Trajectory], profile: Check
             f"({drift.retokenised_turns} of them would be other tokens if their text were tokenised again)"
         )
     for why, count in sorted(drift.skipped.items()):
-        typer.echo(f"not rendered again: {count} ({why})")
+        typer.echo(f"not rendered again: {count} ({shown(why)})")
     return 1 if lines or not trajectories else 0

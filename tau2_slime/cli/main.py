@@ -1,44 +1,73 @@
-"""`tau2-slime`: the package without a training job."""
+"""The entry point of `tau2-slime`: what goes wrong is one line on stderr, with an exit status that says what kind it is."""
 
 from __future__ import annotations
 
 import os
+import sys
+from typing import NoReturn
 
-import typer
-
-from tau2_slime import __version__
-from tau2_slime.cli.doctor import doctor
-from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
-from tau2_slime.cli.inspect import inspect
-from tau2_slime.cli.rollout import rollout
-
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="τ²-bench episodes for slime, without a training job."
-)
-app.command()(rollout)
-app.command()(doctor)
-app.command(name="eval")(evaluate)
-app.command()(compare)
-app.command()(convert_v1)
-app.command()(inspect)
+from tau2_slime.runtime import exit_status
+from tau2_slime.runtime.text import shown
 
 
-@app.command()
-def version() -> None:
-    """Print the versions of this package and of τ²."""
-    from tau2_slime.world import tau2_compat
-
-    typer.echo(f"tau2-slime {__version__} ({tau2_compat.version()})")
-
-
-def main() -> None:
-    """Entry point: a mistake that the user can mend is one line on stderr and exit status 2."""
-    from tau2_slime.errors import ConfigError
-
+def main() -> NoReturn:
+    """Run the command of the command line and exit with its status. A mistake of the package itself is a traceback."""
     # Without torch, transformers would say at every start that it cannot load models; no command wants it to.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        app()
+        status = _run()
+    except KeyboardInterrupt:
+        status = _interrupted()
+    if status == exit_status.INTERRUPTED:
+        sys.stdout.flush()
+        os._exit(status)  # a thread that is in the middle of something would hold the process back
+    raise SystemExit(status)
+
+
+def _run() -> int:
+    from tau2_slime.cli.commands import app, usage_error
+    from tau2_slime.errors import ConfigError
+
+    _show_log_lines()
+    try:
+        status = app(standalone_mode=False)
     except ConfigError as error:
-        typer.secho(f"tau2-slime: {error}", fg=typer.colors.RED, err=True)
-        raise SystemExit(2) from None
+        return _say(str(error), exit_status.WRONG)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_status.UNFINISHED
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror}", exit_status.UNFINISHED)
+    except Exception as error:
+        text = usage_error(error)
+        if text is None:
+            raise
+        return _say(text, exit_status.WRONG)
+    if status == exit_status.INTERRUPTED:  # typer's answer to Ctrl-C
+        return _interrupted()
+    return status if isinstance(status, int) else exit_status.FINE
+
+
+def _say(text: str, status: int) -> int:
+    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    print(f"{red}tau2-slime: {shown(text)}{plain}", file=sys.stderr)
+    return status
+
+
+def _interrupted() -> int:
+    return _say("interrupted", exit_status.INTERRUPTED)
+
+
+def _show_log_lines() -> None:
+    """Warnings of the package hold what endpoints and files say: they are shown like everything else of theirs."""
+    import logging
+
+    class Shown(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return shown(super().format(record), lines=record.exc_info is not None)
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Shown())

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tau2_slime.errors import ConfigError
 
+if TYPE_CHECKING:
+    from tau2_slime.config.settings import Tau2Config
+
 HfCheckpoint = Annotated[str | None, typer.Option(help="Folder or hub name of the policy's tokenizer.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the code that the checkpoint brings for its tokenizer.")
+]
 Router = Annotated[str | None, typer.Option(help="http://host:port of an sglang router or server.")]
 UserBaseUrl = Annotated[str | None, typer.Option(help="Endpoint of the user model.")]
 UserApiKeyVar = Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")]
@@ -26,15 +34,52 @@ def config_mapping(path: Path | None) -> dict[str, object]:
     """
     if path is None:
         return {}
-    import yaml
+    from tau2_slime.runtime.yaml_text import UnreadableYaml, load_plain
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_plain(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    except UnreadableYaml as error:
+        line = "" if error.line is None else f", line {error.line}"
+        raise ConfigError(f"--config {path}{line}: this YAML cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config {path} is not UTF-8 text: {error}") from error
     mapping = content.get("tau2") if isinstance(content, dict) else None
     if not isinstance(mapping, dict):
         raise ConfigError(f"--config {path}: there is no 'tau2:' mapping in it")
     return mapping
+
+
+def begin(command: str, doing: str) -> None:
+    """Say on stderr what takes the first seconds. Call it before anything large is imported."""
+    typer.echo(f"tau2-slime {command}: {doing} ...", err=True)
+
+
+def as_typed(error: ConfigError, options: Mapping[str, object]) -> ConfigError:
+    """``error`` in the words of the command line: it names the option that the user gave, not where the value was put."""
+
+    def option(found: re.Match[str]) -> str:
+        return f"--{found[1].replace('_', '-')}" if options.get(found[1]) is not None else found[0]
+
+    return ConfigError(re.sub(r"sample\.metadata\['(\w+)'\]", option, str(error)))
+
+
+def refuse_unused(reasons: Mapping[str, str | bool | None]) -> None:
+    """Raises ConfigError if an option was given that would change nothing. ``reasons``: option -> why; False: it counts."""
+    for option, why in reasons.items():
+        if isinstance(why, str) and why:
+            raise ConfigError(f"{option} would change nothing: {why}")
+
+
+def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> dict[str, str | bool]:
+    """For `refuse_unused`: what the command line says of the user's endpoint although no model plays the user."""
+    from tau2_slime.episode.setup import is_scripted, models_of
+
+    names = ["user_model", "user_base_url", "user_api_key_var"]
+    why: str | bool = False
+    if settings.agent_type == "solo":
+        why = "a solo agent has no user"
+    elif settings.user_path is None and all(is_scripted(settings.simulator(n).model) for n in models_of(settings)):
+        why, names = "the user is scripted; name a model with --user-model", names[1:]
+    return {f"--{name.replace('_', '-')}": options.get(name) is not None and why for name in names}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.rows import read_rows, row_task
-from tau2_slime.episode.users import models_of
+from tau2_slime.episode.setup import models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import load_plan
 

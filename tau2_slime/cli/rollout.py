@@ -11,26 +11,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tau2_slime.cli.options import ConfigFile, HfCheckpoint, Router, UserApiKeyVar, UserBaseUrl, config_mapping
+from tau2_slime.cli.options import (
+    ConfigFile,
+    HfCheckpoint,
+    Router,
+    TrustRemoteCode,
+    UserApiKeyVar,
+    UserBaseUrl,
+    as_typed,
+    begin,
+    config_mapping,
+    refuse_unused,
+    unused_user_options,
+)
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import exit_status
+from tau2_slime.runtime.address import address
+from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from tau2_slime.episode.result import InteractionResult
     from tau2_slime.rollout import Played, RolloutPlan
 
 
 def rollout(
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
+    trust_remote_code: TrustRemoteCode = False,
     domain: Annotated[list[str] | None, typer.Option(help="Repeatable; default: airline retail telecom mock.")] = None,
     split: Annotated[
         str | None, typer.Option(help="τ²'s split; default: train, or base in a domain without train.")
     ] = None,
     task_id: Annotated[list[str] | None, typer.Option(help="Repeatable; exactly these tasks.")] = None,
-    groups: Annotated[int, typer.Option(min=1, help="Tasks (prompts) per domain.")] = 3,
+    groups: Annotated[int | None, typer.Option(min=1, help="Tasks (prompts) per domain; default: 3.")] = None,
     samples_per_prompt: Annotated[int, typer.Option(min=1, help="Episodes per task.")] = 1,
     user_model: Annotated[
         str | None,
@@ -46,58 +62,97 @@ def rollout(
     max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Episodes at a time.")] = 64,
     mistakes: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that go wrong.")
-    ] = 0.0,
+        float | None, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that go wrong.")
+    ] = None,
     config: ConfigFile = None,
-    output_dir: Annotated[Path | None, typer.Option(help="Default: runs/rollout-<time>.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Default: runs/rollout-<time>. One that exists is resumed.")
+    ] = None,
 ) -> None:
-    """Play τ² tasks through the real generate() and show what came out."""
+    """Play τ² tasks through the real generate() and show what came out. An interrupted one goes on where it stopped."""
+    begin("rollout", "loading τ²")
     from tau2_slime.config.settings import Tau2Config
-    from tau2_slime.rollout import RolloutPlan, plan_jobs
 
     embedded = router is None
     mapping = config_mapping(config)
     settings = Tau2Config.resolve(mapping)
-    chosen = domain or (["airline", "retail", "telecom", "mock"] if embedded else [settings.domain])
+    said = settings.model_fields_set
     options = {
-        "user_model": user_model or ("scripted" if embedded and settings.user_path is None else None),
+        "user_model": user_model,
         "user_base_url": user_base_url,
         "user_api_key_var": user_api_key_var,
         "agent_type": agent_type,
-        # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
-        "max_turns": max_turns or (200 if embedded else None),
-        "drift_rate": 1.0,
+        "max_turns": max_turns,
     }
-    overrides = {key: value for key, value in options.items() if value is not None}
-    Tau2Config.resolve(mapping, overrides)  # one clear error before anything starts
-    plan = RolloutPlan(
-        jobs=plan_jobs(chosen, split, task_id or [], groups, samples_per_prompt),
-        output_dir=output_dir or Path("runs") / time.strftime("rollout-%Y%m%d-%H%M%S"),
-        router=router,
-        hf_checkpoint=hf_checkpoint,
-        overrides=overrides,
-        yaml_mapping=mapping,
-        sampling_params={"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens},
-        max_context_len=max_context_len,
-        concurrency=concurrency,
-        mistakes=mistakes,
+    defaults: dict[str, object] = {"drift_rate": 1.0}
+    if embedded:
+        # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
+        defaults["max_turns"] = 200
+        if settings.user_path is None and not settings.user_pool:
+            defaults["user_model"] = "scripted"
+    overrides = {key: value for key, value in defaults.items() if key not in said}
+    overrides |= {key: value for key, value in options.items() if value is not None}
+    try:
+        settings = Tau2Config.resolve(mapping, overrides)  # one clear error before anything starts
+    except ConfigError as error:
+        raise as_typed(error, options) from None
+    refuse_unused(
+        {
+            "--mistakes": mistakes is not None and not embedded and "only the embedded policy makes them",
+            "--groups": groups is not None and bool(task_id) and "--task-id names the tasks",
+            **unused_user_options(settings, options),
+        }
     )
-    raise typer.Exit(_play(plan))
+    if router is not None:
+        address(router)  # told before τ² is loaded
+    if domain is None:
+        domain = [settings.domain] if "domain" in said or not embedded else ["airline", "retail", "telecom", "mock"]
+    if split is None and "task_split" in said:
+        split = settings.task_split
+    from tau2_slime.runtime.files import hold_folder, new_run_folder
+
+    folder = output_dir or new_run_folder("rollout")
+    with hold_folder(folder, "rollout"):
+        from tau2_slime.rollout import RolloutPlan, plan_jobs
+
+        plan = RolloutPlan(
+            jobs=plan_jobs(domain, split, task_id or [], groups or 3, samples_per_prompt, settings),
+            output_dir=folder,
+            router=router,
+            hf_checkpoint=hf_checkpoint,
+            trust_remote_code=trust_remote_code,
+            overrides=overrides,
+            yaml_mapping=mapping,
+            sampling_params={"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens},
+            max_context_len=max_context_len,
+            concurrency=concurrency,
+            mistakes=mistakes or 0.0,
+        )
+        status = _play(plan)
+    raise typer.Exit(status)
 
 
 def _play(plan: RolloutPlan) -> int:
-    """Run ``plan`` with a progress bar and print the table. The exit status: 1 if an episode failed or was not played."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    """Run ``plan`` with a progress bar and print the table. The exit status: see `exit_status`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    from tau2_slime.rollout import run, summarise
-    from tau2_slime.runtime.console import new_console
+    from tau2_slime.rollout import run_in_held_folder, summarise
+    from tau2_slime.runtime.console import new_console, resume_command
     from tau2_slime.runtime.files import write_atomically
 
     console = new_console()
     started = time.perf_counter()
     finished: list[Played] = []
+    stopped = ""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("episodes", total=len(plan.jobs))
 
         def done(played: Played) -> None:
@@ -105,25 +160,42 @@ def _play(plan: RolloutPlan) -> int:
             progress.advance(bar)
 
         try:
-            asyncio.run(run(plan, done))
+            asyncio.run(run_in_held_folder(plan, done))
         except KeyboardInterrupt:
-            console.print(f"interrupted: {len(finished)} of {len(plan.jobs)} episodes finished and written")
+            stopped = "interrupted"
+        except OSError as error:
+            stopped = f"{plan.output_dir} cannot be written: {error.strerror or error}"
+    if stopped and not finished:
+        if stopped == "interrupted":
+            raise KeyboardInterrupt
+        typer.echo(f"tau2-slime: {shown(stopped)}", err=True)
+        return exit_status.UNFINISHED
     finished.sort(key=lambda played: played.job.index)
     console.print(_table(finished))
     summary = summarise(finished, time.perf_counter() - started)
     summary |= {"hf_checkpoint": plan.hf_checkpoint, "embedded": plan.router is None and plan.hf_checkpoint is None}
-    write_atomically(plan.output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    try:
+        write_atomically(plan.output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
+    except OSError as error:
+        stopped = stopped or f"{plan.output_dir} cannot be written: {error.strerror or error}"
     mean = "-" if summary["mean_reward"] is None else f"{summary['mean_reward']:.3f}"
     console.print(
         f"{summary['episodes']} episodes in {summary['seconds']:.1f} s: mean reward {mean}, {summary['excluded']} failed; "
         f"{summary['sampled_tokens']} sampled and {summary['context_tokens']} context tokens"
     )
-    for detail in sorted({p.result.detail for p in finished if not p.result.trainable and p.result.detail}):
-        console.print(f"failed: {detail}", style="red", markup=False)
+    for detail in sorted({p.detail for p in finished if p.failed and p.detail}):
+        console.print(f"failed: {shown(detail)}", style="red", markup=False)
     console.print(f"samples and trajectories: {plan.output_dir}", markup=False, soft_wrap=True)
     look = f"tau2-slime inspect {shlex.quote(str(plan.output_dir))} --html page.html"
     console.print(f"to see every token of them: {look}", markup=False, soft_wrap=True)
-    return 1 if summary["excluded"] or len(finished) < len(plan.jobs) else 0
+    if stopped:
+        typer.echo(
+            f"tau2-slime: {shown(stopped)}; {len(finished)} of {len(plan.jobs)} episodes are written, and this goes on: "
+            f"{resume_command(plan.output_dir)}",
+            err=True,
+        )
+        return exit_status.UNFINISHED
+    return exit_status.NO if summary["excluded"] else exit_status.FINE
 
 
 def _table(played: Sequence[Played]) -> Table:
@@ -131,7 +203,6 @@ def _table(played: Sequence[Played]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from tau2_slime.outcome import Status
     from tau2_slime.runtime.console import ShortenedCell, describe_end
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -141,23 +212,15 @@ def _table(played: Sequence[Played]) -> Table:
     for name in ("turns", "sampled", "context", "reward"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("ended")
-    for item in played:
-        result = item.result
-        ledger = result.ledger
-        ended = describe_end(result.termination, result.blame, excluded=result.status is Status.FAILED)
+    for one in played:
+        reward = "-" if one.reward is None else f"{one.reward:g}"
         table.add_row(
-            item.job.domain,
-            ShortenedCell(result.task_id or item.job.task_id),
-            str(result.stats.agent_turns + result.stats.user_turns),
-            str(ledger.sampled_count if ledger else 0),
-            str(len(ledger.tokens) - ledger.sampled_count if ledger else 0),
-            _reward(result),
-            Text(ended, no_wrap=True, overflow="ellipsis"),
+            Text(shown(one.job.domain)),
+            ShortenedCell(shown(one.job.task_id)),
+            str(one.agent_turns + one.user_turns),
+            str(one.sampled_tokens),
+            str(one.context_tokens),
+            Text(reward, style="red" if one.failed else "green" if one.reward == 1 else ""),
+            Text(describe_end(one.termination, one.blame, excluded=one.failed), no_wrap=True, overflow="ellipsis"),
         )
     return table
-
-
-def _reward(result: InteractionResult) -> str:
-    if not result.trainable or result.reward is None:
-        return "[red]-[/]"
-    return f"[green]{result.reward:g}[/]" if result.reward == 1 else f"{result.reward:g}"

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tau2_slime.config import sources
+from tau2_slime.config import secret_names, sources
 from tau2_slime.config.own_functions import MetricPath
 from tau2_slime.config.reward_shaping import RewardShaping
-from tau2_slime.config.secret_names import KeylessArguments, KeylessUrl, VariableName
+from tau2_slime.config.secret_names import KeylessArguments, KeylessText, KeylessUrl, VariableName
 from tau2_slime.config.simulators import Failover, Rotation, Simulator, check_pool, choose
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw
@@ -44,7 +44,7 @@ class Tau2Config(BaseModel):
     agent_path: str | None = Field(default=None, min_length=1)
     """Your own class that plays the agent, such as my.module.MyAgent, or the name of an agent in τ²'s registry."""
 
-    user_model: str = "gpt-4o-mini"
+    user_model: KeylessText = "gpt-4o-mini"
     """The user simulator: any litellm model, or ``scripted`` (plays the task's gold script; needs no network)."""
     user_path: str | None = Field(default=None, min_length=1)
     """Your own class that plays the user, such as my.module.MyUser, or the name of a user in τ²'s registry."""
@@ -54,7 +54,7 @@ class Tau2Config(BaseModel):
     """The NAME of the variable that holds the key; unset: OPENAI_API_KEY for OpenAI models, else litellm's own choice."""
     user_args: KeylessArguments = Field(default_factory=lambda: {"temperature": 0.0})
     """Further litellm arguments, such as temperature, max_tokens, seed. Keys are refused, in headers too."""
-    user_model_rotation: tuple[str, ...] = ()
+    user_model_rotation: tuple[KeylessText, ...] = ()
     """Training only: sample i talks to ``models[i % n]``. Names of `user_simulators`, or models, such as ``a,b,c``."""
     user_simulators: tuple[Simulator, ...] = ()
     """The pool: each has name, model, base_url, api_key_var, args, weight, concurrency, price."""
@@ -65,7 +65,7 @@ class Tau2Config(BaseModel):
     user_quality_gate: tuple[Flaw, ...] = ()
     """Training only: flaws of the simulator, such as ``role_flip,leak``, that exclude an episode. All are measured."""
     user_budget: float | None = Field(default=None, gt=0)
-    """Training only: US dollars that the simulators of this process may cost; then the run ends. Unset: no limit."""
+    """Training only: US dollars that simulators and judge of this process may cost; then the run ends. Unset: no limit."""
     user_patience: float = Field(default=600.0, ge=0)
     """Seconds that one reply waits while the simulator's endpoint is out or asks for a pause; then the episode fails."""
     user_timeout: float = Field(default=120.0, gt=0)
@@ -98,6 +98,12 @@ class Tau2Config(BaseModel):
     """Further tries of a call of the policy's server after refused connections, HTTP 429 and 5xx, and unreadable answers."""
     allow_llm_judge: bool = False
     """Play tasks whose reward τ² asks an LLM judge for."""
+    judge_model: KeylessText | None = Field(default=None, min_length=1)
+    """The model that judges, by litellm's name; unset: the one that τ² names."""
+    judge_base_url: KeylessUrl = None
+    """The judge's endpoint; unset: litellm's own for the model's provider."""
+    judge_api_key_var: VariableName = None
+    """The NAME of the variable that holds the judge's key; unset: OPENAI_API_KEY for OpenAI models, else litellm's own."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
 
@@ -174,13 +180,20 @@ class Tau2Config(BaseModel):
             take(key, value, f"environment variable {name}")
         for key, value in sources.from_metadata(metadata, cls.model_fields).items():
             take(key, value, f"sample.metadata[{key!r}]")
+        for key, value in values.items():
+            if key not in _MAY_HOLD_SECRETS and secret_names.looks_like_a_key(value):
+                raise ConfigError(
+                    f"{source[key]} holds what looks like a key: settings are uploaded and logged, so a key belongs into an "
+                    "environment variable"
+                )
         try:
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             key = str(first["loc"][0]) if first["loc"] else "?"
             # A value that may hold a key by mistake is not shown, neither here nor in the traceback of the first error.
-            shown = "" if key in _MAY_HOLD_SECRETS else f" = {values.get(key)!r}"
+            secret = key in _MAY_HOLD_SECRETS or secret_names.holds_a_secret(values.get(key))
+            shown = "" if secret else f" = {values.get(key)!r}"
             inside = ".".join(str(part) for part in first["loc"][1:])
             said = first["msg"].removeprefix("Value error, ")
             reason = f"{inside}: {said}" if inside else said
@@ -238,7 +251,19 @@ def _simulator_without_entry(model: str, base_url: str | None, api_key_var: str 
     return Simulator(model=model, base_url=base_url, api_key_var=api_key_var)
 
 
-_MAY_HOLD_SECRETS = {"user_api_key_var", "user_args", "user_base_url", "user_simulators"}
+_MAY_HOLD_SECRETS = {
+    *(
+        "judge_api_key_var",
+        "judge_base_url",
+        "judge_model",
+        "user_api_key_var",
+        "user_args",
+        "user_base_url",
+        "user_model",
+        "user_model_rotation",
+        "user_simulators",
+    )
+}
 _resolved: dict[str, Tau2Config] = {}
 """`Tau2Config.resolve`'s sources as text -> what they say. Read it through `resolve` only."""
 _RESOLVED_KEPT = 256

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tau2_slime.config.secret_names import KeylessArguments, KeylessUrl, VariableName
+from tau2_slime.config.secret_names import KeylessArguments, KeylessText, KeylessUrl, VariableName
 
 Rotation = Literal["within_group", "across_groups", "weighted"]
 Failover = Literal["wait", "next"]
@@ -42,7 +42,7 @@ class Simulator(BaseModel):
 
     name: str = ""
     """What samples, metrics and other settings call it; unset: the model's name."""
-    model: str = Field(min_length=1)
+    model: KeylessText = Field(min_length=1)
     """Any litellm model, such as gpt-4o-mini, or ``openai/<served name>`` at an endpoint of your own."""
     base_url: KeylessUrl = None
     """Its endpoint, such as http://host:8000/v1; ``sglang:NAME``: the model of that name in slime's own --sglang-config."""
@@ -77,6 +77,14 @@ def check_pool(pool: Sequence[Simulator], rotation: Rotation) -> None:
         raise ValueError(f"the name {twice[0]!r} is given twice; the same model twice needs two names")
     if rotation != "weighted" and len({simulator.weight for simulator in pool}) > 1:
         raise ValueError(f"the weights differ, but user_rotation is {rotation!r}: only 'weighted' uses them")
+
+
+def seed_of_attempt(seed: int, attempt: int) -> int:
+    """The seed of one of several attempts at a task: with the same one, all of them would be one attempt.
+
+    ``attempt``: counts from 0, which keeps ``seed``.
+    """
+    return (seed + attempt) % 2**31
 
 
 def choose(weights: Sequence[float], rotation: Rotation, index: int | None, group_index: int | None) -> int:

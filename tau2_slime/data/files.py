@@ -19,14 +19,19 @@ from tau2_slime.world import domains, tau2_compat
 MANIFEST = "tau2_manifest.json"
 
 
-def write_files(planned: DataPlan, folder: Path) -> dict[str, bool]:
+def write_files(planned: DataPlan, folder: Path, *, replace: bool = False) -> dict[str, bool]:
     """Write the files and then the manifest, each atomically; file name -> whether its content is new.
 
     The manifest keeps the entries of earlier runs into the same folder for as long as their files are unchanged.
 
+    Args:
+        planned: what to write.
+        folder: made if need be.
+        replace: a file of the same name with other rows may be there; it is lost.
+
     Raises:
-        ConfigError: the folder cannot be written, or holds a file of an earlier run that shares tasks with one of these
-            where one trains and the other is held out.
+        ConfigError: the folder cannot be written, or holds a file of one of these names with other rows, or a file of an
+            earlier run that shares tasks with one of these where one trains and the other is held out.
     """
     request = planned.request
     try:
@@ -34,11 +39,23 @@ def write_files(planned: DataPlan, folder: Path) -> dict[str, bool]:
         entries, earlier = _earlier_files(folder, {file.name for file in planned.files})
         check_apart([*earlier, *(file.content(request) for file in planned.files)])
         entries |= {file.name: _entry(file, request) for file in planned.files}
+        if not replace:
+            for file in planned.files:
+                _refuse_other_rows(folder / file.name, file)
         changed = {file.name: _write(folder / file.name, file.text()) for file in planned.files}
         _write(folder / MANIFEST, json.dumps({"files": entries}, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror or error}") from error
     return changed
+
+
+def _refuse_other_rows(path: Path, file: DataFile) -> None:
+    if path.exists() and path.read_bytes() != file.text().encode():
+        there = sum(1 for line in path.read_bytes().splitlines() if line.strip())
+        raise ConfigError(
+            f"{path} holds other rows ({there}; {len(file.rows)} are to be written): "
+            "name another --output-dir, or replace them with --force"
+        )
 
 
 def _entry(file: DataFile, request: DataRequest) -> dict[str, Any]:

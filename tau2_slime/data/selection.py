@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from tau2_slime.config.settings import AgentType
 from tau2_slime.data.request import DataRequest
 from tau2_slime.data.rows import RowContent, row_content
 from tau2_slime.errors import ConfigError
@@ -71,7 +72,7 @@ def select_tasks(request: DataRequest, domain: str, split: str, *, training: boo
     kept: list[int] = []
     for index, task in enumerate(pool):
         reason = next((reason for reason, ids in reasons.items() if task.id in ids), None)
-        reason = reason or _unplayable(request, domain, task)
+        reason = reason or unplayable(domain, task, request.agent_type, allow_judge=request.allow_llm_judge)
         if reason is None:
             kept.append(index)
         else:
@@ -112,16 +113,16 @@ def fractions_of(selection: Selection, request: DataRequest) -> list[Selection]:
     return parts
 
 
-def _unplayable(request: DataRequest, domain: str, task: Task) -> str | None:
+def unplayable(domain: str, task: Task, agent_type: AgentType, *, allow_judge: bool) -> str | None:
     """Why the task stays out, in words that name the option; None if it can be played and scored."""
-    if scoring.needs_judge(task) and not request.allow_llm_judge:
+    if scoring.needs_judge(task) and not allow_judge:
         return "graded by an LLM judge (--allow-llm-judge keeps them)"
-    if request.agent_type == "llm":
+    if agent_type == "llm":
         return None
     tau2 = tau2_compat.load()
-    agent_class = tau2.LLMGTAgent if request.agent_type == "gt" else tau2.LLMSoloAgent
-    if not agent_class.check_valid_task(task) or (request.agent_type == "solo" and not _has_solo_mode(domain)):
-        return f"not playable by --agent-type {request.agent_type}"
+    agent_class = tau2.LLMGTAgent if agent_type == "gt" else tau2.LLMSoloAgent
+    if not agent_class.check_valid_task(task) or (agent_type == "solo" and not _has_solo_mode(domain)):
+        return f"not playable by --agent-type {agent_type}"
     return None
 
 

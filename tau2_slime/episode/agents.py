@@ -21,6 +21,7 @@ from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World, tool_schema
+from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ class TrainableLLMAgent:
         """Play the task to its end and score it: `play.play_and_score` for an agent that one has built oneself."""
         from tau2_slime.episode.play import EpisodeSetup, play_and_score
 
-        setup = EpisodeSetup(self, user, limits, user_model, allow_judge, tuple(excluded_flaws))
+        setup = EpisodeSetup(
+            self, user, limits, user_model, JudgeSpec() if allow_judge else None, tuple(excluded_flaws)
+        )
         return await play_and_score(setup, aborted=aborted, saved=saved)
 
 

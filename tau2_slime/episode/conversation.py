@@ -21,6 +21,7 @@ from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2SlimeError, UserSimulatorError, first_time
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime.loops import offload, until_abort
+from tau2_slime.runtime.secrets import described
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
 from tau2_slime.world.users import User
@@ -134,7 +135,7 @@ class Conversation:
         except Tau2SlimeError as error:
             return Termination(error.termination), str(error)
         except Exception as error:  # an episode must never take the trainer down: log it and blame ourselves
-            cause = f"{type(error).__name__}: {error}"
+            cause = described(error)
             if first_time("unforeseen in an episode", cause):
                 logger.exception("episode %s/%s failed: %s", self.world.domain, self.world.task.id, cause)
             return Termination.INFRASTRUCTURE_ERROR, cause

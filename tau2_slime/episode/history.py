@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.errors import CannotResume
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
+from tau2_slime.world.users.simulator import kept_for_provider
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Delivered, Message
@@ -87,8 +88,13 @@ def user_sees(message: Message) -> bool:
 
 
 def dump_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """τ² messages as plain data, without the provider's raw reply."""
-    return [message.model_dump(mode="json", exclude_none=True, exclude={"raw_data"}) for message in messages]
+    """τ² messages as plain data; of a provider's raw reply only what that provider wants back."""
+    dumped = []
+    for message in messages:
+        plain = message.model_dump(mode="json", exclude_none=True, exclude={"raw_data"})
+        kept = kept_for_provider(message.raw_data) if message.role == "user" else None
+        dumped.append({**plain, "raw_data": kept} if kept else plain)
+    return dumped
 
 
 def load_messages(dumped: Sequence[Mapping[str, Any]]) -> list[Message]:

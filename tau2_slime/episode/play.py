@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tau2_slime.episode import interrupted, own_functions
@@ -22,7 +22,9 @@ from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime.loops import offload, until_abort
-from tau2_slime.world import scoring, tau2_compat
+from tau2_slime.runtime.secrets import described
+from tau2_slime.world import judge, scoring, tau2_compat
+from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User, UserStats, quality
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class EpisodeSetup:
     limits: Limits
     user_model: str = ""
     """Name of the user simulator, as results show it."""
-    allow_judge: bool = False
-    """Let τ² ask its LLM judge where the task's reward needs it."""
+    judge: JudgeSpec | None = None
+    """Who judges where the task's reward needs an LLM judge; None: such a task cannot be scored."""
     excluded_flaws: tuple[Flaw, ...] = ()
     """An episode whose user simulator shows one of these counts as the simulator's failure."""
     examine_user: bool = False
@@ -52,6 +54,8 @@ class EpisodeSetup:
     """Dotted paths of the run's own metrics (`own_functions.Metric`)."""
     reward_parts: tuple[str, ...] = ()
     """Dotted paths of the run's own reward parts (`own_functions.RewardPart`)."""
+    seeds: dict[str, int] = field(default_factory=dict)
+    """By role (``user``, ``policy``): the seed with which its model is asked, where there is one."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
 
@@ -143,7 +147,7 @@ async def _score(
     result: InteractionResult, setup: EpisodeSetup, started: str, duration: float, aborted: Callable[[], bool]
 ) -> None:
     """Give ``result`` its official reward, or the failure that kept it from one. Raises nothing but CancelledError."""
-    world = setup.agent.world
+    world, judgement = setup.agent.world, None
     score = functools.partial(
         scoring.score,
         world,
@@ -152,11 +156,16 @@ async def _score(
         result.termination,
         started=started,
         duration=duration,
-        allow_judge=setup.allow_judge,
+        allow_judge=setup.judge is not None,
     )
     try:
+        if _is_judged(result, setup):
+            assert setup.judge is not None
+            said = scoring.replayable(result.messages, result.rejected_calls)
+            judgement = await until_abort(judge.ask(setup.judge, world.task, said), aborted)
+            score.keywords["verdicts"] = judgement.verdicts
         # Quick scoring takes less than handing it to another thread, which would wait for this one's lock.
-        quick = scoring.is_quick(world, allow_judge=setup.allow_judge)
+        quick = scoring.is_quick(world, allow_judge=setup.judge is not None)
         info = score() if quick else await until_abort(offload(score), aborted, grace=1.0)
     except EpisodeAborted as error:
         result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
@@ -164,10 +173,18 @@ async def _score(
         return
     except Exception as error:  # the evaluator (or its judge) raised it: the agent is not to blame
         result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
-        result.detail = f"scoring failed: {type(error).__name__}: {error}"
+        result.detail = f"scoring failed: {described(error)}"
         return
     result.reward = float(info.reward)
     result.reward_info = info.model_dump(mode="json", exclude_none=True)
+    if judgement is not None:
+        result.reward_info["info"] = {**(result.reward_info.get("info") or {}), "judge": judgement.record()}
+
+
+def _is_judged(result: InteractionResult, setup: EpisodeSetup) -> bool:
+    """True if τ² would ask its judge about this episode: not about one that was stopped, which earns 0."""
+    ended = result.termination in (Termination.AGENT_STOP, Termination.USER_STOP)
+    return ended and setup.judge is not None and scoring.needs_judge(setup.agent.world.task)
 
 
 _USER_STATS = {"seconds": "user_time"}
@@ -176,7 +193,7 @@ _USER_STATS = {"seconds": "user_time"}
 
 def _count(stats: EpisodeStats, setup: EpisodeSetup, conversation: Conversation) -> None:
     stats.agent_turns, stats.user_turns = conversation.agent_turns, conversation.user_turns
-    stats.steps = conversation.steps
+    stats.steps, stats.seeds = conversation.steps, dict(setup.seeds)
     stats.agent_errors, stats.user_errors = conversation.agent_errors, conversation.user_errors
     transcript = setup.agent.transcript
     stats.tool_calls, stats.junctions = setup.agent.tool_call_statuses, transcript.junctions

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.request import Request, make_plan, make_policy, parse_threshold
+from tau2_slime.runtime import exit_status
+from tau2_slime.runtime.console import resume_command
+from tau2_slime.runtime.files import hold_folder
+from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +27,8 @@ if TYPE_CHECKING:
     from tau2_slime.evaluation.statistics.baselines import Rewards
     from tau2_slime.evaluation.statistics.summary import Summary
 
-PASSED, BELOW, UNFINISHED = 0, 1, 3
-"""Exit statuses: complete; below --fail-under; not everything was played. (2 is a wrong setting, with every command.)"""
+PASSED, BELOW, UNFINISHED = exit_status.FINE, exit_status.NO, exit_status.UNFINISHED
+"""Exit statuses: complete; below --fail-under; not everything was played or reported."""
 
 OWN_USER_BUDGET = (
     "--max-cost does not see every call of the user simulator {}: those through LitellmUser before they are made, others "
@@ -43,22 +47,27 @@ def evaluate(request: Request, console: Console) -> int:
         from tau2_slime.evaluation.report import wandb_log
 
         wandb_log.require()  # told now, not after hours of playing
-    plan = make_plan(request)
-    policy = make_policy(request, plan)
-    summary, end = asyncio.run(_session(request, plan, policy, console))
+    with hold_folder(request.output_dir, "evaluation"):
+        plan = make_plan(request)
+        check_attempts(limits, plan)
+        policy = make_policy(request, plan)
+        summary, end, unwritten = asyncio.run(_session(request, plan, policy, console))
     show(summary, request.output_dir, console)
-    if request.wandb_project is not None:
+    if request.wandb_project is not None and not unwritten:
         wandb_log.log(summary, request.output_dir, request.wandb_project)
     from tau2_slime.evaluation.runner.run import End
 
-    if end is not End.COMPLETE or summary.overall.played < summary.overall.planned:
+    if unwritten:
+        print(f"tau2-slime: the reports cannot be written: {shown(unwritten)}", file=sys.stderr)
+    if unwritten or end is not End.COMPLETE or summary.overall.played < summary.overall.planned:
         console.print(f"not complete ({end}); the same command goes on where this one stopped:", style="yellow")
         console.print(f"  {resume_command(request.output_dir)}", markup=False, soft_wrap=True, highlight=False)
         return UNFINISHED
     return check_thresholds(summary, limits, console)
 
 
-async def _session(request: Request, plan: Plan, policy: PolicyBackend, console: Console) -> tuple[Summary, End]:
+async def _session(request: Request, plan: Plan, policy: PolicyBackend, console: Console) -> tuple[Summary, End, str]:
+    """The summary, why the session ended, and why its reports could not be written (empty if they were)."""
     from tau2_slime.evaluation.report.output import write_reports
     from tau2_slime.evaluation.runner.budget import Budget, parse_prices
     from tau2_slime.evaluation.runner.policies import check_users
@@ -67,6 +76,7 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     from tau2_slime.evaluation.statistics.summary import summarise
     from tau2_slime.evaluation.store import manifest as manifests
     from tau2_slime.evaluation.store.records import Store, jobs
+    from tau2_slime.runtime.console import progress
     from tau2_slime.runtime.files import write_atomically
     from tau2_slime.runtime.loops import offload
 
@@ -81,36 +91,39 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
         built = await offload(manifests.build, plan, policy.describe())
         manifest = manifests.open_folder(folder, built)
         store = Store(folder)
+        store.repair(replay_excluded=request.retry_excluded)
         budget = Budget(folder / "costs.jsonl", request.max_cost, parse_prices(request.prices))
+        if store.records:
+            console.print(f"{folder}: {len(store.records)} episodes are there already", soft_wrap=True, markup=False)
+        if store.damaged:
+            console.print(f"{store.damaged} damaged lines dropped; their episodes are played again", style="yellow")
         options = Options(concurrency=request.concurrency, retries=request.retries, tokens=request.keep_tokens)
-        with store.writing(replay_excluded=request.retry_excluded):
-            if store.records:
-                console.print(
-                    f"{folder}: {len(store.records)} episodes are there already", soft_wrap=True, markup=False
-                )
-            if store.damaged:
-                console.print(f"{store.damaged} damaged lines dropped; their episodes are played again", style="yellow")
-            with _progress_bar(plan.episodes, console) as on_change:
-                runner = Runner(jobs(plan), policy, store, budget, options, on_change=on_change)
-                for note in budget.notes:
-                    runner.progress.note(note)
-                on_change(runner.progress)
-                end = await _interruptible(runner.run())
+        with _progress_bar(plan.episodes, console) as on_change:
+            runner = Runner(jobs(plan), policy, store, budget, options, on_change=on_change)
+            for note in budget.notes:
+                runner.progress.note(note)
+            on_change(runner.progress)
+            end = await _interruptible(runner.run())
         known: Rewards | None = None
         if request.with_baselines and end is not End.INTERRUPTED:
-            with console.status("scoring the do-nothing and transfer-at-once policies on the same tasks"):
-                items = [item for dataset in plan.datasets for item in dataset.items]
-                known = await baselines.score_baselines(items, tell=runner.progress.note)
+            items = [item for dataset in plan.datasets for item in dataset.items]
+            with progress("scoring the do-nothing and transfer-at-once policies", console) as advance:
+                known = await baselines.score_baselines(items, tell=runner.progress.note, advance=advance)
 
-    def report() -> Summary:
-        if known is not None:
-            write_atomically(folder / baselines.FILE, json.dumps(known, indent=1) + "\n")
-        notes = runner.progress.notes
-        summary = summarise(manifest, store.records, known=known, bills=budget.bills, end=str(end), notes=notes)
-        write_reports(summary, folder)
-        return summary
+        def report() -> tuple[Summary, str]:
+            notes = runner.progress.notes
+            summary = summarise(manifest, store.records, known=known, bills=budget.bills, end=str(end), notes=notes)
+            try:
+                if known is not None:
+                    write_atomically(folder / baselines.FILE, json.dumps(known, indent=1) + "\n")
+                write_reports(summary, folder)
+            except OSError as error:
+                return summary, f"{error.filename or folder}: {error.strerror or error}"
+            return summary, ""
 
-    return await offload(report), end
+        with console.status("writing the reports"):
+            summary, unwritten = await offload(report)
+    return summary, end, unwritten
 
 
 async def _interruptible(work: Coroutine[None, None, End]) -> End:
@@ -178,12 +191,14 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
     console.print(f"everything, with every conversation: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
-def resume_command(folder: Path) -> str:
-    """The command that was given, with ``folder`` as its --output-dir."""
-    arguments = list(sys.argv[1:])
-    if not any(a == "--output-dir" or a.startswith("--output-dir=") for a in arguments):
-        arguments += ["--output-dir", str(folder)]
-    return shlex.join(["tau2-slime", *arguments])
+def check_attempts(limits: list[tuple[str, int, float]], plan: Plan) -> None:
+    """Raises ConfigError if a limit asks for more attempts of a task than are played: before anything is paid for."""
+    most = max(dataset.attempts for dataset in plan.datasets)
+    for kind, k, limit in limits:
+        if k > most:
+            raise ConfigError(
+                f"--fail-under {kind}{k}={limit:g}: at most {most} attempts of a task are played; give --attempts {k}"
+            )
 
 
 def check_thresholds(summary: Summary, limits: list[tuple[str, int, float]], console: Console) -> int:

@@ -6,6 +6,7 @@ allowed by name, and then the output says so.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -16,7 +17,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.statistics.estimates import grouped
 from tau2_slime.evaluation.statistics.intervals import FloatArray, difference_interval, standard_error, strata_of
 from tau2_slime.evaluation.statistics.summary import Summary
-from tau2_slime.evaluation.store.manifest import Manifest, protocol_differences
+from tau2_slime.evaluation.store.manifest import DatasetProtocol, Manifest, differences, protocol_differences
 from tau2_slime.evaluation.store.unit import Unit
 
 FLIPS = 10_000
@@ -57,7 +58,7 @@ class Difference:
     """pass^1 of the first run over these tasks."""
     second: float
     value: float
-    """Mean of the pairs' differences, with its 95% interval from `low` to `high`."""
+    """Mean of the pairs' differences; its 95% interval from `low` to `high` holds 0 where the test sees noise."""
     low: float
     high: float
     stderr: float
@@ -119,8 +120,15 @@ def compare(first: Summary, second: Summary, allow: Sequence[str] = ()) -> Compa
             notes.append(
                 f"the {which} run is not complete: {mine.overall.played} of {mine.overall.planned} episodes were played"
             )
+    _check_allowed_names(first.manifest, second.manifest, names, allow)
     allowed = _check_protocols(first.manifest, second.manifest, names, allow)
     pairs, unpaired = _pairs(first.units, second.units, names)
+    for mine, other, which in ((first, second, "first"), (second, first, "second")):
+        theirs = {(unit.dataset, unit.task) for unit in other.units}
+        single = sum(unit.dataset in names and (unit.dataset, unit.task) not in theirs for unit in mine.units)
+        if single:
+            tasks = "1 task is" if single == 1 else f"{single} tasks are"
+            notes.append(f"{tasks} only in the {which} run and left out")
     if not pairs:
         raise ConfigError("the runs have no task in common that both have a usable attempt of")
     if unpaired:
@@ -164,6 +172,20 @@ def _check_protocols(first: Manifest, second: Manifest, names: Sequence[str], al
     return list(permitted.values())
 
 
+def _check_allowed_names(first: Manifest, second: Manifest, names: Sequence[str], allow: Sequence[str]) -> None:
+    """Raises ConfigError for a name in ``allow`` that no protocol has a field of."""
+    known = {"all", *DatasetProtocol.__annotations__}
+    for name in names:
+        for part in (first["protocol"][name], second["protocol"][name]):
+            for dotted, _, _ in differences(part, {}):
+                known |= {".".join(dotted.split(".")[:n]) for n in range(1, dotted.count(".") + 2)}
+    for name in allow:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"--allow {name}: the protocol has no such field{hint}")
+
+
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
@@ -187,6 +209,9 @@ def difference(kind: str, name: str, pairs: Sequence[Pair]) -> Difference:
         [pair.first.domain for pair in pairs], [pair.first.task for pair in pairs], [pair.difference for pair in pairs]
     )
     low, high = difference_interval(strata)
+    p = sign_flip_p(np.concatenate([stratum.sums for stratum in strata]))
+    if p >= SIGNIFICANT:  # the wider of the two: an interval without 0 beside "within noise" would be two answers
+        low, high = min(low, 0.0), max(high, 0.0)
     return Difference(
         kind,
         name,
@@ -197,7 +222,7 @@ def difference(kind: str, name: str, pairs: Sequence[Pair]) -> Difference:
         low=low,
         high=high,
         stderr=standard_error(strata),
-        p=sign_flip_p(np.concatenate([stratum.sums for stratum in strata])),
+        p=p,
     )
 
 

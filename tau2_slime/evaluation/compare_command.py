@@ -67,8 +67,8 @@ def tables(found: Comparison) -> list[Table]:
     ]
     columns = ["", "", "tasks", "first", "second", "change", "95% interval", "p"]
     note = (
-        "Paired by task; intervals: Student's t over tasks; p: sign-flip permutation over tasks. Nothing corrects for "
-        f"reading {len(rows)} lines: by chance, one line in twenty has p below 0.05."
+        "Paired by task; intervals: Student's t over tasks, reaching 0 where p is not below 0.05; p: sign-flip permutation "
+        f"over tasks. Nothing corrects for reading {len(rows)} lines: by chance, one line in twenty has p below 0.05."
     )
     emphasised = frozenset({len(rows) - 1})
     out = [Table("Difference in pass^1", columns, rows, note, text_columns=2, emphasised=emphasised)]

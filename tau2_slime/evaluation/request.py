@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from tau2_slime.evaluation.runner.policies import PolicyBackend
 
 
+TRAINING_ONLY = (
+    *("user_model_rotation", "user_rotation", "user_failover", "user_quality_gate", "user_budget"),
+    "reward_shaping",
+)
+"""Settings without an effect in an evaluation."""
+
+
 @dataclass
 class Request:
     """The options of the command line; `tau2-slime eval --help` describes each."""
@@ -31,6 +38,7 @@ class Request:
     overrides: dict[str, Any] = field(default_factory=dict)
     router: str | None = None
     hf_checkpoint: str | None = None
+    trust_remote_code: bool = False
     policy_model: str | None = None
     policy_base_url: str | None = None
     policy_api_key_var: str | None = None
@@ -60,26 +68,53 @@ def make_plan(request: Request) -> Plan:
     Raises:
         ConfigError: the file is wrong, or a domain, split or setting is unknown.
     """
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.config.sources import check_keys
     from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
 
+    check_keys(
+        request.overrides, "--set", Tau2Config.model_fields, not_here=dict.fromkeys(TRAINING_ONLY, "training only")
+    )
     if request.config is not None:
         if request.domains or request.users or request.tasks or request.split:
             raise ConfigError(
                 "--domain, --split, --tasks and --user-model are the config file's business: change it there"
             )
-        return load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
+        try:
+            return load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
+        except ConfigError as error:
+            raise _as_typed(request, error) from None
+    for key, option in {"domain": "--domain", "task_split": "--split"}.items():
+        if key in request.overrides:
+            raise ConfigError(f"--set {key} would change nothing here: give {option}")
+    try:
+        settings = Tau2Config.resolve(None, request.overrides)  # what the environment says counts here as well
+    except ConfigError as error:
+        raise _as_typed(request, error) from None
+    said = settings.model_fields_set
     overrides = dict(request.overrides)
-    if request.embedded:
+    if request.embedded and "max_turns" not in said:
         # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
-        overrides.setdefault("max_turns", 200)
+        overrides["max_turns"] = 200
+    domains = [settings.domain] if "domain" in said else ["airline", "retail", "telecom"]
+    users = [settings.user_model] if "user_model" in said else ["scripted", "scripted-terse", "scripted-chatty"]
     return default_plan(
-        request.domains or ["airline", "retail", "telecom"],
-        request.users or ["scripted", "scripted-terse", "scripted-chatty"],
-        split=request.split,
+        request.domains or domains,
+        request.users or users,
+        split=request.split or (settings.task_split if "task_split" in said else None),
         tasks=request.tasks or 10,
         attempts=request.attempts or 4,
         overrides=overrides,
     )
+
+
+def _as_typed(request: Request, error: ConfigError) -> ConfigError:
+    """``error`` in the words of the command line."""
+    words = str(error)
+    for key in request.overrides:
+        option = "--user-concurrency" if key == "user_concurrency" else f"--set {key}"
+        words = words.replace(f"sample.metadata[{key!r}]", option)
+    return ConfigError(words)
 
 
 def make_policy(request: Request, plan: Plan) -> PolicyBackend:
@@ -88,7 +123,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     Raises:
         ConfigError: the options contradict one another, hold a key, or name a user that the embedded policy cannot talk to.
     """
-    from tau2_slime.episode.users import is_scripted
+    from tau2_slime.episode.setup import is_scripted
     from tau2_slime.evaluation.runner.api_agent import ApiSpec
     from tau2_slime.evaluation.runner.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
 
@@ -99,17 +134,24 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
         base_url, key_var, args = request.policy_base_url, request.policy_api_key_var, request.policy_args
         try:  # all of this is kept with the results
             secret_names.variable_name(key_var)
+            secret_names.keyless_text(request.policy_model, "--policy-api-key-var")
             secret_names.keyless_url(base_url, "--policy-api-key-var")
             secret_names.keyless_arguments(args, "--policy-api-key-var")
         except ValueError as error:
-            raise ConfigError(f"--policy-model {request.policy_model}: {error}") from None
+            raise ConfigError(f"--policy-model: {error}") from None
         spec = ApiSpec(request.policy_model, base_url, key_var, args, concurrency=request.concurrency)
         return ApiPolicy(spec, name=request.policy_name)
     if request.router is not None:
         if request.hf_checkpoint is None:
             raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
-        length, name = request.max_context_len, request.policy_name
-        return RouterPolicy(request.router, request.hf_checkpoint, config, max_context_len=length, name=name)
+        return RouterPolicy(
+            request.router,
+            request.hf_checkpoint,
+            config,
+            max_context_len=request.max_context_len,
+            name=request.policy_name,
+            trust_remote_code=request.trust_remote_code,
+        )
     for dataset in plan.datasets:
         user = dataset.config
         if user.agent_type == "solo" or user.user_path is not None:
@@ -149,7 +191,7 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: a text has another form.
     """
-    import yaml
+    from tau2_slime.runtime.yaml_text import UnreadableYaml, load_plain
 
     out: dict[str, Any] = {}
     for text in given:
@@ -157,9 +199,9 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
         if not equals or not key:
             raise ConfigError(f"--set {text!r}: write KEY=VALUE, such as max_turns=50")
         try:
-            out[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: {' '.join(str(error).split())}") from None
+            out[key] = load_plain(value)
+        except UnreadableYaml as error:
+            raise ConfigError(f"--set {text!r}: {error}") from None
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,22 @@ def write_page(
     language: CheckpointProfile | None = None,
     world: bool = True,
     unreadable: Sequence[str] = (),
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Write the page to ``path`` and return its size in bytes.
 
     ``world``: replay the tool calls in τ² to compare databases. ``unreadable``: a line for all that is not an episode.
+    ``advance`` is told how many episodes are done, of how many.
 
     Raises:
         OSError: the file cannot be written.
     """
     skipped = DatabaseDiff(note="not compared (--no-world)")
-    views = [episode_view(one, compare_with_gold(one) if world else skipped, language) for one in trajectories]
+    views = []
+    for done, one in enumerate(trajectories):
+        advance(done, len(trajectories))
+        views.append(episode_view(one, compare_with_gold(one) if world else skipped, language))
+    advance(len(trajectories), len(trajectories))
     content = {
         "title": title,
         "trajectories": trajectories,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from tau2_slime.episode.telemetry import telemetry
+from tau2_slime.episode.result import telemetry
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.outcome import Termination, blame_for
 
@@ -92,27 +92,44 @@ def from_simulation(
     )
     _add_conversation(out, run)
     out.reward = _number(out.reward_info.get("reward"))
+    ticks = run.get("ticks")
+    if isinstance(ticks, list) and ticks:
+        said = "" if out.messages else ", and this file keeps no messages beside it"
+        out.detail = f"a voice run: its audio ({len(ticks)} ticks) is not shown{said}"
     out.stats = {"total_time": _number(run.get("duration")) or 0.0, "user_cost": _number(run.get("user_cost")) or 0.0}
     return out
 
 
+MOST_VALUES = 5_000_000
+"""Containers and single values of one sample: a pickle can name one list a million times."""
+
+
 def without_arrays(fields: Mapping[str, object]) -> dict[str, Any]:
-    """``fields`` as JSON would have them: without torch's and numpy's types, tuples, and enumerations."""
-    return {str(name): _without_arrays(value) for name, value in fields.items()}
+    """``fields`` as JSON would have them: without torch's and numpy's types, tuples, and enumerations.
 
+    Raises:
+        ValueError: there is no end of them.
+    """
+    seen = 0
 
-def _without_arrays(value: object) -> object:
-    if isinstance(value, Mapping):
-        return without_arrays(value)
-    if isinstance(value, (list, tuple)):
-        # Token ids and log-probs: no walk over a hundred thousand numbers.
-        return list(value) if not value or type(value[0]) in (int, float) else [_without_arrays(v) for v in value]
-    if isinstance(value, Enum):
-        return value.value
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    to_list = getattr(value, "tolist", None)
-    return to_list() if callable(to_list) else str(value)
+    def plain(value: object) -> object:
+        nonlocal seen
+        seen += 1
+        if seen > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values in one sample")
+        if isinstance(value, Mapping):
+            return {str(name): plain(item) for name, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            # Token ids and log-probs: no walk over a hundred thousand numbers.
+            return list(value) if not value or type(value[0]) in (int, float) else [plain(item) for item in value]
+        if isinstance(value, Enum):
+            return value.value
+        if value is None or isinstance(value, (str, int, float, bool)):
+            return value
+        to_list = getattr(value, "tolist", None)
+        return to_list() if callable(to_list) else str(value)
+
+    return {str(name): plain(value) for name, value in fields.items()}
 
 
 def _with_common_fields(out: Trajectory, source: Mapping[str, Any]) -> Trajectory:

@@ -14,9 +14,12 @@ from tau2_slime.inspector.trajectory import Trajectory
 
 _ACCEPTED = (
     "a folder or file of `tau2-slime rollout` (samples.jsonl, trajectories.jsonl), a .pt of slime's "
-    "--save-debug-rollout-data or a --dump-details folder, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json"
+    "--save-debug-rollout-data or a --dump-details folder, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json "
+    "(in τ² 1.0 also a folder of results.json and simulations/)"
 )
-_NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError)
+RUNS = "simulations"
+"""Where τ² from 1.0 on may keep one file for each simulation, beside its results.json."""
+_NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 """What `row_formats` raises for a row that nobody of the package wrote."""
 
 
@@ -63,6 +66,8 @@ def _files(path: Path) -> list[Path]:
     for name in ("samples.jsonl", "trajectories.jsonl", "simulations.jsonl"):
         if (path / name).is_file():
             return [path / name]
+    if (path / "results.json").is_file() and (path / RUNS).is_dir():
+        return [path / "results.json"]
     for folder in (path / "rollout_data", path):
         dumps = sorted(folder.glob("*.pt"), key=lambda p: (p.stem.startswith("eval_"), _rollout_number(p.stem), p.stem))
         if dumps:
@@ -128,7 +133,7 @@ def _lines(file: Path, found: FoundEpisodes) -> Iterator[tuple[str, dict[str, An
             where = f"{file.name}:{number}"
             try:
                 row = json.loads(raw)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 found.unreadable.append(f"{where}: not JSON ({error}); was the writer killed?")
                 continue
             if isinstance(row, dict):
@@ -144,9 +149,9 @@ def _find_checkpoint(folder: Path, found: FoundEpisodes) -> None:
             written = json.loads((folder / name).read_text(encoding="utf-8"))
             policy = written.get("subject", written)
             checkpoint = policy.get("hf_checkpoint") or policy.get("checkpoint")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
-        found.checkpoint = found.checkpoint or checkpoint or None
+        found.checkpoint = found.checkpoint or (checkpoint if isinstance(checkpoint, str) else None) or None
         found.embedded = found.embedded or bool(policy.get("embedded")) or policy.get("kind") == "embedded"
 
 
@@ -154,25 +159,22 @@ def _find_checkpoint(folder: Path, found: FoundEpisodes) -> None:
 
 
 def _read_pt(file: Path, found: FoundEpisodes) -> None:
+    from tau2_slime.inspector.torch_file import NotATorchFile, read_torch_file
+
     try:
-        import torch
-    except ImportError:
-        raise ConfigError(
-            f"{file.name} is a file of torch, which is not installed here: pip install torch (the CPU build will do), "
-            "or run the command where slime runs"
-        ) from None
-    try:
-        # Sample dumps hold numpy arrays and plain data, but also whatever the metadata held: slime itself reads them so.
-        samples = torch.load(file, map_location="cpu", weights_only=False)["samples"]
-    except Exception as error:  # torch raises what its unpickler meets
-        raise ConfigError(
-            f"{file}: not a file of slime's --save-debug-rollout-data: {type(error).__name__}: {error}"
-        ) from error
+        written = read_torch_file(file)
+        samples = written["samples"] if isinstance(written, dict) else None
+        if not isinstance(samples, (list, tuple)):
+            raise NotATorchFile("no samples in it")
+    except NotATorchFile as error:
+        raise ConfigError(f"{file}: not a file of slime's --save-debug-rollout-data: {error}") from None
     several = file.parent.name == "rollout_data" or len(list(file.parent.glob("*.pt"))) > 1
     for position, row in enumerate(_flat(samples)):
         where = f"{file.name}[{position}]"
         try:
             fields = row if isinstance(row, dict) else vars(row)
+            if not {"tokens", "response", "prompt"} & fields.keys():
+                raise TypeError(f"no tokens, response or prompt in a {type(row).__name__}")
             trajectory = row_formats.from_sample(row_formats.without_arrays(fields), where, None)
         except _NOT_AN_EPISODE as error:
             found.unreadable.append(f"{where}: not a sample: {type(error).__name__}: {error}")
@@ -184,11 +186,11 @@ def _read_pt(file: Path, found: FoundEpisodes) -> None:
         found.checkpoint = str(tokenizer)
 
 
-def _flat(samples: Iterable[object]) -> Iterator[object]:
+def _flat(samples: Iterable[object], depth: int = 0) -> Iterator[object]:
     """Samples one by one: slime dumps a flat list, or groups."""
     for sample in samples:
-        if isinstance(sample, (list, tuple)):
-            yield from _flat(sample)
+        if isinstance(sample, (list, tuple)) and depth < 3:
+            yield from _flat(sample, depth + 1)
         else:
             yield sample
 
@@ -197,18 +199,52 @@ def _flat(samples: Iterable[object]) -> Iterator[object]:
 
 
 def _read_results(file: Path, found: FoundEpisodes) -> None:
-    try:
-        written = json.loads(file.read_bytes())
-        simulations = written["simulations"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {_ACCEPTED}") from error
-    tasks = {str(task.get("id")): task for task in written.get("tasks") or [] if isinstance(task, dict)}
-    for position, run in enumerate(simulations):
-        where = f"{file.name}[{position}]"
+    """τ²'s results in one file; in a results.json with a file for each simulation beside it; or one of these files."""
+    written = _json_object(file)
+    runs: list[tuple[str, object]]
+    if isinstance(written.get("simulations"), list) and written["simulations"]:
+        runs = [(f"{file.name}[{position}]", run) for position, run in enumerate(written["simulations"])]
+    elif "termination_reason" in written and "task_id" in written:
+        runs = [(file.name, written)]
+        results = file.parent.parent / "results.json"
+        written = _json_object(results) if file.parent.name == RUNS and results.is_file() else {}
+    elif (file.parent / RUNS).is_dir():
+        runs = []
+        for one in sorted((file.parent / RUNS).glob("*.json")):
+            try:
+                runs.append((f"{RUNS}/{one.name}", _json_object(one)))
+            except ConfigError as error:
+                found.unreadable.append(str(error))
+        there = {Path(where).stem for where, _ in runs}
+        index = written.get("simulation_index")
+        for entry in index if isinstance(index, list) else []:
+            if isinstance(entry, dict) and str(entry.get("id")) not in there:
+                found.unreadable.append(f"{RUNS}/{entry.get('id')}.json: named by {file.name}, but missing")
+    elif isinstance(written.get("simulations"), list):
+        runs = []
+    else:
+        raise ConfigError(f"{file}: not τ²'s results: it has no simulations; give {_ACCEPTED}")
+    known = written.get("tasks")
+    tasks = {str(task.get("id")): task for task in (known if isinstance(known, list) else []) if isinstance(task, dict)}
+    info = written.get("info")
+    for where, run in runs:
         try:
-            found.trajectories.append(row_formats.from_simulation(run, where, written.get("info") or {}, tasks))
+            if not isinstance(run, dict):
+                raise TypeError(f"a mapping was expected, not {type(run).__name__}")
+            given = info if isinstance(info, dict) else {}
+            found.trajectories.append(row_formats.from_simulation(run, where, given, tasks))
         except _NOT_AN_EPISODE as error:
             found.unreadable.append(f"{where}: not a simulation: {type(error).__name__}: {error}")
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    try:
+        written = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {_ACCEPTED}") from error
+    if not isinstance(written, dict):
+        raise ConfigError(f"{file}: not τ²'s results: {type(written).__name__}; give {_ACCEPTED}")
+    return written
 
 
 def _make_names_unique(trajectories: list[Trajectory]) -> None:

@@ -10,6 +10,7 @@ from tau2_slime.inspector.conversation import Entry, conversation_of
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime.console import ShortenedCell, describe_end, new_console
+from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,25 +39,25 @@ def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()
         table.add_column("user")
     for one in trajectories:
         table.add_row(
-            Text(one.name),
-            Text(one.domain),
-            ShortenedCell(_escaped(one.task_id)),
+            Text(shown(one.name)),
+            Text(shown(one.domain)),
+            ShortenedCell(shown(one.task_id)),
             str(len(one.messages) or "-"),
             str(one.sampled_count() or "-"),
             str(one.tool_errors() or ""),
             Text(one.reward_text, style=_reward_style(one)),
-            Text(_escaped(describe_end(one.termination, one.blame, excluded=one.excluded))),
-            *([ShortenedCell(_escaped(one.user_model))] if len(users) > 1 else []),
+            Text(shown(describe_end(one.termination, one.blame, excluded=one.excluded))),
+            *([ShortenedCell(shown(one.user_model))] if len(users) > 1 else []),
         )
     console.print(table)
     rewards = [one.counted_reward for one in trajectories if one.counted_reward is not None]
     mean = f"{sum(rewards) / len(rewards):.3f}" if rewards else "-"
-    user = f", user {_escaped(next(iter(users)))}" if len(users) == 1 and any(users) else ""
+    user = f", user {shown(next(iter(users)))}" if len(users) == 1 and any(users) else ""
     excluded = sum(one.excluded for one in trajectories)
     console.print(f"{len(trajectories)} episodes, {excluded} excluded, mean reward {mean}{user}", markup=False)
     _show_telemetry(console, telemetry_metrics(one.telemetry for one in trajectories if not one.excluded))
     for line in unreadable[:10]:
-        console.print(f"unreadable: {line}", style="red", markup=False)
+        console.print(f"unreadable: {shown(line)}", style="red", markup=False)
     if len(unreadable) > 10:
         console.print(f"... and {len(unreadable) - 10} more", style="red")
 
@@ -80,15 +81,13 @@ def _show_telemetry(console: Console, metrics: Mapping[str, float]) -> None:
             tool, _, what = name.removeprefix("tool/").rpartition("/")
             by_tool.setdefault(tool, {})[what] = value
         else:
-            measures.add_row(Text(name), f"{value:.3g}")
+            measures.add_row(Text(shown(name)), f"{value:.3g}")
     tools.add_column("tool")
     tools.add_column("calls", justify="right")
     tools.add_column("without an error", justify="right")
     for tool, values in sorted(by_tool.items()):
         name = "(tools that only gave errors)" if tool == "never_answered" else tool
-        tools.add_row(
-            ShortenedCell(_escaped(name)), f"{values.get('calls', 0):g}", f"{values.get('accuracy', 0.0):.1%}"
-        )
+        tools.add_row(ShortenedCell(shown(name)), f"{values.get('calls', 0):g}", f"{values.get('accuracy', 0.0):.1%}")
     for table in (measures, tools):
         if table.row_count:
             console.print("", table)
@@ -104,7 +103,7 @@ def show_episode(one: Trajectory, language: CheckpointProfile | None, *, world: 
     console = new_console()
 
     def line(text: str, style: str = "") -> None:
-        console.print(Text(_escaped(text), style=style), soft_wrap=True)
+        console.print(Text(shown(text, lines=True), style=style), soft_wrap=True)
 
     line(f"{one.name}: {one.domain}/{one.task_split}/{one.task_id}", "bold")
     line(f"reward {one.reward_text}, {one.termination}, blame {one.blame}, user {one.user_model or '-'} {one.detail}")
@@ -141,8 +140,3 @@ def _heading(entry: Entry) -> str:
 def _reward_style(one: Trajectory) -> str:
     reward = one.counted_reward
     return "" if reward is None else "green" if reward >= SUCCESS else "red"
-
-
-def _escaped(text: str) -> str:
-    """``text`` without the control characters that steer a terminal: models write escape sequences, too."""
-    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)

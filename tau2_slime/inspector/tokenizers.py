@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 def language_of(
-    found: FoundEpisodes, hf_checkpoint: str | None, template_kwargs: Mapping[str, Any] | None = None
+    found: FoundEpisodes,
+    hf_checkpoint: str | None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> CheckpointProfile | None:
     """The tokenizer and the chat template of the policy that played; None if neither the user nor the files name it.
 
-    ``hf_checkpoint``: what the user named. Raises ConfigError if the checkpoint cannot be used.
+    ``hf_checkpoint``: what the user named. Raises ConfigError if the checkpoint cannot be used. ``trust_remote_code`` counts
+    for ``hf_checkpoint`` alone: a file that somebody sent must not name code that runs here.
     """
     from tau2_slime.config.settings import Tau2Config
     from tau2_slime.policy.checkpoint import build_profile
@@ -32,7 +37,8 @@ def language_of(
     if hf_checkpoint is None and Path(checkpoint).is_absolute() and not Path(checkpoint).exists():
         return None  # the file was written on another machine
     overrides = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
-    return build_profile(checkpoint, Tau2Config.resolve(None, overrides))
+    trusted = trust_remote_code and hf_checkpoint is not None
+    return build_profile(checkpoint, Tau2Config.resolve(None, overrides), trust_remote_code=trusted)
 
 
 def token_texts(ids: Iterable[int], language: CheckpointProfile) -> dict[int, str]:

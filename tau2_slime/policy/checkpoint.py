@@ -29,6 +29,8 @@ class CheckpointProfile:
     parser: ToolCallParser
     context_length: int | None
     """Tokens, as the checkpoint's config.json says; None if it does not."""
+    vocabulary: int | None = None
+    """How many token ids the model has, as its config.json says; None if it does not."""
 
     @property
     def stop_ids(self) -> list[int]:
@@ -39,24 +41,34 @@ class CheckpointProfile:
 _profiles: Once[CheckpointProfile] = Once()
 
 
-async def profile_for(checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | None = None) -> CheckpointProfile:
+async def profile_for(
+    checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | None = None, *, trust_remote_code: bool = False
+) -> CheckpointProfile:
     """The `CheckpointProfile` of ``checkpoint`` (loaded unless ``tokenizer`` is given), built once per process.
+
+    ``trust_remote_code``: see `load_tokenizer`.
 
     Raises:
         ConfigError: no such checkpoint, or its chat template cannot be used token-exactly; the message says why.
     """
     key = (checkpoint, json.dumps(config.chat_template_kwargs, sort_keys=True), config.tool_call_parser)
-    return await _profiles.get(key, lambda: build_profile(checkpoint, config, tokenizer))
+    return await _profiles.get(
+        key, lambda: build_profile(checkpoint, config, tokenizer, trust_remote_code=trust_remote_code)
+    )
 
 
-def build_profile(checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | None = None) -> CheckpointProfile:
+def build_profile(
+    checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | None = None, *, trust_remote_code: bool = False
+) -> CheckpointProfile:
     """The profile of ``checkpoint``, built anew. It takes up to seconds: call it off the event loop.
+
+    ``trust_remote_code``: see `load_tokenizer`.
 
     Raises:
         ConfigError: see `profile_for`.
     """
     if tokenizer is None:
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
     try:
         delta = ChatDelta.calibrate(
             tokenizer,
@@ -72,11 +84,16 @@ def build_profile(checkpoint: str, config: Tau2Config, tokenizer: Tokenizer | No
         parser = get_parser(name)
     except ValueError as error:  # ParserUnavailable, UnknownToolFormat
         raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}") from error
-    return CheckpointProfile(delta, parser, _context_length(checkpoint))
+    return CheckpointProfile(
+        delta, parser, _size(checkpoint, "max_position_embeddings"), _size(checkpoint, "vocab_size")
+    )
 
 
-def load_tokenizer(checkpoint: str) -> Tokenizer:
+def load_tokenizer(checkpoint: str, *, trust_remote_code: bool = False) -> Tokenizer:
     """transformers' tokenizer of a checkpoint folder or hub name.
+
+    ``trust_remote_code``: a tokenizer that brings code of its own may run it. Only for a checkpoint that the user named and
+    vouches for, never for one that a file names.
 
     Raises:
         ConfigError: it cannot be loaded.
@@ -84,9 +101,14 @@ def load_tokenizer(checkpoint: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        return cast(Tokenizer, AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True))
+        return cast(Tokenizer, AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=trust_remote_code))
     except Exception as error:  # transformers raises many types for a broken folder
         reason = (str(error).strip().splitlines() or ["no message"])[0]
+        if "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"the tokenizer of {checkpoint!r} is code that the checkpoint brings along: "
+                "give --trust-remote-code if you trust whoever wrote it"
+            ) from error
         raise ConfigError(
             f"no tokenizer can be loaded from {checkpoint!r}: {type(error).__name__}: {reason}; "
             "hf_checkpoint must be a Hugging Face folder or hub name"
@@ -98,9 +120,10 @@ def _generation_stop_ids(checkpoint: str) -> list[int]:
     return [eos] if isinstance(eos, int) else [i for i in eos or [] if isinstance(i, int)]
 
 
-def _context_length(checkpoint: str) -> int | None:
+def _size(checkpoint: str, name: str) -> int | None:
+    """A number of the checkpoint's config.json, or of its ``text_config``."""
     config = _read_json(checkpoint, "config.json")
-    value = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    value = config.get(name) or (config.get("text_config") or {}).get(name)
     return value if isinstance(value, int) else None
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
-from tau2_slime.errors import CannotResume, EngineError, EngineUnavailable, EpisodeAborted
+from tau2_slime.errors import CannotResume, ConfigError, EngineError, EngineUnavailable, EpisodeAborted
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime.loops import offload, until_abort
 from tau2_slime.tokens.engine import Completion
@@ -97,7 +97,8 @@ class TokenTranscript(Transcript):
 
         Raises:
             PolicyStopped: no room is left for an answer.
-            EngineError: the chat template refuses the messages.
+            ConfigError: there never was room, or the chat template refuses the first messages.
+            EngineError: the chat template refuses later messages.
         """
         interrupted = self.turn_start is not None  # then the ledger already holds these messages
         if interrupted:
@@ -121,7 +122,10 @@ class TokenTranscript(Transcript):
             # Of what it adds, at most one token (the closer) is there already.
             what, size = "the conversation", len(self.ledger.tokens) + len(addition.ids) - 1
         if limit is not None and size >= limit:
-            raise PolicyStopped(Termination.CONTEXT_LENGTH, f"{what} has {size} tokens, the context {limit}")
+            too_long = f"{what} has {size} tokens, the context {limit}"
+            if self.ledger is None:
+                raise ConfigError(f"{too_long}: no answer fits; give the model more context, or leave this task out")
+            raise PolicyStopped(Termination.CONTEXT_LENGTH, too_long)
         self.neutralised += addition.escaped
         self.round_trip_failures += not addition.round_trip_ok
         if self.ledger is None:
@@ -172,7 +176,7 @@ class TokenTranscript(Transcript):
             completion = await self._generate(ledger, left)
             if completion.ids:
                 ledger.append_sampled(
-                    completion.ids, completion.log_probs, completion.weight_version, completion.replay
+                    completion.ids, completion.log_probs, completion.weight_version, completion.replay, completion.spans
                 )
             if completion.finish != "abort":
                 break
@@ -200,6 +204,9 @@ class TokenTranscript(Transcript):
         policy = self.policy
         params = dict(policy.sampling_params)
         params["max_new_tokens"] = max_new_tokens
+        if params.get("min_new_tokens"):  # of the whole turn, and never more than there is room for
+            sampled = len(ledger.tokens) - (self.turn_start or 0)
+            params["min_new_tokens"] = max(0, min(params["min_new_tokens"] - sampled, max_new_tokens))
         params["stop_token_ids"] = sorted({*(params.get("stop_token_ids") or []), *policy.delta.stop_ids})
         started = time.perf_counter()
         try:
@@ -227,7 +234,7 @@ class TokenTranscript(Transcript):
             work = offload(self.policy.delta.first_prompt_delta, list(chat), self.tools)
             return await until_abort(work, self.aborted)
         except TemplateError as error:
-            raise EngineError(f"chat template: {error}") from error
+            raise ConfigError(f"the chat template cannot write the first prompt of this task: {error}") from error
 
     # ---- interrupted and resumed -------------------------------------------------------------------------------------
 

@@ -2,26 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.measure import Measurement
     from rich.text import Text
 
+Advance = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 WIDTH_OF_A_FILE = 140
 """Columns of an output that is not a terminal, such as a log or a pipe: rich's 80 would break names in two."""
 
 
 def new_console() -> Console:
-    """A console as wide as the terminal, or as the environment variable COLUMNS says."""
-    from rich.console import Console
+    """A console as wide as the terminal, or as the environment variable COLUMNS says.
+
+    Whatever is printed on it, no text of it steers the terminal: `shown` is applied to every piece.
+    """
+    from rich.console import Console, ConsoleRenderable, RenderHook
+    from rich.segment import Segment
+
+    class Harmless:
+        def __init__(self, renderable: ConsoleRenderable) -> None:
+            self.renderable = renderable
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+            for segment in console.render(self.renderable, options):
+                # rich's own control codes are segments of a kind of their own.
+                yield segment if segment.control else Segment(shown(segment.text, lines=True), segment.style)
+
+    class Escape(RenderHook):
+        def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+            return [Harmless(renderable) for renderable in renderables]
 
     known = os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty()
-    return Console(width=None if known else WIDTH_OF_A_FILE)
+    console = Console(width=None if known else WIDTH_OF_A_FILE)
+    console.push_render_hook(Escape())
+    return console
+
+
+def resume_command(folder: Path) -> str:
+    """The command that was given, with ``folder`` as its --output-dir."""
+    arguments = list(sys.argv[1:])
+    if not any(a == "--output-dir" or a.startswith("--output-dir=") for a in arguments):
+        arguments += ["--output-dir", str(folder)]
+    return shlex.join(["tau2-slime", *arguments])
+
+
+@contextlib.contextmanager
+def progress(what: str, console: Console | None = None) -> Iterator[Advance]:
+    """A bar with the time left. The function that it yields is told how much is done, and of how much.
+
+    Where the output is no terminal, nothing is printed but one line at the end.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console or new_console()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def shorten_middle(text: str, width: int) -> str:

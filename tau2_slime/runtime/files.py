@@ -1,11 +1,19 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Files that are there whole or not at all, whatever happens while they are written; and folders that one process holds."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
+import secrets
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
+
+from tau2_slime.errors import ConfigError
 
 
 def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
@@ -29,3 +37,106 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add ``line`` and a line break to ``path``, and wait until both are on the disk.
+
+    Raises:
+        OSError: it cannot be written. Then nothing of it is in the file.
+    """
+    data = (line + "\n").encode("utf-8", "replace")
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(data):
+                written += file.write(data[written:]) or 0
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+def ends_with_a_whole_line(path: Path) -> bool:
+    """False if the end of ``path`` is half a line, as a kill leaves one. A file that is missing or empty has no such end."""
+    if not path.exists() or path.stat().st_size == 0:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
+    """The JSON objects of ``path``, one a line; None for each line that is none. Nothing for a file that is not there."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for raw in file:
+            if not raw.strip():
+                continue
+            try:
+                row = json.loads(raw)
+            except (ValueError, RecursionError):
+                row = None
+            yield row if isinstance(row, dict) else None
+
+
+# ---- folders of runs ---------------------------------------------------------------------------------------------------
+
+
+def new_run_folder(kind: str) -> Path:
+    """A name below ``runs`` that no other run has, also not one that is started in the same second. It is not made here."""
+    return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path, what: str) -> Iterator[None]:
+    """Make ``folder`` if need be, and let no other process write into it for as long as the context lasts.
+
+    Args:
+        folder: it gets a file ``.lock``, which stays; a process that is killed lets go of it.
+        what: what the other process would be, for the message, such as ``rollout``.
+
+    Raises:
+        ConfigError: another process holds it, or nothing can be written there.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        lock = _locked(folder)
+    except BlockingIOError:
+        raise ConfigError(f"another {what} is writing to {folder}: wait for it, or stop it") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written: {error.strerror or error}; name another --output-dir"
+        ) from error
+    with lock:
+        try:
+            yield
+        finally:
+            # Nothing was written: the folder goes as it came, for example after a mistake in the command line.
+            if made and [path.name for path in folder.iterdir()] == [_LOCK]:
+                (folder / _LOCK).unlink()
+                with contextlib.suppress(OSError):
+                    for path in made:
+                        path.rmdir()
+
+
+_LOCK = ".lock"
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The open lock of ``folder``, which is made if need be."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK).open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
+                    return lock
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()  # whoever held it has just removed the file: this one locks nothing

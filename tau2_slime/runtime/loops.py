@@ -145,7 +145,13 @@ class _Sessions:
 
         # No limit here: the callers' semaphores limit the requests in flight.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        session = aiohttp.ClientSession(connector=connector, trust_env=self._through_proxies)
+        # `runtime.http` unpacks answers itself, piece by piece.
+        session = aiohttp.ClientSession(
+            connector=connector,
+            trust_env=self._through_proxies,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
         try:
             yield session
         finally:

@@ -1,4 +1,4 @@
-"""Values from outside, read as they were meant: text that came through JSON escapes, positions that came as text or floats.
+"""Values from outside: read as they were meant, and shown so that nothing in them can steer a terminal or a page.
 
 `"\\ud800"` is valid JSON but not valid text: τ² hashes it, an HTTP client and a trajectory file refuse it. It is mended
 once, where it comes in.
@@ -34,6 +34,41 @@ def well_formed_value(value: T) -> T:
     elif isinstance(value, list):
         mended = [well_formed_value(item) for item in value]
     return cast("T", mended)
+
+
+_STEERING = re.compile(
+    # Control characters with ESC, CR and C1; marks and overrides of the writing direction; invisible letters; surrogates.
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def shown(text: object, *, lines: bool = False) -> str:
+    """What others wrote (models, endpoints, files, names) as it may be printed: what steers a terminal is written out.
+
+    >>> print(shown("a" + chr(27) + "[2J" + chr(0x202E) + chr(10)))
+    a\\x1b[2J\\u202e\\n
+
+    Args:
+        text: a text, or anything with one.
+        lines: leave line breaks and tabs; without, the result is one line, so that it cannot look like several.
+    """
+    return _STEERING.sub(
+        lambda found: found[0] if lines and found[0] in "\n\t" else found[0].encode("unicode_escape").decode(),
+        str(text),
+    )
+
+
+_MARKDOWN = re.compile(r"[\\|`&<>]|(?<=\])\(")
+
+
+def markdown(text: object) -> str:
+    """``text`` for one line or cell of a Markdown page: no HTML, no link or image, no end of a cell, as a reader sees it.
+
+    >>> print(markdown("a|b <img src=x> [c](d)"))
+    a\\|b &lt;img src=x&gt; [c]\\(d)
+    """
+    html = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+    return _MARKDOWN.sub(lambda found: html.get(found[0], f"\\{found[0]}"), shown(text))
 
 
 def first_position(*candidates: object) -> int | None:

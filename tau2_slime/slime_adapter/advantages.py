@@ -8,11 +8,12 @@ without removed samples it gives what slime gives.
 from __future__ import annotations
 
 import logging
-import statistics
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tau2_slime.errors import first_time
 from tau2_slime.slime_adapter.compat import argument
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
 
 logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
 
 CENTRED = ("grpo", "gspo", "cispo", "reinforce_plus_plus_baseline")
 """Values of --advantage-estimator for which slime subtracts the group's mean."""
@@ -37,7 +40,7 @@ SHRINKAGE = 8.0
 
 def reward_value(args: SlimeArgs, sample: SlimeSample) -> float:
     """The reward that the trainer is given; 0.0 if there is none. A reward of several parts is read by ``--reward-key``."""
-    reward = getattr(sample, "reward", None)
+    reward: Any = sample.reward
     if isinstance(reward, Mapping):
         reward = reward[args.reward_key]
     return 0.0 if reward is None else float(reward)
@@ -49,13 +52,8 @@ def counts(sample: SlimeSample) -> bool:
     A sample does not count if it was removed or aborted, if it has no reward, or if the policy sampled no token (its first
     prompt filled the context).
     """
-    status = getattr(getattr(sample, "status", None), "name", "")
-    return (
-        not getattr(sample, "remove_sample", False)
-        and status != "ABORTED"
-        and getattr(sample, "reward", None) is not None
-        and not _never_asked(sample)
-    )
+    aborted = sample.status.name == "ABORTED"
+    return not (sample.remove_sample or aborted or sample.reward is None or _never_asked(sample))
 
 
 def _never_asked(sample: SlimeSample) -> bool:
@@ -85,15 +83,14 @@ def normalise(
     scaled = estimator in SCALED and args.grpo_std_normalization
     groups = [[i for i in group if counts(samples[i])] for group in group_positions(args, samples)]
     groups = [group for group in groups if len({rewards[i] for i in group}) > 1]
-    effects = _simulator_effects(samples, rewards, groups) if simulator_baseline else {}
-    out = [0.0] * len(samples)
+    effects = _simulator_effects(samples, rewards, groups) if simulator_baseline else defaultdict(float)
+    out = np.zeros(len(samples))
     for group in groups:
-        earned = [rewards[i] for i in group]
-        expected = _expected(earned, [effects.get(_simulator(samples[i]), 0.0) for i in group])
-        scale = statistics.stdev(earned) + EPSILON if scaled else 1.0  # with Bessel's correction, as torch's default
-        for i, value, baseline in zip(group, earned, expected, strict=True):
-            out[i] = (value - baseline) / scale
-    return rewards, out
+        earned = np.array([rewards[i] for i in group])
+        expected = _expected(earned, np.array([effects[_simulator(samples[i])] for i in group]))
+        scale = earned.std(ddof=1) + EPSILON if scaled else 1.0  # with Bessel's correction, as torch's default
+        out[group] = (earned - expected) / scale
+    return rewards, out.tolist()
 
 
 def group_positions(args: SlimeArgs, samples: Sequence[SlimeSample]) -> list[list[int]]:
@@ -102,7 +99,7 @@ def group_positions(args: SlimeArgs, samples: Sequence[SlimeSample]) -> list[lis
     Where a sample has none, groups are as in slime: ``n_samples_per_prompt`` samples in a row, or, if the batch is not a
     multiple of that, one group of the whole batch.
     """
-    indices = [getattr(sample, "group_index", None) for sample in samples]
+    indices = [sample.group_index for sample in samples]
     size = int(argument(args, "n_samples_per_prompt", None) or 0)
     if any(index is None for index in indices):
         if not size or len(samples) % size:
@@ -113,7 +110,7 @@ def group_positions(args: SlimeArgs, samples: Sequence[SlimeSample]) -> list[lis
                     len(samples),
                     size,
                 )
-            size = max(1, len(samples))
+            return [list(range(len(samples)))]
         indices = [position // size for position in range(len(samples))]
     groups: dict[Hashable, list[int]] = {}
     for position, index in enumerate(indices):
@@ -148,14 +145,14 @@ def _simulator_effects(
         member -= member.mean(axis=0)  # the group's own level takes no part
         matrix += member.T @ member
         target += member.T @ earned
-    return dict(zip(names, np.linalg.solve(matrix, target).tolist(), strict=True))
+    solution = np.linalg.solve(matrix, target)
+    return {name: float(solution[k]) for name, k in column.items()}
 
 
-def _expected(earned: Sequence[float], effects: Sequence[float]) -> list[float]:
+def _expected(earned: FloatArray, effects: FloatArray) -> FloatArray:
     """What each sample of a group was expected to earn, given its simulator's effect; without effects the group's mean.
 
     Kept within what the group earned: no simulator makes the best outcome of a group a bad one, or the worst a good one.
     """
-    level = statistics.fmean(earned) - statistics.fmean(effects)
-    low, high = min(earned), max(earned)
-    return [min(high, max(low, level + effect)) for effect in effects]
+    expected: FloatArray = earned.mean() - effects.mean() + effects
+    return expected.clip(earned.min(), earned.max())

@@ -23,9 +23,10 @@ from tau2_slime.errors import (
     ReplayUnavailable,
     TokenTruthError,
 )
-from tau2_slime.runtime import loops
+from tau2_slime.runtime import http, loops
 from tau2_slime.runtime.loops import until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
+from tau2_slime.tokens.ledger import VersionSpan
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
 from tau2_slime.tokens.replay_reply import META_KEYS, read_call_replay
 
@@ -54,7 +55,9 @@ class Completion:
     matched: int | str | None = None
     """What the server stopped on, if it said."""
     weight_version: str | None = None
-    """The weights that sampled it, if the server named them."""
+    """The weights that sampled it, if the server named them; the last ones if they changed."""
+    spans: list[VersionSpan] = field(default_factory=list)
+    """Which weights sampled which ids, if the server says so (sglang 0.5.20 and later)."""
     meta: dict[str, Any] = field(default_factory=dict)
     """The reply's ``meta_info``, without what `replay` holds."""
     retries: int = 0
@@ -66,14 +69,16 @@ class Completion:
 class SglangEngine:
     """``/generate`` of one router (or of one worker)."""
 
-    def __init__(self, url: str, *, timeout: float = 1800.0, retries: int = 6) -> None:
+    def __init__(self, url: str, *, timeout: float = 1800.0, retries: int = 6, vocabulary: int | None = None) -> None:
         """A client; it connects when it is first used.
 
         Args:
             url: ``http://host:port``.
             timeout: seconds that one try may take.
             retries: further tries after the first.
+            vocabulary: how many token ids the model has, if that is known; no sampled id may lie beyond.
         """
+        self.vocabulary = vocabulary
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.retries = retries
@@ -111,14 +116,18 @@ class SglangEngine:
         payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True}
         if replay is not None:
             payload.update(replay.payload())
+        most = sampling_params.get("max_new_tokens")
+        # Counted generously: a token with its log-probability, or with what the trainer replays of it.
+        tokens = len(input_ids) + (most if isinstance(most, int) and most > 0 else 2**16)
+        max_bytes = 2**20 + tokens * (512 if replay is None else 2**16)
         failure: EngineError | None = None
         for attempt in range(self.retries + 1):
             if attempt:
                 delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
                 await until_abort(asyncio.sleep(delay), aborted)
             try:
-                reply = await until_abort(self._post(payload, routing_key), aborted, grace=ABORT_GRACE)
-                completion = read_reply(reply, input_ids, replay)
+                reply = await until_abort(self._post(payload, routing_key, max_bytes), aborted, grace=ABORT_GRACE)
+                completion = read_reply(reply, input_ids, replay, most=most, vocabulary=self.vocabulary)
             except EngineUnavailable as error:
                 failure = error
                 continue
@@ -126,28 +135,33 @@ class SglangEngine:
             return completion
         raise EngineUnavailable(f"{failure} (gave up after {self.retries + 1} tries)") from failure
 
-    async def _post(self, payload: dict[str, Any], routing_key: str) -> object:
+    async def _post(self, payload: dict[str, Any], routing_key: str, max_bytes: int) -> object:
         """The reply's JSON value; raises an EngineError for anything but HTTP 200 with JSON."""
         import aiohttp
 
-        session = loops.inside()
         try:
-            async with session.post(
+            answer = await http.post(
+                loops.inside(),
                 f"{self.url}/generate",
-                json=payload,
+                payload,
                 headers={"X-SMG-Routing-Key": routing_key},
-                timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
-            ) as response:
-                body = await response.text(errors="replace")
-                status = response.status
+                within=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
+                max_bytes=max_bytes,
+                keyless=True,
+            )
+        except http.Redirected as error:
+            raise EngineRejected(f"{self.url}/generate: {error}") from None
+        except http.AnswerRefused as error:
+            raise EngineUnavailable(f"{self.url}/generate: {error}") from None
         except TimeoutError as error:
             raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnavailable(f"{self.url}/generate: {type(error).__name__}: {error}") from error
+        status, body = answer.status, answer.text
         if status == 200:
             try:
                 return json.loads(body)
-            except (ValueError, RecursionError) as error:  # not JSON, an endless number, endless nesting
+            except ValueError as error:  # not JSON, an endless number, endless nesting
                 raise EngineUnavailable(f"{self.url}/generate: the reply is not JSON: {_excerpt(body)}") from error
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
         if status in RETRY_STATUS:
@@ -157,8 +171,22 @@ class SglangEngine:
         raise EngineRejected(message)
 
 
-def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None = None) -> Completion:
+def read_reply(
+    reply: object,
+    input_ids: list[int],
+    replay: ReplayRequest | None = None,
+    *,
+    most: int | None = None,
+    vocabulary: int | None = None,
+) -> Completion:
     """Check a ``/generate`` reply against its request, and take it apart.
+
+    Args:
+        reply: the JSON value.
+        input_ids: what was sent, shape (T,).
+        replay: what was asked for.
+        most: the request's ``max_new_tokens``.
+        vocabulary: ids lie below it, if it is known.
 
     Raises:
         EngineUnavailable: the reply does not have the form of one; a retry may cure that.
@@ -180,8 +208,9 @@ def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None
         log_probs = [float(entry[0]) for entry in entries]
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
         raise TokenTruthError(f"output_token_logprobs cannot be read: {error}") from error
-    if any(token < 0 for token in ids):
-        raise TokenTruthError(f"the server returned the token id {min(ids)}")
+    if ids and not (min(ids) >= 0 and max(ids) < (vocabulary or 2**31)):
+        known = f"the vocabulary has {vocabulary}" if vocabulary else "ids are numbers of 31 bits"
+        raise TokenTruthError(f"the server returned token ids from {min(ids)} to {max(ids)}; {known}")
     if any(not -math.inf < log_prob <= _MAX_LOG_PROB for log_prob in log_probs):  # catches NaN too
         raise TokenTruthError("the server returned a log-probability that cannot be one (NaN, infinite or above 0)")
     matched = reason.get("matched")
@@ -202,17 +231,50 @@ def read_reply(reply: object, input_ids: list[int], replay: ReplayRequest | None
         raise TokenTruthError("the server says that it stopped but returned no token")
     if kind == "stop" and isinstance(matched, int) and matched != ids[-1]:
         raise TokenTruthError(f"the server says that it stopped on {matched} but the last sampled id is {ids[-1]}")
+    if most is not None and len(ids) > most:
+        raise TokenTruthError(f"the server sampled {len(ids)} tokens where max_new_tokens was {most}")
     version = meta.get("weight_version")
     light = {key: value for key, value in meta.items() if key not in META_KEYS}
-    completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), light)
+    try:
+        http.check_depth(
+            [value for value in light.values() if isinstance(value, dict)]
+        )  # they are kept with the episode
+    except ValueError as error:
+        raise EngineUnavailable(f"the reply's meta_info cannot be kept: {error}") from error
+    completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), meta=light)
+    if meta.get("weight_versions"):
+        completion.spans = _version_spans(meta["weight_versions"], len(ids))
     if replay is not None:
         try:
             completion.replay = read_call_replay(meta, replay, given=len(input_ids), sampled=len(ids))
         except ReplayUnavailable:
             if kind != "abort":
                 raise
-            completion.ids, completion.log_probs = [], []  # it waited to be resumed; the caller samples it again
+            completion.ids, completion.log_probs, completion.spans = (
+                [],
+                [],
+                [],
+            )  # it waited to be resumed; the caller samples it again
     return completion
+
+
+def _version_spans(given: object, sampled: int) -> list[VersionSpan]:
+    """``meta_info["weight_versions"]``.
+
+    Raises:
+        TokenTruthError: they cannot be read, or do not cover the sampled ids in order.
+    """
+    try:
+        if not isinstance(given, list):
+            raise TypeError(type(given).__name__)
+        spans = [
+            VersionSpan(str(one["version"]), operator.index(one["start"]), operator.index(one["end"])) for one in given
+        ]
+    except (TypeError, KeyError) as error:
+        raise TokenTruthError(f"weight_versions cannot be read: {error!r}") from error
+    if [0, *(span.stop for span in spans)] != [*(span.start for span in spans), sampled]:
+        raise TokenTruthError(f"weight_versions do not cover the {sampled} sampled tokens: {given}")
+    return spans
 
 
 def _excerpt(text: str, limit: int = 200) -> str:

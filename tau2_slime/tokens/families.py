@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Tags = tuple[str, str]
-"""The text that opens the reasoning, and the text that closes it."""
+from tau2_slime.chat.thoughts import COHERE, MISTRAL, Tags
+from tau2_slime.chat.thoughts import THINK as THINK_TAGS
 
-THINK, END_THINK = "<think>", "</think>"
+THINK, END_THINK = THINK_TAGS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class ModelFamily:
     """Names of sglang's ``--tool-call-parser`` that read this family's calls."""
     call_start: str | None = None
     """What every single call begins with; None: one call is expected wherever sglang sees any."""
-    reasoning_tags: Tags = (THINK, END_THINK)
+    reasoning_tags: Tags = THINK_TAGS
     turn: TurnTokens | None = None
     """None: the template's own rendering shows its closer, and the checkpoint names its stop tokens."""
 
@@ -144,7 +144,7 @@ FAMILIES: tuple[ModelFamily, ...] = (
         parser="sglang:mistral",
         template_markers=(("[TOOL_CALLS]",),),
         sglang_parsers=("mistral",),
-        reasoning_tags=("[THINK]", "[/THINK]"),
+        reasoning_tags=MISTRAL,
     ),
     ModelFamily(
         name="LFM2", parser="sglang:lfm2", template_markers=(("<|tool_call_start|>",),), sglang_parsers=("lfm2",)
@@ -154,7 +154,7 @@ FAMILIES: tuple[ModelFamily, ...] = (
         parser="sglang:cohere_command4",
         template_markers=(("<|START_ACTION|>",),),
         sglang_parsers=("cohere_command4",),
-        reasoning_tags=("<|START_THINKING|>", "<|END_THINKING|>"),
+        reasoning_tags=COHERE,
     ),
     ModelFamily(
         name="Gemma-4",

@@ -39,7 +39,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tau2_slime.errors import TokenTruthError
 from tau2_slime.tokens.replay import NOTHING, CallReplay, Replay, ReplaySpec
@@ -47,6 +47,14 @@ from tau2_slime.tokens.replay import NOTHING, CallReplay, Replay, ReplaySpec
 
 class LedgerError(ValueError):
     """An operation or a state that would make a training token untrue."""
+
+
+class VersionSpan(NamedTuple):
+    """Sampled ids ``[start, stop)`` of one generate call, counted from its first, and the weights that sampled them."""
+
+    version: str | None
+    start: int
+    stop: int
 
 
 @dataclass
@@ -87,7 +95,7 @@ class TokenLedger:
         self.log_probs: list[float] = []
         """Natural logarithms, as the server returned them; 0.0 on context; shape (T - P,)."""
         self.weight_versions: list[str] = []
-        """One entry for each generate call that named its weights, in order."""
+        """One entry for each generate call that named its weights, and one for each change within a call, in order."""
         self.segments: list[Segment] = []
         """What was appended after the prompt, in order; together they cover the response without a gap."""
         self.sampled_count = self.context_count = 0
@@ -102,6 +110,7 @@ class TokenLedger:
         log_probs: Sequence[float],
         weight_version: str | None = None,
         replay: CallReplay | None = None,
+        spans: Sequence[VersionSpan] = (),
     ) -> None:
         """Append what one generate call sampled, the stop token included: mask 1.
 
@@ -110,10 +119,12 @@ class TokenLedger:
             log_probs: their natural log-probabilities, shape (n,).
             weight_version: the weights that sampled them, if the server named them.
             replay: the replay data of the call, if this trajectory wants some.
+            spans: if the weights changed within the call: which version sampled which of the n ids. They cover all of them,
+                in order, and take the place of ``weight_version``.
 
         Raises:
-            LedgerError: ids and log-probabilities differ in number, a log-probability is not finite, or ``replay`` is not
-                what this trajectory needs for these tokens. Nothing is appended then.
+            LedgerError: ids and log-probabilities differ in number, ``spans`` do not cover the ids, a log-probability is
+                not finite, or ``replay`` is not what this trajectory needs for these tokens. Nothing is appended then.
         """
         if len(ids) != len(log_probs):
             raise LedgerError(f"{len(ids)} sampled ids but {len(log_probs)} log-probabilities")
@@ -121,20 +132,26 @@ class TokenLedger:
         bad = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
         if bad is not None:
             raise LedgerError(f"log-probability {values[bad]} of sampled token {bad} is not a finite number")
+        spans = spans or [VersionSpan(weight_version, 0, len(ids))]
+        if [0, *(span.stop for span in spans)] != [*(span.start for span in spans), len(ids)]:
+            raise LedgerError(f"the spans of weight versions do not cover the {len(ids)} sampled ids: {list(spans)}")
         if self.replay is not None:
             try:
                 self.replay.append_sampled(replay, len(ids), len(self.tokens) + len(ids))
             except (ValueError, TokenTruthError) as error:
                 raise LedgerError(str(error)) from error
-        if weight_version is not None:
-            self.weight_versions.append(str(weight_version))
+        self.weight_versions += [str(span.version) for span in spans if span.version is not None]
         if not ids:
             return
         start = len(self.tokens)
         self.tokens += [int(token) for token in ids]
         self.loss_mask += [1] * len(ids)
         self.log_probs += values
-        self.segments.append(Segment("sampled", start, len(self.tokens), weight_version))
+        self.segments += [
+            Segment("sampled", start + span.start, start + span.stop, span.version)
+            for span in spans
+            if span.stop > span.start
+        ]
         self.sampled_count += len(ids)
 
     def append_context(self, ids: Sequence[int]) -> None:

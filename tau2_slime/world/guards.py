@@ -13,14 +13,16 @@ import operator
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_WORK = 10_000_000
 """Work on big integers that one expression may cause, in products of 30-bit digits: some 30 ms."""
 MAX_CHARS = 50_000
 """Length of one expression."""
-MAX_REPEATS = 4
+MAX_REPEATS = 3
 """Open-ended repeats of one regular expression."""
+MAX_BITS = 12.0
+"""Of its other choices: 12 optional characters, or 6 choices among 4 words."""
 
 _ALLOWED = set("0123456789+-*/(). ")
 TOO_LARGE = "the expression is too large to calculate"
@@ -150,24 +152,55 @@ def _refuse_grep(arguments: dict[str, Any]) -> str | None:
             parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]  # as re.compile sees it
     except (re.error, RecursionError, OverflowError):
         return None  # τ² searches for the text itself
-    nested, repeats = _open_repeats(parsed)
-    return RUNAWAY_PATTERN if nested > 1 or repeats > MAX_REPEATS else None
+    try:
+        choices = _choices(parsed, repeated=False)
+    except _TooManyWaysError:
+        return RUNAWAY_PATTERN
+    return RUNAWAY_PATTERN if choices.open_ended > MAX_REPEATS or choices.bits > MAX_BITS else None
 
 
-def _open_repeats(part: object) -> tuple[int, int]:
-    """Depth of nesting and number of the open-ended repeats in a parsed regular expression."""
-    depth = count = 0
-    if isinstance(part, tuple) and len(part) == 2 and str(part[0]) in ("MAX_REPEAT", "MIN_REPEAT"):
+class _TooManyWaysError(Exception):
+    """Something that can match in several ways is repeated: the ways multiply with each repetition."""
+
+
+class _Choices(NamedTuple):
+    """What a regular expression may have to try again when it fails."""
+
+    open_ended: int = 0
+    """Repeats without a small limit, one after the other."""
+    bits: float = 0.0
+    """Of the other choices: the logarithm of the number of ways."""
+
+    def __add__(self, other: object) -> _Choices:
+        assert isinstance(other, _Choices)
+        return _Choices(self.open_ended + other.open_ended, self.bits + other.bits)
+
+
+def _choices(part: object, *, repeated: bool) -> _Choices:
+    """The choices in a parsed regular expression; ``repeated``: it stands inside a repeat.
+
+    Raises:
+        _TooManyWaysError: a choice stands inside a repeat, as in ``(a+)+``, ``(a|ab)*`` or ``(a?){20}``.
+    """
+    found = _Choices()
+    kind = str(part[0]) if isinstance(part, tuple) and len(part) == 2 else ""
+    if isinstance(part, tuple) and kind in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
         low, high, body = part[1]
-        depth, count = _open_repeats(body)
-        if int(high) - int(low) > 10:
-            depth, count = depth + 1, count + 1
-        return depth, count
+        low, high = int(low), int(high)
+        if repeated and low != high:
+            raise _TooManyWaysError
+        found = _choices(body, repeated=repeated or high > 1)
+        if high - low > 10:
+            return found + _Choices(open_ended=1)
+        return found + _Choices(bits=math.log2(high - low + 1))
+    if isinstance(part, tuple) and kind == "BRANCH":
+        if repeated:
+            raise _TooManyWaysError
+        found = _Choices(bits=math.log2(len(part[1][1])))
     if isinstance(part, tuple | list | re._parser.SubPattern):  # type: ignore[attr-defined]
         for inner in part:
-            inner_depth, inner_count = _open_repeats(inner)
-            depth, count = max(depth, inner_depth), count + inner_count
-    return depth, count
+            found += _choices(inner, repeated=repeated)
+    return found
 
 
 GUARDS: dict[str, Callable[[dict[str, Any]], str | None]] = {"calculate": _refuse_calculate, "grep": _refuse_grep}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
+from tau2_slime.world.judge import Verdict, given
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Message, RewardInfo, Task, TerminationReason
@@ -31,7 +35,7 @@ def check_scorable(task: Task, *, allow_judge: bool) -> None:
     if not allow_judge and needs_judge(task):
         raise ConfigError(
             f"task {task.id} is graded by an LLM judge (NL_ASSERTION is in its reward basis): set allow_llm_judge: true "
-            "and give τ²'s judge model its key, or leave the task out"
+            "and give the judge_model its key, or leave the task out"
         )
 
 
@@ -44,12 +48,13 @@ def score(
     started: str,
     duration: float,
     allow_judge: bool = False,
+    verdicts: Sequence[Verdict] | None = None,
 ) -> RewardInfo:
     """τ²'s reward for a finished conversation. CPU-bound: a millisecond if `is_quick`, else up to 2 s.
 
     ``rejected``: message index -> positions of the calls that never reached the environment. The evaluator does not see
     them, because replaying them would give another answer; it does see the text beside them. ``started`` is a time stamp
-    as τ² writes it, ``duration`` is in seconds.
+    as τ² writes it, ``duration`` is in seconds. ``verdicts``: of `judge.ask`; without them τ² asks its own judge.
 
     Raises what τ²'s evaluator raises.
     """
@@ -67,9 +72,10 @@ def score(
     arguments = tau2_compat.evaluation_arguments(
         run, world.task, domain=world.domain, solo=world.solo, env_kwargs=world.env_kwargs, judge=judge
     )
-    if world.fast is None:
-        return tau2_compat.evaluate(world.environment, arguments)
-    return world.fast.evaluate(world, arguments, judge=judge)
+    with nullcontext() if verdicts is None else given(verdicts):
+        if world.fast is None:
+            return tau2_compat.evaluate(world.environment, arguments)
+        return world.fast.evaluate(world, arguments, judge=judge)
 
 
 def is_quick(world: World, *, allow_judge: bool) -> bool:
@@ -83,16 +89,13 @@ def replayable(messages: list[Message], rejected: dict[int, list[int]]) -> list[
     """``messages`` without the rejected calls and their results; a message left with neither text nor call is dropped."""
     t = tau2_compat.load()
     kept: list[Message] = []
-    index = 0
-    while index < len(messages):
-        message = messages[index]
-        index += 1
-        positions = set(rejected.get(index - 1, ()))
+    numbered = enumerate(messages)
+    for index, message in numbered:
+        positions = rejected.get(index)
         if not positions:
             kept.append(message)
             continue
-        results = messages[index : index + len(message.tool_calls)]
-        index += len(results)
+        results = [result for _, result in islice(numbered, len(message.tool_calls))]
         calls = [call for i, call in enumerate(message.tool_calls) if i not in positions]
         if calls or message.has_text_content():
             kept.append(message.model_copy(update={"tool_calls": calls or None}))

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import dotenv_files
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -40,6 +41,7 @@ TASK_ARGUMENTS = ("task", "read_log_allowlist")
 
 
 @cache
+@dotenv_files.unread()
 def load() -> SimpleNamespace:
     """Import τ² once and return the parts that the package uses.
 

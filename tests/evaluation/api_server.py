@@ -62,8 +62,8 @@ class ApiServer:
             self.in_flight -= 1
         if "status" in step:
             error = {"message": step.get("message", "no"), "type": "x", "code": step.get("code", "x")}
-            return web.json_response({"error": error}, status=step["status"])
-        message: dict[str, Any] = {"role": "assistant", "content": step.get("content")}
+            return web.json_response({"error": error}, status=step["status"], headers=step.get("headers"))
+        message: dict[str, Any] = {"role": "assistant", "content": step.get("content"), **step.get("more", {})}
         if "calls" in step:
             message["tool_calls"] = [
                 {"id": f"call_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -76,7 +76,7 @@ class ApiServer:
                 "object": "chat.completion",
                 "created": 1,
                 "model": body["model"],
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "choices": [{"index": 0, "finish_reason": step.get("finish", "stop"), "message": message}],
                 "usage": {"prompt_tokens": prompt, "completion_tokens": reply, "total_tokens": prompt + reply},
             }
         )

@@ -44,9 +44,9 @@ def one(domain: str = "mock", tasks: int = 1, attempts: int = 1, **overrides: An
 
 
 async def run(
-    folder: Path, plan: Plan, server: ApiServer, budget: Budget | None = None, **spec: Any
+    folder: Path, plan: Plan, server: ApiServer, budget: Budget | None = None, model: str = MODEL, **spec: Any
 ) -> tuple[End, Progress, list[dict[str, Any]]]:
-    policy = ApiPolicy(ApiSpec(MODEL, base_url=server.url, retries=2, **spec))
+    policy = ApiPolicy(ApiSpec(model, base_url=server.url, retries=2, **spec))
     options = Options(concurrency=4, retries=0, pause=0.0)
     with Store(folder).writing() as store:
         runner = Runner(jobs(plan), policy, store, budget or Budget(folder / "costs.jsonl"), options)
@@ -80,6 +80,29 @@ async def test_the_model_is_asked_as_tau2s_own_agent_asks(tmp_path: Path) -> Non
     assert (first["tool_choice"], first["temperature"], first["max_tokens"], first["seed"]) == ("auto", 1.0, 8192, 7)
 
 
+async def test_every_attempt_has_a_seed_of_its_own_which_is_recorded(tmp_path: Path) -> None:
+    """With one seed for all, pass@k would be the pass@1 of one attempt, played k times."""
+
+    def customer(body: dict[str, Any]) -> dict[str, Any]:
+        said = sum(m["role"] == "assistant" for m in body["messages"])
+        return {"content": "###STOP###" if said else "I need help."}
+
+    for attempts, seeds in ((1, [7]), (3, [7, 8, 9])):
+        async with ApiServer(customer) as user, ApiServer(lambda body: {"content": "Hello."}) as server:
+            plan = one(
+                attempts=attempts,
+                user_model="openai/customer",
+                user_base_url=user.url,
+                user_args={"seed": 7, "top_p": 0.5},
+            )
+            _, _, records = await run(tmp_path / str(attempts), plan, server, args={"seed": 7})
+        assert sorted({request["seed"] for request in server.requests}) == seeds
+        assert sorted({request["seed"] for request in user.requests}) == seeds
+        assert {request["top_p"] for request in user.requests} == {0.5}
+        told = sorted((record["attempt"], record["stats"]["seeds"]) for record in records)
+        assert told == [(attempt, {"user": seed, "policy": seed}) for attempt, seed in enumerate(seeds)]
+
+
 async def test_a_malformed_call_is_answered_and_can_be_repaired(tmp_path: Path) -> None:
     def clumsy(body: dict[str, Any]) -> dict[str, Any]:
         step = gold(body)
@@ -97,7 +120,7 @@ async def test_a_malformed_call_is_answered_and_can_be_repaired(tmp_path: Path) 
 
 
 async def test_tool_calls_are_read_as_a_trained_policys(tmp_path: Path) -> None:
-    """An id written as a number is text where the schema says so; an unknown tool is counted as one, and τ² answers it."""
+    """An id written as a number reaches τ² as said, as from every server; an unknown tool is counted as one."""
     calls = [("get_users", "{}"), ("no_such_tool", "{}"), ("update_task_status", '{"task_id": 1, "status": "done"}')]
 
     def clumsy(body: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +131,7 @@ async def test_tool_calls_are_read_as_a_trained_policys(tmp_path: Path) -> None:
         _, _, (record,) = await run(tmp_path, one(max_turns=8), server)
     assert record["stats"]["tool_calls"] == {"ok": 1, "unknown_tool": 1, "bad_arguments": 1}
     sent = [call["arguments"] for m in record["messages"] for call in m.get("tool_calls") or []]
-    assert sent[2]["task_id"] == "1"
+    assert sent[2]["task_id"] == 1
     assert not record["rejected_calls"]
 
 
@@ -151,7 +174,7 @@ async def test_thoughts_in_the_text_are_for_nobody(tmp_path: Path, opened: str) 
     assert record["reward"] == 1.0
     assert "secret" not in str(record["messages"])
     assert "</think>" not in str(record["messages"])
-    assert "secret" not in str(server.requests[-1]["messages"])
+    assert "secret" not in str([m.get("content") for m in server.requests[-1]["messages"]])
 
 
 async def test_thoughts_without_end_are_no_message(tmp_path: Path) -> None:
@@ -175,6 +198,60 @@ async def test_silence_is_the_agents_and_an_error_is_not(tmp_path: Path) -> None
             assert (record["blame"], record["excluded"], record["reward"]) == ("infrastructure", True, None)
             assert "gpt-4o-mini" in record["detail"]
             assert len(server.requests) == calls
+
+
+async def test_a_turn_that_is_not_whole_is_not_played(tmp_path: Path) -> None:
+    for finish, termination, asked in (("length", "response_length", 1), ("content_filter", "agent_error", 3)):
+        step = {"content": "I have cancelled your or", "finish": finish}
+        async with ApiServer(lambda body, step=step: step) as server:
+            _, _, (record,) = await run(tmp_path / finish, one(), server)
+        assert (record["termination"], record["reward"], record["excluded"]) == (termination, 0.0, False)
+        assert "cancelled your or" not in str(record["messages"])
+        assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize("model", ["openai/mine", MODEL], ids=["directly", "through litellm"])
+async def test_a_providers_own_data_goes_back_with_its_turn(tmp_path: Path, model: str) -> None:
+    def thinking(body: dict[str, Any]) -> dict[str, Any]:
+        return {**gold(body), "more": {"reasoning_content": f"thought {len(body['messages'])}"}}
+
+    async with ApiServer(thinking) as server:
+        _, _, (record,) = await run(tmp_path, one(), server, model=model)
+    assert record["reward"] == 1.0
+    sent = [m for m in server.requests[-1]["messages"] if m["role"] == "assistant" and m.get("reasoning_content")]
+    assert [m["reasoning_content"] for m in sent] == [f"thought {len(r['messages'])}" for r in server.requests[:-1]]
+
+
+async def test_an_endpoint_that_repeats_the_key_does_not_bring_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-live-0123456789abcdefghijklmnopqrstuv"
+    monkeypatch.setenv("MY_POLICY_KEY", key)
+    for model in ("openai/mine", MODEL):
+        for status in (400, 401, 404, 500):
+            echo = {"status": status, "message": f"Incorrect API key provided: {key}"}
+            async with ApiServer(lambda body, echo=echo: echo) as server:
+                folder = tmp_path / model / str(status)
+                _, _, (record,) = await run(folder, one(), server, model=model, api_key_var="MY_POLICY_KEY")
+            assert "Incorrect API key" in record["detail"] and key[:8] not in str(record)
+
+
+@pytest.mark.parametrize("model", ["openai/mine", MODEL], ids=["directly", "through litellm"])
+async def test_a_redirect_does_not_carry_the_conversation_elsewhere(tmp_path: Path, model: str) -> None:
+    async with ApiServer(gold) as elsewhere:
+        to = f"{elsewhere.url}/chat/completions".replace("127.0.0.1", "localhost")
+        async with ApiServer(lambda body: {"status": 307, "headers": {"Location": to}}) as server:
+            _, _, (record,) = await run(tmp_path, one(), server, model=model)
+    assert not elsewhere.requests and len(server.requests) == 1
+    assert record["blame"] == "infrastructure" and "Redirects are not followed" in record["detail"]
+
+
+@pytest.mark.parametrize("model", ["openai/mine", MODEL], ids=["directly", "through litellm"])
+async def test_an_endless_answer_is_not_read(tmp_path: Path, model: str) -> None:
+    async with ApiServer(lambda body: {"content": "a" * 20_000_000}) as server:
+        _, _, (record,) = await run(tmp_path, one(), server, model=model)
+    assert record["blame"] == "infrastructure"
+    assert len(server.requests) == 3
 
 
 async def test_a_context_that_is_full_is_a_limit(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def stratum(values: Sequence[float], counts: Sequence[int] | None = None) -> Str
 
 
 @pytest.mark.parametrize(("solved", "tasks"), [(1, 5), (3, 5), (9, 10), (20, 41), (1, 2000), (1999, 2000)])
+@pytest.mark.filterwarnings("error")  # the user of an evaluation would read it on the terminal
 def test_one_attempt_a_task_is_wilsons_interval(solved: int, tasks: int) -> None:
     wilson = stats.binomtest(solved, tasks).proportion_ci(method="wilson")
     assert score_interval([stratum([1.0] * solved + [0.0] * (tasks - solved))]) == pytest.approx(tuple(wilson))
@@ -58,6 +59,13 @@ def test_graded_scores_have_wilsons_interval_with_an_effective_number_of_tasks(d
     for limit in (low, high):
         assert (limit - 0.5) ** 2 == pytest.approx(quantile**2 * limit * (1 - limit) / 35)
     assert low < 0.5 < high
+
+
+def test_two_graded_tasks_have_wilsons_interval_too() -> None:
+    """Squares of 1/8 and a sixteenth, of 1/2 and a sixteenth: a design effect of 1/3, so 6 coins and 1.5 degrees."""
+    quantile = stats.t.ppf(0.975, 1 / (1 - 1 / 3))
+    for limit in score_interval([stratum([0.25, 0.75])]):
+        assert (limit - 0.5) ** 2 == pytest.approx(quantile**2 * limit * (1 - limit) / 6)
 
 
 def test_domains_of_different_size_and_spread_share_the_deviation() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tau2_slime.cli.main import app
+from tau2_slime.cli.commands import app
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.statistics.estimates import scores
 from tau2_slime.evaluation.taubench_v1 import command

@@ -32,6 +32,9 @@ GOLD: tuple[Move, ...] = (
 )
 """What the task wants of the agent; after it the scripted user hangs up and τ² pays 1.0."""
 
+MANY = 2**19
+"""Tokens that a turn may have: scripts hold long turns, and a server samples no more than it was asked for."""
+
 PATIENCE = 300.0
 """Seconds after which an episode that does not come back is lost."""
 
@@ -102,7 +105,7 @@ class Stage:
             hf_checkpoint=str(self.checkpoint),
             sglang_router_ip="127.0.0.1",
             sglang_router_port=self.router.port,
-            rollout_max_context_len=16384,
+            rollout_max_context_len=MANY,
             tau2=settings,
             tau2_on_result=lambda sample, result: self.results.append(result),
         )
@@ -118,7 +121,7 @@ class Stage:
         users: Sequence[UserMove] | None = None,
         task: dict[str, Any] | None = None,
         aborted: Callable[[], bool] | None = None,
-        max_new_tokens: int = 512,
+        max_new_tokens: int = MANY,
         name: str = "episode",
         args: dict[str, Any] | None = None,
         **tau2: Any,
@@ -137,7 +140,7 @@ class Stage:
         sample = self.sample(name, **(task or {}))
         return await self.run(namespace, sample, max_new_tokens=max_new_tokens)
 
-    async def run(self, args: Any, sample: Any, *, max_new_tokens: int = 512) -> StandaloneSample:
+    async def run(self, args: Any, sample: Any, *, max_new_tokens: int = MANY) -> StandaloneSample:
         """`generate`, and everything that must hold of every sample."""
         params = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": max_new_tokens, "skip_special_tokens": False}
         before, given = copy.deepcopy(params), copy.deepcopy(sample.metadata)

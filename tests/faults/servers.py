@@ -257,7 +257,11 @@ class UserMove:
     """One answer of the user model."""
 
     status: int = 200
-    content: str | None = None
+    content: Any = None
+    finish: str = "stop"
+    """Why the message ended, if it calls no tool."""
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further fields of the message."""
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Tool calls: name, and the arguments as the JSON text that the model wrote."""
     raw: str | None = None
@@ -305,14 +309,19 @@ class UserModel(_Server):
             {"id": f"u{at}_{i}", "type": "function", "function": {"name": name, "arguments": arguments}}
             for i, (name, arguments) in enumerate(move.calls)
         ]
-        message = {"role": "assistant", "content": move.content, **({"tool_calls": calls} if calls else {})}
+        message = {
+            "role": "assistant",
+            "content": move.content,
+            **({"tool_calls": calls} if calls else {}),
+            **move.more,
+        }
         return web.json_response(
             {
                 "id": f"chatcmpl-{at}",
                 "object": "chat.completion",
                 "created": 1,
                 "model": "test",
-                "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}],
+                "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if calls else move.finish}],
                 "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10},
             }
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tau2_slime import generate_with_tau2
 from tests.faults.conftest import GOLD, PAID, Stage, Status, detail, outcome, stats
 from tests.faults.servers import FAREWELL, Ask, Move, answer, call, cut, say, spell
 
@@ -62,7 +63,7 @@ ROOM = {"rollout_max_context_len": 400_000, "sglang_context_length": 400_000}
 @pytest.fixture
 def roomy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A checkpoint that names no context length, so that even the longest nonsense fits."""
-    monkeypatch.setattr("tau2_slime.policy.checkpoint._context_length", lambda checkpoint: None)
+    monkeypatch.setattr("tau2_slime.policy.checkpoint._size", lambda checkpoint, name: None)
     monkeypatch.setattr("tau2_slime.policy.checkpoint._profiles", type(_profiles())())
     return stage
 
@@ -111,7 +112,7 @@ EMPTY: dict[str, str] = {
     "white space": " \n\n",
     "only a thought": "<think>\nWhat shall I say?\n</think>\n\n",
     "a thought that never ends": "<think>\nWhat shall I say? What shall I",
-    "a call inside a thought that never ends": f"<think>\n{GOLD_CALL}",
+    "a call that cannot be read inside a thought that never ends": "<think>\n<tool_call>\n{broken\n</tool_call>",
 }
 
 
@@ -183,13 +184,86 @@ async def test_the_last_tokens_of_the_context(stage: Stage, room: int) -> None:
     assert len(sample.tokens) < limit
 
 
-async def test_a_first_prompt_longer_than_the_context(stage: Stage) -> None:
+async def test_a_first_prompt_longer_than_the_context_is_a_setting_that_cannot_work(stage: Stage) -> None:
     sample = await stage.play(args={"rollout_max_context_len": 100})
-    assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
+    assert outcome(sample) == (Status.FAILED, "config_error", "infrastructure")
     assert stage.router.asks == []
     assert not any(sample.loss_mask)
     assert len(sample.tokens) <= 100
     assert "first prompt" in detail(sample) and "99" in detail(sample)
+
+
+async def test_a_call_that_was_made_before_the_thought_was_closed_counts(stage: Stage) -> None:
+    sample = await stage.play([say(f"<think>\nThe user wants a task.\n{GOLD_CALL}"), *GOLD[1:]])
+    assert outcome(sample) == PAID and sample.reward == 1.0
+
+
+# ---- what the server checks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [30, 4])
+async def test_the_least_number_of_new_tokens_never_exceeds_what_the_context_leaves(stage: Stage, left: int) -> None:
+    """sglang refuses such a request; it is a limit like any other."""
+    first = await stage.play(name="roomy")
+    limit = len(stage.router.asks[1].ids) + left
+    stage.router.asks.clear()
+    args = stage.args()
+    args.rollout_max_context_len = limit + 1
+    stage.router.script = [GOLD[0], cut("and so on ")]
+    sample = stage.sample()
+    await generate_with_tau2.generate(args, sample, {"max_new_tokens": 600, "min_new_tokens": 16})
+    asked = [(ask.params["min_new_tokens"], ask.params["max_new_tokens"]) for ask in stage.router.asks]
+    assert asked[1] == (min(16, left), left)
+    assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
+    assert first.reward == 1.0
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"temperature": -0.1}, "temperature=-0.1"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"top_p": 0}, "top_p=0"),
+        ({"top_p": "0.9"}, "top_p='0.9'"),
+        ({"top_k": 0}, "top_k=0"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0"),
+        ({"presence_penalty": 2.5}, "presence_penalty=2.5"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"max_new_tokens": -1}, "max_new_tokens=-1"),
+        ({"min_new_tokens": -1}, "min_new_tokens=-1"),
+        ({"n": 2}, "n=2"),
+        ({"ignore_eos": True}, "ignore_eos"),
+    ],
+)
+async def test_what_no_server_would_take_is_refused_by_name(stage: Stage, params: dict[str, Any], named: str) -> None:
+    sample = stage.sample()
+    await generate_with_tau2.generate(stage.args(), sample, {"max_new_tokens": 600, **params})
+    assert outcome(sample) == (Status.FAILED, "config_error", "infrastructure")
+    assert named in detail(sample)
+    assert not stage.router.asks
+
+
+async def test_a_server_that_samples_more_than_it_was_asked_for_is_not_believed(stage: Stage) -> None:
+    sample = await stage.play([say("Hello. " * 100)], max_new_tokens=16)
+    assert outcome(sample) == (Status.FAILED, "infrastructure_error", "infrastructure")
+    assert "where max_new_tokens was 16" in detail(sample)
+
+
+async def test_weights_that_change_within_a_call_are_told_token_by_token(stage: Stage) -> None:
+    def spans(body: dict[str, Any]) -> dict[str, Any]:
+        count = len(body["output_ids"])
+        cut_at = [{"version": "7", "start": 0, "end": 2}, {"version": "8", "start": 2, "end": count}]
+        body["meta_info"] |= {"weight_version": "8", "weight_versions": cut_at}
+        return body
+
+    stage.router.script = [answer(GOLD_CALL, mangle=spans), *GOLD[1:]]
+    sample = stage.sample()
+    await generate_with_tau2.generate(stage.args(), sample, {"max_new_tokens": 600})
+    assert sample.reward == 1.0
+    segments = [s for s in sample.metadata["tau2"]["segments"] if s["kind"] == "sampled"]
+    assert [(s["weight_version"], s["stop"] - s["start"]) for s in segments[:1]] == [("7", 2)]
+    assert segments[1]["weight_version"] == "8" and segments[1]["start"] == segments[0]["stop"]
+    assert sample.weight_versions[:2] == ["7", "8"]
 
 
 # ---- stop tokens -----------------------------------------------------------------------------------------------------

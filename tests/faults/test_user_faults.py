@@ -68,6 +68,75 @@ async def test_a_user_that_hangs_up_at_once_leaves_the_agent_nothing_to_answer_f
     assert not stage.router.asks
 
 
+# ---- every form of an answer ---------------------------------------------------------------------------------------------
+
+
+async def test_a_user_that_answers_in_parts(stage: Stage) -> None:
+    parts = UserMove(content=[{"type": "thinking", "thinking": "Shall I?"}, {"type": "text", "text": HELLO.content}])
+    sample = await stage.play(users=[parts, BYE])
+    assert outcome(sample) == PAID
+    assert stage.results[0].messages[1].content == HELLO.content
+
+
+async def test_a_message_that_was_cut_is_asked_for_once_more_with_more_room(stage: Stage) -> None:
+    cut = UserMove(content="Please create the ta", finish="length")
+    sample = await stage.play(users=[cut, HELLO, BYE], user_args={"max_tokens": 2000})
+    assert outcome(sample) == PAID
+    assert "create the ta'" not in str([m.content for m in stage.results[0].messages])
+    assert stats(sample)["user_faults"] == {"cut": 1}
+    assert [prompt.get("max_tokens") for prompt in stage.user.prompts] == [2000, 8000, 2000]
+
+
+async def test_a_message_that_never_fits_is_the_users_failure(stage: Stage) -> None:
+    cut = UserMove(content="Please ###STOP###", finish="length")
+    sample = await stage.play(users=[HELLO, *[cut] * 9])
+    assert outcome(sample) == BROKEN
+    assert stats(sample)["user_faults"] == {"cut": 2}
+    assert "max_tokens" in detail(sample), "the cure"
+    assert [prompt.get("max_tokens") for prompt in stage.user.prompts] == [None, None, 4096]
+
+
+@pytest.mark.parametrize("content", [None, "", "Please create the ta"])
+async def test_a_message_that_the_provider_filtered_is_never_played(stage: Stage, content: str | None) -> None:
+    sample = await stage.play(users=[HELLO, *[UserMove(content=content, finish="content_filter")] * 9])
+    assert outcome(sample) == BROKEN
+    assert stats(sample)["user_faults"] == {"content_filter": 1}
+
+
+async def test_a_message_in_the_middle_of_which_the_server_died_is_asked_for_again(stage: Stage) -> None:
+    sample = await stage.play(users=[UserMove(content="Please cre", finish="error"), HELLO, BYE])
+    assert outcome(sample) == PAID
+    assert stats(sample)["user_faults"] == {"unavailable": 1}
+
+
+async def test_what_a_provider_wants_back_with_a_call_it_gets_back(stage: Stage, telecom: dict[str, Any]) -> None:
+    """Providers that think between calls refuse a conversation from which the thought, or its signature, is missing."""
+    signature = {"google": {"thought_signature": "c2lnbmF0dXJl"}}
+    function = {"name": "check_sim_status", "arguments": "{}"}
+    calls = [{"id": "a1", "type": "function", "function": function, "extra_content": signature}]
+    calling = UserMove(content="", more={"reasoning_content": "I look.", "tool_calls": calls, "refusal": None})
+    await stage.play([say("Hello?"), say("And?")], users=[calling, HELLO, BYE], task=telecom)
+    for prompt in stage.user.prompts[1:]:
+        (turn,) = [m for m in prompt["messages"] if m["role"] == "assistant" and m.get("tool_calls")]
+        assert turn["reasoning_content"] == "I look."
+        assert turn["tool_calls"][0]["extra_content"] == signature
+        assert "refusal" not in turn
+
+
+async def test_an_account_without_money_is_known_also_under_http_200(stage: Stage) -> None:
+    broke = UserMove(raw='{"error": {"message": "Insufficient credits. Add more to go on.", "code": 402}}')
+    sample = await stage.play(users=[broke] * 9)
+    assert outcome(sample) == (Status.FAILED, "config_error", "infrastructure")
+    assert "credits" in detail(sample) and len(stage.user.prompts) == 1
+
+
+async def test_a_message_longer_than_any_customers_is_the_users_fault(stage: Stage) -> None:
+    long = UserMove(content="word " * 30_000)
+    sample = await stage.play(users=[HELLO, long, long], user_retries=1)
+    assert outcome(sample) == BROKEN
+    assert "150,000 characters" in detail(sample)
+
+
 @pytest.mark.parametrize("status", [400, 404])
 async def test_what_no_retry_cures_is_not_retried(stage: Stage, status: int) -> None:
     sample = await stage.play(users=[UserMove(status=status)] * 9)
@@ -110,6 +179,28 @@ async def test_a_key_is_sent_and_kept_nowhere(stage: Stage, monkeypatch: pytest.
     assert outcome(sample) == BROKEN
     assert "very-secret-indeed" not in repr(sample)
     assert "very-secret-indeed" not in stage.results[0].to_json()
+
+
+@pytest.mark.parametrize("pad", range(350, 420, 7))
+async def test_an_endpoint_that_repeats_the_key_does_not_bring_it_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, pad: int
+) -> None:
+    """Wherever the text is cut for the record, no part of the key is left at the edge."""
+    key = "sk-live-0123456789abcdefghijklmnopqrstuv"
+    monkeypatch.setenv("MY_USER_KEY", key)
+    echo = UserMove(status=404, message="x" * (pad - 60) + f" Incorrect API key provided: {key}")
+    sample = await stage.play(users=[HELLO, echo], user_api_key_var="MY_USER_KEY")
+    assert outcome(sample) == BROKEN
+    assert key[:8] not in repr(sample) + stage.results[0].to_json()
+
+
+async def test_a_redirect_does_not_carry_the_conversation_elsewhere(stage: Stage) -> None:
+    elsewhere = f"http://localhost:{stage.user.port}/v1/chat/completions"
+    moved = UserMove(status=307, headers={"Location": elsewhere})
+    sample = await stage.play(users=[HELLO, moved, BYE, BYE])
+    assert outcome(sample) == BROKEN
+    assert len(stage.user.prompts) == 2, "the second request is the last one"
+    assert "Redirects are not followed" in detail(sample)
 
 
 async def test_one_broken_user_leaves_the_others_alone(stage: Stage) -> None:
@@ -214,7 +305,7 @@ async def test_a_users_thoughts_are_heard_by_nobody(
 
 
 async def test_a_user_that_says_more_than_the_context_holds(stage: Stage) -> None:
-    sample = await stage.play([say("Hello?"), *GOLD], users=[HELLO, UserMove(content="word " * 100_000)])
+    sample = await stage.play([say("Hello?"), *GOLD], users=[HELLO, UserMove(content="word " * 19_000)])
     assert outcome(sample) == (Status.TRUNCATED, "context_length", "limit")
     assert any(sample.loss_mask)
     assert len(sample.tokens) <= 16384

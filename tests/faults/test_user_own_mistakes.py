@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.chat import completion as chat_completion
 from tau2_slime.world.users import completion, endpoints, simulator
 from tests.faults.conftest import Stage, Status, detail, outcome, stats
 from tests.faults.servers import UserMove
@@ -20,7 +21,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "choosing the way": (completion, "is_direct"),
     "booking the answer": (simulator.LitellmUser, "_book"),
     "building the message": (simulator.LitellmUser, "_message"),
-    "cutting the reasoning off": (simulator, "strip_reasoning"),
+    "cutting the reasoning off": (chat_completion, "cut_thoughts"),
     "telling the breaker": (endpoints.Endpoint, "succeeded"),
     "the list of expenses": (simulator.spending, "answered"),
     "the state of the endpoint": (endpoints, "endpoint_of"),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.episode.telemetry import telemetry, telemetry_metrics
+from tau2_slime.episode.result import telemetry
+from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.observe.episodes import episodes_of
 from tau2_slime.observe.metrics import episode_metrics
 from tests.test_cli import tau2_slime
@@ -71,6 +72,31 @@ def test_checks_and_the_first_divergence_from_gold() -> None:
     assert counted["gold/first_divergence"] == 1
     assert "checks/nl_assertions" not in counted
     assert "gold/first_divergence" not in telemetry([], {"action_checks": [{"action_match": True}]}, [])
+
+
+def words(content: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+NUMBERS = words(" ".join(map(str, range(250))))
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        ([words("Bye.")], {"nothing"}),
+        ([ask(("transfer_to_human_agents", {"summary": "x"})), answer("done")], {"transfer"}),
+        ([ask(("find", {}), ("transfer_to_human_agents", {})), answer("1"), answer("done")], set()),
+        ([ask(("find", {})), answer("1"), NUMBERS], {"recitation"}),
+        ([ask(("find", {})), answer(NUMBERS["content"]), words("It costs 3.")], set()),
+        ([ask(("find", {})), answer("1"), {**NUMBERS, "role": "user"}], set()),
+    ],
+)
+def test_reward_for_words_or_for_nothing_is_counted_where_it_was_paid(messages: list[Any], found: set[str]) -> None:
+    paid = telemetry(messages, {"reward": 1.0}, [])
+    assert {name.removeprefix("unearned/") for name, value in paid.items() if "unearned" in name and value} == found
+    assert not [name for name in telemetry(messages, {"reward": 0.0}, []) if "unearned" in name]
+    assert not [name for name in telemetry(messages, None, []) if "unearned" in name]
 
 
 def test_over_episodes_invented_tools_are_one() -> None:

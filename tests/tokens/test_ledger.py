@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tau2_slime.tokens.ledger import LedgerError, TokenLedger, trajectory_digest
+from tau2_slime.tokens.ledger import LedgerError, TokenLedger, VersionSpan, trajectory_digest
 
 ids = st.integers(min_value=0, max_value=200_000)
 log_prob = st.floats(min_value=-100, max_value=0, allow_nan=False)
@@ -93,6 +93,25 @@ def test_a_log_prob_that_is_no_number_is_refused(bad: float) -> None:
     with pytest.raises(LedgerError, match="token 1"):
         ledger.append_sampled([5, 6], [-0.1, bad])
     assert ledger.response_length == 0
+
+
+@given(st.lists(ids, max_size=5), st.lists(st.tuples(st.sampled_from(["7", "8", None]), st.integers(0, 4)), min_size=1))
+def test_weights_that_change_within_a_call_are_kept_token_by_token(
+    prompt: list[int], runs: list[tuple[str | None, int]]
+) -> None:
+    ledger, at, spans = TokenLedger(prompt), 0, []
+    for version, length in runs:
+        spans.append(VersionSpan(version, at, at + length))
+        at += length
+    ledger.append_sampled(list(range(at)), [-1.0] * at, "8", spans=spans)
+    ledger.check()
+    by_token = [segment.weight_version for segment in ledger.segments for _ in range(segment.stop - segment.start)]
+    assert by_token == [version for version, length in runs for _ in range(length)]
+    assert ledger.weight_versions == [version for version, _ in runs if version is not None]
+    before = ledger.to_dict()
+    with pytest.raises(LedgerError, match="do not cover"):
+        ledger.append_sampled([1, 2], [-1.0, -1.0], spans=[VersionSpan("7", 0, 1)])
+    assert ledger.to_dict() == before
 
 
 def test_a_ledger_shorter_than_its_prompt_says_so() -> None:

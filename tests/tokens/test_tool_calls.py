@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
-from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
+from tau2_slime.chat.completion import read_message
+from tau2_slime.tokens.calls.parsers.chat_server import chat_turn, parsed_call
 from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS
 from tau2_slime.tokens.calls.registry import get_parser
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn
@@ -152,11 +156,25 @@ def test_a_servers_broken_call_keeps_its_name_text_and_id(name: str, arguments: 
 
 
 def test_a_servers_reasoning_is_cut_off_the_text_and_what_it_set_apart_wins() -> None:
-    assert parsed_reply(" Hello. ", None, []) == ParsedTurn(" Hello. ", None)
-    assert parsed_reply(" Hello. ", "hm", []) == ParsedTurn(" Hello. ", "hm")
-    assert parsed_reply("<think>hm</think>\n\nHello.", None, []) == ParsedTurn("Hello.", "hm")
-    assert parsed_reply("hm</think>\n\nHello.", None, []) == ParsedTurn("Hello.", "hm")
-    assert parsed_reply("<think>text</think>Hello.", "apart", []) == ParsedTurn("Hello.", "apart")
-    assert parsed_reply("<think>hm", None, []) == ParsedTurn("", "hm", reasoning_unclosed=True)
-    call = parsed_call("list_airports", "{}", TOOLS)
-    assert parsed_reply(None, "hm", [call]) == ParsedTurn(None, "hm", [call])
+    def turn(content: str | None, apart: str | None = None, *calls: dict[str, Any]) -> ParsedTurn:
+        return chat_turn(read_message({"content": content, "reasoning_content": apart, "tool_calls": [*calls]}), TOOLS)
+
+    assert turn(" Hello. ") == ParsedTurn(" Hello. ", None)
+    assert turn(" Hello. ", "hm") == ParsedTurn(" Hello. ", "hm")
+    assert turn("<think>hm</think>\n\nHello.") == ParsedTurn("Hello.", "hm")
+    assert turn("hm</think>\n\nHello.") == ParsedTurn("Hello.", "hm")
+    assert turn("[THINK]hm[/THINK]Hello.") == ParsedTurn("Hello.", "hm")
+    assert turn("<think>text</think>Hello.", "apart") == ParsedTurn("Hello.", "apart")
+    assert turn("<think>hm") == ParsedTurn("", "hm", reasoning_unclosed=True)
+    call = {"id": "c", "function": {"name": "list_airports", "arguments": "{}"}}
+    assert turn(None, "hm", call) == ParsedTurn(None, "hm", [parsed_call("list_airports", "{}", TOOLS, "c")])
+
+
+def test_arguments_that_a_server_encoded_twice_are_read_as_sampled_ones() -> None:
+    twice = json.dumps('{"a": 1}')
+    sampled = get_parser("hermes").parse(
+        f'<tool_call>{{"name": "list_airports", "arguments": {twice}}}</tool_call>', TOOLS
+    )
+    served = parsed_call("list_airports", twice, TOOLS)
+    (call,) = sampled.calls
+    assert (served.arguments, served.status) == (call.arguments, call.status)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.chat.faults import Fault
 from tau2_slime.episode.conversation import Conversation, Limits
 from tau2_slime.errors import ConfigError, UserAuthenticationError
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, tau2_compat
 from tau2_slime.world.users import UserContext, UserSpec, endpoints
 from tau2_slime.world.users.custom import custom_user, registered_users
-from tau2_slime.world.users.faults import Fault
 from tau2_slime.world.users.tau2_user import ThreadedTau2User
 from tests import parity_play as play
 from tests.fresh import forget_users

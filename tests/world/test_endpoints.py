@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tau2_slime.chat.faults import Fault, of_exception, retry_after
 from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.endpoints import COOLDOWN_FIRST, COOLDOWN_MAX, THRESHOLD, Endpoint
-from tau2_slime.world.users.faults import Fault, of_exception, retry_after
 from tests.fresh import forget_users
 
 

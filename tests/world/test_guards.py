@@ -201,13 +201,25 @@ def test_other_tools_are_not_looked_at() -> None:
     assert refuse("get_user_details", {"expression": "9**9**9"}) is None
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)*x", "((ab)*c*)*d", "(?:x|y*)+z", r"(\w+\s?)*!", "a*b*c*d*e*f"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("(a+)+$", "(.*)*x", "((ab)*c*)*d", "(?:x|y*)+z", r"(\w+\s?)*!", "a*b*c*d*e*f"),
+        *("(a|a)*$x", "(a|ab)*c", "(a?){20}b", "(a{0,9}){9}b", "(?:ab|a|b){30}c", "a?" * 30 + "b", "(a|a)" * 30 + "b"),
+        *(".*.*.*.*x", r"[\s\S]*a[\s\S]*b[\s\S]*c[\s\S]*d", "(?=(a+)+$)b"),
+    ],
+)
 def test_a_pattern_that_may_never_finish_is_refused(pattern: str) -> None:
     assert refuse("grep", {"pattern": pattern}) == RUNAWAY_PATTERN
 
 
 @pytest.mark.parametrize(
-    "pattern", ["credit.*card", "fee|charge", r"\$\d+(,\d{3})?", "(gold|silver) .*card", "(", "[", "*", "", None]
+    "pattern",
+    [
+        *("credit.*card", "fee|charge", r"\$\d+(,\d{3})?", "(gold|silver) .*card", "(", "[", "*", "", None),
+        *(r"\$\d+(,\d{3})*(\.\d\d)?", "(?i)annual fees?", r"\b(APR|APY)\b.{0,40}\d+(\.\d+)?%", "[a-z]+@[a-z]+"),
+        *("wire|transfer|domestic|international", "lost or stolen.*(card|cheque)s?"),
+    ],
 )
 def test_an_ordinary_pattern_is_left_to_tau2(pattern: Any) -> None:
     assert refuse("grep", {"pattern": pattern}) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.simulator_quality import load, scores
 from tau2_slime.outcome import Flaw
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.users.quality import Turn, examine, turns_of
+from tau2_slime.world.users.quality import MAX_CHARACTERS, Turn, examine, turns_of
 
 SCENARIO = "You are Ana Bo, user id ana_bo_1. You want a refund of $30 for order #W77. You refuse a voucher."
 
@@ -63,3 +65,41 @@ def test_nothing_that_can_be_said_breaks_it(turns: list[tuple[str, str, int]], s
     found = examine(said, scenario, has_tools=False)
     assert all(said[finding.position].role == "user" for finding in found)
     assert found == examine(said, scenario, has_tools=False)
+
+
+PIECES = [
+    "a",
+    " ",
+    "1",
+    '"',
+    "“",
+    "'a",
+    "a-",
+    "A1",
+    "a.",
+    "a@",
+    "a_",
+    "[",
+    "(",
+    "#",
+    "$1",
+    '{"name":',
+    "my name is A ",
+    "“'",
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_the_time_grows_with_the_length_and_no_faster(piece: str) -> None:
+    """The checks run on the event loop, where hundreds of other episodes wait."""
+    text = piece * (100_000 // len(piece))
+    turns = [turn for _ in range(5) for turn in (Turn("agent", text), Turn("user", text[:-1] + "!"))]
+    started = time.thread_time()
+    examine(turns, SCENARIO, has_tools=False)
+    assert time.thread_time() - started < 5
+
+
+def test_of_a_very_long_message_only_the_beginning_is_looked_at() -> None:
+    t = tau2_compat.load()
+    (turn,) = turns_of([t.UserMessage(role="user", content="a" * 10_000_000)])
+    assert len(turn.text) == MAX_CHARACTERS

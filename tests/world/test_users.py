@@ -11,10 +11,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from tau2_slime.chat import faults
 from tau2_slime.config.simulators import Price
+from tau2_slime.episode.history import dump_messages, load_messages
 from tau2_slime.errors import ConfigError, UserAuthenticationError, UserSimulatorError
 from tau2_slime.world import domains, tau2_compat, users
-from tau2_slime.world.users import LitellmUser, UserSpec, completion, faults
+from tau2_slime.world.users import LitellmUser, UserSpec, completion
 from tests.clock import forward
 from tests.fresh import forget_users
 
@@ -221,6 +223,31 @@ async def test_a_model_without_a_price_costs_nothing(server: Server) -> None:
     reply = await user.reply(greeting())
     assert user.stats.cost == 0.0 and not reply.cost
     assert user.stats.seconds > 0
+
+
+async def test_what_a_provider_wants_back_survives_an_interruption_and_stays_with_its_provider(server: Server) -> None:
+    """Of a raw reply, an interrupted episode takes along only this; another simulator's endpoint must not see it."""
+    t = tau2_compat.load()
+    _, tools = telecom()
+    call = {
+        "id": "a",
+        "type": "function",
+        "function": {"name": "check_status_bar", "arguments": "{}"},
+        "extra_content": 1,
+    }
+    message = {"role": "assistant", "content": None, "reasoning_content": "I look.", "tool_calls": [call]}
+    server.will({"raw": json.dumps({"choices": [{"message": message, "logprobs": [0] * 50}]})}, {"content": "hi"})
+    first = user_for(server, tools=tools)
+    reply = await first.reply(greeting())
+    dumped = json.loads(json.dumps(dump_messages([greeting(), reply])))
+    assert "logprobs" not in str(dumped)
+    for name, sent_back in (("", True), ("another", False)):
+        again = user_for(server, tools=tools, name=name)
+        again.start(load_messages(dumped))
+        await again.reply(t.ToolMessage(role="tool", id="a", content="4 bars", requestor="user"))
+        (turn,) = [m for m in server.requests[-1]["messages"] if m.get("tool_calls")]
+        assert (turn.get("reasoning_content") == "I look.") is sent_back
+        assert ("extra_content" in turn["tool_calls"][0]) is sent_back
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from tau2_slime.backends.tinker.escaping import EscapingTokenizers
+from tau2_slime.chat.completion import read_message
 from tau2_slime.errors import ConfigError
-from tau2_slime.tokens.calls.parsers.chat_server import parsed_call
+from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import (
     CallStatus,
@@ -31,7 +32,6 @@ from tau2_slime.tokens.calls.types import (
 
 if TYPE_CHECKING:
     from tinker_cookbook.renderers import Message, Renderer, ToolCall, ToolSpec
-    from tinker_cookbook.renderers.base import Content
 
     from tau2_slime.backends.turns import ChatMessage
     from tau2_slime.tokens.tokenizer import Tokenizer
@@ -170,16 +170,17 @@ class TurnRenderer:
             return self.parser.parse(text, tools, reasoning_open=self._opens_reasoning)
         with self._lock:
             message, _ = self.renderer.parse_response(action)
-        content, reasoning = _text_and_reasoning(message["content"])
-        calls = [
-            parsed_call(call.function.name, call.function.arguments, tools, call.id)
+        read = [
+            {"id": call.id, "function": {"name": call.function.name, "arguments": call.function.arguments}}
             for call in message.get("tool_calls") or []
         ]
-        calls += [
+        turn = chat_turn(read_message({"content": message["content"], "tool_calls": read}), tools)
+        turn.content = (turn.content or "").strip() or None
+        turn.calls += [
             ParsedCall("", {}, CallStatus.INVALID_JSON, call.raw_text, f"The tool call cannot be read: {call.error}")
             for call in message.get("unparsed_tool_calls") or []
         ]
-        return ParsedTurn(content, reasoning, calls)
+        return turn
 
     def _own_parser(self) -> ToolCallParser | None:
         """The parser of the checkpoint's chat template, if it reads two calls that the renderer wrote."""
@@ -268,12 +269,3 @@ def _cookbook_call(call: dict[str, Any]) -> ToolCall:
 
     arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
     return ToolCall(function=ToolCall.FunctionBody(name=call["function"]["name"], arguments=arguments), id=call["id"])
-
-
-def _text_and_reasoning(content: Content) -> tuple[str | None, str | None]:
-    """The text and the thoughts of a renderer's message, stripped; None for either that is empty."""
-    if isinstance(content, str):
-        return content.strip() or None, None
-    text = "".join(part["text"] for part in content if part["type"] == "text").strip()
-    thoughts = "".join(part["thinking"] for part in content if part["type"] == "thinking").strip()
-    return text or None, thoughts or None

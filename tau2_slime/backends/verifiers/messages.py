@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import verifiers as vf
 
-from tau2_slime.backends.chat_wire import content_text
-from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
+from tau2_slime.chat.completion import read_message
+from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 
 if TYPE_CHECKING:
@@ -49,5 +49,9 @@ def to_verifiers_tool(tool: Tool) -> vf.Tool:
 
 def parse_message(message: vf.AssistantMessage, tools: list[Tool]) -> ParsedTurn:
     """The model's message as the policy's turn. Tool calls are checked against ``tools``, as in every door."""
-    calls = [parsed_call(call.name, call.arguments or "", tools, call.id or None) for call in message.tool_calls or []]
-    return parsed_reply(content_text(message.content), message.get("reasoning_content") or None, calls)
+    whole = message.model_dump()
+    whole["tool_calls"] = [
+        {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
+        for call in message.tool_calls or []
+    ]
+    return chat_turn(read_message(whole), tools)

@@ -9,15 +9,18 @@ import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.rows import read_rows, row_task
+from tau2_slime.data.selection import unplayable
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.keys import DATASET_KEYS, KEYS, below, checked
 from tau2_slime.evaluation.plan.yaml_source import YamlSource, read_yaml
 from tau2_slime.slime_adapter.request import DEFAULT_MAX_NEW_TOKENS
-from tau2_slime.world import domains, scoring
+from tau2_slime.world import domains
 
 
 @dataclass(frozen=True)
@@ -126,15 +129,23 @@ def default_plan(
         ConfigError: an unknown domain or split, or a setting that is not valid.
     """
     found = []
-    for domain in chosen:
+    users = list(dict.fromkeys(users))
+    short = Counter(user.rpartition("/")[2] for user in users)
+    for domain in dict.fromkeys(chosen):
         known = domains.splits(domain)
         wanted = split or ("test" if "test" in known else "base")
-        pool = [task for task in domains.tasks(domain, wanted) if not scoring.needs_judge(task)][:tasks]
         for user in users:
             metadata = {"domain": domain, "task_split": wanted, **(overrides or {}), "user_model": user}
             config = Tau2Config.resolve(None, metadata)
+            why = partial(unplayable, domain, agent_type=config.agent_type, allow_judge=config.allow_llm_judge)
+            pool = list(islice((task for task in domains.tasks(domain, wanted) if why(task) is None), tasks))
+            if not pool:
+                raise ConfigError(
+                    f"{domain}/{wanted}: no task that agent_type={config.agent_type} can play and τ² score"
+                )
             items = tuple(Item(config, {**metadata, "task_id": task.id}, str(task.id)) for task in pool)
-            name = f"{domain}-{wanted}-{user.rpartition('/')[2]}"
+            model = user.rpartition("/")[2]
+            name = f"{domain}-{wanted}-{model if short[model] == 1 else user}"
             found.append(Dataset(name, items, attempts, sampling_params(sampling or {})))
     return Plan(tuple(found), "command line")
 

@@ -15,6 +15,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.plan.interpolations import TooLong, check_interpolations
+from tau2_slime.runtime.yaml_text import UnreadableYaml, check_extent
 
 _UNSET = re.compile(r"Environment variable '(.+)' not found")
 
@@ -47,15 +49,23 @@ def read_yaml(path: Path) -> YamlSource:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
     try:
+        check_extent(text)
         loaded = OmegaConf.load(io.StringIO(text))
+        check_interpolations(OmegaConf.to_container(loaded, resolve=False))
         return YamlSource(path, OmegaConf.to_container(loaded, resolve=True), text)
+    except UnreadableYaml as error:
+        line = "" if error.line is None else f", line {error.line}"
+        raise ConfigError(f"{path}{line}: this YAML cannot be read: {error}") from error
+    except TooLong as error:
+        raise YamlSource(path, None, text).error(*error.args) from error
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
         start = "" if error.context_mark is None else f" ({error.context}, line {error.context_mark.line + 1})"
         raise ConfigError(f"{path}{line}: this YAML cannot be read: {error.problem}{start}") from error
     except OmegaConfBaseException as error:
         raise _unresolved(YamlSource(path, None, text), error) from error
-    except (yaml.YAMLError, OSError, RecursionError) as error:  # OSError: neither a mapping nor a list
+    # OSError: neither a mapping nor a list. ValueError, TypeError: a value that cannot be, such as the 99th of a month.
+    except (yaml.YAMLError, OSError, RecursionError, ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"{path}: this YAML cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 

@@ -12,6 +12,7 @@ from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
 from tau2_slime.evaluation.statistics.estimates import Estimate, Scores
 from tau2_slime.evaluation.statistics.summary import OWN_METRIC, Group, Summary
 from tau2_slime.evaluation.store.records import Record
+from tau2_slime.runtime.text import markdown, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,12 +33,12 @@ class Table:
     """Rows that matter most."""
 
     def markdown(self) -> str:
-        """The table under a second-level heading."""
-        head = "| " + " | ".join(self.columns) + " |"
+        """The table under a second-level heading; nothing that a model, an endpoint or a file says is markup in it."""
+        head = "| " + " | ".join(map(markdown, self.columns)) + " |"
         rule = "|" + "|".join(" --- " if i < self.text_columns else " ---: " for i in range(len(self.columns))) + "|"
-        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows]
-        note = f"\n\n{self.note}" if self.note else ""
-        return f"## {self.title}\n\n" + "\n".join([head, rule, *body]) + note + "\n"
+        body = ["| " + " | ".join(map(markdown, row)) + " |" for row in self.rows]
+        note = f"\n\n{markdown(self.note)}" if self.note else ""
+        return f"## {markdown(self.title)}\n\n" + "\n".join([head, rule, *body]) + note + "\n"
 
     def rich(self) -> RichTable:
         """The table for a terminal."""
@@ -48,29 +49,29 @@ class Table:
         for i, column in enumerate(self.columns):
             text = i < self.text_columns
             # Only text gives way on a narrow terminal: half a number is a wrong number.
-            width = max([len(column), *(len(row[i]) for row in self.rows)])
+            width = max([len(column), *(len(shown(row[i])) for row in self.rows)])
             out.add_column(
-                column,
+                Text(shown(column)),
                 justify="left" if text else "right",
                 no_wrap=not text,
                 overflow="fold",
                 min_width=min(width, 16) if text else width,
             )
         for i, row in enumerate(self.rows):
-            out.add_row(*(Text(cell) for cell in row), style="bold" if i in self.emphasised else None)
+            out.add_row(*(Text(shown(cell)) for cell in row), style="bold" if i in self.emphasised else None)
         return out
 
 
 def markdown_page(title: str, facts: Iterable[str], tables: Iterable[Table]) -> str:
     """A page with the facts as a list and the tables after it."""
-    head = f"# {title}\n\n" + "\n".join(f"- {line}" for line in facts) + "\n"
+    head = f"# {title}\n\n" + "\n".join(f"- {markdown(line)}" for line in facts) + "\n"
     return "\n".join([head, *(table.markdown() for table in tables)])
 
 
 def print_page(facts: Iterable[str], tables: Iterable[Table], console: Console) -> None:
     """Print the facts, and each table with its note, an empty line before it."""
     for line in facts:
-        console.print(line, markup=False, highlight=False)
+        console.print(shown(line), markup=False, highlight=False)
     for table in tables:
         console.print()
         console.print(table.rich())

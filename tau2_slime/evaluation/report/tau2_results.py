@@ -6,7 +6,11 @@ Excluded episodes are not in them, because τ² would count them as failures of 
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,28 +27,51 @@ if TYPE_CHECKING:
     from tau2_slime.world.types import Task
 
 FOLDER = "results"
-_EPOCH = "1970-01-01T00:00:00"
+_ODD = re.compile(r"^[.-]|-[0-9a-f]{8}$")
+"""A name that a shell or a glob would not see as one, or that looks as if it had a digest already."""
+EPOCH = "1970-01-01T00:00:00"
+"""The time of what has none."""
 
 
 def write_results(summary: Summary, folder: Path) -> list[Path]:
     """Write ``results/<dataset>.json`` (``<dataset>-<domain>.json`` if it has several domains), and return the paths.
 
-    τ²'s own model writes each file, so that τ² can read it.
+    τ²'s own model writes each file, so that τ² can read it. `file_names` says what becomes of other names.
     """
     out = folder / FOLDER
     out.mkdir(parents=True, exist_ok=True)
-    paths = []
+    wanted: dict[tuple[str, str], str] = {}
     for dataset, part in summary.manifest["protocol"].items():
         chosen = sorted({item.partition("/")[0] for item in part["tasks"]})
         for domain in chosen:
-            results = results_of(summary, dataset, domain)
-            if results is None:
-                continue
-            stem = dataset if len(chosen) == 1 else f"{dataset}-{domain}"
-            path = out / f"{_file_name(stem)}.json"
-            write_atomically(path, results.model_dump_json(indent=1))
-            paths.append(path)
+            wanted[dataset, domain] = dataset if len(chosen) == 1 else f"{dataset}-{domain}"
+    paths = []
+    for (dataset, domain), name in zip(wanted, file_names(list(wanted.values()), list(wanted)), strict=True):
+        results = results_of(summary, dataset, domain)
+        if results is None:
+            continue
+        path = out / f"{name}.json"
+        write_atomically(path, results.model_dump_json(indent=1))
+        paths.append(path)
     return paths
+
+
+def file_names(wanted: Sequence[str], keys: Sequence[object]) -> list[str]:
+    """A file's name for each of ``wanted``, no two alike on any file system.
+
+    A text that is no name of a file, or that would be another one's, gets a digest of its key, which is unique.
+
+    >>> file_names(["mock-base", "a/b"], [1, 2])
+    ['mock-base', 'a_b-d4735e3a']
+    """
+    plain = ["".join(c if c.isalnum() or c in "-_." else "_" for c in text)[:100] for text in wanted]
+    folded = Counter(unicodedata.normalize("NFKC", name).casefold() for name in plain)
+    return [
+        name
+        if name == text and not _ODD.search(name) and folded[unicodedata.normalize("NFKC", name).casefold()] == 1
+        else f"{name.lstrip('.-')}-{hashlib.sha256(repr(key).encode()).hexdigest()[:8]}"
+        for name, text, key in zip(plain, wanted, keys, strict=True)
+    ]
 
 
 def results_of(summary: Summary, dataset: str, domain: str) -> Results | None:
@@ -58,7 +85,7 @@ def results_of(summary: Summary, dataset: str, domain: str) -> Results | None:
     stamps = [stamp for r in records for stamp in r["clock"]["messages"] if stamp]
     results: Results = t.Results.model_validate(
         {
-            "timestamp": min(stamps, default=_EPOCH),
+            "timestamp": min(stamps, default=EPOCH),
             "info": _info(summary.manifest["subject"], part, domain, next(iter(tasks.values()))),
             "tasks": [task.model_dump(mode="json") for task in tasks.values()],
             "simulations": [_simulation(record, part["attempts"]) for record in records],
@@ -94,14 +121,13 @@ def _info(subject: dict[str, Any], part: DatasetProtocol, domain: str, task: Tas
 def _simulation(record: Record, attempts: int) -> dict[str, Any]:
     stamps = record["clock"]["messages"]
     messages = [{**m, "timestamp": stamp} for m, stamp in zip(record["messages"], stamps, strict=True)]
-    name = f"{record['dataset']}/{record['item']}/{record['attempt']}"
     known = [stamp for stamp in stamps if stamp]
     return {
-        "id": str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())),
+        "id": simulation_id(f"{record['dataset']}/{record['item']}/{record['attempt']}"),
         "task_id": record["task_id"],
-        "timestamp": known[0] if known else _EPOCH,
-        "start_time": known[0] if known else _EPOCH,
-        "end_time": known[-1] if known else _EPOCH,
+        "timestamp": known[0] if known else EPOCH,
+        "start_time": known[0] if known else EPOCH,
+        "end_time": known[-1] if known else EPOCH,
         "duration": record["clock"]["total_time"],
         "termination_reason": scoring.tau2_reason(Termination(record["termination"])).value,
         "agent_cost": record["cost"].get("policy", 0.0),
@@ -112,5 +138,6 @@ def _simulation(record: Record, attempts: int) -> dict[str, Any]:
     }
 
 
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
+def simulation_id(name: str) -> str:
+    """The same for the same episode in every run."""
+    return str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()))

@@ -1,4 +1,4 @@
-"""A policy behind any litellm model: calls are asynchronous, limited in number and retried; messages instead of tokens.
+"""A policy behind any chat endpoint that litellm knows: calls are asynchronous, limited in number and retried.
 
 It speaks through the same agents as a trained policy (`episode.agents`): τ²'s system prompt and tools; tool calls are read
 and checked alike. Reasoning that a server leaves at the beginning of the text is shown to nobody.
@@ -10,22 +10,21 @@ import asyncio
 import json
 import random
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from tau2_slime.episode.transcript import Transcript
+from tau2_slime.chat.completion import Completion, Ending, with_providers_own
+from tau2_slime.chat.faults import RETRIED, CallFailed, Fault
+from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
+from tau2_slime.outcome import Termination
 from tau2_slime.runtime.loops import PerLoop, until_abort
-from tau2_slime.runtime.server_errors import speaks_of_length
-from tau2_slime.runtime.text import well_formed_value
-from tau2_slime.tokens.calls.parsers.chat_server import parsed_call, parsed_reply
+from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
-from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
-from tau2_slime.world.users.spec import ModelSpec, load_litellm, provider_of
-
-if TYPE_CHECKING:
-    from litellm import ModelResponse
+from tau2_slime.world.users.completion import complete
+from tau2_slime.world.users.spec import ModelSpec
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 """Seconds before the second try, and the most before a later one."""
@@ -52,7 +51,7 @@ class ApiSpeaker:
 
     def __init__(self, spec: ApiSpec, sampling: dict[str, Any]) -> None:
         """``sampling``: litellm arguments, as from `litellm_sampling`."""
-        self.spec, self.args = spec, {**sampling, **spec.args}
+        self.spec = replace(spec, args={**sampling, **spec.args})
 
     def transcript(self, tools: list[Tool]) -> Transcript:
         return _ApiTranscript(self, tools)
@@ -61,92 +60,78 @@ class ApiSpeaker:
 class _ApiTranscript(Transcript):
     def __init__(self, speaker: ApiSpeaker, tools: list[Tool]) -> None:
         super().__init__(tools)
-        self._spec, self._args = speaker.spec, speaker.args
+        self._spec = speaker.spec
+        self._came: dict[int, Mapping[str, Any]] = {}
+        """Position in `chat` -> the server's message that was understood as that turn."""
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         self.chat += messages
         started = time.perf_counter()
         try:
-            turn: ParsedTurn = await until_abort(self._ask(), self.aborted)
+            answer: Completion = await until_abort(self._ask(), self.aborted)
         finally:
             self.generation_time += time.perf_counter() - started
         self.turns += 1
-        return turn
+        if answer.ending is Ending.CUT:
+            raise PolicyStopped(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
+        if answer.ending is Ending.FILTERED:
+            raise PolicyStopped(Termination.AGENT_ERROR, "the provider's content filter took the policy's message")
+        self._came[len(self.chat)] = (answer.raw or {}).get("message") or {}
+        return chat_turn(answer.said, self.tools)
 
-    async def _ask(self) -> ParsedTurn:
+    async def _ask(self) -> Completion:
+        """One answer, or the last one of an agent that says nothing."""
         spec, connection = self._spec, self._spec.connection()
         prompt = [litellm_message(message) for message in self.chat]
+        for position, came in self._came.items():
+            prompt[position] = with_providers_own(prompt[position], came)
         gate = _gates.get().setdefault(
             f"{connection.get('api_base')}|{spec.model}", asyncio.Semaphore(spec.concurrency)
         )
-        payer, problem = PAYER.get(), ""
+        problem, pause = "", 0.0
         for attempt in range(spec.retries + 1):
             if attempt:
                 self.engine_retries += 1
-                await asyncio.sleep(min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random()))
+                backoff = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
+                await asyncio.sleep(max(backoff, pause))
             async with gate:
-                ticket = None
-                if payer is not None:
-                    own = spec.base_url is not None
-                    ticket = payer.before("policy", spec.model, [*prompt, *self.tools], self._args, own=own)
-                response, unknown = None, False
                 try:
-                    response = await asyncio.wait_for(self._complete(prompt, connection), spec.timeout)
-                    if response is None:
-                        raise EngineRejected(f"policy model {spec.model}: it cannot process the request (HTTP 422)")
-                    message = response.choices[0].message
-                    if (message.content or "").strip() or message.tool_calls or attempt == spec.retries:
-                        return self._read(response)
-                    problem = "an empty message"  # τ² asks again, too; the last one is the agent's own
-                except TimeoutError:
-                    unknown, problem = True, f"no answer within {spec.timeout:g} s"
-                except EngineRejected:
-                    raise
-                except Exception as error:  # litellm's errors have no common base
-                    problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                    status = getattr(error, "status_code", None)
-                    # litellm knows the words of few servers for a prompt that is too long.
-                    too_long = status == 400 and speaks_of_length(str(error))
-                    if too_long or type(error).__name__ == "ContextWindowExceededError":
-                        raise ContextOverflow(f"policy model {spec.model}: {problem}") from error
-                    if status in (400, 401, 403, 404, 422):
-                        raise EngineRejected(f"policy model {spec.model}: {problem}") from error
-                finally:
-                    if payer is not None:
-                        payer.after(ticket, response, unknown=unknown)
+                    answer = await self._call(prompt)
+                except CallFailed as failed:
+                    problem, pause = str(failed), failed.retry_after or 0.0
+                    if failed.fault not in RETRIED:
+                        kind = ContextOverflow if failed.fault is Fault.CONTEXT_OVERFLOW else EngineRejected
+                        raise kind(f"policy model {spec.model}: {problem}") from None
+                    continue
+            said = answer.said
+            if answer.ending is Ending.FAILED:
+                problem = "the server stopped in the middle of the message"
+                continue
+            silent = not (said.content or "").strip() and not said.calls and answer.ending is not Ending.CUT
+            if attempt == spec.retries or not (silent or answer.ending is Ending.FILTERED):
+                return answer
+            problem = "an empty message"  # τ² asks again, too; the last one is the agent's own
         raise EngineUnavailable(f"policy model {spec.model}: {problem} ({spec.retries + 1} tries)")
 
-    async def _complete(self, prompt: list[dict[str, Any]], connection: dict[str, Any]) -> ModelResponse | None:
-        """One call; None after an HTTP 422, for which litellm raises nothing."""
-        litellm = load_litellm()
-        litellm.suppress_debug_info = True  # type: ignore[attr-defined]
-        if provider_of(self._spec.model) == "openai" and not self._spec.model.startswith("openai/"):
-            connection = {**connection, "custom_llm_provider": "openai"}
-        response: ModelResponse | None = await litellm.acompletion(
-            model=self._spec.model,
-            messages=prompt,
-            tools=self.tools or None,
-            tool_choice="auto" if self.tools else None,
-            timeout=self._spec.timeout,
-            num_retries=0,
-            max_retries=0,
-            caching=False,
-            drop_params=True,
-            **connection,
-            **self._args,
-        )
-        return response
-
-    def _read(self, response: ModelResponse) -> ParsedTurn:
-        t = tau2_compat.load()
-        usage = t.get_response_usage(response) or {}
-        self.generations.append({**usage, "cost": t.get_response_cost(response)})
-        said = response.choices[0].message
-        calls = [
-            parsed_call(call.function.name or "", call.function.arguments or "", self.tools, call.id)
-            for call in said.tool_calls or []
-        ]
-        return parsed_reply(well_formed_value(said.content), None, calls)
+    async def _call(self, prompt: list[dict[str, Any]]) -> Completion:
+        """One call, paid for by the episode's payer. Raises CallFailed."""
+        spec, payer, ticket, answer, unknown = self._spec, PAYER.get(), None, None, False
+        if payer is not None:
+            own = spec.base_url is not None
+            ticket = payer.before("policy", spec.model, [*prompt, *self.tools], spec.args, own=own)
+        try:
+            answer = await asyncio.wait_for(complete(spec, prompt, self.tools or None), spec.timeout)
+        except TimeoutError:
+            unknown = True
+            raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None
+        except CallFailed as failed:
+            unknown = failed.fault is Fault.TIMEOUT
+            raise
+        finally:
+            if payer is not None:
+                payer.after(ticket, answer, unknown=unknown)
+        self.generations.append({**asdict(answer.usage), "cost": answer.cost})
+        return answer
 
 
 def litellm_message(message: dict[str, Any]) -> dict[str, Any]:

@@ -223,7 +223,7 @@ class EpisodePayer:
 
     def after(self, ticket: Ticket, response: object | None, *, unknown: bool = False) -> None:
         cost = self._budget.settle(ticket, response, unknown=unknown)
-        self.cost[ticket.role] += cost
+        self.cost[ticket.role] = self.cost.get(ticket.role, 0.0) + cost
         if ticket.role == "user":
             prompt, reply = usage_of(response)
             self._user.calls += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace, TracebackType
@@ -10,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.setup import build_episode, choose_task
-from tau2_slime.episode.users import check_user, is_scripted
+from tau2_slime.episode.setup import build_episode, check_user, choose_task, is_scripted, seeded
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
@@ -23,6 +23,7 @@ from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.world import judge
 
 if TYPE_CHECKING:
     from tau2_slime.local.policy_server import PolicyServer
@@ -59,20 +60,29 @@ class RouterPolicy:
     """The token path: slime's own ``generate`` against a router."""
 
     def __init__(
-        self, url: str, checkpoint: str, config: Tau2Config, *, max_context_len: int | None = None, name: str = ""
+        self,
+        url: str,
+        checkpoint: str,
+        config: Tau2Config,
+        *,
+        max_context_len: int | None = None,
+        name: str = "",
+        trust_remote_code: bool = False,
     ) -> None:
         """``url``: the router's, ``http://host:port``. ``checkpoint``: folder or hub name of the served model.
 
         ``config``: the first dataset's, for the chat template's arguments. ``max_context_len``: tokens of a trajectory.
-        ``name``: what the report calls the policy, by default the checkpoint.
+        ``name``: what the report calls the policy, by default the checkpoint. ``trust_remote_code``: its tokenizer may run
+        code that it brings along.
         """
         self.url, self.checkpoint, self.name = url, checkpoint, name or checkpoint
         self._config, self._max_context_len = config, max_context_len
+        self._trusted = trust_remote_code
         self._language: CheckpointProfile | None = None
 
     async def __aenter__(self) -> RouterPolicy:
         host, port = address(self.url)
-        self._language = await profile_for(self.checkpoint, self._config)
+        self._language = await profile_for(self.checkpoint, self._config, trust_remote_code=self._trusted)
         await answers(host, port)
         self._host, self._port = host, port
         return self
@@ -104,6 +114,7 @@ class RouterPolicy:
             sglang_router_ip=self._host,
             sglang_router_port=self._port,
             eval_max_context_len=self._max_context_len,
+            tau2_trust_remote_code=self._trusted,
             tau2={},
             tau2_aborted=stopped,
             tau2_on_result=lambda _, result: results.append(result),
@@ -173,11 +184,14 @@ class ApiPolicy:
     async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
         config = job.item.config
         model = config.user_model_for(None, evaluation=True)
-        speaker = ApiSpeaker(self.spec, litellm_sampling(dict(job.dataset.sampling)))
+        spec = dataclasses.replace(self.spec, args=seeded(self.spec.args, job.attempt))
+        speaker = ApiSpeaker(spec, litellm_sampling(dict(job.dataset.sampling)))
 
         try:
             task = await choose_task(config, task_id=job.item.task_id)
-            setup = await build_episode(config, task, speaker, model)
+            setup = await build_episode(config, task, speaker, model, attempt=job.attempt)
+            if isinstance(spec.args.get("seed"), int):
+                setup.seeds["policy"] = spec.args["seed"]
         except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
         return await play_and_score(setup, aborted=stopped)
@@ -190,8 +204,11 @@ def check_users(items: Iterable[Item], budget: Budget) -> None:
         ConfigError: a model is unknown, its key is not set, or ``budget`` has a limit and the model no known price.
     """
     seen: dict[tuple[str | None, ...], Tau2Config] = {}
+    judged: dict[str | None, Tau2Config] = {}
     for item in items:
         config = item.config
+        if config.allow_llm_judge:
+            judged.setdefault(config.judge_model, config)
         if config.agent_type != "solo":
             user = (config.user_path, config.user_model, config.user_base_url, config.user_api_key_var)
             seen.setdefault(user, config)
@@ -200,3 +217,5 @@ def check_users(items: Iterable[Item], budget: Budget) -> None:
         simulator = config.simulator(config.user_model)
         if config.user_path is None and not is_scripted(simulator.model):
             budget.require_prices([(simulator.model, simulator.base_url is not None)])
+    for config in judged.values():
+        budget.require_prices([(config.judge_model or judge.tau2s_model(), config.judge_base_url is not None)])

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.users import user_label
+from tau2_slime.episode.setup import user_label
 from tau2_slime.evaluation.runner.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.runner.policies import PolicyBackend
 from tau2_slime.evaluation.store.records import FailedTry, Job, Record, Store, record_of
 from tau2_slime.outcome import SUCCESS, Blame, Termination
+from tau2_slime.runtime.secrets import described
 from tau2_slime.world.billing import PAYER
 
 
@@ -154,7 +155,7 @@ class Runner:
         try:
             result = await self._policy.play(job, self._stopped)
         except Exception as error:  # an unforeseen error ends this episode only, and its text is recorded
-            result = failed_result(f"{type(error).__name__}: {error}")
+            result = failed_result(described(error))
         finally:
             PAYER.reset(token)
             self.progress.running -= 1

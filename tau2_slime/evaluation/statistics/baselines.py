@@ -110,19 +110,24 @@ async def play_baseline(config: Tau2Config, task: Task, kind: str) -> float | No
 
 
 async def score_baselines(
-    items: Iterable[Item], *, cache: Path | None = None, tell: Callable[[str], None] = lambda text: None
+    items: Iterable[Item],
+    *,
+    cache: Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[str, float | None]]:
     """`Rewards` of both kinds on every task of ``items``; each task is played once and then remembered.
 
     ``cache``: the folder of remembered rewards, by default the user's own. ``tell`` gets one sentence for each file in it
-    that cannot be read or written; neither ends the evaluation.
+    that cannot be read or written; neither ends the evaluation. ``advance`` is told how many tasks are done, of how many.
     """
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tau2_slime" / "baselines"
     by_task = {_without_repeat(item.name): item for item in items}
     files: dict[str, _CacheFile] = {}
     out: dict[str, dict[str, float | None]] = {}
     try:
-        for name, item in by_task.items():
+        for done, (name, item) in enumerate(by_task.items()):
+            advance(done, len(by_task))
             config, identity = item.config, _identity(item.config)
             if identity not in files:
                 files[identity] = _CacheFile(folder / f"{config.domain}-{identity[:16]}.json", tell)

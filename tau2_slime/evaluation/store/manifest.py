@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 from tau2_slime import __version__
 from tau2_slime.data.files import source_hashes
-from tau2_slime.episode.users import user_label
+from tau2_slime.episode.setup import user_label
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Plan
 from tau2_slime.runtime.files import write_atomically
-from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world import domains, judge, tau2_compat
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task
@@ -55,6 +55,8 @@ class DatasetProtocol(TypedDict):
     """Digest of the agent's system prompts and tools."""
     agent_type: str
     agent_path: NotRequired[str]
+    judge: NotRequired[dict[str, str | None]]
+    """Model and endpoint, where an LLM judge may be asked."""
     """The class that plays the agent, if it is one of the user's own."""
     user_model: str
     """Empty in solo mode."""
@@ -131,6 +133,8 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
         "tasks": [item.name for item in dataset.items],
         "attempts": dataset.attempts,
     }
+    if config.allow_llm_judge:
+        found["judge"] = {"model": config.judge_model or judge.tau2s_model(), "base_url": config.judge_base_url}
     if config.agent_path is not None:
         found["agent_path"] = config.agent_path
     return found

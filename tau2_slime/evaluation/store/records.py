@@ -6,21 +6,18 @@ What two runs of the same episode may differ in (when, how long) stands under ``
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tau2_slime.episode.result import InteractionResult
-from tau2_slime.episode.users import user_label
-from tau2_slime.errors import ConfigError
+from tau2_slime.episode.setup import user_label
 from tau2_slime.evaluation.plan.datasets import Dataset, Item, Plan
 from tau2_slime.evaluation.store.manifest import DatasetProtocol
 from tau2_slime.evaluation.store.unit import Unit
-from tau2_slime.runtime.files import write_atomically
+from tau2_slime.runtime.files import append_line, ends_with_a_whole_line, hold_folder, write_atomically
 
 FILE = "simulations.jsonl"
 _TIMES = ("generation_time", "user_time", "total_time")
@@ -199,47 +196,34 @@ class Store:
         """Hold the folder for this process and repair the file. ``replay_excluded``: drop the excluded records.
 
         Raises:
-            ConfigError: another process is writing here.
+            ConfigError: another process is writing here, or nobody can.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(f"another evaluation is writing to {self.folder}: wait for it, or stop it") from None
-            self.read()
-            dropped = [name for name, record in self.records.items() if replay_excluded and record["excluded"]]
-            for name in dropped:
-                del self.records[name]
-            if self.damaged or dropped or not self._ends_with_a_whole_line():
-                lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records.values())
-                write_atomically(self.path, lines)
+        with hold_folder(self.folder, "evaluation"):
+            self.repair(replay_excluded=replay_excluded)
             yield self
+
+    def repair(self, *, replay_excluded: bool = False) -> None:
+        """Read the file, and rewrite it if it holds more than whole records. The folder must be held by this process."""
+        self.read()
+        dropped = [name for name, record in self.records.items() if replay_excluded and record["excluded"]]
+        for name in dropped:
+            del self.records[name]
+        if self.damaged or dropped or not ends_with_a_whole_line(self.path):
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records.values())
+            write_atomically(self.path, lines)
 
     def append(self, record: Record) -> None:
         """Add a line and wait until it is on the disk.
 
         Raises:
             RuntimeError: the episode has a record already.
-            OSError: the disk is full; the next `writing` repairs the file.
+            OSError: the disk is full; nothing of the record is in the file.
         """
         name = name_of(record)
         if name in self.records:
             raise RuntimeError(f"{name} is recorded already")
-        line = json.dumps(record, ensure_ascii=False, default=str).encode() + b"\n"
-        with self.path.open("ab", buffering=0) as file:
-            written = 0
-            while written < len(line):
-                written += file.write(line[written:]) or 0
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(record, ensure_ascii=False, default=str))
         self.records[name] = record
-
-    def _ends_with_a_whole_line(self) -> bool:
-        if not self.path.exists() or self.path.stat().st_size == 0:
-            return True
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
 
 
 def jobs(plan: Plan) -> list[Job]:

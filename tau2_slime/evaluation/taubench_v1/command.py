@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.report.tables import Table, decimal, print_page
+from tau2_slime.evaluation.report.tau2_results import EPOCH, simulation_id
 from tau2_slime.evaluation.statistics.estimates import Scores, scores
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.evaluation.taubench_v1.recorded import read_results
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from tau2_slime.world.types import RewardInfo, Task
 
-_EPOCH = "1970-01-01T00:00:00"
-"""v1 records no times."""
 _V1_STEPS = 30
 """v1's fixed limit of the agent's messages."""
 
@@ -132,7 +129,7 @@ def _results(replayed: Sequence[Replayed], tasks: list[dict[str, Any]], domain: 
     trials = Counter(r.run.task_id for r in replayed)
     converted: Results = tau2_compat.load().Results.model_validate(
         {
-            "timestamp": _EPOCH,
+            "timestamp": EPOCH,
             "info": {
                 "git_commit": "tau-bench v1",
                 "num_trials": max(trials.values()),
@@ -150,14 +147,13 @@ def _results(replayed: Sequence[Replayed], tasks: list[dict[str, Any]], domain: 
 
 
 def _simulation(r: Replayed, reward_info: RewardInfo) -> dict[str, Any]:
-    name = f"{r.run.task_id}/{r.run.trial}"
     return {
-        "id": str(uuid.UUID(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest())),
+        "id": simulation_id(f"{r.run.task_id}/{r.run.trial}"),
         "task_id": f"v1_{r.run.task_id}",
         "trial": r.run.trial,
-        "timestamp": _EPOCH,
-        "start_time": _EPOCH,
-        "end_time": _EPOCH,
+        "timestamp": EPOCH,
+        "start_time": EPOCH,
+        "end_time": EPOCH,
         "duration": 0.0,
         "termination_reason": scoring.tau2_reason(r.termination).value,
         "user_cost": r.run.info.get("user_cost"),

@@ -59,7 +59,7 @@ def read_results(path: Path) -> list[V1Run]:
         raise ConfigError(f"{path}: {error.strerror}; give the JSON file that tau-bench v1 wrote") from error
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON ({error}); give the file that tau-bench v1 wrote") from error
-    if isinstance(content, dict) and "simulations" in content:
+    if isinstance(content, dict) and {"simulations", "simulation_index"} & content.keys():
         raise ConfigError(f"{path} holds τ² simulations already: `tau2-slime inspect` and `tau2 view` show them")
     if not isinstance(content, list) or not content:
         kind = "an empty list" if content == [] else f"a JSON {type(content).__name__}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tau2_slime.tokens.families import END_THINK, THINK, Tags
+from tau2_slime.chat.thoughts import Tags
+from tau2_slime.tokens.families import END_THINK, THINK
 
 
 def open_reasoning(text: str, start: int = 0, tags: Tags = (THINK, END_THINK)) -> tuple[str, int | None]:

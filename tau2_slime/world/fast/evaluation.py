@@ -112,16 +112,16 @@ def require_equal_replay(messages: Sequence[Message], world: World) -> None:
         raise ReplayNeededError("the environment did not begin with the task's initial state")
     if world.solo and any(isinstance(message, tau2_compat.load().UserMessage) for message in messages):
         raise ReplayNeededError("a user speaks in a solo episode")
-    wanted, history = _calls_with_results(messages), _calls_with_results(world.began_with[1])
-    if wanted is None or history is None or len(wanted) != len(history) + len(world.ran):
-        raise ReplayNeededError("the calls do not match their results")
+    wanted, done = _calls_with_results(messages), [*_calls_with_results(world.began_with[1]), *world.ran]
+    if len(wanted) != len(done):
+        raise ReplayNeededError("the environment ran more or fewer calls than the trajectory shows")
     invented: list[re.Pattern[str]] = []
-    for (call, result), (ran, answer) in zip(wanted, [*history, *world.ran], strict=True):
+    for (call, result), (ran, answer) in zip(wanted, done, strict=True):
         if not (call is ran or call == ran) or result.content != answer.content:
             raise ReplayNeededError("the environment ran other calls than the trajectory shows")
         text = answer.content or ""
-        if "NaN" in text or (len(text) >= 4000 and _DIGITS.search(text)):
-            # for τ², which compares what the JSON reads as
+        if "NaN" in text or _DIGITS.search(text):
+            # τ² compares what the JSON reads as: not-a-number is unequal to itself, and so many digits cannot be read.
             raise ReplayNeededError("an answer does not equal itself")
         if any(pattern.search(text) for pattern in invented):
             raise ReplayNeededError("an answer shows an id that a replay would not invent again")
@@ -129,18 +129,22 @@ def require_equal_replay(messages: Sequence[Message], world: World) -> None:
             invented.append(NOT_REPEATABLE[call.name])
 
 
-def _calls_with_results(messages: Sequence[Message]) -> list[tuple[ToolCall, ToolMessage]] | None:
-    """The calls of a trajectory, each with its result; None where τ²'s replay would stop with an error."""
+def _calls_with_results(messages: Sequence[Message]) -> list[tuple[ToolCall, ToolMessage]]:
+    """The calls of a trajectory, each with its result.
+
+    Raises:
+        ReplayNeededError: a call or a result stands alone; τ²'s replay stops there with an error.
+    """
     t = tau2_compat.load()
     found = []
     rest = iter(messages)
     for message in rest:
         if isinstance(message, t.ToolMessage):
-            return None
+            raise ReplayNeededError("the calls do not match their results")
         for call in getattr(message, "tool_calls", None) or ():
             result = next(rest, None)
             if not isinstance(result, t.ToolMessage) or result.id != call.id:
-                return None
+                raise ReplayNeededError("the calls do not match their results")
             found.append((call, result))
     return found
 

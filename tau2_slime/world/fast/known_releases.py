@@ -95,7 +95,10 @@ def verified_constructor(domain: str, env_kwargs: dict[str, Any]) -> Callable[..
 @cache
 def core_release() -> str | None:
     """The release whose environments and evaluator these are; None for unknown ones."""
-    return VERIFIED_SOURCES["core"].get(_hash_of(_file(name) for name in _CORE))
+    try:
+        return VERIFIED_SOURCES["core"].get(_hash_of(_file(name) for name in _CORE))
+    except ModuleNotFoundError:  # a release that is built otherwise
+        return None
 
 
 @cache

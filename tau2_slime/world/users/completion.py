@@ -1,4 +1,4 @@
-"""The call itself: one chat completion of one simulator.
+"""The call itself: one chat completion of one model, a simulator's, a policy's or the judge's.
 
 litellm reaches every provider, and costs 5 to 10 ms of CPU a call. An endpoint of one's own that speaks OpenAI's protocol,
 with which hundreds of episodes talk at once, is asked directly: the same request, the same answer.
@@ -6,19 +6,16 @@ with which hundreds of episodes talk at once, is asked directly: the same reques
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any
 from urllib.parse import urlparse
 
-from tau2_slime.runtime import loops
-from tau2_slime.runtime.text import well_formed_value
+from tau2_slime.chat.completion import Completion, read_completion
+from tau2_slime.chat.faults import CallFailed, Fault, of_exception, of_status
+from tau2_slime.runtime import http, loops
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.users.faults import CallFailed, Fault, of_exception, of_status
-from tau2_slime.world.users.spec import UserSpec, known_provider, load_litellm
-
-T = TypeVar("T")
+from tau2_slime.world.users.bounded_client import bounded_client
+from tau2_slime.world.users.spec import ModelSpec, known_provider, load_litellm, provider_of
 
 PLAIN_ARGS = frozenset(
     [
@@ -41,39 +38,7 @@ PLAIN_ARGS = frozenset(
 """Arguments that go into the request as they are. litellm has a meaning of its own for many others."""
 
 
-@dataclass(frozen=True)
-class Usage:
-    """What the endpoint counted; zeros if it names nothing."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class RequestedCall:
-    """A tool call as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-    """JSON, if the model got it right."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One answer of a model, its text fit for UTF-8."""
-
-    content: str | None
-    calls: tuple[RequestedCall, ...]
-    finish_reason: str | None
-    usage: Usage
-    raw: dict[str, Any]
-    """The answer's one choice, as it came."""
-    cost: float = 0.0
-    """US dollars, as far as litellm knows the price."""
-
-
-async def complete(spec: UserSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Completion:
+async def complete(spec: ModelSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Completion:
     """The answer of ``spec``'s model to ``prompt``, in OpenAI's messages; ``tools`` in OpenAI's function schemas.
 
     Raises:
@@ -82,13 +47,10 @@ async def complete(spec: UserSpec, prompt: list[dict[str, Any]], tools: list[dic
         ConfigError: the key's variable is not set.
     """
     ask = _ask_directly if is_direct(spec) else _ask_litellm
-    try:
-        return await ask(spec, prompt, tools)
-    except CallFailed as failed:
-        raise failed.without(spec.connection().get("api_key", "")) from None
+    return await ask(spec, prompt, tools)
 
 
-def is_direct(spec: UserSpec) -> bool:
+def is_direct(spec: ModelSpec) -> bool:
     """True if litellm would send the request as it is, to an endpoint of one's own, and knows no price for the answer."""
     if spec.base_url is None or urlparse(spec.base_url).scheme not in ("http", "https"):
         return False
@@ -112,7 +74,9 @@ def served_name(model: str) -> str:
     return rest if slash and provider in ("openai", "hosted_vllm") else model
 
 
-async def _ask_directly(spec: UserSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Completion:
+async def _ask_directly(
+    spec: ModelSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None
+) -> Completion:
     import aiohttp
 
     messages = [{key: value for key, value in message.items() if value is not None} for message in prompt]
@@ -122,28 +86,37 @@ async def _ask_directly(spec: UserSpec, prompt: list[dict[str, Any]], tools: lis
     url = f"{str(spec.base_url).rstrip('/')}/chat/completions"
     key = spec.connection()["api_key"]
     try:
-        async with loops.outside().post(
+        answer = await http.post(
+            loops.outside(),
             url,
-            json=request,
+            request,
             headers={"Authorization": f"Bearer {key}"},
-            timeout=aiohttp.ClientTimeout(total=spec.timeout),
-        ) as response:
-            body = (await response.read()).decode("utf-8", "replace")
-            status, headers = response.status, response.headers
+            within=aiohttp.ClientTimeout(total=spec.timeout),
+        )
     except TimeoutError:
         raise
+    except http.Redirected as error:
+        raise CallFailed(Fault.REJECTED, f"{url}: {error}") from None
+    except http.AnswerRefused as error:
+        raise CallFailed(Fault.GARBAGE, f"{url}: {error}") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise CallFailed(Fault.UNAVAILABLE, f"{url}: {type(error).__name__}: {error}"[:400]) from error
-    if not 200 <= status < 300:
-        raise of_status(status, f"{url}: HTTP {status}: {body}", headers)
+        raise CallFailed(Fault.UNAVAILABLE, f"{url}: {type(error).__name__}: {error}") from error
+    if not 200 <= answer.status < 300:
+        raise of_status(answer.status, answer.text, answer.headers, where=f"{url}: HTTP {answer.status}: ")
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise CallFailed(Fault.GARBAGE, f"{url}: an answer that is not JSON: {body[:200]!r}") from error
-    return read_completion(answer)
+        body = http.read_json(answer.text)
+    except ValueError as error:
+        said = repr(answer.text[:10_000])
+        raise CallFailed(Fault.GARBAGE, f"{url}: an answer that is not JSON ({error}): {said}") from None
+    return read_completion(body)
 
 
-async def _ask_litellm(spec: UserSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Completion:
+def _is_plain(litellm: ModuleType) -> bool:
+    """True if nobody has given litellm a client or certificates of their own."""
+    return litellm.ssl_verify is True and litellm.aclient_session is None and litellm.ssl_certificate is None
+
+
+async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Completion:
     litellm, t = load_litellm(), tau2_compat.load()
     request = {
         "model": spec.model,
@@ -156,6 +129,8 @@ async def _ask_litellm(spec: UserSpec, prompt: list[dict[str, Any]], tools: list
         "caching": False,  # τ² can switch a global response cache on, which would repeat one user for every sample
         **spec.litellm_arguments(),
     }
+    if provider_of(spec.model) == "openai" and "api_base" in request and _is_plain(litellm):
+        request["client"] = bounded_client(str(request["api_base"]), str(request["api_key"]))
     try:
         response = await litellm.acompletion(**request)
     except Exception as error:  # clients' errors have no common base; what is not one of them is raised again
@@ -167,61 +142,3 @@ async def _ask_litellm(spec: UserSpec, prompt: list[dict[str, Any]], tools: list
         raise CallFailed(Fault.REJECTED, "the endpoint cannot process the request (HTTP 422)")
     cost = t.get_response_cost(response) if response.model else 0.0
     return read_completion(response.model_dump(), cost=cost)
-
-
-def read_completion(answer: object, *, cost: float = 0.0) -> Completion:
-    """The first choice of a chat completion in OpenAI's form, parsed from JSON.
-
-    Raises:
-        CallFailed: it is not one (`Fault.GARBAGE`).
-    """
-    whole = _expect(answer, dict, "the answer")
-    try:
-        whole = well_formed_value(whole)
-    except RecursionError as error:
-        raise CallFailed(Fault.GARBAGE, "an answer that is nested too deeply") from error
-    if "error" in whole and not whole.get("choices"):
-        raise CallFailed(Fault.GARBAGE, f"an error instead of an answer: {str(whole['error'])[:200]}")
-    usage = _read_usage(whole.get("usage"))
-    choices = _expect(whole.get("choices") or [], list, "choices")
-    if not choices:  # an answer, with its bill, that says nothing
-        return Completion(None, (), None, usage, {}, cost)
-    choice = _expect(choices[0], dict, "a choice")
-    message = _expect(choice.get("message"), dict, "a message")
-    return Completion(
-        content=_expect(message.get("content"), (str, type(None)), "a message's content"),
-        calls=tuple(_read_call(call) for call in _expect(message.get("tool_calls") or [], list, "tool_calls")),
-        finish_reason=_expect(choice.get("finish_reason"), (str, type(None)), "finish_reason"),
-        usage=usage,
-        raw=choice,
-        cost=cost,
-    )
-
-
-def _read_call(call: object) -> RequestedCall:
-    whole = _expect(call, dict, "a tool call")
-    function = _expect(whole.get("function"), dict, "a tool call's function")
-    return RequestedCall(
-        id=_expect(whole.get("id") or "", str, "a tool call's id"),
-        name=_expect(function.get("name"), str, "a tool's name"),
-        arguments=_expect(function.get("arguments") or "{}", str, "a tool call's arguments"),
-    )
-
-
-def _read_usage(usage: object) -> Usage:
-    counts = usage if isinstance(usage, dict) else {}
-    return Usage(*(_read_count(counts.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")))
-
-
-def _read_count(count: object) -> int:
-    number = _expect(count, (int, float), "a number of tokens")
-    if not math.isfinite(number):
-        raise CallFailed(Fault.GARBAGE, f"a number of tokens is {number}")
-    return int(number)
-
-
-def _expect(value: object, kind: type[T] | tuple[type[T], ...], what: str) -> T:
-    """``value``, if it is of ``kind``; `CallFailed` otherwise."""
-    if isinstance(value, kind):
-        return value
-    raise CallFailed(Fault.GARBAGE, f"{what} is {type(value).__name__}: {str(value)[:100]}")

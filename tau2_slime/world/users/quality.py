@@ -1,16 +1,18 @@
 """How well a simulator played its part: what it did that no customer would, found without asking a model.
 
-Pure functions over a conversation and its scenario. Each check looks at the words alone. It would rather miss a flaw than
-report one that is not there. `benchmarks/simulator_quality.py` prints the precision and recall of each check on the labelled
+Pure functions over a conversation and its scenario, in time that grows with the length of the texts and no faster: they run
+on the event loop. Each check looks at the words alone. It would rather miss a flaw than report one that is not there.
+`benchmarks/simulator_quality.py` prints the precision and recall of each check on the labelled
 set.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,10 @@ from tau2_slime.outcome import Flaw
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Message
+
+
+MAX_CHARACTERS = 100_000
+"""Of a message that are looked at; the rest is not."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,14 @@ class Turn:
     text: str = ""
     calls: int = 0
     """Tool calls in it."""
+
+    @cached_property
+    def words(self) -> list[str]:
+        return _words(self.text)
+
+    @cached_property
+    def squeezed(self) -> str:
+        return _squeeze(self.text)
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ def turns_of(messages: Iterable[Message]) -> list[Turn]:
     """τ²'s messages as the user sees them: without the agent's own tool calls and their results."""
     out = []
     for message in messages:
-        text, calls = message.content or "", len(getattr(message, "tool_calls", None) or ())
+        text, calls = (message.content or "")[:MAX_CHARACTERS], len(getattr(message, "tool_calls", None) or ())
         if message.role == "user":
             out.append(Turn("user", text, calls))
         elif message.role == "assistant" and text:
@@ -126,9 +140,9 @@ def _role_flip(message: _UserMessage) -> str | None:
     return found.group(0) if found else None
 
 
-_SPELLED = re.compile(
-    r"<tool_call>|\{\s*\"(name|function|tool)\"\s*:.*\"(arguments|parameters|args)\"\s*:|<function=", re.S
-)
+_SPELLED = re.compile(r"<tool_call>|<function=")
+_SPELLED_NAME = re.compile(r"\{\s*\"(name|function|tool)\"\s*:")
+_SPELLED_ARGUMENTS = re.compile(r"\"(arguments|parameters|args)\"\s*:")
 
 
 def _tool_call(message: _UserMessage) -> str | None:
@@ -138,7 +152,10 @@ def _tool_call(message: _UserMessage) -> str | None:
     if turn.calls:
         return f"{turn.calls} calls"
     found = _SPELLED.search(turn.text)
-    return found.group(0)[:60] if found else None
+    if found:
+        return found.group(0)
+    named = _SPELLED_NAME.search(turn.text)
+    return named.group(0)[:60] if named and _SPELLED_ARGUMENTS.search(turn.text, named.end()) else None
 
 
 _HEADING = re.compile(
@@ -163,7 +180,7 @@ def _leak(message: _UserMessage) -> str | None:
     if heading:
         return heading.group(0)
     for length, source in ((6, _orders(message.scenario)), (8, _orders_to_all())):
-        for run in _runs(_words(turn.text), length):
+        for run in _runs(turn.words, length):
             if run in source:
                 return " ".join(run)
     return None
@@ -191,23 +208,23 @@ def _empty(message: _UserMessage) -> str | None:
 
 def _repeat(message: _UserMessage) -> str | None:
     turn, before = message.turn, message.before
-    words = _words(turn.text)
+    words = turn.words
     if len(words) < 5:
         return None
     asked = _asked(before)
     for position, earlier in enumerate(before):
-        if earlier.role == "user" and _words(earlier.text) == words and _asked(before[:position]) != asked:
+        if earlier.role == "user" and earlier.words == words and _asked(before[:position]) != asked:
             return turn.text.strip()[:60]
     return None
 
 
 def _asked(before: Sequence[Turn]) -> list[str]:
     """The words that the user answers."""
-    return next((_words(turn.text) for turn in reversed(before) if turn.role != "user"), [])
+    return next((turn.words for turn in reversed(before) if turn.role != "user"), [])
 
 
 _FACT = re.compile(
-    r"[\w.+-]+@[\w-]+\.[\w.]*\w"  # an e-mail address
+    r"(?<![\w.+-])[\w.+-]++@[\w-]++\.[\w.]*\w"  # an e-mail address; no letter in the middle of a word begins one
     r"|\$\s?\d[\d,]*(?:\.\d+)?"  # an amount of money
     r"|\+?\(?\d[\d\s().-]{5,}\d"  # a telephone or card number
     r"|#?\b(?=\w*\d)(?=\w*[A-Za-z_])\w{5,}\b"  # an id
@@ -219,16 +236,27 @@ _ORDINARY = re.compile(r"^(\d+(st|nd|rd|th|gb|mb|mbps|am|pm|hrs?|min|days?|s|x|k
 
 def _invented(message: _UserMessage) -> str | None:
     turn = message.turn
-    known = "\n".join([message.scenario, *(t.text for t in message.before if t.role != "user")])
-    squeezed, words = _squeeze(known), set(_words(known))
-    for match in _FACT.finditer(turn.text):
-        fact = match.group(0)
-        if not _ORDINARY.match(fact) and _squeeze(fact) not in squeezed:
+    heard = [t for t in message.before if t.role != "user"]
+    known = [_squeezed_scenario(message.scenario), *(t.squeezed for t in heard)]
+    facts = dict.fromkeys(match.group(0) for match in _FACT.finditer(turn.text))
+    for fact in itertools.islice(facts, _MOST_FACTS):
+        squeezed = _squeeze(fact)
+        if not _ORDINARY.match(fact) and not any(squeezed in text for text in known):
             return fact
-    for match in _MY_NAME.finditer(turn.text):
-        if not set(_words(match.group(1))) <= words:
-            return match.group(1)
+    names = [match.group(1) for match in _MY_NAME.finditer(turn.text)]
+    if names:
+        words = set(_words(message.scenario)).union(*(t.words for t in heard))
+        return next((name for name in names if not set(_words(name)) <= words), None)
     return None
+
+
+_MOST_FACTS = 500
+"""Facts of one message that are compared with what the user knows."""
+
+
+@lru_cache(maxsize=256)
+def _squeezed_scenario(scenario: str) -> str:
+    return _squeeze(scenario)
 
 
 _CHECKS: dict[Flaw, Callable[[_UserMessage], str | None]] = {
@@ -260,4 +288,4 @@ def _squeeze(text: str) -> str:
 
 def _unquoted(text: str) -> str:
     """``text`` without quotations: what the user says, not what it reports that somebody said."""
-    return re.sub(r"[\"“][^\"”]*[\"”]|(?<!\w)'[^']{8,}'(?!\w)", " ", text)
+    return re.sub(r"[\"“][^\"“”]*[\"”]|(?<!\w)'[^']{8,}'(?!\w)", " ", text)

@@ -7,24 +7,23 @@ bounded, retried, and handed on to the next simulator where that is wanted. A fa
 from __future__ import annotations
 
 import asyncio
-import json
+import dataclasses
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.chat.completion import Completion, Ending, RequestedCall, providers_own, with_providers_own
+from tau2_slime.chat.faults import OUTAGE, RETRIED, CallFailed, Fault
 from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
 from tau2_slime.runtime.loops import PerLoop
-from tau2_slime.runtime.text import well_formed_value
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
 from tau2_slime.world.domains import tool_schema
 from tau2_slime.world.users import endpoints
-from tau2_slime.world.users.completion import Completion, RequestedCall, complete
-from tau2_slime.world.users.faults import OUTAGE, RETRIED, CallFailed, Fault
+from tau2_slime.world.users.completion import complete
 from tau2_slime.world.users.protocol import UserStats
-from tau2_slime.world.users.reasoning import strip_reasoning
 from tau2_slime.world.users.spec import UserSpec
 from tau2_slime.world.users.spending import spending
 
@@ -35,7 +34,10 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 """Seconds before the second try of a call, doubled before each further one up to the maximum."""
-
+MAX_CHARACTERS = 100_000
+"""Of a user's message. No customer writes a tenth of it, and every later prompt would carry it."""
+LEAST_ROOM = 4096
+"""Tokens that a simulator whose message was cut gets at its second try, if that is more than four times what it had."""
 
 _limits: PerLoop[dict[str, asyncio.Semaphore]] = PerLoop(dict)
 
@@ -78,23 +80,34 @@ class LitellmUser:
         t = tau2_compat.load()
         state = self._state
         state.messages.extend(message.tool_messages if isinstance(message, t.MultiToolMessage) else [message])
-        prompt = t.to_litellm_messages(state.system_messages + state.flip_roles())
         started = time.perf_counter()
         try:
-            reply = await self._ask(prompt)
+            reply = await self._ask()
         finally:
             self.stats.seconds += time.perf_counter() - started
         state.messages.append(reply)
         return reply
 
-    async def _ask(self, prompt: list[dict[str, Any]]) -> UserMessage:
+    def _prompt(self, spec: UserSpec) -> list[dict[str, Any]]:
+        """The conversation as ``spec``'s model sees it; each turn of its own with what its provider wants back."""
+        state = self._state
+        prompt: list[dict[str, Any]] = tau2_compat.load().to_litellm_messages(
+            state.system_messages + state.flip_roles()
+        )
+        for position, message in enumerate(state.messages, start=len(state.system_messages)):
+            raw = message.raw_data if message.role == "user" else None
+            if raw and raw.get(_SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict):
+                prompt[position] = with_providers_own(prompt[position], raw["message"])
+        return prompt
+
+    async def _ask(self) -> UserMessage:
         """The reply of the simulator that plays now, or of the next one that can."""
         problems = []
         while True:
             spec = self._simulators[self._playing]
             last = self._playing == len(self._simulators) - 1
             try:
-                reply = await self._ask_one(spec, prompt, may_leave=not last)
+                reply = await self._ask_one(spec, may_leave=not last)
             except SimulatorUnavailable as out:
                 problems.append(f"user model {spec.label}: {out}")
                 if last:
@@ -107,7 +120,7 @@ class LitellmUser:
                 self.stats.played[spec.label] = self.stats.played.get(spec.label, 0) + 1
                 return reply
 
-    async def _ask_one(self, spec: UserSpec, prompt: list[dict[str, Any]], *, may_leave: bool) -> UserMessage:
+    async def _ask_one(self, spec: UserSpec, *, may_leave: bool) -> UserMessage:
         """One usable message of ``spec``, after as many tries as it has.
 
         Raises:
@@ -116,11 +129,12 @@ class LitellmUser:
             BudgetSpent: no more calls.
         """
         spec.ready()
+        prompt = self._prompt(spec)
         address = f"{spec.host}|{spec.model}"
         endpoint = endpoints.endpoint_of(address)
         limit = _limits.get().setdefault(f"{address}|{spec.concurrency}", asyncio.Semaphore(spec.concurrency))
         patience = spec.patience
-        problem = ""
+        problem, asked = "", spec
         for attempt in range(spec.retries + 1):
             if attempt:
                 self.stats.retries += 1
@@ -140,7 +154,7 @@ class LitellmUser:
                     endpoint.dropped()
                     raise
                 try:
-                    return await self._call(spec, prompt, endpoint)
+                    return await self._call(asked, prompt, endpoint)
                 except CallFailed as failed:
                     problem = str(failed)
                     self.stats.faults[failed.fault] = self.stats.faults.get(failed.fault, 0) + 1
@@ -148,7 +162,9 @@ class LitellmUser:
                         raise endpoints.refuse_key(spec.host, spec.key_variable, spec.label, problem) from None
                     if failed.retry_after:
                         endpoint.hold(failed.retry_after)
-                    if failed.fault not in RETRIED:
+                    if failed.fault is Fault.CUT and asked is spec:
+                        asked = _with_more_room(spec)
+                    elif failed.fault not in RETRIED:
                         break
         raise SimulatorUnavailable(f"{problem} ({attempt + 1} tries)")
 
@@ -209,46 +225,71 @@ class LitellmUser:
         """The reply as τ²'s `UserMessage`, tool calls flipped to the user.
 
         Raises:
-            CallFailed: empty, filtered, unparsable, or a tool call where the user has no tools.
+            CallFailed: empty, cut, filtered, unparsable, far too long, or a tool call where the user has no tools.
         """
-        content = answer.content
-        if content:
-            content, stripped = strip_reasoning(content)
-            if stripped and first_time(f"reasoning of {label}"):
-                logger.warning(
-                    "tau2_slime: user model %s sends its reasoning as text, which is cut off. Serve it with a reasoning "
-                    "parser, or without thinking",
-                    label,
-                )
-        if not (content or "").strip() and not answer.calls:
-            if answer.finish_reason == "content_filter":
-                raise CallFailed(Fault.CONTENT_FILTER, "the provider's content filter took the message")
+        said = answer.said
+        content = said.content or ""
+        if said.aloud and first_time(f"reasoning of {label}"):
+            logger.warning(
+                "tau2_slime: user model %s sends its reasoning as text, which is cut off. Serve it with a reasoning "
+                "parser, or without thinking",
+                label,
+            )
+        if answer.ending is Ending.CUT:
+            raise CallFailed(
+                Fault.CUT,
+                f"the message was cut at a limit of tokens after {len(content):,} characters (finish_reason length); "
+                "give the simulator more room with max_tokens",
+            )
+        if answer.ending is Ending.FILTERED:
+            raise CallFailed(Fault.CONTENT_FILTER, "the provider's content filter took the message")
+        if answer.ending is Ending.FAILED:
+            raise CallFailed(Fault.UNAVAILABLE, "the server stopped in the middle of the message")
+        if not content.strip() and not said.calls:
             raise CallFailed(Fault.GARBAGE, "an empty message")
-        if answer.calls and not self._tools:
-            raise CallFailed(Fault.GARBAGE, f"a call of tool {answer.calls[0].name!r}, but this user has no tools")
+        if len(content) > MAX_CHARACTERS:
+            raise CallFailed(Fault.GARBAGE, f"a message of {len(content):,} characters, more than {MAX_CHARACTERS:,}")
+        if said.calls and not self._tools:
+            raise CallFailed(Fault.GARBAGE, f"a call of tool {said.calls[0].name!r}, but this user has no tools")
         return tau2_compat.load().UserMessage(
             role="user",
-            content=content,
-            tool_calls=[_tool_call(call) for call in answer.calls] or None,
+            content=said.content,
+            tool_calls=[_tool_call(call) for call in said.calls] or None,
             cost=cost,
             usage={
                 "completion_tokens": answer.usage.completion_tokens,
                 "prompt_tokens": answer.usage.prompt_tokens,
             },
-            raw_data=answer.raw,
+            raw_data={**(answer.raw or {}), _SPOKEN_BY: label},
         )
 
 
-def _tool_call(call: RequestedCall) -> ToolCall:
-    """The user's call in τ²'s form.
+_SPOKEN_BY = "tau2_slime_simulator"
+"""Which simulator said a message: its provider's data means nothing to another one's."""
 
-    Raises:
-        CallFailed: its arguments are not a JSON object.
-    """
-    try:
-        arguments = well_formed_value(json.loads(call.arguments))
-    except (ValueError, RecursionError) as error:
-        raise CallFailed(Fault.GARBAGE, f"arguments of tool {call.name!r} that are not JSON: {error}") from error
-    if not isinstance(arguments, dict):
-        raise CallFailed(Fault.GARBAGE, f"arguments of tool {call.name!r} that are not a JSON object")
-    return tau2_compat.load().ToolCall(id=call.id, name=call.name, arguments=arguments, requestor="user")
+
+def kept_for_provider(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of a message's ``raw_data``, what an interrupted episode takes along; None if its provider wants nothing back."""
+    came = (raw or {}).get("message")
+    if raw is None or _SPOKEN_BY not in raw or not isinstance(came, dict):
+        return None
+    if not providers_own(came) and not any(set(call) - _PLAIN_CALL for call in came.get("tool_calls") or ()):
+        return None
+    message = {**providers_own(came), "tool_calls": came.get("tool_calls")}
+    return {_SPOKEN_BY: raw[_SPOKEN_BY], "message": message}
+
+
+_PLAIN_CALL = {"id", "type", "function", "index"}
+
+
+def _with_more_room(spec: UserSpec) -> UserSpec:
+    """``spec`` for a message that did not fit: four times the tokens that its arguments allow."""
+    name = next((name for name in ("max_tokens", "max_completion_tokens") if name in spec.args), "max_tokens")
+    given = spec.args.get(name)
+    room = max(LEAST_ROOM, 4 * given if isinstance(given, int) else 0)
+    return dataclasses.replace(spec, args={**spec.args, name: room})
+
+
+def _tool_call(call: RequestedCall) -> ToolCall:
+    """The user's call in τ²'s form. Raises CallFailed if its arguments are not a JSON object."""
+    return tau2_compat.load().ToolCall(id=call.id, name=call.name, arguments=call.values(), requestor="user")

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import dotenv_files, secrets
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"
-"""A base_url of this scheme names a model of slime's --sglang-config; `episode.users` puts in the router's address."""
+"""A base_url of this scheme names a model of slime's --sglang-config; `episode.setup` puts in the router's address."""
 _OPENAI = "https://api.openai.com/v1"
 
 
@@ -65,8 +66,9 @@ class ModelSpec:
             if not key:
                 raise ConfigError(
                     f"{self.ROLE} {self.model!r} needs its key in the environment variable {key_var}, which is not set; "
-                    f"export it, or name another variable with {self.KEY_OPTION}"
+                    f"export it, or name another variable with {self.KEY_OPTION}{dotenv_files.hint()}"
                 )
+            secrets.remember(key)
             out["api_key"] = key
         elif base_url is not None and provider in ("openai", "hosted_vllm"):
             out["api_key"] = "none"  # an endpoint of one's own: the client insists on some key
@@ -137,6 +139,7 @@ def known_provider(model: str) -> str | None:
 def load_litellm() -> ModuleType:
     """litellm with the price table that it brings along: without the variable, importing it downloads one."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
+    with dotenv_files.unread():
+        import litellm
 
     return litellm

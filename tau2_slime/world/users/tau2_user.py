@@ -8,10 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.chat.faults import Fault, of_exception
 from tau2_slime.errors import ConfigError, UserSimulatorError
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users import endpoints
-from tau2_slime.world.users.faults import Fault, of_exception
 from tau2_slime.world.users.protocol import UserContext, UserStats
 from tau2_slime.world.users.spec import UserSpec
 from tau2_slime.world.users.spending import spending
@@ -74,7 +74,6 @@ class ThreadedTau2User:
         failed = of_exception(error)
         if failed is None:
             return None
-        failed = failed.without(os.environ.get(self._spec.key_variable or "", ""))
         self.stats.faults[failed.fault] = self.stats.faults.get(failed.fault, 0) + 1
         if failed.fault is Fault.AUTHENTICATION:
             return endpoints.refuse_key(self._spec.host, self._spec.key_variable, self._spec.label, str(failed))

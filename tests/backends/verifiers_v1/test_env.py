@@ -120,7 +120,7 @@ async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatSer
         ("cut", "response_length", None),
         ("overlong", "context_length", None),
         ("failing", "infrastructure_error", "ProviderError"),
-        ("filtered", "infrastructure_error", "HarnessError"),
+        ("filtered", "agent_error", None),
     ],
 )
 async def test_how_a_model_can_end_it(server: ChatServer, model: str, termination: str, error: str | None) -> None:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import verifiers.v1 as vf
 
-from tau2_slime.backends.chat_wire import parse_chat_reply, request_message, with_call_ids
+from tau2_slime.backends.chat_wire import request_message, with_call_ids
 from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.backends.verifiers.results import RECORD_KEY, episode_metrics, episode_record
 from tau2_slime.backends.verifiers.v1.endpoint import Endpoint
 from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, Tau2TaskData
+from tau2_slime.chat.completion import Ending, message_to_send_back
 from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
 from tau2_slime.outcome import Status, Termination
+from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 
 if TYPE_CHECKING:
     from tau2_slime.backends.turns import ChatMessage
@@ -81,6 +83,14 @@ class Tau2Harness(vf.Harness[Tau2HarnessConfig]):
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 
 
+_STOPS = {
+    Ending.CUT: (Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens"),
+    Ending.FILTERED: (Termination.AGENT_ERROR, "the provider's content filter took the policy's message"),
+    Ending.FAILED: (Termination.INFRASTRUCTURE_ERROR, "the model's endpoint stopped in the middle of the message"),
+}
+"""How an episode ends whose policy's message is not whole."""
+
+
 async def _play(episode: TurnEpisode, model: Endpoint, trace: vf.Trace) -> None:
     """Play until the episode is over. The model is sent the whole conversation, its own turns as it wrote them."""
     sent: list[ChatMessage] = []
@@ -89,13 +99,13 @@ async def _play(episode: TurnEpisode, model: Endpoint, trace: vf.Trace) -> None:
     try:
         while request is not None:
             sent += [request_message(message) for message in with_call_ids(request.new, call_ids)]
-            message, finish = await model.complete(sent, request.tools)
-            if finish == "length":
-                await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
+            answer = await model.complete(sent, request.tools)
+            if answer.ending is not Ending.WHOLE:
+                await episode.stop(*_STOPS[answer.ending])
                 break
-            sent.append(message)
-            call_ids = [call["id"] for call in message.get("tool_calls") or []]
-            request = await episode.reply(parse_chat_reply(message, request.tools))
+            sent.append(message_to_send_back((answer.raw or {}).get("message") or {}))
+            call_ids = [call.id for call in answer.said.calls]
+            request = await episode.reply(chat_turn(answer.said, request.tools))
     except ContextOverflow as error:
         await episode.stop(Termination.CONTEXT_LENGTH, str(error))
     except EngineError as error:

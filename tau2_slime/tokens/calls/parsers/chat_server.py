@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tau2_slime.chat.completion import Said
 from tau2_slime.tokens.calls.json_text import BadJson, read_json
-from tau2_slime.tokens.calls.reasoning import split_reasoning
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn, Tool
 
@@ -18,6 +18,8 @@ def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | Non
         return bad("The tool call has no name.")
     try:
         value = read_json(arguments) if arguments.strip() else {}
+        if isinstance(value, str):  # encoded twice, as some models do
+            value = read_json(value)
     except BadJson as problem:
         return bad(f"The arguments of {name} are not valid JSON: {problem}.")
     if not isinstance(value, dict):
@@ -25,14 +27,7 @@ def parsed_call(name: str, arguments: str, tools: list[Tool], call_id: str | Non
     return checked_call(name, value, tools, arguments, call_id)
 
 
-def parsed_reply(content: str | None, reasoning: str | None, calls: list[ParsedCall]) -> ParsedTurn:
-    """A chat-completion server's message, its calls read by `parsed_call`.
-
-    A server that runs without a reasoning parser leaves the reasoning at the beginning of the text. It is cut off, also
-    without an opening tag, because some templates write that in the prompt. Other text stays as it came, white space
-    included. Reasoning that the server did set apart wins.
-    """
-    if content is None:
-        return ParsedTurn(None, reasoning, calls)
-    thoughts, said, unclosed = split_reasoning(content)
-    return ParsedTurn(content if said == content else said.strip(), reasoning or thoughts, calls, unclosed)
+def chat_turn(said: Said, tools: list[Tool]) -> ParsedTurn:
+    """A chat-completion server's message as the policy's turn, its calls compared with the tools."""
+    calls = [parsed_call(call.name, call.arguments, tools, call.id or None) for call in said.calls]
+    return ParsedTurn(said.content, said.thoughts, calls, said.unclosed)

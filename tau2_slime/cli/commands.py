@@ -1,0 +1,41 @@
+"""The commands of `tau2-slime`: the package without a training job."""
+
+from __future__ import annotations
+
+import typer
+
+from tau2_slime import __version__
+from tau2_slime.cli.doctor import doctor
+from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
+from tau2_slime.cli.inspect import inspect
+from tau2_slime.cli.rollout import rollout
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="τ²-bench episodes for slime, without a training job."
+)
+app.command()(rollout)
+app.command()(doctor)
+app.command(name="eval")(evaluate)
+app.command()(compare)
+app.command()(convert_v1)
+app.command()(inspect)
+
+
+@app.command()
+def version() -> None:
+    """Print the versions of this package and of τ²."""
+    from tau2_slime.world import tau2_compat
+
+    typer.echo(f"tau2-slime {__version__} ({tau2_compat.version()})")
+
+
+def usage_error(error: Exception) -> str | None:
+    """What is wrong with a command line, if ``error`` is what typer raises for one; else None."""
+    context = getattr(error, "ctx", None)
+    words = getattr(error, "format_message", None)
+    if not callable(words):
+        return "aborted" if isinstance(error, typer.Abort) else None
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return str(words())
+    place = f" (see {context.command_path} --help)" if context is not None else ""
+    return f"{str(words()).rstrip('.')}{place}"

@@ -1,0 +1,155 @@
+"""One request and its answer, whatever the other side sends: bounded in bytes, nesting and pieces, UTF-8, never redirected.
+
+Every endpoint is asked through here. What an answer costs to read is decided by these bounds and not by whoever sends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tau2_slime.runtime.secrets import redact, redact_words
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession, ClientTimeout
+
+MAX_BYTES = 8 * 2**20
+"""Of an answer, unpacked. A chat completion with every log-probability is smaller."""
+MAX_PIECES = 150_000
+"""Values in the JSON of an answer, counted from above."""
+MAX_DEPTH = 64
+"""Nesting of the JSON of an answer."""
+_PIECE = 2**18
+
+
+class AnswerRefused(Exception):
+    """The answer is not read: it is too large, or packed in a way that cannot be read."""
+
+
+class Redirected(AnswerRefused):
+    """The endpoint names another address. Following it would carry the whole conversation to another host."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer without any known key in it."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+async def post(
+    session: ClientSession,
+    url: str,
+    payload: Mapping[str, Any],
+    *,
+    headers: Mapping[str, str],
+    within: ClientTimeout,
+    max_bytes: int = MAX_BYTES,
+    keyless: bool = False,
+) -> Answer:
+    """The answer to ``payload``, sent as JSON. ``keyless``: no key is sent, so none is looked for in a good answer.
+
+    Raises:
+        AnswerRefused: the answer is not read.
+        TimeoutError, aiohttp.ClientError, OSError: there is none.
+    """
+    async with session.post(
+        url,
+        json=payload,
+        headers={"Accept-Encoding": "gzip, deflate", **headers},
+        timeout=within,
+        allow_redirects=False,
+    ) as response:
+        if 300 <= response.status < 400 and "Location" in response.headers:
+            raise Redirected(
+                f"HTTP {response.status}: it redirects to {_host(response.headers['Location'])}. Redirects are not "
+                "followed, because the conversation would go to another host; if that host is right, name it as the address"
+            )
+        raw = bytearray()
+        async for piece in _unpacked(response):
+            raw += piece
+            if len(raw) > max_bytes:
+                raise AnswerRefused(f"the answer is longer than {max_bytes / 2**20:.0f} MiB")
+        text = raw.decode("utf-8", "replace")
+        if not 200 <= response.status < 300:
+            text = redact(text)
+        elif not keyless:
+            text = redact_words(text)
+        return Answer(response.status, response.headers, text)
+
+
+def read_json(text: str, *, max_pieces: int | None = MAX_PIECES) -> object:
+    """The value of a JSON text from outside. ``max_pieces`` None: as many as fit into its bytes.
+
+    Raises:
+        ValueError: it is not JSON, or it is nested more deeply, or has more pieces, than any answer.
+    """
+    if max_pieces is not None and text.count(",") + text.count("[") + text.count("{") > max_pieces:
+        raise ValueError(f"it has more than {max_pieces:,} pieces")
+    try:
+        value: object = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    check_depth(value)
+    return value
+
+
+def check_depth(value: object) -> None:
+    """Raises ValueError if a JSON value is nested more deeply than `MAX_DEPTH`: much of Python walks values by recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        if not level:
+            return
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    if level:
+        raise ValueError("it is nested too deeply")
+
+
+async def _unpacked(response: ClientResponse) -> AsyncIterator[bytes]:
+    """The body in pieces of bounded size, unpacked, with a pause for the event loop after each."""
+    packing = response.headers.get("Content-Encoding", "").strip().lower()
+    if packing in ("", "identity"):
+        async for piece in response.content.iter_chunked(_PIECE):
+            yield piece
+        return
+    if packing not in ("gzip", "x-gzip", "deflate"):
+        raise AnswerRefused(f"the answer is packed as {packing[:40]!r}, which was not asked for")
+    unpack: zlib._Decompress | None = None
+    try:
+        async for packed in response.content.iter_chunked(_PIECE):
+            if unpack is None:  # some servers send "deflate" without zlib's header
+                bare = packing == "deflate" and packed[0] & 0x0F != 8
+                unpack = zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS | 32)
+            rest = packed
+            while rest:
+                yield unpack.decompress(rest, _PIECE)
+                rest = unpack.unconsumed_tail
+                await asyncio.sleep(0)
+        while unpack is not None and (piece := unpack.decompress(b"", _PIECE)):
+            yield piece
+    except zlib.error as error:
+        raise AnswerRefused(f"the answer cannot be unpacked: {error}") from None
+
+
+def _host(location: str) -> str:
+    """Scheme and host of ``location``, without what else it may hold."""
+    try:
+        parts = urlsplit(location)
+        return (
+            f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}" if parts.hostname else "itself"
+        )
+    except ValueError:
+        return "an address that cannot be read"

@@ -1,0 +1,64 @@
+"""The HTTP client that litellm is given for OpenAI's protocol: no redirects, and answers of a bounded size.
+
+litellm's own client follows redirects, and with them the conversation, and unpacks whatever comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from tau2_slime.runtime.http import MAX_BYTES, AnswerRefused
+from tau2_slime.runtime.loops import PerLoop
+
+if TYPE_CHECKING:
+    from httpx import Response
+    from openai import AsyncOpenAI
+
+_clients: PerLoop[dict[tuple[str, str], AsyncOpenAI]] = PerLoop(dict)
+
+
+def bounded_client(base_url: str, key: str) -> AsyncOpenAI:
+    """This loop's client for an endpoint."""
+    clients = _clients.get()
+    if (base_url, key) not in clients:
+        clients[base_url, key] = _build(base_url, key)
+    return clients[base_url, key]
+
+
+def _build(base_url: str, key: str) -> AsyncOpenAI:
+    import httpx
+    from openai import AsyncOpenAI
+
+    http_client = httpx.AsyncClient(
+        follow_redirects=False,
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"response": [_bound]},
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+    )
+    # openai's annotations know another package's client, litellm gives it httpx's as well
+    return AsyncOpenAI(base_url=base_url, api_key=key, http_client=http_client, max_retries=0)  # type: ignore[arg-type]
+
+
+async def _bound(response: Response) -> None:
+    import httpx
+
+    packing = response.headers.get("Content-Encoding", "identity")
+    if packing.lower() != "identity":
+        raise AnswerRefused(f"the answer is packed as {packing[:40]!r}, which was not asked for")
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    stream: httpx.AsyncByteStream = response.stream
+
+    class Bounded(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            seen = 0
+            async for piece in stream:
+                seen += len(piece)
+                if seen > MAX_BYTES:
+                    raise AnswerRefused(f"the answer is longer than {MAX_BYTES / 2**20:.0f} MiB")
+                yield piece
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    response.stream = Bounded()
