@@ -47,6 +47,7 @@ class FakeSglang:
                 return fake.said, [SimpleNamespace(name=name, parameters=given) for name, given in fake.found]
 
             def has_tool_call(self, text: str) -> bool:
+                assert text == fake.texts[-1]
                 return fake.sees_a_call
 
         class ReasoningParser:
@@ -129,6 +130,7 @@ def test_a_call_that_sglang_drops_is_reported(sglang: FakeSglang) -> None:
     turn = parser("qwen25").parse(CALL + "<tool_call>\n{broken", TOOLS)
     assert summary(turn) == [("get_order", CallStatus.OK), ("", CallStatus.INVALID_JSON)]
     assert (turn.calls[1].error or "").startswith("A tool call in this message cannot be read: write every call")
+    assert (turn.calls[1].arguments, turn.calls[1].raw) == ({}, CALL + "<tool_call>\n{broken")
     sglang.found = [("get_order", '{"order_id": "<tool_call>"}')]  # text of an argument begins no call
     assert len(parser("qwen25").parse(CALL.replace("#W1", "<tool_call>"), TOOLS).calls) == 1
 
@@ -138,6 +140,7 @@ def test_what_sglang_cannot_read_is_not_said_to_the_user(sglang: FakeSglang, nam
     sglang.said = "<tool_call>{broken"
     turn = parser(name).parse("<tool_call>{broken", TOOLS)
     assert (turn.content, summary(turn)) == (None, [("", CallStatus.INVALID_JSON)])
+    assert (turn.calls[0].error or "").startswith("A tool call in this message cannot be read: write every call")
     sglang.failure = ValueError("no such shape")
     turn = parser(name).parse("<tool_call>{broken", TOOLS)
     assert (turn.content, summary(turn)) == (None, [("", CallStatus.INVALID_JSON)])
@@ -165,6 +168,7 @@ def test_a_call_that_sglang_passes_on_broken(sglang: FakeSglang, found: tuple[st
     sglang.found = [found]
     (call,) = parser("brand_new").parse("something", TOOLS).calls
     assert (call.name, call.arguments, call.status) == (found[0] or "", {}, CallStatus.INVALID_JSON)
+    assert call.raw == "something"
     assert (call.error or "").startswith(error)
 
 
@@ -185,6 +189,13 @@ def test_a_call_that_was_made_before_the_thought_is_closed_is_made(sglang: FakeS
     sglang.found = [ORDER]
     turn = parser("qwen25").parse(f"I call {CALL}", TOOLS, reasoning_open=True)
     assert (turn.content, turn.reasoning, summary(turn)) == (None, "I call", [("get_order", CallStatus.OK)])
+    turn = parser("qwen25").parse(CALL, TOOLS, reasoning_open=True)
+    assert (turn.reasoning, summary(turn)) == (None, [("get_order", CallStatus.OK)])
+    assert parser("qwen25").parse(f"<think>I call {CALL}", TOOLS).reasoning == "I call"
+    parser("qwen25").parse(f"I call {CALL} and {CALL}", TOOLS, reasoning_open=True)
+    assert sglang.texts[-1] == f"{CALL} and {CALL}"
+    turn = parser("brand_new").parse("I call something", TOOLS, reasoning_open=True)  # nobody knows how a call begins
+    assert turn == ParsedTurn(None, "I call something", reasoning_unclosed=True)
     sglang.found = [("no_such_tool", "{}")]
     turn = parser("qwen25").parse(f"<think>I could call {CALL}", TOOLS)
     assert (turn.content, turn.calls, turn.reasoning_unclosed) == (None, [], True)
@@ -193,6 +204,9 @@ def test_a_call_that_was_made_before_the_thought_is_closed_is_made(sglang: FakeS
 def test_a_message_of_nothing_but_calls_is_cut_before_sglang_reads_it(sglang: FakeSglang) -> None:
     parser("qwen25").parse("<tool_call>{" * 40_000, TOOLS)
     assert sglang.texts[0].count("<tool_call>") == MAX_CALLS + 1
+    assert sglang.texts[0].endswith("<tool_call>")
+    parser("qwen25").parse(CALL * MAX_CALLS, TOOLS)
+    assert sglang.texts[1] == CALL * MAX_CALLS
 
 
 def test_the_switch_survives_two_threads_that_parse(sglang: FakeSglang) -> None:
