@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from tau2_slime.chat.faults import CallFailed, Fault, of_error_body
+from tau2_slime.chat.faults import CallFailed, Fault, UnusableMessage, of_error_body
 from tau2_slime.chat.thoughts import cut_thoughts
 from tau2_slime.runtime.http import check_depth
 from tau2_slime.runtime.text import well_formed_value
@@ -157,7 +157,7 @@ def read_message(message: Mapping[str, Any]) -> Said:
     if not calls and message.get("function_call"):  # the older form, with one call
         calls = [{"function": message["function_call"]}]
     if len(calls) > MAX_CALLS:
-        raise CallFailed(Fault.GARBAGE, f"{len(calls):,} tool calls in one message, more than {MAX_CALLS}")
+        raise UnusableMessage(f"{len(calls):,} tool calls in one message, more than {MAX_CALLS}")
     return Said(
         content=spoken.words if spoken else content,
         thoughts=apart or (spoken.thoughts if spoken else None),
@@ -232,7 +232,7 @@ def _read_content(content: object) -> tuple[str | None, str | None]:
             inner = whole.get("thinking") or whole.get("text") or whole.get("reasoning") or ""
             thoughts.append(inner if isinstance(inner, str) else _read_content(inner)[0] or "")
         else:
-            raise CallFailed(Fault.GARBAGE, f"a part of type {kind!r} in a message, which cannot be shown as text")
+            raise UnusableMessage(f"a part of type {kind!r} in a message, which cannot be shown as text")
     return "".join(texts) or None, "".join(thoughts) or None
 
 

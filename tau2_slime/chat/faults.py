@@ -59,6 +59,13 @@ class CallFailed(Exception):
         """Seconds, if the endpoint named any."""
 
 
+class UnusableMessage(CallFailed):
+    """The endpoint works, and what its model said cannot be used."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(Fault.GARBAGE, problem)
+
+
 def one_line(text: str, limit: int = 400) -> str:
     """``text`` from outside for a message: without keys, without line breaks, and then cut."""
     flat = " ".join(redact(text[:100_000]).split())

@@ -22,7 +22,7 @@ from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime.loops import offload, until_abort
-from tau2_slime.runtime.secrets import described
+from tau2_slime.runtime.secrets import described, redact
 from tau2_slime.world import judge, scoring, tau2_compat
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User, UserStats, quality
@@ -108,7 +108,7 @@ async def play_and_score(
         **setup.identity,
         termination=termination,
         blame=blame,
-        detail=detail,
+        detail=redact(detail),
         messages=conversation.messages,
         rejected_calls=conversation.rejected,
         ledger=transcript.ledger,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.outcome import SUCCESS, Blame, Status, Termination
+from tau2_slime.runtime.secrets import redact
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.ledger import TokenLedger
@@ -163,7 +164,7 @@ def failed_result(
 ) -> InteractionResult:
     """The result of an episode that never began."""
     facts: dict[str, Any] = {"domain": "", "task_split": "", "task_id": "", "agent_type": "", "user_model": "", **known}
-    return InteractionResult(termination=termination, blame=Blame.INFRASTRUCTURE, detail=error, **facts)
+    return InteractionResult(termination=termination, blame=Blame.INFRASTRUCTURE, detail=redact(error), **facts)
 
 
 TRANSFER = "transfer_to_human_agents"

@@ -246,6 +246,15 @@ async def test_a_redirect_does_not_carry_the_conversation_elsewhere(tmp_path: Pa
     assert record["blame"] == "infrastructure" and "Redirects are not followed" in record["detail"]
 
 
+async def test_what_the_policy_says_and_nobody_can_use_is_the_agents(tmp_path: Path) -> None:
+    picture = {"content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    for number, step in enumerate([picture, {"calls": [("get_users", "{}")] * 5000}]):
+        async with ApiServer(lambda body, step=step: step) as server:
+            _, _, (record,) = await run(tmp_path / str(number), one(), server, model="openai/mine")
+        assert (record["termination"], record["blame"], record["reward"]) == ("agent_error", "agent", 0.0)
+        assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize("model", ["openai/mine", MODEL], ids=["directly", "through litellm"])
 async def test_an_endless_answer_is_not_read(tmp_path: Path, model: str) -> None:
     async with ApiServer(lambda body: {"content": "a" * 20_000_000}) as server:

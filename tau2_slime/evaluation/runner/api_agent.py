@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tau2_slime.chat.completion import Completion, Ending, with_providers_own
-from tau2_slime.chat.faults import RETRIED, CallFailed, Fault
+from tau2_slime.chat.faults import RETRIED, CallFailed, Fault, UnusableMessage
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
 from tau2_slime.outcome import Termination
@@ -99,6 +99,10 @@ class _ApiTranscript(Transcript):
                     answer = await self._call(prompt)
                 except CallFailed as failed:
                     problem, pause = str(failed), failed.retry_after or 0.0
+                    if isinstance(failed, UnusableMessage) and attempt == spec.retries:
+                        raise PolicyStopped(
+                            Termination.AGENT_ERROR, f"the policy's message cannot be used: {problem}"
+                        ) from None
                     if failed.fault not in RETRIED:
                         kind = ContextOverflow if failed.fault is Fault.CONTEXT_OVERFLOW else EngineRejected
                         raise kind(f"policy model {spec.model}: {problem}") from None

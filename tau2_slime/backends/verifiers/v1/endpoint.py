@@ -12,8 +12,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 from tau2_slime.chat.completion import Completion, read_completion
-from tau2_slime.chat.faults import CallFailed, Fault, of_status
+from tau2_slime.chat.faults import CallFailed, Fault, UnusableMessage, of_status
+from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
+from tau2_slime.outcome import Termination
 from tau2_slime.runtime import http
 from tau2_slime.tokens.calls.types import Tool
 from tau2_slime.tokens.engine import BACKOFF_FIRST, BACKOFF_MAX, RETRY_STATUS
@@ -52,6 +54,7 @@ class Endpoint:
             ContextOverflow: the server says that the conversation is too long.
             EngineRejected: another 4xx. verifiers also answers so when it ends the rollout.
             EngineUnavailable: no try gave a usable answer.
+            PolicyStopped: what the model said cannot be used.
         """
         body: dict[str, object] = {"model": self._model, "messages": messages, **({"tools": tools} if tools else {})}
         headers = {"Idempotency-Key": uuid.uuid4().hex}
@@ -64,6 +67,8 @@ class Endpoint:
                 if answer.status == 200:
                     return _read(answer.text)
                 failure = of_status(answer.status, answer.text, where=f"HTTP {answer.status}: ")
+            except UnusableMessage as error:
+                raise PolicyStopped(Termination.AGENT_ERROR, f"the policy's message cannot be used: {error}") from None
             except CallFailed as error:
                 raise EngineUnavailable(f"the model's endpoint: the answer is not a chat completion: {error}") from None
             if answer.status not in RETRY_STATUS:

@@ -17,6 +17,7 @@ from tau2_slime.backends.verifiers.results import RECORD_KEY, episode_metrics, e
 from tau2_slime.backends.verifiers.v1.endpoint import Endpoint
 from tau2_slime.backends.verifiers.v1.taskset import OWN_INSTRUCTIONS, Tau2TaskData
 from tau2_slime.chat.completion import Ending, message_to_send_back
+from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
 from tau2_slime.outcome import Status, Termination
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
@@ -106,6 +107,8 @@ async def _play(episode: TurnEpisode, model: Endpoint, trace: vf.Trace) -> None:
             sent.append(message_to_send_back((answer.raw or {}).get("message") or {}))
             call_ids = [call.id for call in answer.said.calls]
             request = await episode.reply(chat_turn(answer.said, request.tools))
+    except PolicyStopped as error:
+        await episode.stop(Termination(error.termination), str(error))
     except ContextOverflow as error:
         await episode.stop(Termination.CONTEXT_LENGTH, str(error))
     except EngineError as error:
