@@ -212,7 +212,7 @@ def test_a_folder_never_holds_a_dev_file_and_a_train_file_with_its_tasks(
     assert prepare("--domains", "airline", "--fractions", "train=0.9,dev=0.1") == 0
     assert prepare("--domains", "airline") == 2  # the same file name, now with the three dev tasks
     assert "airline_train_tasks.jsonl and airline_dev_tasks.jsonl would share 3 tasks" in capsys.readouterr().err
-    assert prepare("--domains", "airline", "--fractions", "train=0.8,dev=0.2") == 0
+    assert prepare("--domains", "airline", "--fractions", "train=0.8,dev=0.2", "--force") == 0
 
 
 # --- test tasks ---
@@ -268,7 +268,7 @@ def test_judged_tasks_stay_out_unless_asked_for(
     assert [r["index"] for r in rows_of(name)] == [0, 2]
     said = capsys.readouterr().out
     assert "1 tasks graded by an LLM judge" in said and "--allow-llm-judge" in said
-    assert prepare("--domains", toy, "--splits", "clean", "--allow-llm-judge") == 0
+    assert prepare("--domains", toy, "--splits", "clean", "--allow-llm-judge", "--force") == 0
     assert [r["metadata"]["task_id"] for r in rows_of(name)] == ["toy-0", "toy-1", "toy-2"]
 
 
@@ -403,7 +403,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_debris(
         raise full
 
     monkeypatch.setattr(Path, "replace", no_space)
-    assert prepare("--domains", "mock", "--limit", "3") == 2
+    assert prepare("--domains", "mock", "--limit", "3", "--force") == 2
     assert "No space left on device" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
 
@@ -502,3 +502,17 @@ def test_slime_reads_the_rows_by_either_key(prepare: Prepare, tmp_path: Path) ->
     for mode, samples in run_in_slime(READ, f"{path}@[0:1000]").items():
         assert {(m["domain"], task_of(prompt, m).id) for prompt, m in samples} == expected, mode
         assert len(samples) == len(expected)
+
+
+def test_other_rows_are_not_replaced_in_silence(
+    prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "out" / "mock_base_tasks.jsonl"
+    assert prepare("--domains", "mock") == 0
+    assert prepare("--domains", "mock") == 0  # the same rows
+    capsys.readouterr()
+    assert prepare("--domains", "mock", "--limit", "2") == 2
+    assert "holds other rows (9; 2 are to be written)" in capsys.readouterr().err
+    assert len(rows_of(file)) == 9
+    assert prepare("--domains", "mock", "--limit", "2", "--force") == 0
+    assert len(rows_of(file)) == 2

@@ -165,3 +165,19 @@ async def test_a_split_that_the_domain_lacks() -> None:
     found = await findings(Tau2Config(domain="mock", task_split="train"))
     assert found["tau2"].verdict is Verdict.FAIL
     assert "task_split='train'" in found["tau2"].text
+
+
+async def test_only_users_that_somebody_named_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = await findings()
+    assert (found["user"].verdict, "--user-model" in found["user"].text) == (Verdict.NOTE, True)
+    assert not [finding for finding in found.values() if finding.verdict is Verdict.FAIL]
+
+
+async def test_one_cause_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    found = await findings(user_models=["gpt-4o-mini", "gpt-4o", "scripted", "openai/gpt-4.1"])
+    users = {name: finding for name, finding in found.items() if name.startswith("user ")}
+    (failed,) = [finding for finding in users.values() if finding.verdict is Verdict.FAIL]
+    assert all(model in failed.subject for model in ("gpt-4o-mini", "gpt-4o", "openai/gpt-4.1"))
+    assert "OPENAI_API_KEY" in failed.text
+    assert users["user scripted"].verdict is Verdict.OK

@@ -18,6 +18,7 @@ from tau2_slime.cli.options import (
     as_typed,
     begin,
     config_mapping,
+    refuse_misspelt_domains,
 )
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import shown
@@ -64,6 +65,7 @@ def doctor(
     configured = [simulator.name for simulator in settings.user_pool]
     if not configured and {"user_model", "user_path", *given} & settings.model_fields_set:
         configured = [settings.user_model]
+    refuse_misspelt_domains(domain or [])
     launch = Launch(
         torch_dist=torch_dist,
         slime_dir=slime_dir,

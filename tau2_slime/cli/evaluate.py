@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tau2_slime.cli.options import HfCheckpoint, Router, TrustRemoteCode, begin, refuse_unused
+from tau2_slime.cli.options import HfCheckpoint, Router, TrustRemoteCode, begin, refuse_misspelt_domains, refuse_unused
 from tau2_slime.runtime.text import shown
 
 
@@ -76,6 +76,7 @@ def evaluate(
             "--data-dir": data_dir is not None and config is None and "it is about --config, which is not given",
         }
     )
+    refuse_misspelt_domains(domain or [])
     from tau2_slime.evaluation import command
     from tau2_slime.evaluation.request import Request, parse_json, parse_settings
     from tau2_slime.runtime.console import new_console

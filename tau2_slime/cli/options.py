@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,3 +85,24 @@ def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> 
     elif settings.user_path is None and all(is_scripted(settings.simulator(n).model) for n in models_of(settings)):
         why, names = "the user is scripted; name a model with --user-model", names[1:]
     return {f"--{name.replace('_', '-')}": options.get(name) is not None and why for name in names}
+
+
+def refuse_misspelt_domains(names: Sequence[str]) -> None:
+    """Raises ConfigError for what is nearly a domain of the installed τ²: told in a moment, while τ² takes seconds to load.
+
+    The names stand in the source of τ²'s registry. A name that is like none of them is left to τ² itself.
+    """
+    found = importlib.util.find_spec("tau2")
+    for folder in (found and found.submodule_search_locations) or []:
+        try:
+            source = Path(folder, "registry.py").read_text(encoding="utf-8")
+        except OSError:
+            return
+        known, tasks = (
+            set(re.findall(rf"register_{kind}\([^\")]*\"([\w-]+)\"", source)) for kind in ("domain", "tasks")
+        )
+        for name in names:
+            near = difflib.get_close_matches(name, known & tasks, n=1, cutoff=0.75)
+            if near and name not in known:
+                there = ", ".join(sorted(known & tasks))
+                raise ConfigError(f"domain={name!r} is unknown; did you mean {near[0]!r}? (τ² has: {there})")

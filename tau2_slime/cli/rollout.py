@@ -21,6 +21,7 @@ from tau2_slime.cli.options import (
     as_typed,
     begin,
     config_mapping,
+    refuse_misspelt_domains,
     refuse_unused,
     unused_user_options,
 )
@@ -103,6 +104,8 @@ def rollout(
             **unused_user_options(settings, options),
         }
     )
+    if settings.user_path is settings.agent_path is None:  # code of one's own may bring a domain
+        refuse_misspelt_domains([*(domain or []), settings.domain])
     if router is not None:
         address(router)  # told before τ² is loaded
     if domain is None:

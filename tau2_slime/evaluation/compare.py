@@ -7,7 +7,7 @@ allowed by name, and then the output says so.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -17,7 +17,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.statistics.estimates import grouped
 from tau2_slime.evaluation.statistics.intervals import FloatArray, difference_interval, standard_error, strata_of
 from tau2_slime.evaluation.statistics.summary import Summary
-from tau2_slime.evaluation.store.manifest import DatasetProtocol, Manifest, differences, protocol_differences
+from tau2_slime.evaluation.store.manifest import DatasetProtocol, Manifest, protocol_differences
 from tau2_slime.evaluation.store.unit import Unit
 
 FLIPS = 10_000
@@ -172,13 +172,20 @@ def _check_protocols(first: Manifest, second: Manifest, names: Sequence[str], al
     return list(permitted.values())
 
 
+def _dotted(part: Mapping[str, object], at: str = "") -> Iterator[str]:
+    """The names of all fields, those within others too."""
+    for key, value in part.items():
+        yield f"{at}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{at}{key}.")
+
+
 def _check_allowed_names(first: Manifest, second: Manifest, names: Sequence[str], allow: Sequence[str]) -> None:
     """Raises ConfigError for a name in ``allow`` that no protocol has a field of."""
     known = {"all", *DatasetProtocol.__annotations__}
     for name in names:
         for part in (first["protocol"][name], second["protocol"][name]):
-            for dotted, _, _ in differences(part, {}):
-                known |= {".".join(dotted.split(".")[:n]) for n in range(1, dotted.count(".") + 2)}
+            known |= set(_dotted(part))
     for name in allow:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import stats
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation import compare_command
-from tau2_slime.evaluation.compare import Difference, Pair, compare, sign_flip_p
+from tau2_slime.evaluation.compare import Difference, Pair, compare, difference, sign_flip_p
 from tau2_slime.evaluation.statistics.summary import Summary, read_folder
 from tau2_slime.evaluation.store.unit import Unit
 from tests.evaluation.folders import write_folder
@@ -286,3 +287,34 @@ def test_the_exit_status_is_for_ci(tmp_path: Path) -> None:
     assert compare_command.run(a, b, [], None, False, console) == 0
     assert compare_command.run(b, a, [], None, True, console) == 0
     assert "The second run is worse" in out.read_text()
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 4, 5, 6, 8, 13])
+@pytest.mark.parametrize("moved", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("up", [True, False])
+def test_the_verdict_and_the_interval_are_one_answer(tasks: int, moved: int, up: bool) -> None:
+    changes = [(0, 4) if i < moved else (2, 2) for i in range(tasks)]
+    pairs = [pair(*(change if up else change[::-1])) for change in changes]
+    pairs = [
+        replace(one, first=replace(one.first, task=f"t{i}"), second=replace(one.second, task=f"t{i}"))
+        for i, one in enumerate(pairs)
+    ]
+    found = difference("overall", "all", pairs)
+    assert found.low <= found.value <= found.high
+    assert (found.words == "within noise") is (found.low <= 0 <= found.high)
+
+
+def test_tasks_without_a_partner_are_counted(tmp_path: Path) -> None:
+    a = read_folder(write_folder(tmp_path / "a", lambda d, t, i: 1.0, tasks=3))
+    b = read_folder(write_folder(tmp_path / "b", lambda d, t, i: 1.0, tasks=5))
+    assert "2 tasks are only in the second run and left out" in compare(a, b).notes
+    assert "2 tasks are only in the first run and left out" in compare(b, a).notes
+    assert compare(a, a).notes == []
+
+
+def test_a_misspelt_field_is_a_mistake_even_where_nothing_differs(tmp_path: Path) -> None:
+    a = read_folder(write_folder(tmp_path / "a", lambda d, t, i: 1.0))
+    for allow in ("user_model", "sampling", "sampling.top_p", "agent_path", "all"):
+        compare(a, a, [allow])
+    with pytest.raises(ConfigError, match=r"--allow user_modle: .*did you mean user_model"):
+        compare(a, a, ["user_modle"])

@@ -69,7 +69,7 @@ def file_names(wanted: Sequence[str], keys: Sequence[object]) -> list[str]:
     return [
         name
         if name == text and not _ODD.search(name) and folded[unicodedata.normalize("NFKC", name).casefold()] == 1
-        else f"{name.lstrip('.-')}-{hashlib.sha256(repr(key).encode()).hexdigest()[:8]}"
+        else f"{name.lstrip('.-') or 'dataset'}-{hashlib.sha256(repr(key).encode()).hexdigest()[:8]}"
         for name, text, key in zip(plain, wanted, keys, strict=True)
     ]
 
