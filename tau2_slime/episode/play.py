@@ -108,7 +108,7 @@ async def play_and_score(
         **setup.identity,
         termination=termination,
         blame=blame,
-        detail=redact(detail),
+        detail=redact(detail) if detail else "",
         messages=conversation.messages,
         rejected_calls=conversation.rejected,
         ledger=transcript.ledger,

@@ -98,17 +98,16 @@ async def build_episode(
     if training and config.reward_shaping is not None:
         setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
-        setup.user = (
-            user(world)
-            if user
-            else make_user(config, user_model, world, routers, evaluation=not training, attempt=attempt)
-        )
-        seed = user_spec(config, user_model, attempt=attempt).args.get("seed")
-        if user is None and not is_scripted(config.simulator(user_model).model) and isinstance(seed, int):
-            setup.seeds["user"] = seed
         setup.user_model = user_label(config, user_model)
         setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
         setup.excluded_flaws = config.user_quality_gate if training else ()
+        if user is not None:
+            setup.user = user(world)
+            return setup
+        setup.user = make_user(config, user_model, world, routers, evaluation=not training, attempt=attempt)
+        if setup.examine_user:
+            seed = user_spec(config, user_model, attempt=attempt).args.get("seed")
+            setup.seeds = {"user": seed} if isinstance(seed, int) else {}
     return setup
 
 
