@@ -174,7 +174,7 @@ async def test_thoughts_in_the_text_are_for_nobody(tmp_path: Path, opened: str) 
     assert record["reward"] == 1.0
     assert "secret" not in str(record["messages"])
     assert "</think>" not in str(record["messages"])
-    assert "secret" not in str([m.get("content") for m in server.requests[-1]["messages"]])
+    assert "secret" not in str(server.requests[-1]["messages"])
 
 
 async def test_thoughts_without_end_are_no_message(tmp_path: Path) -> None:

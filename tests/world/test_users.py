@@ -440,6 +440,8 @@ THROUGH_LITELLM = {"extra_headers": {"X-Asked": "through litellm"}}
         {"content": "beside", "calls": [("check_status_bar", "{}"), ("toggle_airplane_mode", '{"a": [1, null]}')]},
         {"content": None, "calls": [("check_status_bar", "")]},
         {"raw": json.dumps({"model": "m", "choices": [{"message": {"role": "assistant", "content": "no usage"}}]})},
+        {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "in parts"}]},
+        {"content": "[THINK]hm[/THINK]aloud"},
     ],
     ids=lambda step: json.dumps(step)[:40],
 )
@@ -466,6 +468,9 @@ async def test_both_ways_ask_and_understand_the_same(server: Server, step: dict[
         ({"status": 429}, "rate_limit"),
         ({"status": 503}, "unavailable"),
         ({"raw": '{"choices": [], "model": "m"}'}, "garbage"),
+        ({"raw": '{"error": {"message": "slow down", "code": 429}}'}, "rate_limit"),
+        ({"raw": '{"error": {"message": "busy", "code": 503}}'}, "unavailable"),
+        ({"raw": json.dumps({"choices": [{"finish_reason": "length", "message": {"content": "Please cre"}}]})}, "cut"),
         ({"raw": '{"choices": [{"message": {"role": "assistant", "content": ""}}]}'}, "garbage"),
     ],
     ids=lambda step: json.dumps(step)[:40],
@@ -547,6 +552,14 @@ async def test_whoever_watches_litellms_calls_sees_them(server: Server, monkeypa
             patch.setattr(litellm, name, value)
             assert not completion.is_direct(spec)
     assert completion.is_direct(spec)
+
+
+async def test_an_answer_that_litellm_cannot_read_has_its_price(server: Server) -> None:
+    server.will({"content": [{"type": "text", "text": "in parts"}]})
+    user = LitellmUser(UserSpec("openai/gpt-4o-mini", base_url=server.url), tools=None, instructions="x")
+    user.start([])
+    assert (await user.reply(greeting())).content == "in parts"
+    assert user.stats.cost == pytest.approx((11 * 0.15 + 3 * 0.60) / 1e6)
 
 
 async def test_a_price_of_ones_own_is_charged_for_direct_calls(server: Server) -> None:

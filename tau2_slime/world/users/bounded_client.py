@@ -1,19 +1,25 @@
-"""The HTTP client that litellm is given for OpenAI's protocol: no redirects, and answers of a bounded size.
+"""The HTTP client that litellm is given for OpenAI's protocol: no redirects, answers of a bounded size, kept as they came.
 
-litellm's own client follows redirects, and with them the conversation, and unpacks whatever comes.
+litellm's own client follows redirects, and with them the conversation, and unpacks whatever comes. What litellm makes of an
+answer is not what came: it fails on text in parts, and loses an error under HTTP 200.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from tau2_slime.runtime.http import MAX_BYTES, AnswerRefused
 from tau2_slime.runtime.loops import PerLoop
+from tau2_slime.runtime.secrets import redact_words
 
 if TYPE_CHECKING:
     from httpx import Response
     from openai import AsyncOpenAI
+
+answers: ContextVar[list[str] | None] = ContextVar("tau2_slime_answers", default=None)
+"""The texts of the answers under HTTP 200 to the running call, kept if somebody has set a list."""
 
 _clients: PerLoop[dict[tuple[str, str], AsyncOpenAI]] = PerLoop(dict)
 
@@ -51,12 +57,15 @@ async def _bound(response: Response) -> None:
 
     class Bounded(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            seen = 0
+            body = bytearray()
             async for piece in stream:
-                seen += len(piece)
-                if seen > MAX_BYTES:
+                body += piece
+                if len(body) > MAX_BYTES:
                     raise AnswerRefused(f"the answer is longer than {MAX_BYTES / 2**20:.0f} MiB")
                 yield piece
+            kept = answers.get()
+            if kept is not None and response.status_code == 200:
+                kept.append(redact_words(body.decode("utf-8", "replace")))
 
         async def aclose(self) -> None:
             await stream.aclose()

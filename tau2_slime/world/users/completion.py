@@ -6,6 +6,7 @@ with which hundreds of episodes talk at once, is asked directly: the same reques
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlparse
@@ -14,8 +15,9 @@ from tau2_slime.chat.completion import Completion, read_completion
 from tau2_slime.chat.faults import CallFailed, Fault, of_exception, of_status
 from tau2_slime.runtime import http, loops
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.users.bounded_client import bounded_client
+from tau2_slime.world.users.bounded_client import answers, bounded_client
 from tau2_slime.world.users.spec import ModelSpec, known_provider, load_litellm, provider_of
+from tau2_slime.world.users.spending import listed_price
 
 PLAIN_ARGS = frozenset(
     [
@@ -103,12 +105,7 @@ async def _ask_directly(
         raise CallFailed(Fault.UNAVAILABLE, f"{url}: {type(error).__name__}: {error}") from error
     if not 200 <= answer.status < 300:
         raise of_status(answer.status, answer.text, answer.headers, where=f"{url}: HTTP {answer.status}: ")
-    try:
-        body = http.read_json(answer.text)
-    except ValueError as error:
-        said = repr(answer.text[:10_000])
-        raise CallFailed(Fault.GARBAGE, f"{url}: an answer that is not JSON ({error}): {said}") from None
-    return read_completion(body)
+    return _read(answer.text, url)
 
 
 def _is_plain(litellm: ModuleType) -> bool:
@@ -131,14 +128,32 @@ async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: lis
     }
     if provider_of(spec.model) == "openai" and "api_base" in request and _is_plain(litellm):
         request["client"] = bounded_client(str(request["api_base"]), str(request["api_key"]))
+    came: list[str] = []
+    token = answers.set(came)
     try:
         response = await litellm.acompletion(**request)
     except Exception as error:  # clients' errors have no common base; what is not one of them is raised again
+        if came:  # it is litellm that cannot read the answer
+            read, price = _read(came[-1], "the answer"), listed_price(spec.model)
+            if price is None:
+                return read
+            dollars = read.usage.prompt_tokens * price.input + read.usage.completion_tokens * price.output
+            return replace(read, cost=dollars / 1e6)
         failed = of_exception(error)
         if failed is None:
             raise
         raise failed from error
+    finally:
+        answers.reset(token)
     if response is None:  # what litellm makes of a 422 while it may drop parameters, as τ² tells it to
         raise CallFailed(Fault.REJECTED, "the endpoint cannot process the request (HTTP 422)")
     cost = t.get_response_cost(response) if response.model else 0.0
-    return read_completion(response.model_dump(), cost=cost)
+    return _read(came[-1], "the answer", cost) if came else read_completion(response.model_dump(), cost=cost)
+
+
+def _read(text: str, where: str, cost: float = 0.0) -> Completion:
+    try:
+        body = http.read_json(text)
+    except ValueError as error:
+        raise CallFailed(Fault.GARBAGE, f"{where}: an answer that is not JSON ({error}): {text[:10_000]!r}") from None
+    return read_completion(body, cost=cost)
