@@ -15,6 +15,7 @@ from tau2_slime.episode.setup import check_user
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.policy.checkpoint import profile_for
 from tau2_slime.runtime.loops import offload
+from tau2_slime.runtime.secrets import described
 
 P = ParamSpec("P")
 
@@ -135,5 +136,5 @@ async def _finding(subject: str, check: Awaitable[Answer]) -> Finding:
     except Tau2SlimeError as error:
         verdict, text = Verdict.FAIL, str(error)
     except Exception as error:  # a check that breaks is a finding, not the end of the round
-        verdict, text = Verdict.FAIL, f"{type(error).__name__}: {error}"
+        verdict, text = Verdict.FAIL, described(error)
     return Finding(verdict, subject, text)

@@ -160,7 +160,7 @@ class SglangEngine:
         status, body = answer.status, answer.text
         if status == 200:
             try:
-                return json.loads(body)
+                return http.read_json(body, max_pieces=None)
             except ValueError as error:  # not JSON, an endless number, endless nesting
                 raise EngineUnavailable(f"{self.url}/generate: the reply is not JSON: {_excerpt(body)}") from error
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
