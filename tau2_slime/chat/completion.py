@@ -157,7 +157,7 @@ def read_message(message: Mapping[str, Any]) -> Said:
     if not calls and message.get("function_call"):  # the older form, with one call
         calls = [{"function": message["function_call"]}]
     if len(calls) > MAX_CALLS:
-        raise UnusableMessage(f"{len(calls):,} tool calls in one message, more than {MAX_CALLS}")
+        raise UnusableMessage(f"a message with {len(calls):,} tool calls, more than {MAX_CALLS}")
     return Said(
         content=spoken.words if spoken else content,
         thoughts=apart or (spoken.thoughts if spoken else None),
@@ -232,7 +232,7 @@ def _read_content(content: object) -> tuple[str | None, str | None]:
             inner = whole.get("thinking") or whole.get("text") or whole.get("reasoning") or ""
             thoughts.append(inner if isinstance(inner, str) else _read_content(inner)[0] or "")
         else:
-            raise UnusableMessage(f"a part of type {kind!r} in a message, which cannot be shown as text")
+            raise UnusableMessage(f"a message with a part of type {kind!r}, which cannot be shown as text")
     return "".join(texts) or None, "".join(thoughts) or None
 
 

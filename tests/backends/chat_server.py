@@ -19,6 +19,7 @@ MODELS = (
     "wrong",
     "broken",
     "silent",
+    "babbling",
     "cut",
     "overlong",
     "failing",
@@ -102,6 +103,9 @@ def speak(model: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
     """The assistant message that follows ``messages``."""
     if model in ("silent", "filtered"):
         return _message("")
+    if model == "babbling":  # far more calls than anybody can use
+        said = _message(None, ("get_users", "{}"))
+        return {**said, "tool_calls": [{**said["tool_calls"][0], "id": f"c{i}"} for i in range(200)]}
     if model == "thinking":  # gold, with thoughts, and with spaces that a careless client would lose
         said = speak("gold", messages)
         words = None if said["content"] is None else f"  {said['content']} \n"

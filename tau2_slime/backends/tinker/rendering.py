@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tau2_slime.backends.tinker.escaping import EscapingTokenizers
 from tau2_slime.chat.completion import read_message
+from tau2_slime.chat.faults import UnusableMessage
 from tau2_slime.errors import ConfigError
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
@@ -174,7 +175,10 @@ class TurnRenderer:
             {"id": call.id, "function": {"name": call.function.name, "arguments": call.function.arguments}}
             for call in message.get("tool_calls") or []
         ]
-        turn = chat_turn(read_message({"content": message["content"], "tool_calls": read}), tools)
+        try:
+            turn = chat_turn(read_message({"content": message["content"], "tool_calls": read}), tools)
+        except UnusableMessage as error:  # the model is told, as after any call that nobody can read
+            return ParsedTurn(None, None, [ParsedCall("", {}, CallStatus.INVALID_JSON, "", f"This turn is {error}.")])
         turn.content = (turn.content or "").strip() or None
         turn.calls += [
             ParsedCall("", {}, CallStatus.INVALID_JSON, call.raw_text, f"The tool call cannot be read: {call.error}")

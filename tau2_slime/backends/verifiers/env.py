@@ -28,6 +28,7 @@ from tau2_slime.backends.verifiers.settings import (
     training_split,
 )
 from tau2_slime.backends.verifiers.state_view import EPISODE_KEY, update_state
+from tau2_slime.chat.faults import UnusableMessage
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.agents import chat_message
 from tau2_slime.episode.history import agent_sees
@@ -115,7 +116,12 @@ class Tau2Env(vf.MultiTurnEnv):
         if state["trajectory"][-1].get("is_truncated"):
             await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
         else:
-            request = await episode.reply(parse_message(messages[-1], episode.setup.agent.tools))
+            try:
+                turn = parse_message(messages[-1], episode.setup.agent.tools)
+            except UnusableMessage as error:
+                await episode.stop(Termination.AGENT_ERROR, f"the policy's message cannot be used: {error}")
+            else:
+                request = await episode.reply(turn)
         update_state(state, episode)
         if request is not None:
             told = request.new

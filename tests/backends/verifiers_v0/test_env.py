@@ -186,6 +186,7 @@ async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatSer
     ("model", "termination", "failed"),
     [
         ("silent", "agent_error", False),
+        ("babbling", "agent_error", False),
         ("cut", "response_length", False),
         ("overlong", "context_length", False),
         ("failing", "infrastructure_error", True),

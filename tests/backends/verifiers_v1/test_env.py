@@ -117,6 +117,7 @@ async def test_thoughts_in_the_text_are_no_part_of_what_was_said(server: ChatSer
     ("model", "termination", "error"),
     [
         ("silent", "agent_error", None),
+        ("babbling", "agent_error", None),
         ("cut", "response_length", None),
         ("overlong", "context_length", None),
         ("failing", "infrastructure_error", "ProviderError"),
