@@ -129,3 +129,14 @@ def test_config_file_with_an_unknown_key_names_it(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "max_turn" in done.stderr
     assert "did you mean 'max_turns'" in done.stderr
+
+
+def test_what_the_settings_say_counts_with_the_embedded_policy(tmp_path: Path) -> None:
+    """TAU2_DOMAIN and the file's max_turns were ignored there once."""
+    path, out = tmp_path / "c.yaml", tmp_path / "out"
+    path.write_text("tau2: {max_turns: 2, user_model: scripted-terse}\n")
+    options = ("--config", str(path), "--groups", "1", "--output-dir", str(out))
+    done = tau2_slime("rollout", *options, TAU2_DOMAIN="mock")
+    (played,) = rows(out / "trajectories.jsonl")
+    assert (played["domain"], played["termination"], played["user_model"]) == ("mock", "max_turns", "scripted-terse")
+    assert done.returncode == 0, done.stderr

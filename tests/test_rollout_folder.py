@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from tau2_slime import rollout
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.rollout import Played, RolloutPlan, plan_jobs, run, summarise
 from tau2_slime.runtime.files import hold_folder
+from tau2_slime.world import scoring
 from tests.test_cli import rows, tau2_slime
 
 
@@ -139,6 +141,7 @@ def test_a_full_disk_ends_the_rollout_and_keeps_what_is_there(
 DISK = """
 import errno, os
 from tau2_slime import rollout
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.cli.main import main
 append = rollout.append_line
 def full(path, line):
@@ -151,6 +154,7 @@ main()
 STOP = """
 import os, signal
 from tau2_slime import rollout
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.cli.main import main
 append = rollout.append_line
 def stop(path, line):
@@ -207,3 +211,24 @@ def test_ctrl_c_while_it_loads_is_a_line(tmp_path: Path, arguments: list[str]) -
         assert (process.returncode, rest) == (130, "tau2-slime: interrupted\n")
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert "Traceback" not in rest
+
+
+# ---- which tasks -------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_the_agent_cannot_play_are_passed_over() -> None:
+    solo = plan_jobs(["airline", "mock"], None, [], 4, 1, Tau2Config(agent_type="solo"))
+    assert solo and {job.domain for job in solo} == {"mock"}  # airline has no solo mode
+    with pytest.raises(ConfigError, match="no task that --agent-type solo can play"):
+        plan_jobs(["airline"], None, [], 4, 1, Tau2Config(agent_type="solo"))
+    with pytest.raises(ConfigError, match="--task-id 0: not playable by --agent-type solo"):
+        plan_jobs(["airline"], None, ["0"], None, 1, Tau2Config(agent_type="solo"))
+
+
+def test_tasks_that_only_a_judge_can_score_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "needs_judge", lambda task: task.id == "create_task_1")
+    assert "create_task_1" not in {job.task_id for job in plan_jobs(["mock"], None, [], 50, 1)}
+    with pytest.raises(ConfigError, match="--task-id create_task_1: graded by an LLM judge"):
+        plan_jobs(["mock"], None, ["create_task_1"], None, 1)
+    allowed = plan_jobs(["mock"], None, [], 50, 1, Tau2Config(allow_llm_judge=True))
+    assert "create_task_1" in {job.task_id for job in allowed}

@@ -52,7 +52,9 @@ def check_trajectory(trajectory: Trajectory) -> list[Violation]:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool)  # and finite, however long
+    return isinstance(value, float) and math.isfinite(value)
 
 
 # ---- tokens, mask, log-probabilities -----------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ def _check_fields(trajectory: Trajectory, sample: Mapping[str, Any]) -> Findings
 def _fingerprint_of(sample: Mapping[str, Any]) -> str:
     try:
         return trajectory_digest(sample["tokens"], sample["rollout_log_probs"])
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, OverflowError):
         return "unreadable"
 
 

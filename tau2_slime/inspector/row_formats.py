@@ -27,7 +27,7 @@ def from_sample(row: Mapping[str, Any], where: str, counterpart: Mapping[str, An
     out.ledger = _ledger_of_sample(row, tau2, conversation)
     _add_conversation(out, conversation)
     out.reward_info = out.reward_info or {"reward_breakdown": tau2.get("reward_breakdown")}
-    return out
+    return _formed(out)
 
 
 def _ledger_of_sample(
@@ -56,7 +56,7 @@ def from_trajectory(row: Mapping[str, Any], where: str) -> Trajectory:
     out.excluded = out.status in ("failed", "aborted")
     out.ledger = dict(row["ledger"]) if row.get("ledger") else None
     _add_conversation(out, row)
-    return out
+    return _formed(out)
 
 
 def from_evaluation(row: Mapping[str, Any], where: str) -> Trajectory:
@@ -69,7 +69,7 @@ def from_evaluation(row: Mapping[str, Any], where: str) -> Trajectory:
         if stamp is not None:
             message.setdefault("timestamp", stamp)
     out.stats |= times
-    return out
+    return _formed(out)
 
 
 def from_simulation(
@@ -97,7 +97,7 @@ def from_simulation(
         said = "" if out.messages else ", and this file keeps no messages beside it"
         out.detail = f"a voice run: its audio ({len(ticks)} ticks) is not shown{said}"
     out.stats = {"total_time": _number(run.get("duration")) or 0.0, "user_cost": _number(run.get("user_cost")) or 0.0}
-    return out
+    return _formed(out)
 
 
 MOST_VALUES = 5_000_000
@@ -166,4 +166,69 @@ def _status(value: object) -> str:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """``value`` if it is a number that a float can be; None for others, NaN and infinity among them."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MOST_NUMBER:
+        return None
+    return float(value)
+
+
+MOST_NUMBER = 1e300
+LARGEST = 1 << 53
+"""A count or position beyond this is none."""
+
+
+def _formed(out: Trajectory) -> Trajectory:
+    """``out``, if the readers of a trajectory can rely on its form; what its values are worth is for `check` to say.
+
+    Raises:
+        ValueError: it was not written by anything that this package reads.
+    """
+    for name in ("agent_turns", "agent_errors", "user_errors", "resumes"):
+        value = out.stats.get(name)
+        _demand(value is None or _is_count(value), f"stats.{name} is {value!r}")
+    for value in (*out.telemetry.values(), *out.stats.values()):
+        _demand(not isinstance(value, (int, float)) or abs(value) <= LARGEST, f"{value!r} is no measurement")
+    _demand(all(isinstance(value, (int, float)) for value in out.telemetry.values()), "telemetry that is no number")
+    breakdown = out.reward_info.get("reward_breakdown")
+    _demand(breakdown is None or isinstance(breakdown, Mapping), "reward_breakdown is no mapping")
+    for call in out.generations:
+        call["e2e_latency"] = _number(call.get("e2e_latency")) or 0.0
+    for message in out.messages:
+        calls = message.get("tool_calls")
+        formed = isinstance(calls, list) and all(isinstance(call, Mapping) for call in calls)
+        _demand(calls is None or formed, "tool_calls is no list of calls")
+    for name in ("rollout_top_p_token_offsets", "rollout_top_p_token_ids"):
+        value = (out.sample or {}).get(name)
+        _demand(
+            value is None or (isinstance(value, list) and all(map(_is_count, value))), f"{name} is no list of counts"
+        )
+    for rows in ((out.sample or {}).get("metadata"), out.counterpart):
+        ours = rows.get("tau2") if isinstance(rows, Mapping) else None
+        _demand(ours is None or isinstance(ours, Mapping), "metadata.tau2 is no mapping")
+    for ledger in (out.ledger, (out.counterpart or {}).get("ledger")):
+        if ledger is not None:
+            _demand(isinstance(ledger, dict), "ledger is no mapping")
+            _check_ledger(ledger)
+    return out
+
+
+def _check_ledger(ledger: dict[str, Any]) -> None:
+    for name in ("tokens", "loss_mask", "log_probs", "segments", "weight_versions"):
+        if ledger.get(name) is None:
+            ledger[name] = []
+        _demand(isinstance(ledger[name], list), f"{name} is no list")
+    _demand(_is_count(ledger.get("prompt_length")), f"prompt_length is {ledger.get('prompt_length')!r}")
+    for segment in ledger["segments"]:
+        ends = isinstance(segment, dict) and _is_count(segment.get("start")) and _is_count(segment.get("stop"))
+        _demand(ends and isinstance(segment.get("kind"), str), f"segment {segment!r} is malformed")
+        if segment.get("weight_version") is not None:
+            segment["weight_version"] = str(segment["weight_version"])
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST
+
+
+def _demand(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise[:200])

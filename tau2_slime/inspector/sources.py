@@ -94,14 +94,14 @@ def _read_jsonl(file: Path, found: FoundEpisodes) -> None:
     counterparts: dict[object, dict[str, Any]] = {}
     if file.name == "samples.jsonl" and (file.parent / "trajectories.jsonl").is_file():
         for where, row in _lines(file.parent / "trajectories.jsonl", found):
-            if row.get("index") in counterparts:
-                found.unreadable.append(f"{where}: a second trajectory of index {row.get('index')}")
-            counterparts[row.get("index")] = row
+            if _index(row) in counterparts:
+                found.unreadable.append(f"{where}: a second trajectory of index {_index(row)}")
+            counterparts[_index(row)] = row
     indices: set[object] = set()
     for where, row in _lines(file, found):
         try:
             if {"loss_mask", "rollout_log_probs", "response_length"} & row.keys():
-                index = row.get("index")
+                index = _index(row)
                 if counterparts and index is not None and index in indices:
                     found.unreadable.append(f"{where}: a second sample of index {index}")
                 if counterparts and index not in counterparts:
@@ -122,6 +122,11 @@ def _read_jsonl(file: Path, found: FoundEpisodes) -> None:
     if all(one.name.isdigit() for one in found.trajectories):  # episodes are written in the order in which they end
         found.trajectories.sort(key=lambda one: int(one.name))
     _find_checkpoint(file.parent, found)
+
+
+def _index(row: dict[str, Any]) -> int | str | None:
+    index = row.get("index")
+    return index if index is None or isinstance(index, int) else str(index)
 
 
 def _lines(file: Path, found: FoundEpisodes) -> Iterator[tuple[str, dict[str, Any]]]:

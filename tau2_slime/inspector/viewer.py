@@ -14,7 +14,6 @@ import base64
 import gzip
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -88,7 +87,7 @@ def episode_view(trajectory: Trajectory, database: DatabaseDiff, language: Check
 
 
 def _rounded(value: object) -> float | None:
-    return round(float(value), 4) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return round(float(value), 4) if isinstance(value, (int, float)) and abs(value) < 1e300 else None
 
 
 # ---- packed episodes ---------------------------------------------------------------------------------------------------
