@@ -97,7 +97,7 @@ async def examine(
             found.append((model, await _finding(f"user {model}", _fine(check_user, settings, model))))
     for finding in _grouped(found):
         yield finding
-    if not users:
+    if not users and launch.prompt_data is None and launch.eval_config is None:
         yield Finding(Verdict.NOTE, "user", "not checked: give --user-model")
     if launch.slime_dir is not None:
         yield await _finding("slime source", _fine(preflight.slime_source, launch.slime_dir))

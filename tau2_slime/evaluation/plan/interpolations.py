@@ -36,7 +36,7 @@ def check_interpolations(data: object) -> None:
             return lengths[path]
         name = ".".join(path)
         if path in chain:
-            raise TooLong(name, "its interpolations lead back to itself")
+            raise TooLong(name, "Recursive interpolation: it leads back to itself")
         if len(chain) > LONGEST_CHAIN:
             raise TooLong(name, f"more than {LONGEST_CHAIN} interpolations lead to one another")
         total = 0
