@@ -32,9 +32,11 @@ test-full: setup
 	$(BIN)/python tests/tokens/fetch_templates.py
 	TAU2_SLIME_FULL=1 $(BIN)/python -m pytest $(ARGS)
 
-# The fast environments against τ²'s own: every gold trajectory, and 10,000 random sequences a domain. This takes hours.
+# The fast environments against τ²'s own: every gold trajectory, and 10,000 random sequences a domain; and 50,000 hostile
+# inputs for each reader of what models and endpoints send. This takes hours.
 test-nightly: setup
-	TAU2_SLIME_NIGHTLY=1 $(BIN)/python -m pytest tests/world/test_gold_as_stock.py tests/world/test_random_as_stock.py $(ARGS)
+	TAU2_SLIME_NIGHTLY=1 $(BIN)/python -m pytest tests/world/test_gold_as_stock.py tests/world/test_random_as_stock.py \
+		tests/test_fuzz.py $(ARGS)
 
 # Mutation testing of the parts that decide about tokens, rewards and scores (pyproject.toml lists them). This takes hours.
 mutants: $(VENV)-mutants/.ready

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -117,12 +118,9 @@ async def test_airline_and_retail_pay_for_nothing(tmp_path: Path) -> None:
 
 async def test_tasks_without_solo_play_have_no_degenerate_score(tmp_path: Path) -> None:
     """In mock three tasks have no ticket: nobody can play them alone, and that is no reason to lose the report."""
-    overrides = {"agent_type": "solo"}
-    items = (
-        default_plan(["mock"], ["scripted"], split="base", tasks=None, attempts=1, overrides=overrides)
-        .datasets[0]
-        .items
-    )
+    plan = default_plan(["mock"], ["scripted"], split="base", tasks=None, attempts=1)
+    solo = {"agent_type": "solo"}
+    items = [dataclasses.replace(item, config=item.config.model_copy(update=solo)) for item in plan.datasets[0].items]
     known = {name.rpartition("/")[2]: value for name, value in (await score_baselines(items, cache=tmp_path)).items()}
     assert known["create_task_1"] == {NOTHING: 0.0, TRANSFER: 0.0}
     assert known["update_task_with_message_history"] == {NOTHING: None, TRANSFER: None}
@@ -130,7 +128,7 @@ async def test_tasks_without_solo_play_have_no_degenerate_score(tmp_path: Path) 
 
 async def test_the_embedded_policy_keeps_to_the_context_that_is_asked_for(tmp_path: Path) -> None:
     plan = default_plan(["mock"], ["scripted"], split="base", tasks=1, attempts=1)
-    for room, end in ((None, Termination.USER_STOP), (100, Termination.CONTEXT_LENGTH)):
+    for room, end in ((None, Termination.USER_STOP), (100, Termination.CONFIG_ERROR)):
         async with make_policy(Request(tmp_path, max_context_len=room), plan) as policy:
             assert (await policy.play(jobs(plan)[0], lambda: False)).termination is end
 

@@ -147,11 +147,17 @@ def answer(
     version: str | None = None,
     mangle: Callable[[dict[str, Any]], Any] | None = None,
 ) -> Move:
-    """Sample ``text`` and the stop token. ``mangle`` changes the reply, or returns another; then it is not honest."""
+    """Sample ``text`` and the stop token, as far as max_new_tokens goes.
+
+    ``mangle`` changes the whole reply, or returns another; then it is not honest.
+    """
 
     async def move(router: Router, request: web.Request, ask: Ask) -> web.StreamResponse:
         ids = router.encode(text) + ([router.id_of(stop)] if stop else [])
         reason = finish or {"type": "stop", "matched": ids[-1]}
+        most = ask.params["max_new_tokens"]
+        if mangle is None and len(ids) > most:
+            ids, reason = ids[:most], finish or {"type": "length", "length": most}
         body = router.body(ask, ids, reason)
         if version is not None:
             body["meta_info"]["weight_version"] = version

@@ -234,7 +234,7 @@ async def test_an_unlisted_exception_of_the_client_is_blamed_and_survived(
 
 
 async def test_the_request_is_one_that_sglang_accepts(stage: Stage) -> None:
-    await stage.play([*GOLD[:1], say("Anything else?")])
+    await stage.play([*GOLD[:1], say("Anything else?")], max_new_tokens=512)
     for ask in stage.router.asks:
         assert set(ask.payload) == {"input_ids", "sampling_params", "return_logprob"}
         assert ask.payload["return_logprob"] is True

@@ -244,7 +244,7 @@ async def test_what_no_server_would_take_is_refused_by_name(stage: Stage, params
 
 
 async def test_a_server_that_samples_more_than_it_was_asked_for_is_not_believed(stage: Stage) -> None:
-    sample = await stage.play([say("Hello. " * 100)], max_new_tokens=16)
+    sample = await stage.play([answer("Hello. " * 100, mangle=dict)], max_new_tokens=16)
     assert outcome(sample) == (Status.FAILED, "infrastructure_error", "infrastructure")
     assert "where max_new_tokens was 16" in detail(sample)
 

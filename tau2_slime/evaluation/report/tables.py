@@ -71,7 +71,7 @@ def markdown_page(title: str, facts: Iterable[str], tables: Iterable[Table]) -> 
 def print_page(facts: Iterable[str], tables: Iterable[Table], console: Console) -> None:
     """Print the facts, and each table with its note, an empty line before it."""
     for line in facts:
-        console.print(shown(line), markup=False, highlight=False)
+        console.print(shown(line), markup=False, highlight=False, soft_wrap=True)
     for table in tables:
         console.print()
         console.print(table.rich())

@@ -138,7 +138,7 @@ class TaggedParser:
                 at, thinking = after, False
             tag = self._opens.search(text, at)
             self._read_between_calls(text[at : tag.start() if tag else len(text)], content, thoughts, calls)
-            if tag is None:
+            if tag is None or len(calls) > MAX_CALLS:
                 break
             if tag.group() == THINK:
                 at, thinking = tag.end(), True
