@@ -76,8 +76,10 @@ def test_spans_of_weights_that_do_not_cover_the_turn_are_a_lie(spans: list[Any])
 
 def test_more_tokens_than_were_asked_for_and_ids_of_no_vocabulary_are_a_lie() -> None:
     assert read_reply(reply([4, 5]), PROMPT, most=2, vocabulary=6).ids == [4, 5]
-    with pytest.raises(TokenTruthError, match="2 tokens where max_new_tokens was 1"):
-        read_reply(reply([4, 5]), PROMPT, most=1)
+    versions = [{"version": "7", "start": 0, "end": 1}, {"version": "8", "start": 1, "end": 3}]
+    cut = read_reply(reply([4, 5, 6], [-1.0, -2.0, -3.0], weight_versions=versions), PROMPT, most=2)
+    assert (cut.ids, cut.log_probs, cut.finish, cut.matched) == ([4, 5], [-1.0, -2.0], "length", None)
+    assert cut.spans == [("7", 0, 1), ("8", 1, 2)]
     with pytest.raises(TokenTruthError, match="from 4 to 5; the vocabulary has 5"):
         read_reply(reply([4, 5]), PROMPT, vocabulary=5)
     with pytest.raises(TokenTruthError, match="from 1099511627776"):

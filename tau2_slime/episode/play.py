@@ -171,7 +171,11 @@ async def _score(
         result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
         result.detail = f"{error} for the reward"
         return
-    except Exception as error:  # the evaluator (or its judge) raised it: the agent is not to blame
+    except Exception as error:
+        raising = scoring.raising_assertion(world)
+        if raising is not None:  # the agent left a state that an assertion cannot even read: then it is not met
+            result.reward, result.reward_info = 0.0, {"reward": 0.0, "info": {"note": f"not met, it raises: {raising}"}}
+            return
         result.termination, result.blame = Termination.INFRASTRUCTURE_ERROR, Blame.INFRASTRUCTURE
         result.detail = f"scoring failed: {described(error)}"
         return

@@ -185,7 +185,7 @@ def read_reply(
         reply: the JSON value.
         input_ids: what was sent, shape (T,).
         replay: what was asked for.
-        most: the request's ``max_new_tokens``.
+        most: the request's ``max_new_tokens``; tokens beyond it are left out.
         vocabulary: ids lie below it, if it is known.
 
     Raises:
@@ -231,8 +231,6 @@ def read_reply(
         raise TokenTruthError("the server says that it stopped but returned no token")
     if kind == "stop" and isinstance(matched, int) and matched != ids[-1]:
         raise TokenTruthError(f"the server says that it stopped on {matched} but the last sampled id is {ids[-1]}")
-    if most is not None and len(ids) > most:
-        raise TokenTruthError(f"the server sampled {len(ids)} tokens where max_new_tokens was {most}")
     version = meta.get("weight_version")
     light = {key: value for key, value in meta.items() if key not in META_KEYS}
     try:
@@ -255,6 +253,14 @@ def read_reply(
                 [],
                 [],
             )  # it waited to be resumed; the caller samples it again
+    if (
+        most is not None and len(completion.ids) > most
+    ):  # what lies beyond was never asked for: the turn ends at its limit
+        if replay is not None:
+            raise TokenTruthError(f"the server sampled {len(ids)} tokens where max_new_tokens was {most}")
+        completion.ids, completion.log_probs = ids[:most], log_probs[:most]
+        completion.spans = [span._replace(stop=min(span.stop, most)) for span in completion.spans if span.start < most]
+        completion.finish, completion.matched = "length", None
     return completion
 
 

@@ -78,6 +78,17 @@ def score(
         return world.fast.evaluate(world, arguments, judge=judge)
 
 
+def raising_assertion(world: World) -> str | None:
+    """The first of the task's environment assertions that raises in the state that the agent left, with its error."""
+    criteria = world.task.evaluation_criteria
+    for assertion in (criteria.env_assertions if criteria is not None else None) or []:
+        try:
+            world.environment.run_env_assertion(assertion, raise_assertion_error=False)
+        except Exception as error:  # τ²'s own function, given whatever the agent has made of the data
+            return f"{assertion.func_name}: {type(error).__name__}: {error}"
+    return None
+
+
 def is_quick(world: World, *, allow_judge: bool) -> bool:
     """True if `score` takes about a millisecond, as it nearly always does after a task's first episode."""
     if world.fast is None or (allow_judge and needs_judge(world.task)):

@@ -198,6 +198,15 @@ async def test_a_call_that_was_made_before_the_thought_was_closed_counts(stage: 
     assert outcome(sample) == PAID and sample.reward == 1.0
 
 
+async def test_an_assertion_that_raises_is_not_met(stage: Stage) -> None:
+    """τ²'s function looks for the task that the agent was to create: not to create it is no way out of the loss."""
+    task = {"task_id": "create_task_1_with_env_assertions"}
+    sample = await stage.play([say("Goodbye.")] * 20, task=task)
+    assert sample.status is Status.COMPLETED and sample.reward == 0.0 and any(sample.loss_mask)
+    (result,) = stage.results
+    assert result.blame == "agent" and "not met, it raises" in result.reward_info["info"]["note"]
+
+
 # ---- what the server checks ------------------------------------------------------------------------------------------
 
 
@@ -243,10 +252,12 @@ async def test_what_no_server_would_take_is_refused_by_name(stage: Stage, params
     assert not stage.router.asks
 
 
-async def test_a_server_that_samples_more_than_it_was_asked_for_is_not_believed(stage: Stage) -> None:
-    sample = await stage.play([answer("Hello. " * 100, mangle=dict)], max_new_tokens=16)
-    assert outcome(sample) == (Status.FAILED, "infrastructure_error", "infrastructure")
-    assert "where max_new_tokens was 16" in detail(sample)
+async def test_what_a_server_samples_beyond_the_limit_is_no_part_of_the_turn(stage: Stage) -> None:
+    stage.router.script = [answer("Hello. " * 100, mangle=dict)]
+    sample = stage.sample()
+    await generate_with_tau2.generate(stage.args(), sample, {"max_new_tokens": 16})
+    assert outcome(sample) == (Status.TRUNCATED, "response_length", "limit")
+    assert sample.loss_mask == [1] * 16
 
 
 async def test_weights_that_change_within_a_call_are_told_token_by_token(stage: Stage) -> None:
