@@ -19,17 +19,17 @@ def differences(case: Case, record: Record, expected: Reference) -> list[str]:
         if mine != its:
             found.append(f"message {number} is {mine}, τ²'s is {its}")
             break
-    if theirs["reward"] is None:  # τ²'s evaluator raised: there is a conversation, and no verdict on it
-        if record["termination"] != "infrastructure_error" or not record["detail"].startswith(theirs["detail"]):
-            found.append(
-                f"τ²'s evaluator raised ({theirs['detail']}), here {record['termination']}: {record['detail']}"
-            )
-    elif record["termination"] != theirs["termination"]:
+    if record["termination"] != theirs["termination"]:
         found.append(f"it ended with {record['termination']} ({record['detail']}), τ²'s with {theirs['termination']}")
-    for name in ("reward", "reward_info"):
-        mine, its = without_none(record[name]), without_none(theirs[name])
-        if mine != its:
-            found.append(f"{name} is {mine}, τ²'s is {its}")
+    if theirs["reward_info"] is None:  # τ²'s evaluator raised: an assertion that raises is not met
+        note = ((record["reward_info"] or {}).get("info") or {}).get("note", "")
+        if record["reward"] != 0.0 or not note.startswith("not met, it raises: "):
+            found.append(f"τ²'s evaluator raised, here the reward is {record['reward']}: {record['reward_info']}")
+    else:
+        for name in ("reward", "reward_info"):
+            mine, its = without_none(record[name]), without_none(theirs[name])
+            if mine != its:
+                found.append(f"{name} is {mine}, τ²'s is {its}")
     wanted = record["reward"] if record["blame"] in ("agent", "limit") else None
     if record["paid"] != wanted:
         found.append(f"the framework was told {record['paid']}, the reward is {record['reward']} ({record['blame']})")
