@@ -49,7 +49,7 @@ class Spoken(NamedTuple):
     thoughts: str | None
     """Stripped; None if there are none."""
     unclosed: bool = False
-    """The text ended inside the thoughts: there are no words."""
+    """The text ended inside the thoughts, without a word."""
 
 
 def cut_thoughts(text: str) -> Spoken:

@@ -49,7 +49,7 @@ def config_mapping(path: Path | None) -> dict[str, object]:
         raise ConfigError(f"--config {path} is not UTF-8 text: {error}") from error
     mapping = content.get("tau2") if isinstance(content, dict) else None
     if not isinstance(mapping, dict):
-        raise ConfigError(f"--config {path}: there is no 'tau2:' mapping in it")
+        raise ConfigError(f"--config {path}: it has no 'tau2:' mapping")
     return mapping
 
 

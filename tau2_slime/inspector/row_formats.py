@@ -108,7 +108,7 @@ def without_arrays(fields: Mapping[str, object]) -> dict[str, Any]:
     """``fields`` as JSON would have them: without torch's and numpy's types, tuples, and enumerations.
 
     Raises:
-        ValueError: there is no end of them.
+        ValueError: they never end.
     """
     seen = 0
 
@@ -187,27 +187,27 @@ def _formed(out: Trajectory) -> Trajectory:
         value = out.stats.get(name)
         _demand(value is None or _is_count(value), f"stats.{name} is {value!r}")
     for value in (*out.telemetry.values(), *out.stats.values()):
-        _demand(not isinstance(value, (int, float)) or abs(value) <= LARGEST, f"{value!r} is no measurement")
-    _demand(all(isinstance(value, (int, float)) for value in out.telemetry.values()), "telemetry that is no number")
+        _demand(not isinstance(value, (int, float)) or abs(value) <= LARGEST, f"{value!r} is not a measurement")
+    _demand(all(isinstance(value, (int, float)) for value in out.telemetry.values()), "telemetry that is not a number")
     breakdown = out.reward_info.get("reward_breakdown")
-    _demand(breakdown is None or isinstance(breakdown, Mapping), "reward_breakdown is no mapping")
+    _demand(breakdown is None or isinstance(breakdown, Mapping), "reward_breakdown is not a mapping")
     for call in out.generations:
         call["e2e_latency"] = _number(call.get("e2e_latency")) or 0.0
     for message in out.messages:
         calls = message.get("tool_calls")
         formed = isinstance(calls, list) and all(isinstance(call, Mapping) for call in calls)
-        _demand(calls is None or formed, "tool_calls is no list of calls")
+        _demand(calls is None or formed, "tool_calls is not a list of calls")
     for name in ("rollout_top_p_token_offsets", "rollout_top_p_token_ids"):
         value = (out.sample or {}).get(name)
         _demand(
-            value is None or (isinstance(value, list) and all(map(_is_count, value))), f"{name} is no list of counts"
+            value is None or (isinstance(value, list) and all(map(_is_count, value))), f"{name} is not a list of counts"
         )
     for rows in ((out.sample or {}).get("metadata"), out.counterpart):
         ours = rows.get("tau2") if isinstance(rows, Mapping) else None
-        _demand(ours is None or isinstance(ours, Mapping), "metadata.tau2 is no mapping")
+        _demand(ours is None or isinstance(ours, Mapping), "metadata.tau2 is not a mapping")
     for ledger in (out.ledger, (out.counterpart or {}).get("ledger")):
         if ledger is not None:
-            _demand(isinstance(ledger, dict), "ledger is no mapping")
+            _demand(isinstance(ledger, dict), "ledger is not a mapping")
             _check_ledger(ledger)
     return out
 
@@ -216,7 +216,7 @@ def _check_ledger(ledger: dict[str, Any]) -> None:
     for name in ("tokens", "loss_mask", "log_probs", "segments", "weight_versions"):
         if ledger.get(name) is None:
             ledger[name] = []
-        _demand(isinstance(ledger[name], list), f"{name} is no list")
+        _demand(isinstance(ledger[name], list), f"{name} is not a list")
     _demand(_is_count(ledger.get("prompt_length")), f"prompt_length is {ledger.get('prompt_length')!r}")
     for segment in ledger["segments"]:
         ends = isinstance(segment, dict) and _is_count(segment.get("start")) and _is_count(segment.get("stop"))

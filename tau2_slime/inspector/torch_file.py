@@ -33,7 +33,7 @@ def read_torch_file(path: Path) -> object:
     """The object that was saved, as plain data; arrays and tensors have ``tolist()``.
 
     Raises:
-        NotATorchFile: it is no such file, or a damaged one.
+        NotATorchFile: it is something else, or damaged.
         OSError: it cannot be read.
     """
     try:

@@ -31,7 +31,7 @@ def style_of(model: str) -> str:
     """The style of the scripted user that is called ``model``.
 
     Raises:
-        ConfigError: there is no such user.
+        ConfigError: no such user exists.
     """
     if model not in STYLES:
         raise ConfigError(f"user_model={model!r} is unknown; users without a model are: {', '.join(STYLES)}")

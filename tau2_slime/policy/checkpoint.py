@@ -51,7 +51,8 @@ async def profile_for(
     Raises:
         ConfigError: no such checkpoint, or its chat template cannot be used token-exactly; the message says why.
     """
-    key = (checkpoint, json.dumps(config.chat_template_kwargs, sort_keys=True), config.tool_call_parser)
+    kwargs = json.dumps(config.chat_template_kwargs, sort_keys=True)
+    key = (checkpoint, kwargs, config.tool_call_parser, config.agent_type == "solo")
     return await _profiles.get(
         key, lambda: build_profile(checkpoint, config, tokenizer, trust_remote_code=trust_remote_code)
     )
@@ -77,6 +78,14 @@ def build_profile(
         )
     except TemplateError as error:
         raise ConfigError(f"the chat template of {checkpoint} cannot be used: {error}") from error
+    if config.agent_type == "solo":
+        try:
+            delta.first_prompt([{"role": "system", "content": "You work on a ticket."}])
+        except TemplateError as error:
+            raise ConfigError(
+                f"agent_type=solo: a ticket has no user, and the chat template of {checkpoint} wants one ({error}); take a "
+                "checkpoint whose template begins without a user, or agent_type=llm"
+            ) from error
     try:
         name = config.tool_call_parser
         if name == "auto":

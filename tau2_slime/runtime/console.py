@@ -62,7 +62,7 @@ def resume_command(folder: Path) -> str:
 def progress(what: str, console: Console | None = None) -> Iterator[Advance]:
     """A bar with the time left. The function that it yields is told how much is done, and of how much.
 
-    Where the output is no terminal, nothing is printed but one line at the end.
+    Where the output is not a terminal, nothing is printed but one line at the end.
     """
     from rich.progress import (
         BarColumn,

@@ -233,12 +233,6 @@ def read_reply(
         raise TokenTruthError(f"the server says that it stopped on {matched} but the last sampled id is {ids[-1]}")
     version = meta.get("weight_version")
     light = {key: value for key, value in meta.items() if key not in META_KEYS}
-    try:
-        http.check_depth(
-            [value for value in light.values() if isinstance(value, dict)]
-        )  # they are kept with the episode
-    except ValueError as error:
-        raise EngineUnavailable(f"the reply's meta_info cannot be kept: {error}") from error
     completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), meta=light)
     if meta.get("weight_versions"):
         completion.spans = _version_spans(meta["weight_versions"], len(ids))

@@ -59,7 +59,7 @@ def write_results(summary: Summary, folder: Path) -> list[Path]:
 def file_names(wanted: Sequence[str], keys: Sequence[object]) -> list[str]:
     """A file's name for each of ``wanted``, no two alike on any file system.
 
-    A text that is no name of a file, or that would be another one's, gets a digest of its key, which is unique.
+    A text that cannot be the name of a file, or that would be another one's, gets a digest of its key, which is unique.
 
     >>> file_names(["mock-base", "a/b"], [1, 2])
     ['mock-base', 'a_b-d4735e3a']

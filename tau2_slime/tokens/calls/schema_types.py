@@ -56,8 +56,8 @@ def checked_call(
     """
     offered = {tool["function"]["name"]: tool["function"] for tool in tools or []}
     if name not in offered:
-        choices = f"the tools are {', '.join(offered)}" if offered else "there are no tools"
-        error = f"There is no tool named {name[:80]!r}; {choices}."
+        choices = f"the tools are {', '.join(offered)}" if offered else "none was offered"
+        error = f"No tool is named {name[:80]!r}; {choices}."
         return ParsedCall(name, plain_arguments(arguments), CallStatus.UNKNOWN_TOOL, raw, error, call_id)
     typed, problems = coerce(arguments, offered[name].get("parameters") or {}, by_schema=by_schema)
     if problems:

@@ -121,7 +121,7 @@ class ChatTemplate(ControlSpellings):
     def shaped(self, message: ChatMessage) -> dict[str, Any]:
         """The message as this template wants it; the input is left as it was.
 
-        Arguments that are no JSON object go under the key "arguments".
+        Arguments that are not a JSON object go under the key "arguments".
         """
         result = {key: value for key, value in message.items() if value is not None or key == "content"}
         calls = result.pop("tool_calls", None)
@@ -161,7 +161,7 @@ class ChatTemplate(ControlSpellings):
 
         Raises:
             TemplateError: the template refuses the messages, does not write the turn exactly once, or does not close it.
-            ValueError: there are no new messages, or one of them is an assistant's.
+            ValueError: no new message is given, or one of them is an assistant's.
         """
         if not new_messages:
             raise ValueError("no new messages: nothing follows the assistant's turn")
