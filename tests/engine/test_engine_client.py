@@ -73,10 +73,10 @@ async def test_a_refused_request_is_not_tried_again(cluster: Cluster, monkeypatc
     tries = 0
     real_post = SglangEngine._post
 
-    async def post(engine: SglangEngine, payload: dict[str, Any], routing_key: str) -> Any:
+    async def post(engine: SglangEngine, payload: dict[str, Any], *rest: Any) -> Any:
         nonlocal tries
         tries += 1
-        return await real_post(engine, payload, routing_key)
+        return await real_post(engine, payload, *rest)
 
     monkeypatch.setattr(SglangEngine, "_post", post)
     with pytest.raises(EngineRejected):

@@ -93,10 +93,10 @@ class Recorder:
         self.on_call: Callable[[], None] = lambda: None
         real_post = SglangEngine._post
 
-        async def post(engine: SglangEngine, payload: dict[str, Any], routing_key: str) -> Any:
+        async def post(engine: SglangEngine, payload: dict[str, Any], *rest: Any) -> Any:
             sent = list(payload["input_ids"])
             try:
-                reply = await real_post(engine, payload, routing_key)
+                reply = await real_post(engine, payload, *rest)
             except EngineUnavailable:
                 self.failures += 1
                 raise

@@ -93,9 +93,9 @@ def posted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[s
     seen: list[tuple[dict[str, Any], dict[str, Any]]] = []
     real = SglangEngine._post
 
-    async def post(engine: SglangEngine, payload: dict[str, Any], routing_key: str) -> Any:
+    async def post(engine: SglangEngine, payload: dict[str, Any], routing_key: str, *rest: Any) -> Any:
         sent = {**payload, "input_ids": list(payload["input_ids"]), "key": routing_key}
-        reply = await real(engine, payload, routing_key)
+        reply = await real(engine, payload, routing_key, *rest)
         seen.append((sent, reply))
         return reply
 
