@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from tau2_slime import errors
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
-from tau2_slime.slime_adapter import compat
+from tau2_slime.slime_adapter import compat, request
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -248,3 +249,12 @@ def test_what_slime_cannot_trace_is_not_touched(installed: Any) -> None:
 
 def test_a_slime_without_tracing_is_not_traced() -> None:
     assert compat.generation_trace(sample_class()()) is None
+
+
+async def test_what_this_package_alone_puts_into_the_arguments_is_not_missed_in_slimes(
+    installed: Any, log: pytest.LogCaptureFixture, tokenizer: Any
+) -> None:
+    installed("slime.utils.types", Sample=sample_class())
+    args = argparse.Namespace(hf_checkpoint="local")
+    await request.profile_from_slime(args, Tau2Config(), tokenizer)
+    assert not [record.getMessage() for record in log.records if "arguments hold no" in record.getMessage()]

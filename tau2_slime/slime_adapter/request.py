@@ -36,7 +36,7 @@ async def profile_from_slime(args: SlimeArgs, config: Tau2Config, tokenizer: Tok
     if not checkpoint and tokenizer is None:
         raise ConfigError("args.hf_checkpoint is not set: the tokenizer and its chat template come from there")
     # slime itself loads its checkpoint's tokenizer so; a rollout or an evaluation without slime says whether it may.
-    trusted = bool(argument(args, "tau2_trust_remote_code", True))
+    trusted = bool(getattr(args, "tau2_trust_remote_code", True))
     return await profile_for(str(checkpoint), config, tokenizer, trust_remote_code=trusted)
 
 
