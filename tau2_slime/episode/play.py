@@ -117,7 +117,7 @@ async def play_and_score(
     )
     ended = None
     if blame is not Blame.INFRASTRUCTURE and termination is not Termination.USER_ERROR:
-        ended = (str(termination), detail)
+        ended = (str(termination), result.detail)
         await _score(result, setup, started, time.perf_counter() - clock, aborted)
     _count(result.stats, setup, conversation)
     if setup.examine_user:

@@ -34,7 +34,7 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nothing half-written stays behind
         temporary.unlink(missing_ok=True)
         raise
 
@@ -136,7 +136,7 @@ def _locked(folder: Path) -> IO[str]:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat()):
                     return lock
-        except BaseException:
+        except BaseException:  # held by another process, or Ctrl-C: the open file must not outlive the attempt
             lock.close()
             raise
         lock.close()  # whoever held it has just removed the file: this one locks nothing

@@ -1,7 +1,7 @@
 """The LLM judge of the tasks that τ² grades by natural-language assertions: τ²'s question, asked by this package.
 
 τ² asks one fixed model, without retries, and takes an answer without verdicts for a success. Here the model is a setting,
-the call is awaited, bounded and paid for like every other one, and every assertion has a verdict or there is no reward.
+the call is awaited, bounded and paid for like every other one, and the reward waits for a verdict on every assertion.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class ThreadedTau2User:
         try:
             turn = _threads.submit(self._user.generate_next_message, message, self._state)
             reply, self._state = await asyncio.wrap_future(turn)
-        except Exception as error:
+        except Exception as error:  # τ²'s user raises whatever its client does; what no provider causes is raised again
             spending.failed(self._spec.label)
             raise self._provider_failure(error) or error from None
         finally:
