@@ -2,7 +2,7 @@
 
 `run` plays groups of samples exactly as slime would hand them over and appends every finished episode to two files:
 ``samples.jsonl`` (what slime would train on) and ``trajectories.jsonl`` (everything: messages, tokens, blame, reward).
-``rollout.json`` says what is played, so that the same rollout can go on after it was interrupted, and no other one can.
+`observe.rollout_folder` takes an interrupted rollout up again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,106 +22,22 @@ from tau2_slime.data.selection import unplayable
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.errors import ConfigError
+from tau2_slime.observe.rollout_folder import (
+    SAMPLES,
+    TRAJECTORIES,
+    Job,
+    Played,
+    RolloutPlan,
+    refuse_other_rollouts,
+    take_up,
+)
 from tau2_slime.runtime.address import address, answers
-from tau2_slime.runtime.files import append_line, ends_with_a_whole_line, hold_folder, json_lines, write_atomically
+from tau2_slime.runtime.files import append_line, hold_folder
 from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.world import domains
 
-SAMPLES, TRAJECTORIES, PLAN = "samples.jsonl", "trajectories.jsonl", "rollout.json"
-_HOW_FAST = {
-    *("user_base_url", "user_api_key_var", "user_patience", "user_timeout", "user_retries", "user_concurrency"),
-    *("request_timeout", "request_retries"),
-}
-"""Settings that may change when a rollout goes on."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One episode to play."""
-
-    domain: str
-    split: str
-    task_id: str
-    group: int
-    index: int
-
-
-@dataclass
-class RolloutPlan:
-    """What to play, against what."""
-
-    jobs: list[Job]
-    output_dir: Path
-    router: str | None = None
-    """``http://host:port``; None: the embedded policy."""
-    hf_checkpoint: str | None = None
-    """Tokenizer folder or hub name; None: the package's own small one (embedded policy only)."""
-    trust_remote_code: bool = False
-    """The checkpoint's tokenizer may run code that it brings along."""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    """`Tau2Config` keys that win over everything (a data row's metadata)."""
-    yaml_mapping: dict[str, Any] = field(default_factory=dict)
-    """The ``tau2:`` mapping of a config file."""
-    sampling_params: dict[str, Any] = field(default_factory=dict)
-    max_context_len: int | None = None
-    concurrency: int = 64
-    mistakes: float = 0.0
-    """Embedded policy: share of episodes in which it errs."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """One finished episode, in short; all of it stands in the two files."""
-
-    job: Job
-    status: str
-    """completed, truncated or failed."""
-    termination: str
-    blame: str
-    detail: str
-    """What went wrong, in one line; empty if nothing did."""
-    reward: float | None
-    """τ²'s; None if the episode failed."""
-    agent_turns: int
-    user_turns: int
-    sampled_tokens: int
-    context_tokens: int
-    """Prompt included."""
-    telemetry: Mapping[str, float]
-    user_cost: float
-    """US dollars."""
-
-    @property
-    def failed(self) -> bool:
-        """The episode says nothing about the agent: played again when the rollout goes on."""
-        return self.status not in ("completed", "truncated")
-
-    @classmethod
-    def of(cls, job: Job, trajectory: Mapping[str, Any]) -> Played:
-        """``trajectory``: the episode's line of trajectories.jsonl.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not such a line.
-        """
-        ledger, stats = trajectory.get("ledger") or {"tokens": [], "loss_mask": []}, trajectory["stats"]
-        sampled = sum(ledger["loss_mask"])
-        reward = trajectory["reward"]
-        played = cls(
-            job,
-            status=str(trajectory["status"]),
-            termination=str(trajectory["termination"]),
-            blame=str(trajectory["blame"]),
-            detail=str(trajectory["detail"]),
-            reward=None if reward is None else float(reward),
-            agent_turns=int(stats["agent_turns"]),
-            user_turns=int(stats["user_turns"]),
-            sampled_tokens=sampled,
-            context_tokens=len(ledger["tokens"]) - sampled,
-            telemetry=dict(trajectory.get("telemetry") or {}),
-            user_cost=float(stats["user_cost"]),
-        )
-        return replace(played, reward=None) if played.failed else played
+__all__ = ["Job", "Played", "RolloutPlan", "plan_jobs", "run", "run_in_held_folder", "summarise"]
 
 
 def plan_jobs(
@@ -187,7 +101,7 @@ async def run_in_held_folder(plan: RolloutPlan, on_done: Callable[[Played], None
         host, port = address(url)
         await answers(host, port)
         await users_can_play(plan)
-        played = await offload(_take_up, plan)
+        played = await offload(take_up, plan)
         for done in played.values():
             on_done(done)
         await _play_the_rest(plan, played, on_done, host, port, checkpoint)
@@ -240,90 +154,6 @@ async def _play_the_rest(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-# ---- the folder --------------------------------------------------------------------------------------------------------
-
-
-def description(plan: RolloutPlan) -> dict[str, Any]:
-    """What ``plan`` plays, as rollout.json keeps it: everything that an episode depends on, not how fast or from where."""
-
-    settings = Tau2Config.resolve(plan.yaml_mapping, plan.overrides).model_dump(mode="json", exclude=_HOW_FAST)
-    policy: dict[str, Any] = {"kind": "router", "hf_checkpoint": plan.hf_checkpoint}
-    if plan.router is None:
-        policy |= {"kind": "embedded", "mistakes": plan.mistakes}
-    return {
-        "policy": policy,
-        "sampling": plan.sampling_params,
-        "max_context_len": plan.max_context_len,
-        "settings": settings,
-        "episodes": [asdict(job) for job in plan.jobs],
-    }
-
-
-def refuse_other_rollouts(plan: RolloutPlan) -> None:
-    """Raises ConfigError if the folder of ``plan`` holds another rollout; it may be hours of a paid simulator."""
-    path = plan.output_dir / PLAN
-    if not path.exists():
-        if (plan.output_dir / SAMPLES).exists():
-            raise ConfigError(f"{plan.output_dir} holds a rollout already; name another folder with --output-dir")
-        return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(there, dict)
-    except (OSError, ValueError, AssertionError, RecursionError):
-        raise ConfigError(f"{path} cannot be read; name another folder with --output-dir") from None
-    then, now = _fields(there), _fields(json.loads(json.dumps(description(plan))))
-    # A setting that an earlier version did not record cannot contradict it.
-    differing = [name for name, value in now.items() if name in then and then[name] != value]
-    if differing:
-        raise ConfigError(
-            f"{plan.output_dir} holds another rollout already: it differs in {', '.join(differing)}; "
-            "name another folder with --output-dir"
-        )
-
-
-def _fields(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a description, those that are mappings taken apart: ``settings.domain``."""
-    return {
-        f"{part}.{key}" if key else part: value
-        for part, content in description.items()
-        for key, value in (content.items() if isinstance(content, dict) else [("", content)])
-    }
-
-
-def _take_up(plan: RolloutPlan) -> dict[int, Played]:
-    """The usable episodes that the folder holds, by index. The files are left with exactly these, in whole lines."""
-    folder = plan.output_dir
-    samples, trajectories = folder / SAMPLES, folder / TRAJECTORIES
-    jobs = {job.index: job for job in plan.jobs}
-    found: dict[int, Played] = {}
-    of_trajectories, of_samples = 0, 0
-    for row in json_lines(trajectories):
-        of_trajectories += 1
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            one = Played.of(jobs[(row or {})["index"]], row or {})
-            if not one.failed:
-                found[one.job.index] = one
-    written = set()
-    for row in json_lines(samples):
-        of_samples += 1
-        written.add(str((row or {}).get("index")))
-    kept = {one.job.index: one for one in found.values() if str(one.job.index) in written}
-    whole = all(map(ends_with_a_whole_line, (samples, trajectories)))
-    if not whole or not of_trajectories == of_samples == len(kept):
-        for path in (samples, trajectories):
-            write_atomically(path, _lines_of(path, set(kept)))
-    write_atomically(folder / PLAN, json.dumps(description(plan), indent=1) + "\n")
-    return kept
-
-
-def _lines_of(path: Path, indices: set[int]) -> Iterator[str]:
-    """The first line of each of ``indices``."""
-    for row in json_lines(path):
-        if row is not None and row.get("index") in indices:
-            indices.discard(row["index"])
-            yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 async def _usable(plan: RolloutPlan, checkpoint: str) -> str:

@@ -137,30 +137,20 @@ def rollout(
 
 def _play(plan: RolloutPlan) -> int:
     """Run ``plan`` with a progress bar and print the table. The exit status: see `exit_status`."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from tau2_slime.rollout import run_in_held_folder, summarise
-    from tau2_slime.runtime.console import new_console, resume_command
+    from tau2_slime.runtime.console import new_console, progress, resume_command
     from tau2_slime.runtime.files import write_atomically
 
     console = new_console()
     started = time.perf_counter()
     finished: list[Played] = []
     stopped = ""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task("episodes", total=len(plan.jobs))
+    with progress("episodes", console) as advance:
+        advance(0, len(plan.jobs))
 
         def done(played: Played) -> None:
             finished.append(played)
-            progress.advance(bar)
+            advance(len(finished), len(plan.jobs))
 
         try:
             asyncio.run(run_in_held_folder(plan, done))
