@@ -119,7 +119,7 @@ async def _play_the_rest(
     """Play what ``played`` lacks, and add it there and to the files."""
     from tau2_slime.generate_with_tau2 import generate
 
-    gate = asyncio.Semaphore(plan.concurrency)
+    gate, writing = asyncio.Semaphore(plan.concurrency), asyncio.Lock()
 
     async def play(job: Job) -> None:
         kept: list[InteractionResult] = []
@@ -142,8 +142,10 @@ async def _play_the_rest(
         async with gate:
             await generate(args, sample, plan.sampling_params)
         trajectory = {"index": job.index, "group": job.group, **kept[0].to_dict()}
-        append_line(plan.output_dir / SAMPLES, json.dumps(_sample_row(sample), ensure_ascii=False, default=str))
-        append_line(plan.output_dir / TRAJECTORIES, json.dumps(trajectory, default=str))
+        row = json.dumps(_sample_row(sample), ensure_ascii=False, default=str)
+        async with writing:  # a thread waits for the disk; the other episodes do not
+            await offload(append_line, plan.output_dir / SAMPLES, row)
+            await offload(append_line, plan.output_dir / TRAJECTORIES, json.dumps(trajectory, default=str))
         played[job.index] = Played.of(job, trajectory)
         on_done(played[job.index])
 
