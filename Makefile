@@ -6,11 +6,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 MUTMUT_VERSION := 3.8.1
+MEGATRON_VERSION := 0.16.1
+SLIME_DIR ?= .cache/slime
+SLIME_COMMIT := 624b824a8
 
-.PHONY: rollout test test-fast test-full test-nightly mutants lint setup lock clean
+.PHONY: rollout learn test test-fast test-full test-nightly mutants lint setup lock clean
 
 rollout: setup
 	$(BIN)/tau2-slime rollout $(ARGS)
+
+# A policy gets better: GRPO with slime's loss and real servers on a CPU (docs/learning.md). SLIME_DIR names a slime checkout;
+# without it one is cloned.
+learn: $(VENV)-learn/.ready $(SLIME_DIR)/slime
+	$(BIN)/python tests/tokens/fetch_templates.py
+	$(BIN)/python tests/engine/setup_env.py
+	$(VENV)-learn/bin/python -W ignore -m benchmarks.learning --slime $(SLIME_DIR) $(ARGS)
+
+$(VENV)-learn/.ready: $(VENV)/.ready benchmarks/learning/requirements.txt
+	$(PYTHON) -m venv $(VENV)-learn
+	$(BIN)/uv pip install --quiet --python $(VENV)-learn/bin/python -r requirements/lock.txt -r benchmarks/learning/requirements.txt
+	$(BIN)/uv pip install --quiet --python $(VENV)-learn/bin/python --no-deps -e . megatron-core==$(MEGATRON_VERSION)
+	@touch $@
+
+.cache/slime/slime:
+	git clone --quiet https://github.com/THUDM/slime .cache/slime
+	git -C .cache/slime checkout --quiet $(SLIME_COMMIT)
 
 # All tests: first those that two processes can share, then the servers that need both cores, then the backends.
 test: setup
@@ -70,4 +90,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) mutants $(VENV)-mutants .venv-3.12 .venv-3.13 .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache
+	rm -rf $(VENV) mutants $(VENV)-mutants $(VENV)-learn .venv-3.12 .venv-3.13 .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache

@@ -1,0 +1,137 @@
+"""Does a policy get better through this package?  ``make learn`` (an hour and a half on two cores), or
+
+    python -m benchmarks.learning --slime SLIME_CHECKOUT [--small] [--kinds sync shuffle ...] [--seeds 1 2 3 4]
+
+Real are slime's rollout code, advantages and loss, sglang and its router, and `generate`; the weights go through sglang's
+endpoint. Only Megatron's model is replaced, by transformers' Qwen3 with half a million weights. A run goes on where it
+stopped. The end is a line for each claim, and PASS or FAIL (exit status 1). ``docs/learning.md`` says what it shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from benchmarks.learning import plot, verdict
+from benchmarks.learning.settings import Settings, WarmStart
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {
+    **{"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    "TORCHDYNAMO_DISABLE": "1",  # slime's losses are compiled with it, which takes longer than the run
+}
+FAULTS = ("context", "shift")
+
+
+def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Iterator[Settings]:
+    """The runs of one kind. Controls and other modes take half of the steps; a fault is found in the first."""
+    full = Settings(device=device)
+    if small:
+        full = replace(full, steps=8, eval_every=0, final_attempts=32)
+    elif kind in ("shuffle", "partial", "async"):
+        full = replace(full, steps=full.steps // 2)
+    for seed in seeds[:1] if kind in FAULTS else seeds[:3] if kind != "sync" else seeds:
+        settings = replace(full, seed=seed)
+        if kind in ("partial", "async"):
+            yield replace(settings, mode=kind)
+        elif kind in FAULTS:
+            yield replace(settings, control=kind, steps=1, final_attempts=1)
+        else:
+            yield replace(settings, control="shuffle") if kind == "shuffle" else settings
+
+
+def warm_start(slime: str, cache: Path) -> Path:
+    """The checkpoint that the runs start from; made in the first minutes, and kept in ``cache``."""
+    import torch
+
+    from benchmarks.learning import slime_code
+    from benchmarks.learning import warm_start as start
+
+    torch.set_num_threads(1)
+    args = Namespace(**slime_code.TRAINER_DEFAULTS, rollout_temperature=1.0, entropy_coef=0.0)
+    return start.make(WarmStart(), slime_code.load_loss(slime), args, cache)
+
+
+def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argparse.Namespace) -> verdict.Curve:
+    """A run in a process of its own; its lines are printed with its name."""
+    from benchmarks.learning.run import read_curve
+
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = json.dumps({**asdict(settings), **({"router": options.router} if options.router else {})})
+    described = folder / "settings.json"
+    if described.is_file() and described.read_text(encoding="utf-8") != wanted:
+        raise SystemExit(f"{folder} holds a run with other settings: name another folder with --output-dir")
+    described.write_text(wanted, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.learning.run",
+        str(folder),
+        str(checkpoint),
+        options.slime,
+    ]
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if line.startswith("step "):
+                    print(f"{folder.name}: {line}", end="", flush=True)
+                else:
+                    log.write(line)
+        finally:
+            process.terminate()
+    if process.wait():
+        raise SystemExit(f"{folder.name} failed; see {folder / 'log.txt'}")
+    return verdict.Curve(folder.name, read_curve(folder))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--slime", default=os.environ.get("SLIME_DIR"), help="slime checkout (default: SLIME_DIR)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
+    kinds = ["sync", "shuffle", "partial", "async", *FAULTS]
+    parser.add_argument("--kinds", nargs="+", default=kinds, choices=kinds)
+    parser.add_argument("--small", action="store_true", help="8 steps instead of 40")
+    parser.add_argument("--at-once", type=int, default=2, help="runs that share the machine (default: %(default)s)")
+    parser.add_argument("--checkpoint", type=Path, help="Qwen3 checkpoint to start from instead of the tiny one")
+    parser.add_argument("--router", help="http://host:port of a router that serves it (default: sglang on this CPU)")
+    parser.add_argument("--device", default="cpu", help="of the trainer (default: %(default)s)")
+    options = parser.parse_args()
+    if not options.slime or not Path(options.slime, "slime").is_dir():
+        parser.error(f"--slime {options.slime}: no slime checkout (git clone https://github.com/THUDM/slime)")
+    options.slime = str(Path(options.slime).resolve())
+    checkpoint = options.checkpoint or warm_start(options.slime, ROOT / ".cache" / "learning")
+    planned = [
+        (kind, f"{kind}-{settings.seed}", settings)
+        for kind in options.kinds
+        for settings in runs_of(kind, options.seeds, small=options.small, device=options.device)
+    ]
+    with ThreadPoolExecutor(options.at_once) as pool:
+        found = list(pool.map(lambda one: carry_out(options.output_dir / one[1], one[2], checkpoint, options), planned))
+    curves: dict[str, list[verdict.Curve]] = {}
+    for (kind, _, _), curve in zip(planned, found, strict=True):
+        curves.setdefault(kind, []).append(curve)
+    plot.draw(curves, options.output_dir / "curves.png")
+    checks = list(verdict.judge(curves))
+    print("\n".join(map(str, checks)))
+    print(f"curves: {options.output_dir / 'curves.png'}")
+    print("PASS" if all(check.holds for check in checks) else "FAIL")
+    sys.exit(not all(check.holds for check in checks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+"""One run of reinforcement learning, in a process of its own: rollout, advantages, loss, weight push, next rollout.
+
+    python -m benchmarks.learning.run RUN_FOLDER CHECKPOINT SLIME_CHECKOUT    # settings.json lies in RUN_FOLDER
+
+After every step the folder holds the weights, the optimizer and one more line of ``curve.jsonl``. A run that was killed goes
+on after its last line.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import random
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoTokenizer, Qwen3ForCausalLM
+
+from benchmarks.learning import engine, slime_code, tiny_model
+from benchmarks.learning.settings import Settings
+from benchmarks.learning.trainer import Episodes, Trainer
+
+if TYPE_CHECKING:
+    from tau2_slime.slime_adapter.types import SlimeSample
+
+Row = dict[str, Any]
+
+
+class Run:
+    """The parts of a run between two steps."""
+
+    def __init__(self, settings: Settings, servers: engine.Engine, checkpoint: Path, folder: Path, slime: str) -> None:
+        self.settings, self.folder = settings, folder
+        self._engine = servers
+        loss = slime_code.load_loss(slime)
+        self._rollouts = slime_code.Rollouts(
+            slime, slime_code.command_line(settings, servers.router, checkpoint, folder)
+        )
+        self._tokenizer = AutoTokenizer.from_pretrained(str(checkpoint))
+        model = Qwen3ForCausalLM.from_pretrained(str(checkpoint), dtype=torch.float32).to(settings.device)
+        self._trainer = Trainer(loss, self._rollouts.args, model)
+        if settings.kl_coef:
+            self._trainer.reference = copy.deepcopy(model)
+        self.stop_worker = self._rollouts.worker_ended
+
+    # ---- one step ----------------------------------------------------------------------------------------------------
+
+    def step(self, number: int) -> Row:
+        """Roll out, train, push. What happened, as a line of the curve."""
+        settings, row = self.settings, Row(step=number)
+        if number == 0:
+            row["evaluation"] = self._rollouts.evaluate(settings.final_attempts)
+        elif settings.eval_every and number % settings.eval_every == 0:
+            row["evaluation"] = self._rollouts.evaluate(settings.eval_attempts)
+        begin = time.monotonic()
+        data = self._rollouts.generate(number)
+        samples = [sample for group in self._rollouts.samples for sample in group]
+        row |= _of_samples(samples, str(number), settings.group_size)
+        row["hooks"] = {
+            name.removeprefix("rollout/tau2/"): float(value)
+            for name, value in self._rollouts.metrics.items()
+            if name in ("rollout/tau2/official_reward", "rollout/tau2/excluded_samples")
+        }
+        row["rollout_seconds"] = time.monotonic() - begin
+        begin = time.monotonic()
+        episodes = Episodes.from_slime(data)
+        places = [int(place) for place in data["partition"]]
+        scores = self._trainer.score(self._trainer.model, episodes)
+        row["difference"] = _difference(scores, [samples[place] for place in places], str(number))
+        _put_fault(episodes, settings, places, [len(group) for group in self._rollouts.samples])
+        row["rate"] = settings.rate + (settings.final_rate - settings.rate) * number / max(1, settings.steps - 1)
+        told = self._trainer.train(episodes, row["rate"], scores)
+        row["train"], row["train_last"] = told[0], told[-1]
+        row["train_seconds"] = time.monotonic() - begin
+        begin = time.monotonic()
+        self._save(number)
+        self._engine.push(self.folder / "weights", str(number + 1), running=settings.mode == "async")
+        row["push_seconds"] = time.monotonic() - begin
+        return row
+
+    def last_evaluation(self) -> Row:
+        """The line after the last step."""
+        return Row(step=self.settings.steps, evaluation=self._rollouts.evaluate(self.settings.final_attempts))
+
+    # ---- going on after a kill ---------------------------------------------------------------------------------------
+
+    def _save(self, number: int) -> None:
+        tiny_model.save(self.folder / "weights", self._trainer.model, self._tokenizer)
+        state = {
+            "step": number,
+            "model": self._trainer.model.state_dict(),
+            "optimizer": self._trainer.optimizer.state_dict(),
+            "random": (random.getstate(), torch.get_rng_state()),
+        }
+        torch.save(state, self.folder / "state.part")
+        (self.folder / "state.part").replace(self.folder / "state.pt")
+
+    def resume(self, steps_done: int) -> None:
+        """Go on after ``steps_done`` steps: the state is of the last of them, or of the next if its line was not written."""
+        state = torch.load(self.folder / "state.pt", weights_only=False)
+        self._trainer.model.load_state_dict(state["model"])
+        self._trainer.optimizer.load_state_dict(state["optimizer"])
+        random.setstate(state["random"][0])
+        torch.set_rng_state(state["random"][1])
+        tiny_model.save(self.folder / "weights", self._trainer.model, self._tokenizer)
+        self._engine.push(self.folder / "weights", str(steps_done), running=False)
+
+
+def _of_samples(samples: list[SlimeSample], version: str, group_size: int) -> Row:
+    """Rewards, lengths and weight versions of a rollout's samples; failures count nowhere but in ``excluded``."""
+    kept = [sample for sample in samples if not sample.remove_sample]
+    rewards: dict[str, list[float]] = {}
+    for sample in kept:
+        rewards.setdefault(str(sample.metadata["task_id"]), []).append(_official(sample))
+    all_rewards = [reward for values in rewards.values() for reward in values]
+    sampled = stale = 0
+    lags: list[int] = []
+    for sample in kept:
+        for segment in sample.metadata["tau2"]["segments"]:
+            if segment["kind"] == "sampled":
+                length = segment["stop"] - segment["start"]
+                sampled += length
+                stale += length * (segment["weight_version"] != version)
+                lags.append(int(version) - int(segment["weight_version"]))
+    groups = [samples[i : i + group_size] for i in range(0, len(samples), group_size)]
+    return Row(
+        reward=sum(all_rewards) / max(1, len(all_rewards)),
+        episodes=len(kept),
+        excluded=len(samples) - len(kept),
+        by_task={task: sum(values) / len(values) for task, values in sorted(rewards.items())},
+        groups_without_spread=sum(len({_official(sample) for sample in group}) == 1 for group in groups),
+        response_length=sum(sample.response_length for sample in kept) / max(1, len(kept)),
+        sampled_tokens=sampled,
+        weight_versions=sorted({v for sample in kept for v in sample.weight_versions}, key=int),
+        off_policy_share=stale / max(1, sampled),
+        greatest_lag=max(lags, default=0),
+    )
+
+
+def _official(sample: SlimeSample) -> float:
+    return float(sample.metadata["tau2"]["official_reward"] or 0.0)
+
+
+def _difference(scores: list[torch.Tensor], samples: list[SlimeSample], version: str) -> float:
+    """Mean absolute difference of the trainer's and the server's log-probs, over the tokens that these weights sampled."""
+    total, count = 0.0, 0
+    for values, sample in zip(scores, samples, strict=True):
+        start = len(sample.tokens) - sample.response_length
+        told = torch.tensor(sample.rollout_log_probs)
+        for segment in sample.metadata["tau2"]["segments"]:
+            if segment["kind"] == "sampled" and segment["weight_version"] == version and not sample.remove_sample:
+                here = slice(segment["start"] - start, segment["stop"] - start)
+                total += float((values[here] - told[here]).abs().sum())
+                count += segment["stop"] - segment["start"]
+    return total / max(1, count)
+
+
+def _put_fault(episodes: Episodes, settings: Settings, places: list[int], groups: list[int]) -> None:
+    """Put the fault of ``settings.control`` into ``episodes``.
+
+    Args:
+        places: of each episode in the rollout; slime hands them over in an order of its own.
+        groups: sizes of the rollout's groups, in its order.
+    """
+    if settings.control == "context":
+        episodes.loss_masks = [torch.ones_like(mask) for mask in episodes.loss_masks]
+    elif settings.control == "shift":
+        episodes.rollout_log_probs = [torch.roll(values, 1) for values in episodes.rollout_log_probs]
+    elif settings.control == "shuffle":
+        at = {place: index for index, place in enumerate(places)}
+        start = 0
+        for size in groups:
+            members = [at[place] for place in range(start, start + size) if place in at]
+            drawn = [episodes.rewards[index] for index in members]
+            random.shuffle(drawn)
+            for index, reward in zip(members, drawn, strict=True):
+                episodes.rewards[index] = reward
+            start += size
+
+
+def read_curve(folder: Path) -> list[Row]:
+    """The lines of ``curve.jsonl``; a last one that a kill has cut is left out."""
+    path, rows = folder / "curve.jsonl", []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def describe(row: Row) -> str:
+    """A progress line."""
+    evaluation = row.get("evaluation")
+    parts = [f"step {row['step']:3}"]
+    if "reward" in row:
+        spread = math.sqrt(row["reward"] * (1 - row["reward"]) / max(1, row["episodes"]))
+        told = row["train"]
+        parts += [
+            f"reward {row['reward']:.2f} ± {1.96 * spread:.2f}",
+            "by task " + " ".join(f"{value:.2f}" for value in row["by_task"].values()),
+            f"entropy {told['entropy_loss']:.3f}",
+            f"length {row['response_length']:.0f}",
+            f"gradient {told['grad_norm']:.2f}",
+            f"weights {','.join(row['weight_versions'])} ({row['off_policy_share']:.0%} off-policy)",
+            f"log-probs differ by {row['difference']:.1e}",
+            f"{row['rollout_seconds']:.0f} + {row['train_seconds']:.0f} + {row['push_seconds']:.0f} s",
+        ]
+    if evaluation:
+        parts.append("evaluation " + " ".join(f"{k}={sum(v) / len(v):.2f}" for k, v in sorted(evaluation.items())))
+    return ", ".join(parts)
+
+
+def main(folder: Path, checkpoint: Path, slime: str) -> None:
+    """Carry out the run that ``folder/settings.json`` describes, or what is left of it."""
+    given = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    router = given.pop("router", None)
+    settings = Settings(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    random.seed(settings.seed)
+    torch.manual_seed(settings.seed)
+    torch.set_num_threads(1)  # small matrices: threads that wait for each other cost eight times as much
+    rows = read_curve(folder)
+    if len(rows) > settings.steps:
+        return
+    with ExitStack() as stack:
+        servers = engine.named(router) if router else stack.enter_context(engine.serving(checkpoint, folder))
+        run = Run(settings, servers, checkpoint, folder, slime)
+        if rows:
+            run.resume(len(rows))
+        else:
+            servers.push(checkpoint, "0", running=False)
+        stack.enter_context(run.stop_worker())
+        with (folder / "curve.jsonl").open("w", encoding="utf-8") as curve:
+            for row in rows:
+                curve.write(json.dumps(row) + "\n")
+            for number in range(len(rows), settings.steps + 1):
+                row = run.step(number) if number < settings.steps else run.last_evaluation()
+                curve.write(json.dumps(row) + "\n")
+                curve.flush()
+                print(describe(row), flush=True)
+
+
+if __name__ == "__main__":
+    os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    sys.stdout.flush()
+    os._exit(0)  # slime's rollout leaves threads behind

@@ -1,0 +1,76 @@
+"""What one learning run is: the tasks, the sizes, the schedule, and the fault that a control puts in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Mode = Literal["sync", "partial", "async"]
+Control = Literal["none", "shuffle", "context", "shift"]
+
+TRAIN = ("create_task_1", "update_task_1", "update_task_with_message_history", "impossible_task_1")
+HELD_OUT = ("update_task_with_initialization_data", "update_task_with_initialization_actions")
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A Qwen3 that two cores can train. ``vocabulary``: at most so many tokens of a BPE of its own."""
+
+    vocabulary: int = 1536
+    hidden: int = 96
+    layers: int = 3
+    heads: int = 4
+    feed_forward: int = 288
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """How the policy is made that reinforcement learning starts from: a model, imperfect play, supervised steps on it."""
+
+    model: ModelSize = ModelSize()
+    tasks: tuple[str, ...] = TRAIN + HELD_OUT
+    attempts: int = 64
+    """Episodes of imperfect play for each task."""
+    mistakes: float = 0.7
+    """Share of the episodes with one wrong move."""
+    steps: int = 140
+    batch: int = 16
+    rate: float = 4e-3
+    seed: int = 0
+
+    def key(self) -> str:
+        """Names its results on disk: other settings, another name."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run of reinforcement learning."""
+
+    seed: int = 1
+    steps: int = 40
+    mode: Mode = "sync"
+    control: Control = "none"
+    """``shuffle``: rewards change places within their group. ``context``: context tokens are trained on. ``shift``: the
+    log-probs are off by one token."""
+    groups: int = 8
+    """Prompts of a rollout. Every task has as many of them."""
+    group_size: int = 8
+    global_batch: int = 32
+    """Episodes of one optimizer step."""
+    rate: float = 5e-4
+    """AdamW's learning rate at the first step. It falls linearly to ``final_rate``."""
+    final_rate: float = 5e-5
+    entropy_coef: float = 0.0
+    kl_coef: float = 0.0
+    """Of the KL divergence from the warm start, in the loss (slime's ``low_var_kl``)."""
+    eval_every: int = 10
+    eval_attempts: int = 16
+    """Episodes of each task in one of the evaluations on the way."""
+    final_attempts: int = 56
+    """Episodes of each task in the evaluations before the first step and after the last one."""
+    train_tasks: tuple[str, ...] = TRAIN
+    held_out: tuple[str, ...] = HELD_OUT
+    device: str = "cpu"

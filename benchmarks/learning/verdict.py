@@ -1,0 +1,130 @@
+"""Did it learn?  Every claim of `docs/learning.md` as a check over the curves of its runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import t as student
+
+Row = dict[str, Any]
+
+START = (0.1, 0.45)
+MOST_DIFFERENCE = 1e-4
+LEAST_GAIN = 0.3
+MOST_GAIN_OF_SHUFFLED = 0.1
+GOAL = 0.9
+LAST_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim, and whether the curves bear it out."""
+
+    claim: str
+    found: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.holds else 'FAIL'} {self.claim}: {self.found}"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The lines of a run's ``curve.jsonl``."""
+
+    name: str
+    rows: Sequence[Row]
+
+    @property
+    def steps(self) -> list[Row]:
+        """The lines of training steps; the last evaluation has none."""
+        return [row for row in self.rows if "reward" in row]
+
+    def evaluation(self, row: Row, dataset: str = "train") -> float:
+        """Mean reward of an evaluation, each task counted once."""
+        tasks = [statistics.fmean(v) for k, v in row["evaluation"].items() if k.startswith(f"{dataset}/")]
+        return statistics.fmean(tasks)
+
+    def variance(self, row: Row) -> float:
+        """Of `evaluation`, from the spread of the episodes within each task."""
+        tasks = [v for k, v in row["evaluation"].items() if k.startswith("train/")]
+        return sum(statistics.variance(v) / len(v) for v in tasks if len(v) > 1) / len(tasks) ** 2
+
+    @property
+    def before(self) -> float:
+        """Mean reward on the training tasks before the first step."""
+        return self.evaluation(self.rows[0])
+
+    @property
+    def after(self) -> float:
+        """The same after the last step."""
+        return self.evaluation(self.rows[-1])
+
+    @property
+    def gain(self) -> float:
+        return self.after - self.before
+
+    @property
+    def last_reward(self) -> float:
+        """Mean reward of the last training steps."""
+        return statistics.fmean(row["reward"] for row in self.steps[-LAST_STEPS:])
+
+
+def gain_interval(runs: Sequence[Curve]) -> tuple[float, float, float]:
+    """Mean gain and its 95 % interval: over the seeds, or over the episodes where there is one seed."""
+    gains = [run.gain for run in runs]
+    mean = statistics.fmean(gains)
+    if len(runs) > 1:
+        half = float(student.ppf(0.975, len(runs) - 1)) * statistics.stdev(gains) / len(runs) ** 0.5
+    else:
+        half = 1.96 * sum(runs[0].variance(row) for row in (runs[0].rows[0], runs[0].rows[-1])) ** 0.5
+    return mean, mean - half, mean + half
+
+
+def judge(curves: Mapping[str, Sequence[Curve]]) -> Iterator[Check]:
+    """The checks that the given runs allow.
+
+    Args:
+        curves: kind -> its runs, one for each seed. Kinds are sync, partial, async, shuffle, context and shift.
+    """
+    learning = [curve for kind in ("sync", "partial", "async") for curve in curves.get(kind, ())]
+    for curve in curves.get("sync", ()):
+        wrong = [row["step"] for row in curve.steps if row["weight_versions"] != [str(row["step"])]]
+        yield Check(f"{curve.name}: each rollout's weights are those just pushed", f"not in steps {wrong}", not wrong)
+    for curve in [*learning, *curves.get("shuffle", ())]:
+        worst = max(row["difference"] for row in curve.steps)
+        claim = f"{curve.name}: log-probs of server and trainer differ by less than {MOST_DIFFERENCE:g} in every step"
+        yield Check(claim, f"at most {worst:.1e}", worst < MOST_DIFFERENCE)
+    for kind in ("context", "shift"):
+        for curve in curves.get(kind, ()):
+            found = curve.steps[0]["train"]["train_rollout_logprob_abs_diff"]
+            yield Check(f"{curve.name}: the fault shows in the first step", f"{found:.2g}", found > MOST_DIFFERENCE)
+    yield from _gains(curves)
+
+
+def _gains(curves: Mapping[str, Sequence[Curve]]) -> Iterator[Check]:
+    if runs := curves.get("sync", ()):
+        start = statistics.fmean(run.before for run in runs)
+        low, high = START
+        yield Check(f"the start lies within {low} to {high}", f"{start:.2f}", low <= start <= high)
+    for kind in ("sync", "partial", "async"):
+        if runs := curves.get(kind, ()):
+            gain, lower, upper = gain_interval(runs)
+            told = f"{gain:.2f} ({lower:.2f} to {upper:.2f}) in {len(runs)} seeds, {_range(runs)}"
+            yield Check(f"{kind}: the gain's lower bound is above {LEAST_GAIN}", told, lower > LEAST_GAIN)
+    if runs := curves.get("shuffle", ()):
+        gain, lower, upper = gain_interval(runs)
+        told = f"{gain:.2f} ({lower:.2f} to {upper:.2f}) in {len(runs)} seeds, {_range(runs)}"
+        yield Check(f"shuffled rewards gain less than {MOST_GAIN_OF_SHUFFLED}", told, gain < MOST_GAIN_OF_SHUFFLED)
+    if len(runs := curves.get("sync", ())) >= 4:
+        reached = [run.last_reward for run in runs]
+        claim = f"3 of 4 seeds end at {GOAL} or more (mean of the last {LAST_STEPS} steps)"
+        told = ", ".join(f"{value:.2f}" for value in reached)
+        yield Check(claim, told, sum(value >= GOAL for value in reached) >= 3 * len(reached) / 4)
+
+
+def _range(runs: Sequence[Curve]) -> str:
+    return ", ".join(f"{run.before:.2f} to {run.after:.2f}" for run in runs)
