@@ -17,19 +17,14 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from benchmarks.learning import engine, slime_code, tiny_model
+from benchmarks.learning.rows import Row, difference, of_samples, read_curve
 from benchmarks.learning.settings import Settings
 from benchmarks.learning.trainer import Episodes, Trainer
-
-if TYPE_CHECKING:
-    from tau2_slime.slime_adapter.types import SlimeSample
-
-Row = dict[str, Any]
 
 
 class Run:
@@ -60,8 +55,8 @@ class Run:
             row["evaluation"] = self._rollouts.evaluate(settings.eval_attempts)
         begin = time.monotonic()
         data = self._rollouts.generate(number)
-        samples = [sample for group in self._rollouts.samples for sample in group]
-        row |= _of_samples(samples, str(number), settings.group_size)
+        samples = [sample.to_dict() for group in self._rollouts.samples for sample in group]
+        row |= of_samples(samples, str(number))
         row["hooks"] = {
             name.removeprefix("rollout/tau2/"): float(value)
             for name, value in self._rollouts.metrics.items()
@@ -72,7 +67,9 @@ class Run:
         episodes = Episodes.from_slime(data)
         places = [int(place) for place in data["partition"]]
         scores = self._trainer.score(self._trainer.model, episodes)
-        row["difference"] = _difference(scores, [samples[place] for place in places], str(number))
+        row["difference"] = difference(
+            [samples[place] for place in places], [one.tolist() for one in scores], str(number)
+        )
         _put_fault(episodes, settings, places, [len(group) for group in self._rollouts.samples])
         row["rate"] = settings.rate + (settings.final_rate - settings.rate) * number / max(1, settings.steps - 1)
         told = self._trainer.train(episodes, row["rate"], scores)
@@ -112,55 +109,6 @@ class Run:
         self._engine.push(self.folder / "weights", str(steps_done), running=False)
 
 
-def _of_samples(samples: list[SlimeSample], version: str, group_size: int) -> Row:
-    """Rewards, lengths and weight versions of a rollout's samples; failures count nowhere but in ``excluded``."""
-    kept = [sample for sample in samples if not sample.remove_sample]
-    rewards: dict[str, list[float]] = {}
-    for sample in kept:
-        rewards.setdefault(str(sample.metadata["task_id"]), []).append(_official(sample))
-    all_rewards = [reward for values in rewards.values() for reward in values]
-    sampled = stale = 0
-    lags: list[int] = []
-    for sample in kept:
-        for segment in sample.metadata["tau2"]["segments"]:
-            if segment["kind"] == "sampled":
-                length = segment["stop"] - segment["start"]
-                sampled += length
-                stale += length * (segment["weight_version"] != version)
-                lags.append(int(version) - int(segment["weight_version"]))
-    groups = [samples[i : i + group_size] for i in range(0, len(samples), group_size)]
-    return Row(
-        reward=sum(all_rewards) / max(1, len(all_rewards)),
-        episodes=len(kept),
-        excluded=len(samples) - len(kept),
-        by_task={task: sum(values) / len(values) for task, values in sorted(rewards.items())},
-        groups_without_spread=sum(len({_official(sample) for sample in group}) == 1 for group in groups),
-        response_length=sum(sample.response_length for sample in kept) / max(1, len(kept)),
-        sampled_tokens=sampled,
-        weight_versions=sorted({v for sample in kept for v in sample.weight_versions}, key=int),
-        off_policy_share=stale / max(1, sampled),
-        greatest_lag=max(lags, default=0),
-    )
-
-
-def _official(sample: SlimeSample) -> float:
-    return float(sample.metadata["tau2"]["official_reward"] or 0.0)
-
-
-def _difference(scores: list[torch.Tensor], samples: list[SlimeSample], version: str) -> float:
-    """Mean absolute difference of the trainer's and the server's log-probs, over the tokens that these weights sampled."""
-    total, count = 0.0, 0
-    for values, sample in zip(scores, samples, strict=True):
-        start = len(sample.tokens) - sample.response_length
-        told = torch.tensor(sample.rollout_log_probs)
-        for segment in sample.metadata["tau2"]["segments"]:
-            if segment["kind"] == "sampled" and segment["weight_version"] == version and not sample.remove_sample:
-                here = slice(segment["start"] - start, segment["stop"] - start)
-                total += float((values[here] - told[here]).abs().sum())
-                count += segment["stop"] - segment["start"]
-    return total / max(1, count)
-
-
 def _put_fault(episodes: Episodes, settings: Settings, places: list[int], groups: list[int]) -> None:
     """Put the fault of ``settings.control`` into ``episodes``.
 
@@ -182,17 +130,6 @@ def _put_fault(episodes: Episodes, settings: Settings, places: list[int], groups
             for index, reward in zip(members, drawn, strict=True):
                 episodes.rewards[index] = reward
             start += size
-
-
-def read_curve(folder: Path) -> list[Row]:
-    """The lines of ``curve.jsonl``; a last one that a kill has cut is left out."""
-    path, rows = folder / "curve.jsonl", []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def describe(row: Row) -> str:

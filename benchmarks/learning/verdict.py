@@ -44,13 +44,15 @@ class Curve:
         return [row for row in self.rows if "reward" in row]
 
     def evaluation(self, row: Row, dataset: str = "train") -> float:
-        """Mean reward of an evaluation, each task counted once."""
-        tasks = [statistics.fmean(v) for k, v in row["evaluation"].items() if k.startswith(f"{dataset}/")]
-        return statistics.fmean(tasks)
+        """Mean reward of an evaluation, each task counted once; of the step itself where it has none."""
+        tasks = [statistics.fmean(v) for k, v in row.get("evaluation", {}).items() if k.startswith(f"{dataset}/")]
+        return statistics.fmean(tasks) if tasks else float(row["reward"])
 
     def variance(self, row: Row) -> float:
         """Of `evaluation`, from the spread of the episodes within each task."""
-        tasks = [v for k, v in row["evaluation"].items() if k.startswith("train/")]
+        tasks = [v for k, v in row.get("evaluation", {}).items() if k.startswith("train/")]
+        if not tasks:
+            return float(row["reward"] * (1 - row["reward"]) / max(1, row["episodes"]))
         return sum(statistics.variance(v) / len(v) for v in tasks if len(v) > 1) / len(tasks) ** 2
 
     @property
@@ -92,9 +94,12 @@ def judge(curves: Mapping[str, Sequence[Curve]]) -> Iterator[Check]:
     """
     learning = [curve for kind in ("sync", "partial", "async") for curve in curves.get(kind, ())]
     for curve in curves.get("sync", ()):
-        wrong = [row["step"] for row in curve.steps if row["weight_versions"] != [str(row["step"])]]
+        first = int(curve.steps[0]["weight_versions"][0]) - curve.steps[0]["step"]
+        wrong = [row["step"] for row in curve.steps if row["weight_versions"] != [str(first + row["step"])]]
         yield Check(f"{curve.name}: each rollout's weights are those just pushed", f"not in steps {wrong}", not wrong)
     for curve in [*learning, *curves.get("shuffle", ())]:
+        if "difference" not in curve.steps[0]:
+            continue
         worst = max(row["difference"] for row in curve.steps)
         claim = f"{curve.name}: log-probs of server and trainer differ by less than {MOST_DIFFERENCE:g} in every step"
         yield Check(claim, f"at most {worst:.1e}", worst < MOST_DIFFERENCE)
