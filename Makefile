@@ -7,10 +7,13 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 MUTMUT_VERSION := 3.8.1
 MEGATRON_VERSION := 0.16.1
+# 0.3.0 declares Python 3.11 and has the dependencies; 0.4.0 declares 3.12, runs on 3.11 and reads what the SDK of today sends.
+SKYRL_DEPENDENCIES := 0.3.0
+SKYRL_VERSION := 0.4.0
 SLIME_DIR ?= .cache/slime
 SLIME_COMMIT := 624b824a8
 
-.PHONY: rollout learn test test-fast test-full test-nightly mutants lint setup lock clean
+.PHONY: rollout learn learn-tinker test test-fast test-full test-nightly mutants lint setup lock clean
 
 rollout: setup
 	$(BIN)/tau2-slime rollout $(ARGS)
@@ -26,6 +29,17 @@ $(VENV)-learn/.ready: $(VENV)/.ready benchmarks/learning/requirements.txt
 	$(PYTHON) -m venv $(VENV)-learn
 	$(BIN)/uv pip install --quiet --python $(VENV)-learn/bin/python -r requirements/lock.txt -r benchmarks/learning/requirements.txt
 	$(BIN)/uv pip install --quiet --python $(VENV)-learn/bin/python --no-deps -e . megatron-core==$(MEGATRON_VERSION)
+	@touch $@
+
+# The Tinker door trains against SkyRL's server, from the warm start that `make learn` made.
+learn-tinker: $(VENV)-skyrl/.ready
+	$(BIN)/python -m benchmarks.learning.tinker_run $(VENV)-skyrl/bin/python .cache/learning/warm-start-* $(ARGS)
+
+$(VENV)-skyrl/.ready: $(VENV)/.ready
+	$(PYTHON) -m venv $(VENV)-skyrl
+	$(BIN)/uv pip install --quiet --python $(VENV)-skyrl/bin/python torch==2.13.0
+	$(BIN)/uv pip install --quiet --python $(VENV)-skyrl/bin/python "skyrl[tinker,jax]==$(SKYRL_DEPENDENCIES)" tinker==0.38.0 aiohttp
+	$(VENV)-skyrl/bin/python -m pip install --quiet --ignore-requires-python --no-deps skyrl==$(SKYRL_VERSION)
 	@touch $@
 
 .cache/slime/slime:
@@ -90,4 +104,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) mutants $(VENV)-mutants $(VENV)-learn .venv-3.12 .venv-3.13 .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache
+	rm -rf $(VENV) mutants $(VENV)-mutants $(VENV)-learn $(VENV)-skyrl .venv-3.12 .venv-3.13 .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .cache

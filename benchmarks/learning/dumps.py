@@ -1,6 +1,6 @@
 """The checks of ``make learn`` over a run of slime on GPUs, from the files that slime itself writes.
 
-    python -m benchmarks.learning.dumps 'RUN/rollouts/{rollout_id}.pt' ['RUN/train/{rollout_id}.pt']
+    python -m benchmarks.learning.dumps 'RUN/rollouts/{rollout_id}.pt' ['RUN/train_{rollout_id}.pt']
 
 The first is what ``--save-debug-rollout-data`` was given, the second what ``--save-debug-train-data`` was given. Without the
 second the log-probs of server and trainer cannot be compared. Prints the curve, a line for each claim, and PASS or FAIL.
@@ -8,13 +8,14 @@ second the log-probs of server and trainer cannot be compared. Prints the curve,
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.rows import Row, difference, of_samples, reward_of, task_of
-from benchmarks.learning.verdict import Curve, judge
+from benchmarks.learning.verdict import MOST_DIFFERENCE, Curve, judge
 
 
 def read(rollouts: str, train: str | None = None) -> Curve:
@@ -45,8 +46,8 @@ def _evaluation(rollouts: str, number: int) -> dict[str, list[float]]:
 
 
 def _numbers(template: str) -> Iterator[int]:
-    for path in Path(template).parent.glob(Path(template).name.replace("{rollout_id}", "*")):
-        before, after = Path(template).name.split("{rollout_id}")
+    before, after = Path(template).name.split("{rollout_id}")
+    for path in Path(template).parent.glob(f"{before}*{after}"):
         number = path.name.removeprefix(before).removesuffix(after)
         if number.isdigit():
             yield int(number)
@@ -63,18 +64,23 @@ def _floats(values: Any) -> list[float]:
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def main(arguments: list[str]) -> int:
-    if not 1 <= len(arguments) <= 2 or "{rollout_id}" not in arguments[0]:
-        print(__doc__, file=sys.stderr)
-        return 2
-    curve = read(*arguments)
-    if not curve.rows:
-        print(f"no dumps at {arguments[0]}: give what --save-debug-rollout-data was given", file=sys.stderr)
-        return 2
+def main(arguments: list[str] | None = None) -> int:
+    """0: every claim holds; 1: one does not. ``arguments``: the command line; None takes the process's own."""
+    parser = argparse.ArgumentParser(description="The checks of `make learn` over the dumps of a run of slime.")
+    parser.add_argument("rollouts", help="what --save-debug-rollout-data was given")
+    parser.add_argument("train", nargs="?", help="what --save-debug-train-data was given")
+    parser.add_argument(
+        "--most-difference", type=float, default=MOST_DIFFERENCE, help="of log-probs (default: %(default)g)"
+    )
+    options = parser.parse_args(arguments)
+    for template in filter(None, (options.rollouts, options.train)):
+        if "{rollout_id}" not in template or next(_numbers(template), None) is None:
+            parser.error(f"{template}: no dumps; give what slime was given, with {{rollout_id}} in it")
+    curve = read(options.rollouts, options.train)
     for row in curve.rows:
         told = f"step {row['step']:3}, reward {row['reward']:.2f} of {row['episodes']} episodes ({row['excluded']} excluded)"
         print(f"{told}, weights {','.join(row['weight_versions'])}, off-policy {row['off_policy_share']:.0%}")
-    checks = list(judge({"sync": [curve]}))
+    checks = list(judge({"sync": [curve]}, most_difference=options.most_difference))
     print("\n".join(map(str, checks)))
     holds = all(check.holds for check in checks)
     print("PASS" if holds else "FAIL")
@@ -82,4 +88,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

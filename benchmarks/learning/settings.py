@@ -50,7 +50,7 @@ class Settings:
     """One run of reinforcement learning."""
 
     seed: int = 1
-    steps: int = 40
+    steps: int = 30
     mode: Mode = "sync"
     control: Control = "none"
     """``shuffle``: rewards change places within their group. ``context``: context tokens are trained on. ``shift``: the
@@ -61,8 +61,8 @@ class Settings:
     global_batch: int = 32
     """Episodes of one optimizer step."""
     rate: float = 5e-4
-    """AdamW's learning rate at the first step. It falls linearly to ``final_rate``."""
-    final_rate: float = 5e-5
+    """AdamW's learning rate at the first step. It falls geometrically to ``final_rate``."""
+    final_rate: float = 2e-5
     entropy_coef: float = 0.0
     kl_coef: float = 0.0
     """Of the KL divergence from the warm start, in the loss (slime's ``low_var_kl``)."""

@@ -134,6 +134,8 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
     """Tokens that one turn may sample."""
     max_trajectory_tokens: int | None = None
     """Tokens of one episode, prompt included. None: no limit."""
+    task_ids: list[str] = chz.field(default_factory=list)
+    """The training tasks, by id. Empty: all of the split."""
     max_tasks: int | None = None
     """Tasks of each domain, from the first, for a short run. None: all."""
     settings: dict[str, Any] = chz.field(default_factory=dict)
@@ -151,6 +153,12 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1")
         groups = [g for domain in self.domains for g in await self._groups(domain, self.task_split, evaluation=False)]
+        unknown = sorted(set(self.task_ids) - {group.task_id for group in groups})
+        if unknown:
+            raise ConfigError(
+                f"task_ids: {', '.join(unknown)}: no such task that can be played in task_split={self.task_split!r} of "
+                f"{', '.join(self.domains)}"
+            )
         if not groups:
             raise ConfigError(f"no task to train on: domains={list(self.domains)}, task_split={self.task_split!r}")
         config = groups[0].config
@@ -186,7 +194,10 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
     async def _groups(self, domain: str, split: str, *, evaluation: bool) -> list[Tau2EnvGroupBuilder]:
         """One group per task, after a check that the first task can be played with every simulator."""
         config = self._config(domain, split)
-        kept = (await offload(playable, config, split))[: self.max_tasks]
+        tasks = await offload(playable, config, split)
+        if self.task_ids and not evaluation:
+            tasks = [task for task in tasks if str(task.id) in self.task_ids]
+        kept = tasks[: self.max_tasks]
         models = models_of(config, training=not evaluation)
         for model in models:
             await offload(check_user, config, model)

@@ -127,7 +127,7 @@ def _check_key() -> None:
 
 
 _SAME_RUN = ("model_name", "lora_rank")
-_SAME_DATA = ("domains", "task_split", "groups_per_batch", "max_tasks", "seed")
+_SAME_DATA = ("domains", "task_split", "groups_per_batch", "task_ids", "max_tasks", "seed")
 """Fields, of the configuration and of its dataset, that must not change when a run goes on from a checkpoint."""
 
 
@@ -142,7 +142,8 @@ def _check_log_path(config: Config) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return
     pairs = [(name, before.get(name), getattr(config, name)) for name in _SAME_RUN]
-    pairs += [(name, data.get(name), getattr(config.dataset_builder, name)) for name in _SAME_DATA]
+    # A run of an earlier release does not know every field.
+    pairs += [(name, data[name], getattr(config.dataset_builder, name)) for name in _SAME_DATA if name in data]
     for name, old, new in pairs:
         if old != (list(new) if isinstance(new, tuple) else new):
             raise ConfigError(

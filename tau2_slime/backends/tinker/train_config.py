@@ -30,6 +30,8 @@ class Tau2TrainConfig:
     group_size: int = 8
     """Episodes of one task in a step."""
     epochs: int = 10
+    task_ids: list[str] = chz.field(default_factory=list)
+    """The training tasks, by id. Empty: all of the split."""
     max_tasks: int | None = None
     """Tasks of each domain, from the first. None: all."""
     seed: int = 0
@@ -80,6 +82,7 @@ class Tau2TrainConfig:
             groups_per_batch=self.groups_per_batch,
             group_size=self.group_size,
             epochs=self.epochs,
+            task_ids=self.task_ids,
             max_tasks=self.max_tasks,
             seed=self.seed,
             user_model=self.user_model,

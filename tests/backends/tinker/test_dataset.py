@@ -42,6 +42,13 @@ def test_several_domains_every_task_once(model: str) -> None:
     assert builders[0].logging_tags() == ["tau2", f"tau2_{builders[0].config.domain}"]
 
 
+def test_only_the_named_tasks_are_trained_on(model: str) -> None:
+    training, evaluation = build(model, task_ids=["update_task_1", "create_task_1"], eval_split="base", epochs=2)
+    trained = [b.task_id for i in range(len(training)) for b in training.get_batch(i)]
+    assert sorted(trained) == ["create_task_1"] * 2 + ["update_task_1"] * 2
+    assert len(evaluation.get_batch(0)) > 2  # evaluation has its own split
+
+
 def test_the_same_seed_gives_the_same_batches(model: str) -> None:
     order = [[b.task_id for b in build(model, seed=seed)[0].get_batch(0)] for seed in (1, 1, 2)]
     assert order[0] == order[1] != order[2]
@@ -103,6 +110,7 @@ def test_a_simulator_that_is_out_can_be_stood_in_for_in_training_only(model: str
     [
         ({"domains": ["nope"]}, "domain='nope' is unknown"),
         ({"task_split": "nope"}, "task_split='nope' is not a split"),
+        ({"task_ids": ["create_task_1", "nope"]}, "task_ids: nope: no such task"),
         ({"settings": {"max_turn": 1}}, "unknown key 'max_turn'; did you mean 'max_turns'"),
         (
             {"settings": {"chat_template_kwargs": {}}},
