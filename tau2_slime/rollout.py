@@ -189,7 +189,8 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
     from tau2_slime.local.tokenizer import local_checkpoint
 
     checkpoint = await _usable(plan, plan.hf_checkpoint or str(await offload(local_checkpoint)))
-    async with PolicyServer(checkpoint, mistakes=plan.mistakes) as server:
+    server = PolicyServer(checkpoint, spelling=plan.spelling, mistakes=plan.mistakes, noise=plan.policy_noise)
+    async with server:
         yield server.url, checkpoint
 
 

@@ -62,6 +62,28 @@ def test_mistakes_give_groups_with_spread(tmp_path: Path) -> None:
     assert {s["reward"] for s in samples if not s["remove_sample"]} == {0.0, 1.0}
 
 
+def test_imperfect_data_is_made_on_purpose(tmp_path: Path) -> None:
+    """Spelling 0: every sampled turn is what the tokenizer writes. Noise: some episodes recover, some don't."""
+    done = tau2_slime(
+        *("rollout", "--domain", "mock", "--task-id", "update_task_1", "--task-id", "impossible_task_1"),
+        *(
+            "--samples-per-prompt",
+            "24",
+            "--policy-noise",
+            "0.8",
+            "--spelling",
+            "0",
+            "--output-dir",
+            str(tmp_path / "out"),
+        ),
+    )
+    assert done.returncode == 0, done.stderr
+    trajectories = rows(tmp_path / "out" / "trajectories.jsonl")
+    assert {t["reward"] for t in trajectories} == {0.0, 1.0}
+    assert any(t["reward"] == 1 and set(t["stats"]["tool_calls"]) - {"ok"} for t in trajectories)
+    assert {t["stats"]["drift"]["retokenised_turns"] for t in trajectories} == {0}
+
+
 def test_solo_and_gt_agents_play(tmp_path: Path) -> None:
     for agent_type in ("solo", "gt"):
         out = tmp_path / agent_type

@@ -80,6 +80,8 @@ def test_help_and_typos_need_nothing(arguments: list[str]) -> None:
         (["rollout"], {"TAU2_USER_MODELL": "x"}),
         (["rollout", "--agent-type", "sollo"], {}),
         (["rollout", "--mistakes", "0.5", "--router", "http://127.0.0.1:9"], {}),
+        (["rollout", "--policy-noise", "0.5", "--router", "http://127.0.0.1:9"], {}),
+        (["rollout", "--spelling", "0", "--router", "http://127.0.0.1:9"], {}),
         (["rollout", "--user-base-url", "http://127.0.0.1:9/v1"], {}),
         (["rollout", "--task-id", "1", "--groups", "2"], {}),
         (["rollout", "--domain", "airlin"], {}),

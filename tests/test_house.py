@@ -27,7 +27,7 @@ ORDER = (
         "generate_with_tau2",
         "hooks",
     ),
-    *("rollout", "evaluation", "backends", "cli"),
+    *("export", "rollout", "evaluation", "backends", "cli"),
 )
 MAX_FLOORS = 11
 MAX_BARE_ANY = 0.02

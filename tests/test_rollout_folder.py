@@ -95,6 +95,8 @@ def test_what_is_missing_or_has_failed_is_played(plan: RolloutPlan, harm: Any) -
         ({"overrides": {"user_model": "scripted", "max_turns": 9}}, "settings.max_turns"),
         ({"yaml_mapping": {"max_errors": 3}}, "settings.max_errors"),
         ({"mistakes": 0.5}, "policy.mistakes"),
+        ({"policy_noise": 0.5}, "policy.noise"),
+        ({"spelling": 0.0}, "policy.spelling"),
         ({"max_context_len": 9000}, "max_context_len"),
         ({"jobs": []}, "episodes"),
     ],

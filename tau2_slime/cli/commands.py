@@ -7,6 +7,7 @@ import typer
 from tau2_slime import __version__
 from tau2_slime.cli.doctor import doctor
 from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
+from tau2_slime.cli.export import export
 from tau2_slime.cli.inspect import inspect
 from tau2_slime.cli.rollout import rollout
 
@@ -19,6 +20,7 @@ app.command(name="eval")(evaluate)
 app.command()(compare)
 app.command()(convert_v1)
 app.command()(inspect)
+app.command()(export)
 
 
 @app.command()

@@ -63,7 +63,15 @@ def rollout(
     max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Episodes at a time.")] = 64,
     mistakes: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that go wrong.")
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that go wrong at the end."),
+    ] = None,
+    policy_noise: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of steps unlike gold's.")
+    ] = None,
+    spelling: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Embedded policy: share of tokens split in two; default: 0.1."),
     ] = None,
     config: ConfigFile = None,
     output_dir: Annotated[
@@ -97,9 +105,11 @@ def rollout(
         settings = Tau2Config.resolve(mapping, overrides)  # one clear error before anything starts
     except ConfigError as error:
         raise as_typed(error, options) from None
+    habits = {"--mistakes": mistakes, "--policy-noise": policy_noise, "--spelling": spelling}
+    of_the_policy = "it is a habit of the embedded policy, and --router names another one"
     refuse_unused(
         {
-            "--mistakes": mistakes is not None and not embedded and "only the embedded policy makes them",
+            **{option: value is not None and not embedded and of_the_policy for option, value in habits.items()},
             "--groups": groups is not None and bool(task_id) and "--task-id names the tasks",
             **unused_user_options(settings, options),
         }
@@ -130,6 +140,8 @@ def rollout(
             max_context_len=max_context_len,
             concurrency=concurrency,
             mistakes=mistakes or 0.0,
+            policy_noise=policy_noise or 0.0,
+            spelling=0.1 if spelling is None else spelling,
         )
         status = _play(plan)
     raise typer.Exit(status)

@@ -6,19 +6,16 @@ turn is decoded and parsed again, and must say what its message says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tau2_slime.inspector.check import Findings, Violation
+from tau2_slime.inspector.shown import NotComparable, ShownConversation, only_placeholders
 from tau2_slime.inspector.trajectory import TokenSpan, Trajectory, common_length
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
-
-
-class NotComparable(Exception):
-    """Why an episode cannot be rendered again."""
 
 
 @dataclass
@@ -50,38 +47,26 @@ class _Episode:
     """One conversation, as the policy was shown it."""
 
     def __init__(self, trajectory: Trajectory, language: CheckpointProfile) -> None:
-        from tau2_slime.episode import history
-
         self.trajectory, self.language = trajectory, language
         if trajectory.ledger is None or not trajectory.tokens:
             raise NotComparable("no tokens")
-        if _only_placeholders(trajectory):
+        if only_placeholders(trajectory):
             raise NotComparable("the policy was never asked")
-        if not trajectory.messages:
-            raise NotComparable("the file keeps no messages")
-        try:
-            self.messages = history.load_messages(trajectory.messages)
-        except Exception as error:  # pydantic's, τ²'s
-            raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
-        self.system, self.tools = _agent(trajectory)
+        self.shown = ShownConversation.of(trajectory)
+        self.tools = self.shown.tools
         self.turns = trajectory.turns()
         self.contexts = [span for span in trajectory.spans() if span.kind == "context"]
-        self.sampled = trajectory.sampled_messages()
 
     def compare(self, counts: DriftCounts) -> Findings:
-        from tau2_slime.episode.agents import chat_message
-        from tau2_slime.episode.history import agent_sees
         from tau2_slime.tokens.template.chat_template import TemplateError
 
-        delta, sampled = self.language.delta, self.sampled
+        delta, shown, sampled = self.language.delta, self.shown, self.shown.sampled
         # A turn that ended the episode without a message (cut, empty) is the last one.
         if not len(self.turns) - 1 <= len(sampled) <= len(self.turns):
             yield None, f"{len(self.turns)} sampled turns, but {len(sampled)} messages of the policy"
             return
-        seen = [i for i, message in enumerate(self.messages) if agent_sees(message)]
-        chat: list[dict[str, Any]] = [{"role": "system", "content": self.system}]
-        first = sampled[0] if sampled else len(self.messages)
-        chat += [chat_message(self.messages[i]) for i in seen if i < first]
+        end = len(shown.messages)
+        chat = [{"role": "system", "content": shown.system}, *shown.chat(0, sampled[0] if sampled else end)]
         counts.prompts += 1
         try:
             expected = delta.first_prompt(chat, self.tools)
@@ -98,9 +83,8 @@ class _Episode:
             if number >= len(sampled):
                 yield context.start, "context after a turn that has no message"
                 return
-            assistant = chat_message(self.messages[sampled[number]])
-            end = sampled[number + 1] if number + 1 < len(sampled) else len(self.messages)
-            new = [chat_message(self.messages[i]) for i in seen if sampled[number] < i < end]
+            at, following = sampled[number], sampled[number + 1] if number + 1 < len(sampled) else end
+            (assistant,), new = shown.chat(at, at + 1), shown.chat(at + 1, following)
             try:
                 after = delta.between(chat, assistant, new, self.tools).ids
             except TemplateError as error:
@@ -120,9 +104,9 @@ class _Episode:
         template = self.language.delta.template
         counts.turns += 1
         counts.retokenised_turns += template.encode(template.decode(ids)) != ids
-        if number >= len(self.sampled) or self.trajectory.agent_type == "solo":
+        if number >= len(self.shown.sampled) or self.trajectory.agent_type == "solo":
             return  # in solo play τ² turns a call of `done` into another message
-        message = self.messages[self.sampled[number]]
+        message = self.shown.messages[self.shown.sampled[number]]
         visible = ids[:-1] if ids and ids[-1] in self.language.delta.stop_ids else ids
         parsed = self.language.parser.parse(
             template.decode(visible), self.tools, reasoning_open=self.language.delta.report.reasoning_preopened
@@ -134,28 +118,6 @@ class _Episode:
             yield start, f"turn {number + 1} decodes to {_shortened(decoded)}, its message is {_shortened(said)}"
         elif calls != again:
             yield start, f"turn {number + 1} decodes to the calls {again}, its message has {calls}"
-
-
-def _only_placeholders(trajectory: Trajectory) -> bool:
-    """True if the episode had no tokens: slime needs a prompt and a response, so the sample has one of each."""
-    metadata = (trajectory.sample or {}).get("metadata")
-    tau2 = metadata.get("tau2") if isinstance(metadata, Mapping) else None
-    counts = tau2.get("tokens") if isinstance(tau2, Mapping) else None
-    return len(trajectory.tokens) == 2 and isinstance(counts, Mapping) and not any(counts.values())
-
-
-def _agent(trajectory: Trajectory) -> tuple[str, list[dict[str, Any]]]:
-    """System prompt and tools of τ²'s own agent for the episode's task."""
-    from tau2_slime.errors import ConfigError
-    from tau2_slime.world import domains, tau2_compat
-
-    try:
-        task = domains.find_task(trajectory.domain, trajectory.task_split, task_id=trajectory.task_id)
-        world = domains.World(trajectory.domain, trajectory.task_split, task, solo=trajectory.agent_type == "solo")
-        agent = tau2_compat.build_agent(trajectory.agent_type, world.agent_tools, world.policy, task)
-    except (ConfigError, ValueError, KeyError) as error:
-        raise NotComparable(f"the installed τ² has no such episode: {error}") from error
-    return agent.system_prompt, [domains.tool_schema(tool) for tool in agent.tools]
 
 
 def _difference(ids: Sequence[int], wanted: Sequence[int], start: int, what: str) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,7 @@ build the same `GoldScript` from the task alone, so neither needs to remember an
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, unquote
@@ -120,12 +121,45 @@ class GoldScript:
         at = len(self.turns) - 2
         if at < 0:
             return self
-        step = self.turns[at]
-        wrong: list[tuple[ScriptTurn, ...]] = [()]
-        if step.call is not None:
-            wrong.append((replace(step, call=(f"{step.call[0]}_now", step.call[1])),))
-            wrong.append((replace(step, kind="broken"),))
+        wrong = _wrong_moves(self.turns[at])
         return replace(self, turns=(*self.turns[:at], *wrong[choice % len(wrong)], self.turns[-1]))
+
+    def with_noise(self, share: float, draw: Callable[[str, int], float]) -> GoldScript:
+        """The same play with another move in place of about ``share`` of the agent's steps before it closes the case.
+
+        Some of these moves cost the reward and some do not. A step is left out, made twice, or made with another value for
+        one argument. Or an unknown tool or a broken call comes, in place of the step or before it.
+
+        Args:
+            share: 0 to 1.
+            draw: a number in [0, 1) for a word and a position in the script; it decides about everything.
+        """
+        turns: list[ScriptTurn] = []
+        for at, step in enumerate(self.turns[:-1]):
+            if draw("noise", at) >= share:
+                turns.append(step)
+                continue
+            wrong = _wrong_moves(step)
+            moves = [*wrong, *((*move, step) for move in wrong if move), (step, step), *_other_values(step)]
+            turns.extend(moves[int(draw("move", at) * len(moves))])
+        return replace(self, turns=(*turns, self.turns[-1]))
+
+
+def _wrong_moves(step: ScriptTurn) -> list[tuple[ScriptTurn, ...]]:
+    """What may come in place of ``step`` and does not do its work: nothing, an unknown tool, a broken call."""
+    if step.call is None:
+        return [()]
+    return [(), (replace(step, call=(f"{step.call[0]}_now", step.call[1])),), (replace(step, kind="broken"),)]
+
+
+def _other_values(step: ScriptTurn) -> list[tuple[ScriptTurn, ...]]:
+    """``step`` with another text for one of its arguments, for each that is a text."""
+    name, arguments = step.call or ("", {})
+    return [
+        (replace(step, call=(name, {**arguments, key: f"{value}_2"})),)
+        for key, value in arguments.items()
+        if isinstance(value, str)
+    ]
 
 
 def asked_part(text: str) -> int | None:

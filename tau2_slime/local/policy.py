@@ -29,6 +29,7 @@ class GoldPolicy:
         *,
         spelling: float = 0.1,
         mistakes: float = 0.0,
+        noise: float = 0.0,
         gives_up: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -37,7 +38,8 @@ class GoldPolicy:
         Args:
             tokenizer: has the vocabulary and the chat template.
             spelling: share of tokens that are split in two (see `spelling.Speller`).
-            mistakes: share of episodes with one wrong move.
+            mistakes: share of episodes with one wrong move, at the end.
+            noise: share of steps, anywhere, with another move than gold's (see `GoldScript.with_noise`).
             gives_up: share of episodes in which it falls silent at some point, which earns nothing whatever the task.
             seed: decides which tokens and episodes these are.
 
@@ -49,7 +51,8 @@ class GoldPolicy:
 
         self.template = ChatDelta.calibrate(tokenizer).template
         self.parser = get_parser(detect_parser(self.template.template_source, self.template.control_tokens))
-        self.spelling, self.mistakes, self.gives_up, self.seed = spelling, mistakes, gives_up, seed
+        self.spelling, self.seed = spelling, seed
+        self.mistakes, self.noise, self.gives_up = mistakes, noise, gives_up
         self._reader = ContextReader(self.template)
         self._speller = Speller(tokenizer)
         self._turn_ids = lru_cache(maxsize=8192)(self._spell)
@@ -68,7 +71,7 @@ class GoldPolicy:
         return position.ticket is None or position.ticket in self._solo
 
     def continuation(self, position: ScriptPosition, *, routing_key: str = "") -> list[int]:
-        """Token ids of the rest of the turn, its stop token last. ``routing_key`` decides about mistakes and giving up."""
+        """Token ids of the rest of the turn, its stop token last. ``routing_key`` decides what goes wrong."""
         turn, case = self._due(position, routing_key)
         text = (_THOUGHT if position.thinking else "") + self._text(turn)
         ids = list(self._turn_ids(text, turn.call is not None, f"{self.seed}/{case}/{position.turn}"))
@@ -95,6 +98,7 @@ class GoldPolicy:
             script, at = solo.answer(position.heard), position.turn - len(solo.questions)
         else:
             return ScriptTurn("ask", text=ASK_REFERENCE), ""
+        script = script.with_noise(self.noise, lambda *what: draw(self.seed, routing_key, case, *what))
         if draw(self.seed, "mistake", routing_key, case) < self.mistakes:
             script = script.with_mistake(int(1000 * draw(self.seed, "which", routing_key, case)))
         silent_from = int(len(script.turns) * draw(self.seed, "when", routing_key, case))

@@ -47,6 +47,7 @@ class PolicyServer:
         latency: float = 0.0,
         spelling: float = 0.1,
         mistakes: float = 0.0,
+        noise: float = 0.0,
         gives_up: float = 0.0,
         seed: int = 0,
         context_length: int | None = None,
@@ -59,7 +60,9 @@ class PolicyServer:
             port: 0 takes a free one.
             latency: seconds per sampled token.
             spelling: share of tokens that are sampled in another way than the tokenizer would write them.
-            mistakes: share of episodes with one wrong move. The routing key decides which, so the samples of a group differ.
+            mistakes: share of episodes with one wrong move at the end. The routing key decides which, so the samples of a
+                group differ.
+            noise: share of steps with another move than gold's; some of them cost the reward.
             gives_up: share of episodes in which the policy falls silent; they earn nothing.
             seed: decides which tokens and episodes these are.
             context_length: tokens; None takes the checkpoint's own.
@@ -67,7 +70,7 @@ class PolicyServer:
         self.checkpoint = Path(checkpoint)
         self.host, self.port = host, port
         self.latency, self.spelling, self.seed = latency, spelling, seed
-        self.mistakes, self.gives_up = mistakes, gives_up
+        self.mistakes, self.noise, self.gives_up = mistakes, noise, gives_up
         self.context_length = context_length or _context_length(self.checkpoint)
         self._sampler: Sampler | None = None
         self._runner: web.AppRunner | None = None
@@ -96,6 +99,7 @@ class PolicyServer:
             tokenizer,
             spelling=self.spelling,
             mistakes=self.mistakes,
+            noise=self.noise,
             gives_up=self.gives_up,
             seed=self.seed,
         )
@@ -246,6 +250,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds per token")
     parser.add_argument("--spelling", type=float, default=0.1, help="share of tokens spelled in another way")
     parser.add_argument("--mistakes", type=float, default=0.0, help="share of episodes with one wrong move")
+    parser.add_argument("--noise", type=float, default=0.0, help="share of steps with another move than gold's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--context-length", type=int)
     options = vars(parser.parse_args(argv))

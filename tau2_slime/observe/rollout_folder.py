@@ -56,7 +56,11 @@ class RolloutPlan:
     max_context_len: int | None = None
     concurrency: int = 64
     mistakes: float = 0.0
-    """Embedded policy: share of episodes in which it errs."""
+    """Embedded policy: share of episodes in which it errs at the end."""
+    policy_noise: float = 0.0
+    """Embedded policy: share of steps with another move than gold's."""
+    spelling: float = 0.1
+    """Embedded policy: share of tokens that it writes in another way than the tokenizer would."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def description(plan: RolloutPlan) -> dict[str, Any]:
     settings = Tau2Config.resolve(plan.yaml_mapping, plan.overrides).model_dump(mode="json", exclude=_HOW_FAST)
     policy: dict[str, Any] = {"kind": "router", "hf_checkpoint": plan.hf_checkpoint}
     if plan.router is None:
-        policy |= {"kind": "embedded", "mistakes": plan.mistakes}
+        habits = {"mistakes": plan.mistakes, "noise": plan.policy_noise, "spelling": plan.spelling}
+        policy |= {"kind": "embedded", **habits}
     return {
         "policy": policy,
         "sampling": plan.sampling_params,

@@ -2,7 +2,7 @@
 
 Everything else in the package speaks to slime through this module or by what all supported versions (v0.2.2 and later)
 share: the arguments of `generate`, and the meaning of tokens, response_length, loss_mask, rollout_log_probs and reward.
-Only `describe` and `rollout_code` import slime: when slime calls, its modules are loaded already.
+Only `describe`, `rollout_code` and `mask_generator` import slime: when slime calls, its modules are loaded already.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tau2_slime.errors import ConfigError, first_time
 
 if TYPE_CHECKING:
-    from tau2_slime.slime_adapter.types import DynamicFilterOutput, SlimeArgs, SlimeSample
+    from tau2_slime.slime_adapter.types import DynamicFilterOutput, MaskGenerator, SlimeArgs, SlimeSample
     from tau2_slime.tokens.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,31 @@ def argument(args: SlimeArgs, name: str, default: T) -> T | Any:
 
 
 _MISSING = object()
+
+
+def mask_generator(tokenizer: Tokenizer, kind: str, folder: Path | None = None) -> MaskGenerator:
+    """slime's own ``MultiTurnLossMaskGenerator``, with which its SFT tokenises and masks conversations.
+
+    Args:
+        kind: slime's ``--loss-mask-type``.
+        folder: a checkout to take it from; None: the installed slime.
+
+    Raises:
+        ConfigError: there is no slime.
+        ValueError: its ``kind`` does not fit this tokenizer's chat template.
+    """
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        from slime.utils.mask_utils import MultiTurnLossMaskGenerator
+    except ImportError as error:
+        where = f"in {folder}" if folder is not None else "here: name a checkout with --slime-dir"
+        raise ConfigError(f"slime's mask generator cannot be imported {where} ({error})") from error
+    try:
+        made: MaskGenerator = MultiTurnLossMaskGenerator(tokenizer, tokenizer_type=kind)
+        return made
+    except Exception as error:  # what its probe of the template comes to
+        raise ValueError(f"slime's --loss-mask-type {kind} does not fit this chat template: {error!r}") from error
 
 
 def rollout_code() -> ModuleType:

@@ -72,6 +72,15 @@ class DynamicFilterOutput(Protocol):
     reason: str | None
 
 
+class MaskGenerator(Protocol):
+    """slime's ``MultiTurnLossMaskGenerator``."""
+
+    def get_loss_mask(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Token ids and loss mask of a conversation, both of shape (T,)."""
+
+
 class SlimeSample(Protocol):
     """slime's ``Sample``: T tokens, prompt and response, of which the last R are the response."""
 

@@ -8,12 +8,16 @@ import pytest
 
 from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.local.gold import ASK_REFERENCE, DONE_TOOL, GoldScript, find_reference
+from tau2_slime.local.gold_reward import gold_reward
 from tau2_slime.local.scripted_user import ScriptedUser
+from tau2_slime.local.spelling import draw
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
 
-# Its history is graded by an assertion that no gold action of the task brings about.
 NOT_REACHED_BY_GOLD = {("mock", "update_task_with_history_and_env_assertions")}
+"""Its history is graded by an assertion that no gold action of the task brings about."""
+IDLE = {("mock", "create_task_1_nl_eval"), ("mock", "update_task_with_history_and_env_assertions")}
+"""mock's tasks without gold actions."""
 
 
 class ReplayingAgent:
@@ -85,6 +89,22 @@ async def test_gold_play_earns_the_full_reward(domain: str, split: str, share: f
     assert reward == (0.0 if (domain, task.id) in NOT_REACHED_BY_GOLD else 1.0)
 
 
+def test_the_tasks_that_teach_nothing_are_known() -> None:
+    """Of mock; each of them is named with its reason."""
+    for task in domains.tasks("mock", "base"):
+        found = gold_reward("mock", "base", task)
+        where = ("mock", task.id)
+        assert found.gold == (0.0 if where in NOT_REACHED_BY_GOLD else 1.0), task.id
+        assert found.idle == (1.0 if where in IDLE - NOT_REACHED_BY_GOLD else 0.0), task.id
+        assert bool(found.remark) is (where in IDLE), task.id
+
+
+@pytest.mark.parametrize(("domain", "share"), [("telecom", 0.1), ("telecom", 0.9), ("retail", 0.0)])
+def test_gold_with_the_users_part_and_what_is_communicated_earns_1(domain: str, share: float) -> None:
+    found = gold_reward(domain, "train", task_at(domain, "train", share))
+    assert (found.gold, found.idle, found.remark) == (1.0, 0.0, "")
+
+
 @pytest.mark.parametrize(("domain", "split", "share"), spread("telecom", "train", 6))
 async def test_solo_gold_play_earns_the_full_reward(domain: str, split: str, share: float) -> None:
     task = task_at(domain, split, share)
@@ -99,6 +119,35 @@ async def test_a_mistake_in_the_only_action_costs_the_reward(choice: int) -> Non
     termination, reward = await play("mock", "base", task, GoldScript.from_task(task).with_mistake(choice))
     assert termination is Termination.USER_STOP
     assert reward == 0.0
+
+
+def test_noise_is_spread_over_all_steps() -> None:
+    """A share of the steps before the last turn becomes another move; every step may be hit, and the close stays."""
+    task = max(domains.tasks("retail", "train"), key=lambda task: len(task.evaluation_criteria.actions))
+    script = GoldScript.from_task(task)
+    steps = script.turns[:-1]
+    assert script.with_noise(0.0, lambda *what: 0.0) == script
+    kept = hit = 0
+    moves = set()
+    for run in range(200):
+        noisy = script.with_noise(0.25, lambda *what, run=run: draw(run, *what))
+        assert noisy.turns[-1] == script.turns[-1]
+        kept += sum(noisy.turns.count(step) == steps.count(step) for step in steps)
+        moves |= {turn.kind for turn in noisy.turns}
+        hit += noisy != script
+        assert noisy == script.with_noise(0.25, lambda *what, run=run: draw(run, *what))
+    assert moves == {"call", "broken", "final"}
+    assert hit > 190  # 1 - 0.75 ** 10 or more of 200
+    assert 0.72 < kept / (200 * len(steps)) < 0.92  # 0.75 are untouched; some moves make the step once all the same
+
+
+async def test_noise_costs_some_plays_their_reward_and_some_not() -> None:
+    task = domains.find_task("mock", "base", task_id="update_task_1")
+    rewards = []
+    for run in range(60):
+        script = GoldScript.from_task(task).with_noise(1.0, lambda *what, run=run: draw(run, *what))
+        rewards.append((await play("mock", "base", task, script))[1])
+    assert set(rewards) == {0.0, 1.0}
 
 
 def test_both_sides_divide_the_work_as_gold_does() -> None:

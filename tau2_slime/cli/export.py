@@ -1,0 +1,129 @@
+"""`tau2-slime export`: what the command line asks for, and what left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tau2_slime.cli.options import ConfigFile, TrustRemoteCode, begin, config_mapping, refuse_unused
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.text import shown
+
+if TYPE_CHECKING:
+    from tau2_slime.export.command import Exported
+
+
+def export(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="What `inspect` reads: folders of rollouts, slime's dumps ..."),
+    ],
+    format: Annotated[str, typer.Option("--format", help="slime-sft, openai, hf or dataframe.")],
+    output_dir: Annotated[Path | None, typer.Option(help="Default: runs/export-<time>. It must be empty.")] = None,
+    min_reward: Annotated[float, typer.Option(help="Only episodes that earned this.")] = 1.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Only episodes of at most so many tokens.")] = None,
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Repeatable; a file of data rows whose tasks must not leave.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable; export these too: malformed-call, simulator-flaw, duplicate, test-task."),
+    ] = None,
+    hf_checkpoint: Annotated[
+        str | None, typer.Option(help="The policy's tokenizer. Default: what the runs say. slime-sft only.")
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    config: ConfigFile = None,
+    route: Annotated[
+        str | None,
+        typer.Option(help="slime-sft: exact (default; the ledgers' tokens) or messages (slime renders them, proved)."),
+    ] = None,
+    global_batch_size: Annotated[int | None, typer.Option(min=1, help="exact: episodes a step; default: 32.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="exact: passes over the episodes; default: 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="exact: order of the episodes; default: 42.")] = None,
+    loss_mask_type: Annotated[
+        str | None, typer.Option(help="messages: slime's; default: the one that proves the most rows.")
+    ] = None,
+    slime_dir: Annotated[Path | None, typer.Option(help="messages: a slime checkout; default: the installed.")] = None,
+) -> None:
+    """Write finished episodes as training data or as a table. Each export has a card and says what stayed and why."""
+    begin("export", "reading the runs, loading τ²")
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.export.command import ExportRequest, Format, Route
+    from tau2_slime.export.command import export as run_export
+    from tau2_slime.export.episodes import CHOICES, Filters
+    from tau2_slime.export.slime_messages import MASK_TYPES
+    from tau2_slime.runtime.files import new_run_folder
+
+    chosen = Format(_one_of("--format", format, list(Format)))
+    way = Route(_one_of("--route", route or Route.EXACT, list(Route)))
+    for name in keep or []:
+        _one_of("--keep", name, list(CHOICES))
+    if loss_mask_type is not None:
+        _one_of("--loss-mask-type", loss_mask_type, list(MASK_TYPES))
+    sft = chosen is Format.SLIME_SFT
+    only_sft = not sft and "it is for --format slime-sft"
+    exact = only_sft or (
+        way is Route.MESSAGES and "it is for --route exact: slime's own --global-batch-size and --num-epoch"
+    )
+    messages = only_sft or (way is Route.EXACT and "it is for --route messages")
+    refuse_unused(
+        {
+            "--route": route is not None and only_sft,
+            "--hf-checkpoint": hf_checkpoint is not None and only_sft,
+            "--config": config is not None and only_sft,
+            **{
+                option: value is not None and why
+                for option, value, why in (
+                    ("--global-batch-size", global_batch_size, exact),
+                    ("--epochs", epochs, exact),
+                    ("--seed", seed, exact),
+                    ("--loss-mask-type", loss_mask_type, messages),
+                    ("--slime-dir", slime_dir, messages),
+                )
+            },
+        }
+    )
+    settings = Tau2Config.resolve(config_mapping(config), environ={})
+    request = ExportRequest(
+        runs=tuple(runs),
+        format=chosen,
+        output_dir=output_dir or new_run_folder("export"),
+        filters=Filters(min_reward, max_tokens, frozenset(keep or []), tuple(held_out or [])),
+        hf_checkpoint=hf_checkpoint,
+        trust_remote_code=trust_remote_code,
+        chat_template_kwargs=dict(settings.chat_template_kwargs),
+        route=way,
+        loss_mask_type=loss_mask_type,
+        slime_dir=slime_dir,
+        batch=global_batch_size or 32,
+        epochs=epochs or 1,
+        seed=42 if seed is None else seed,
+    )
+    _tell(run_export(request), request.output_dir)
+
+
+def _one_of(option: str, given: str, known: list[str]) -> str:
+    if given not in known:
+        raise ConfigError(f"{option} {given}: there are {', '.join(map(str, known))}")
+    return given
+
+
+def _tell(exported: Exported, folder: Path) -> None:
+    card = exported.card
+    for reason, count in card["left_out"].items():
+        first = next(one for one in exported.episodes if one.left_out == reason)
+        typer.echo(shown(f"{count} left out, {reason}: {first.why}"))
+    found = card["episodes"]
+    unreadable = f", {found['unreadable']} rows unreadable" if found["unreadable"] else ""
+    written = f"all {found['read']} episodes" if "rows" in card else f"{found['written']} of {found['read']} episodes"
+    typer.echo(f"{written}, {card['tokens']['trained']} trained tokens{unreadable}: {shown(folder)}")
+    if "steps" in card:
+        typer.echo(f"{card['steps']} steps of {card['global_batch_size']} episodes, {card['epochs']:g} epochs")
+    if "loss_mask_type" in card:
+        typer.echo(
+            f"slime's --loss-mask-type {card['loss_mask_type']} renders every row as the policy saw it; it also trains "
+            f"{card['trained_line_breaks']} line breaks after turns"
+        )
