@@ -1,7 +1,7 @@
 """What slime can be told to call besides `generate`. Each docstring names the flag that loads the function.
 
 The two logging hooks add to slime's metrics and replace none. They never raise: a training job must not end for a metric.
-The other two decide what is trained on. They raise `ConfigError` where they would decide wrongly.
+The others decide what is trained on. They raise `ConfigError` where they would decide wrongly.
 `docs/hooks.md` lists every metric.
 """
 
@@ -133,6 +133,19 @@ def keep_informative_groups(args: SlimeArgs, samples: Samples, **_: object) -> b
     if too_few:
         return compat.filter_output(False, "too_few_valid")
     return compat.filter_output(max(rewards) > min(rewards), "no_spread")
+
+
+def exclude_recited_rewards(args: SlimeArgs, samples: Samples) -> None:
+    """``--rollout-sample-filter-path tau2_slime.hooks.exclude_recited_rewards``
+
+    Takes episodes that were paid although the agent said hundreds of numbers (``unearned/recitation``) out of the loss: τ²
+    looks for the right ones anywhere in its words. What was paid, and the metric, stay. Rewards that
+    `post_process_rewards` normalises are those of the other samples.
+    """
+    for sample in flatten(samples):
+        episode = episode_of(sample)
+        if episode is not None and episode.telemetry.get("unearned/recitation"):
+            sample.remove_sample = True
 
 
 # ---- parts -------------------------------------------------------------------------------------------------------------

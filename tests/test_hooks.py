@@ -365,3 +365,21 @@ def test_a_run_that_cannot_go_on_ends_where_slime_would_train_or_ask_for_more() 
         with pytest.raises(ConfigError, match="cannot go on: the key of openai/a is refused"):
             hook(slime_args(), [failed(), failed()])
     assert train([failed()])["excluded"] == 1.0, "the log still says what happened"
+
+
+# ---- rewards for words -------------------------------------------------------------------------------------------------
+
+
+def test_a_recited_reward_leaves_the_loss_and_its_group_and_stays_in_the_metrics() -> None:
+    """The agent that did nothing is trained on: some tasks want just that."""
+    group = [played(1.0, group=0), played(1.0, group=0), played(0.0, group=0), played(1.0, group=0)]
+    group[0].metadata["tau2"]["telemetry"] = {"unearned/recitation": 1.0}
+    group[1].metadata["tau2"]["telemetry"] = {"unearned/recitation": 0.0, "unearned/nothing": 1.0}
+    foreign = SimpleNamespace(metadata={}, remove_sample=False, group_index=1)
+    assert hooks.exclude_recited_rewards(slime_args(), [group, [foreign]]) is None
+    assert [sample.remove_sample for sample in [*group, foreign]] == [True, False, False, False, False]
+    assert (group[0].reward, group[0].metadata["raw_reward"]) == (1.0, 1.0)
+    _, normalised = hooks.post_process_rewards(slime_args(n_samples_per_prompt=4), group)
+    assert normalised[0] == 0.0
+    assert normalised[1] == normalised[3] > 0 > normalised[2]
+    assert train(group)["unearned/recitation"] == 0.5  # of the two that say

@@ -183,6 +183,7 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
         tables.score_table(summary, brief=console.width < 130),
         tables.ending_table(summary),
         tables.reason_table(summary),
+        tables.unearned_table(summary),
         tables.metric_table(summary),
         tables.cost_table(summary),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.secrets import redact, redact_words
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ MAX_PIECES = 150_000
 MAX_DEPTH = 64
 """Nesting of the JSON of an answer."""
 _PIECE = 2**18
+
+
+class NoAnswer(Exception):
+    """No connection, or it broke. Unlike the client's own exceptions, it keeps nothing of the request alive."""
 
 
 class AnswerRefused(Exception):
@@ -58,31 +63,41 @@ async def post(
 
     Raises:
         AnswerRefused: the answer is not read.
-        TimeoutError, aiohttp.ClientError, OSError: there is none.
+        NoAnswer, TimeoutError: there is none.
     """
-    async with session.post(
-        url,
-        json=payload,
-        headers={"Accept-Encoding": "gzip, deflate", **headers},
-        timeout=within,
-        allow_redirects=False,
-    ) as response:
-        if 300 <= response.status < 400 and "Location" in response.headers:
-            raise Redirected(
-                f"HTTP {response.status}: it redirects to {_host(response.headers['Location'])}. Redirects are not "
-                "followed, because the conversation would go to another host; if that host is right, name it as the address"
-            )
-        raw = bytearray()
-        async for piece in _unpacked(response):
-            raw += piece
-            if len(raw) > max_bytes:
-                raise AnswerRefused(f"the answer is longer than {max_bytes / 2**20:.0f} MiB")
-        text = raw.decode("utf-8", "replace")
-        if not 200 <= response.status < 300:
-            text = redact(text)
-        elif not keyless:
-            text = redact_words(text)
-        return Answer(response.status, response.headers, text)
+    import aiohttp
+
+    try:
+        async with session.post(
+            url,
+            json=payload,
+            headers={"Accept-Encoding": "gzip, deflate", **headers},
+            timeout=within,
+            allow_redirects=False,
+        ) as response:
+            if 300 <= response.status < 400 and "Location" in response.headers:
+                raise Redirected(
+                    f"HTTP {response.status}: it redirects to {_host(response.headers['Location'])}. Redirects are "
+                    "not followed, because the conversation would go to another host; if that host is right, name it as "
+                    "the address"
+                )
+            raw = bytearray()
+            async for piece in _unpacked(response):
+                raw += piece
+                if len(raw) > max_bytes:
+                    raise AnswerRefused(f"the answer is longer than {max_bytes / 2**20:.0f} MiB")
+            text = raw.decode("utf-8", "replace")
+            if not 200 <= response.status < 300:
+                text = redact(text)
+            elif not keyless:
+                text = redact_words(text)
+            return Answer(response.status, response.headers, text)
+    except (aiohttp.ClientError, OSError) as error:
+        late, problem = isinstance(error, TimeoutError), f"{type(error).__name__}: {error}"
+        tracebacks.forget(error)
+    if late:
+        raise TimeoutError
+    raise NoAnswer(problem)
 
 
 def read_json(text: str, *, max_pieces: int | None = MAX_PIECES) -> object:

@@ -116,6 +116,10 @@ async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace:
             await asyncio.gather(task, return_exceptions=True)
         elif not task.cancelled():
             task.exception()  # reading it keeps asyncio from logging "exception was never retrieved" if we were cancelled
+        del (
+            task,
+            work,
+        )  # they hold the exception, whose traceback holds this frame: a cycle with the whole episode in it
 
 
 class _Sessions:

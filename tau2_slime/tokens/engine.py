@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from tau2_slime.errors import (
     ContextOverflow,
-    EngineError,
     EngineRejected,
     EngineUnavailable,
     ReplayUnavailable,
@@ -120,7 +119,7 @@ class SglangEngine:
         # Counted generously: a token with its log-probability, or with what the trainer replays of it.
         tokens = len(input_ids) + (most if isinstance(most, int) and most > 0 else 2**16)
         max_bytes = 2**20 + tokens * (512 if replay is None else 2**16)
-        failure: EngineError | None = None
+        problem = ""  # not the exception: its traceback holds this frame, which would hold it
         for attempt in range(self.retries + 1):
             if attempt:
                 delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
@@ -129,11 +128,11 @@ class SglangEngine:
                 reply = await until_abort(self._post(payload, routing_key, max_bytes), aborted, grace=ABORT_GRACE)
                 completion = read_reply(reply, input_ids, replay, most=most, vocabulary=self.vocabulary)
             except EngineUnavailable as error:
-                failure = error
+                problem = str(error)
                 continue
             completion.retries = attempt
             return completion
-        raise EngineUnavailable(f"{failure} (gave up after {self.retries + 1} tries)") from failure
+        raise EngineUnavailable(f"{problem} (gave up after {self.retries + 1} tries)")
 
     async def _post(self, payload: dict[str, Any], routing_key: str, max_bytes: int) -> object:
         """The reply's JSON value; raises an EngineError for anything but HTTP 200 with JSON."""
@@ -153,10 +152,10 @@ class SglangEngine:
             raise EngineRejected(f"{self.url}/generate: {error}") from None
         except http.AnswerRefused as error:
             raise EngineUnavailable(f"{self.url}/generate: {error}") from None
-        except TimeoutError as error:
-            raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise EngineUnavailable(f"{self.url}/generate: {type(error).__name__}: {error}") from error
+        except TimeoutError:
+            raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from None
+        except http.NoAnswer as error:
+            raise EngineUnavailable(f"{self.url}/generate: {error}") from None
         status, body = answer.status, answer.text
         if status == 200:
             try:

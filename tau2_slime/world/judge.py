@@ -134,7 +134,8 @@ async def _call(spec: JudgeSpec, prompt: list[dict[str, Any]]) -> Completion:
         ticket = payer.before("judge", spec.model, prompt, spec.args, own=spec.base_url is not None)
     label, started = f"judge {spec.model}", asyncio.get_running_loop().time()
     try:
-        answer = await asyncio.wait_for(complete(spec, prompt, None), spec.timeout)
+        async with asyncio.timeout(spec.timeout):
+            answer = await complete(spec, prompt, None)
     except TimeoutError:
         unknown = True
         raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None

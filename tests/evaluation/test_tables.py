@@ -18,6 +18,7 @@ from tau2_slime.evaluation.report.tables import (
     reason_table,
     score_table,
     tool_table,
+    unearned_table,
     user_table,
 )
 from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
@@ -128,6 +129,7 @@ def test_the_other_tables(summary: Summary) -> None:
     assert length_table(summary).rows == [["one", *lengths], ["two", *lengths]]
     assert cost_table(summary) is None
     assert user_table(summary).rows == []
+    assert unearned_table(summary) is None
     assert [table.title for table in all_tables(summary)] == [
         *("Scores", "pass^k and pass@k", "How episodes ended", "Excluded episodes", "Tool calls of the policy"),
         "Turns and tokens, mean per episode",
@@ -143,3 +145,22 @@ def test_noise_in_words(summary: Summary, tmp_path: Path) -> None:
 def test_markdown_escapes_what_would_end_a_cell() -> None:
     table = Table("T", ["a", "n"], [["x|y", "1"]], "note")
     assert table.markdown() == "## T\n\n| a | n |\n| --- | ---: |\n| x\\|y | 1 |\n\nnote\n"
+
+
+def test_what_was_paid_without_work_is_listed(tmp_path: Path) -> None:
+    """Of the three attempts that were solved, two called no tool and one of these recited; failures are not looked at."""
+    folder = write_folder(tmp_path / "x", lambda dataset, task, attempt: float(task == 0), tasks=2, attempts=3)
+    path = folder / "simulations.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["telemetry"] = {"unearned/nothing": 1.0, "unearned/transfer": 0.0, "unearned/recitation": 0.0}
+        if row["attempt"] == 0:
+            row["telemetry"]["unearned/recitation"] = 1.0
+        if row["attempt"] == 1:
+            row["telemetry"]["unearned/nothing"] = 0.0
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = read_folder(folder)
+    table = unearned_table(summary)
+    assert table is not None
+    assert table.rows == [["called no tool", "2", "66.7%"], ["recited numbers", "1", "33.3%"]]
+    assert table in all_tables(summary)

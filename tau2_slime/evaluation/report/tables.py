@@ -12,6 +12,7 @@ from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
 from tau2_slime.evaluation.statistics.estimates import Estimate, Scores
 from tau2_slime.evaluation.statistics.summary import OWN_METRIC, Group, Summary
 from tau2_slime.evaluation.store.records import Record
+from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime.text import markdown, shown
 
 if TYPE_CHECKING:
@@ -194,6 +195,18 @@ def reason_table(summary: Summary) -> Table | None:
     )
 
 
+def unearned_table(summary: Summary) -> Table | None:
+    """Rewards that may have been paid for words, or for nothing, by `episode.telemetry`'s counts."""
+    paid = [r.get("telemetry", {}) for r in summary.played if not r["excluded"] and (r["reward"] or 0.0) >= SUCCESS]
+    kinds = {"nothing": "called no tool", "transfer": "only transferred the user", "recitation": "recited numbers"}
+    counts = {words: sum(found.get(f"unearned/{kind}", 0.0) > 0 for found in paid) for kind, words in kinds.items()}
+    rows = [[words, str(count), f"{count / len(paid):.1%}"] for words, count in counts.items() if count]
+    note = (
+        "They count like all others: some tasks want nothing done. Read these conversations before you train on them."
+    )
+    return Table("Solved without work", ["the agent", "episodes", "of the solved"], rows, note) if rows else None
+
+
 def tool_table(summary: Summary) -> Table | None:
     tools = summary.tools()
     if not tools:
@@ -272,6 +285,7 @@ def all_tables(summary: Summary) -> list[Table]:
     """Every table that has rows, the scores first."""
     found = [score_table(summary), pass_table(summary), ending_table(summary), reason_table(summary)]
     found += [
+        unearned_table(summary),
         tool_table(summary),
         length_table(summary),
         user_table(summary),

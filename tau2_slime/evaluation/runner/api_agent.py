@@ -124,7 +124,8 @@ class _ApiTranscript(Transcript):
             own = spec.base_url is not None
             ticket = payer.before("policy", spec.model, [*prompt, *self.tools], spec.args, own=own)
         try:
-            answer = await asyncio.wait_for(complete(spec, prompt, self.tools or None), spec.timeout)
+            async with asyncio.timeout(spec.timeout):
+                answer = await complete(spec, prompt, self.tools or None)
         except TimeoutError:
             unknown = True
             raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None

@@ -6,8 +6,9 @@ answer is not what came: it fails on text in parts, and loses an error under HTT
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING
 
 from tau2_slime.runtime.http import MAX_BYTES, AnswerRefused
@@ -15,7 +16,7 @@ from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.runtime.secrets import redact_words
 
 if TYPE_CHECKING:
-    from httpx import Response
+    from httpx import AsyncByteStream, Response
     from openai import AsyncOpenAI
 
 answers: ContextVar[list[str] | None] = ContextVar("tau2_slime_answers", default=None)
@@ -47,27 +48,35 @@ def _build(base_url: str, key: str) -> AsyncOpenAI:
 
 
 async def _bound(response: Response) -> None:
-    import httpx
-
     packing = response.headers.get("Content-Encoding", "identity")
     if packing.lower() != "identity":
         raise AnswerRefused(f"the answer is packed as {packing[:40]!r}, which was not asked for")
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    stream: httpx.AsyncByteStream = response.stream
+    response.stream = _bounded_stream()(response)
+
+
+@cache
+def _bounded_stream() -> Callable[[Response], AsyncByteStream]:
+    """A class, made once: a class is a reference cycle, and httpx is not imported with this module."""
+    import httpx
 
     class Bounded(httpx.AsyncByteStream):
+        def __init__(self, response: Response) -> None:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            self._stream: httpx.AsyncByteStream = response.stream
+            self._keep = answers.get() if response.status_code == 200 else None
+
         async def __aiter__(self) -> AsyncIterator[bytes]:
             body = bytearray()
-            async for piece in stream:
+            async for piece in self._stream:
                 body += piece
                 if len(body) > MAX_BYTES:
                     raise AnswerRefused(f"the answer is longer than {MAX_BYTES / 2**20:.0f} MiB")
                 yield piece
-            kept = answers.get()
-            if kept is not None and response.status_code == 200:
-                kept.append(redact_words(body.decode("utf-8", "replace")))
+            if self._keep is not None:
+                self._keep.append(redact_words(body.decode("utf-8", "replace")))
 
         async def aclose(self) -> None:
-            await stream.aclose()
+            await self._stream.aclose()
+            self._stream = httpx.ByteStream(b"")  # the one that is closed holds the response, which holds this one
 
-    response.stream = Bounded()
+    return Bounded

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 
 from tau2_slime.chat.completion import Completion, read_completion
 from tau2_slime.chat.faults import CallFailed, Fault, of_exception, of_status
-from tau2_slime.runtime import http, loops
+from tau2_slime.runtime import http, loops, tracebacks
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.users.bounded_client import answers, bounded_client
 from tau2_slime.world.users.spec import ModelSpec, known_provider, load_litellm, provider_of
@@ -101,8 +101,8 @@ async def _ask_directly(
         raise CallFailed(Fault.REJECTED, f"{url}: {error}") from None
     except http.AnswerRefused as error:
         raise CallFailed(Fault.GARBAGE, f"{url}: {error}") from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise CallFailed(Fault.UNAVAILABLE, f"{url}: {type(error).__name__}: {error}") from error
+    except http.NoAnswer as error:
+        raise CallFailed(Fault.UNAVAILABLE, f"{url}: {error}") from None
     if not 200 <= answer.status < 300:
         raise of_status(answer.status, answer.text, answer.headers, where=f"{url}: HTTP {answer.status}: ")
     return _read(answer.text, url)
@@ -133,16 +133,20 @@ async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: lis
     try:
         response = await litellm.acompletion(**request)
     except Exception as error:  # clients' errors have no common base; what is not one of them is raised again
-        if came:  # it is litellm that cannot read the answer
+        failed = None if came else of_exception(error)
+        if failed is None and not came:
+            raise
+        tracebacks.forget(error)
+        if failed is None:  # it is litellm that cannot read the answer
             read, price = _read(came[-1], "the answer"), listed_price(spec.model)
             if price is None:
                 return read
             dollars = read.usage.prompt_tokens * price.input + read.usage.completion_tokens * price.output
             return replace(read, cost=dollars / 1e6)
-        failed = of_exception(error)
-        if failed is None:
-            raise
-        raise failed from error
+        try:
+            raise failed from None
+        finally:
+            del failed  # its traceback holds this frame
     finally:
         answers.reset(token)
     if response is None:  # what litellm makes of a 422 while it may drop parameters, as τ² tells it to

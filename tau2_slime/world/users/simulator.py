@@ -192,7 +192,8 @@ class LitellmUser:
         started = time.perf_counter()
         outcome = endpoint.dropped  # cancelled, or a mistake of this package, unless something else is known
         try:
-            answer = await asyncio.wait_for(complete(spec, prompt, self._tools), spec.timeout)
+            async with asyncio.timeout(spec.timeout):
+                answer = await complete(spec, prompt, self._tools)
             outcome = endpoint.succeeded
         except TimeoutError:
             outcome, unknown = endpoint.failed, True

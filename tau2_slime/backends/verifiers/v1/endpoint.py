@@ -83,12 +83,12 @@ class Endpoint:
         timeout = aiohttp.ClientTimeout(total=self._timeout)
         try:
             return await http.post(self._session, self.url, body, headers=headers, within=timeout)
-        except TimeoutError as error:  # no retry: verifiers would go on waiting for the same reply
-            raise EngineUnavailable(f"the model's endpoint: no answer within {self._timeout:g} s") from error
+        except TimeoutError:  # no retry: verifiers would go on waiting for the same reply
+            raise EngineUnavailable(f"the model's endpoint: no answer within {self._timeout:g} s") from None
         except http.AnswerRefused as error:
             raise EngineRejected(f"the model's endpoint: {error}") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise EngineUnavailable(f"verifiers' interception: {type(error).__name__}: {error}") from error
+        except http.NoAnswer as error:
+            raise EngineUnavailable(f"verifiers' interception: {error}") from None
 
 
 def _read(text: str) -> Completion:
