@@ -71,7 +71,7 @@ class Run:
             [samples[place] for place in places], [one.tolist() for one in scores], str(number)
         )
         _put_fault(episodes, settings, places, [len(group) for group in self._rollouts.samples])
-        row["rate"] = settings.rate * (settings.final_rate / settings.rate) ** (number / max(1, settings.steps - 1))
+        row["rate"] = settings.rate_at(number)
         told = self._trainer.train(episodes, row["rate"], scores)
         row["train"], row["train_last"] = told[0], told[-1]
         row["train_seconds"] = time.monotonic() - begin

@@ -14,6 +14,10 @@ TRAIN = ("create_task_1", "update_task_1", "update_task_with_message_history", "
 HELD_OUT = ("update_task_with_initialization_data", "update_task_with_initialization_actions")
 
 
+WARM_UP = 4
+"""Steps in which the learning rate rises."""
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """A Qwen3 that two cores can train. ``vocabulary``: at most so many tokens of a BPE of its own."""
@@ -61,7 +65,7 @@ class Settings:
     global_batch: int = 32
     """Episodes of one optimizer step."""
     rate: float = 5e-4
-    """AdamW's learning rate at the first step. It falls geometrically to ``final_rate``."""
+    """AdamW's learning rate: it rises over the first steps, then falls geometrically to ``final_rate``."""
     final_rate: float = 2e-5
     entropy_coef: float = 0.0
     kl_coef: float = 0.0
@@ -74,3 +78,8 @@ class Settings:
     train_tasks: tuple[str, ...] = TRAIN
     held_out: tuple[str, ...] = HELD_OUT
     device: str = "cpu"
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step. Adam's first steps would be as large as its later ones on far less evidence."""
+        fall: float = (self.final_rate / self.rate) ** (step / max(1, self.steps - 1))
+        return self.rate * fall * min(1.0, (step + 1) / WARM_UP)

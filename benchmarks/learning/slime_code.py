@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import SlimeSample
 
 GENERATE = "tau2_slime.generate_with_tau2.generate"
+TURN = 128
+"""Tokens that a turn may sample. Gold's longest has half of them; a policy that rambles costs most of the time."""
 HOOKS = (
     *("--custom-reward-post-process-path", "tau2_slime.hooks.post_process_rewards"),
     *("--custom-rollout-log-function-path", "tau2_slime.hooks.log_train_rollout"),
@@ -80,9 +82,9 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         paths = {"path": str(folder / f"{name}.jsonl"), "custom_generate_function_path": GENERATE}
         datasets.append({"name": name, "input_key": "prompt", "metadata_key": "metadata", **paths})
-    defaults = {"n_samples_per_eval_prompt": settings.eval_attempts, "max_response_len": 256, "temperature": 1.0}
+    defaults = {"n_samples_per_eval_prompt": settings.eval_attempts, "max_response_len": TURN, "temperature": 1.0}
     (folder / "eval.yaml").write_text(json.dumps({"eval": {"defaults": defaults, "datasets": datasets}}))
-    tau2 = {"domain": "mock", "task_split": "base", "user_model": "scripted", "drift_rate": 1.0}
+    tau2 = {"domain": "mock", "task_split": "base", "user_model": "scripted", "drift_rate": 1.0, "max_turns": 16}
     (folder / "tau2.yaml").write_text(json.dumps({"tau2": tau2}))
     argv = [
         *("--hf-checkpoint", str(checkpoint), "--prompt-data", str(folder / "train.jsonl"), "--input-key", "prompt"),
@@ -90,7 +92,7 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
         *("--custom-generate-function-path", GENERATE, "--sglang-router-ip", host, "--sglang-router-port", port),
         *("--rollout-batch-size", str(settings.groups), "--n-samples-per-prompt", str(settings.group_size)),
         *("--global-batch-size", str(settings.global_batch), "--num-rollout", str(settings.steps)),
-        *("--rollout-max-response-len", "256", "--rollout-max-context-len", "4000", "--rollout-temperature", "1.0"),
+        *("--rollout-max-response-len", str(TURN), "--rollout-max-context-len", "2000", "--rollout-temperature", "1.0"),
         *("--rollout-num-gpus", "1", "--rollout-num-gpus-per-engine", "1", "--actor-num-gpus-per-node", "1"),
         *("--rollout-seed", str(settings.seed), "--rollout-shuffle", "--eval-config", str(folder / "eval.yaml")),
         *("--advantage-estimator", "grpo", "--eps-clip", "0.2", "--eps-clip-high", "0.28"),
