@@ -33,7 +33,7 @@ from tau2_slime.observe.rollout_folder import (
 )
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.files import append_line, hold_folder
-from tau2_slime.runtime.loops import offload
+from tau2_slime.runtime.loops import offload, to_its_end
 from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.world import domains
 
@@ -143,6 +143,9 @@ async def _play_the_rest(
             await generate(args, sample, plan.sampling_params)
         trajectory = {"index": job.index, "group": job.group, **kept[0].to_dict()}
         row = json.dumps(_sample_row(sample), ensure_ascii=False, default=str)
+        await to_its_end(keep(job, row, trajectory))
+
+    async def keep(job: Job, row: str, trajectory: dict[str, Any]) -> None:
         async with writing:  # a thread waits for the disk; the other episodes do not
             await offload(append_line, plan.output_dir / SAMPLES, row)
             await offload(append_line, plan.output_dir / TRAJECTORIES, json.dumps(trajectory, default=str))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.errors import EpisodeAborted
-from tau2_slime.runtime.loops import Once, PerLoop, offload, until_abort
+from tau2_slime.runtime.loops import Once, PerLoop, offload, to_its_end, until_abort
 
 
 async def test_offloaded_work_leaves_the_loop_free() -> None:
@@ -275,3 +275,26 @@ def test_thresholds_that_the_host_has_chosen_stay(chosen: tuple[int, int, int]) 
 def test_a_host_may_keep_its_collector_as_it_is() -> None:
     found = collector("gc.set_threshold(700, 10, 10)", "spare_what_stays()", setting="keep")
     assert found == {"thresholds": [700, 10, 10], "frozen": 0, "log": []}
+
+
+async def test_what_must_be_finished_is_finished_before_its_caller_is_cancelled() -> None:
+    done = []
+
+    async def write() -> None:
+        await asyncio.sleep(0.05)
+        done.append("written")
+
+    caller = asyncio.ensure_future(to_its_end(write()))
+    await asyncio.sleep(0.01)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert done == ["written"]
+
+
+async def test_what_must_be_finished_says_why_it_could_not_be() -> None:
+    async def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        await to_its_end(fail())

@@ -189,7 +189,10 @@ def test_the_command_says_in_a_line_how_to_go_on(tmp_path: Path, code: str, said
     assert said in line and "tau2-slime" in line
     if kept:
         assert f"--output-dir {folder}" in line
-        assert len(rows(folder / "samples.jsonl")) == len(rows(folder / "trajectories.jsonl")) == kept
+        found = len(rows(folder / "samples.jsonl"))
+        assert found == len(rows(folder / "trajectories.jsonl"))
+        # Ctrl-C: what was played by then and waits for the disk is written, too.
+        assert found == kept or (not said and found > kept)
     done = command("from tau2_slime.cli.main import main; main()", folder)
     assert done.returncode == 0, done.stderr
     assert len(rows(folder / "samples.jsonl")) == 4

@@ -39,8 +39,8 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
         raise
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add ``line`` and a line break to ``path``, and wait until both are on the disk.
+def append_line(path: Path, line: str, *, synced: bool = True) -> None:
+    """Add ``line`` and a line break to ``path``, and wait until both are on the disk unless ``synced`` is False.
 
     Raises:
         OSError: it cannot be written. Then nothing of it is in the file.
@@ -52,7 +52,8 @@ def append_line(path: Path, line: str) -> None:
             written = 0
             while written < len(data):
                 written += file.write(data[written:]) or 0
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):
                 file.truncate(before)

@@ -48,6 +48,23 @@ async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return await asyncio.wrap_future(_pool.submit(fn, *args, **kwargs))
 
 
+async def to_its_end(work: Awaitable[T]) -> T:
+    """The result of ``work``. A cancelled caller waits until ``work`` is over, and is cancelled then."""
+    task, cancelled = asyncio.ensure_future(work), False
+    try:
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:  # there may be several
+                cancelled = True
+        if cancelled:
+            task.exception()  # reading it keeps asyncio from logging that nobody did
+            raise asyncio.CancelledError
+        return task.result()
+    finally:
+        del task, work  # see `until_abort`
+
+
 class Once(Generic[T]):
     """A process-wide cache. Values are built in the thread pool, once per key; other callers await the first build.
 

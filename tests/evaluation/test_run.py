@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tau2_slime.episode.result import InteractionResult
+from tau2_slime.errors import EpisodeAborted
 from tau2_slime.evaluation.plan.datasets import Plan
-from tau2_slime.evaluation.runner.budget import Budget
+from tau2_slime.evaluation.runner import budget as budgets
+from tau2_slime.evaluation.runner.budget import Budget, Ticket
 from tau2_slime.evaluation.runner.run import End, Options, Progress, Runner
-from tau2_slime.evaluation.store.records import Store, jobs
+from tau2_slime.evaluation.store.records import Job, Record, Store, jobs
 from tau2_slime.outcome import Termination
+from tau2_slime.world.billing import PAYER
 from tests.evaluation.fakes import FakePolicy, Script, plan
 
 QUICK = {"pause": 0.0}
@@ -153,6 +161,72 @@ async def test_a_full_disk_stops_the_run_and_the_next_one_repairs_the_file(
     monkeypatch.setattr(Store, "append", append)
     end, progress, _ = await run(tmp_path, plan(4, 2), FakePolicy(always(Termination.USER_STOP, 1.0)), Options())
     assert (end, progress.done, len(Store(tmp_path).read().records)) == (End.COMPLETE, 8, 8)
+
+
+async def test_no_episode_waits_on_the_event_loop_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(threading.current_thread().name))
+    end, _, _ = await run(tmp_path, plan(4, 2), FakePolicy(always(Termination.USER_STOP, 1.0)), Options())
+    assert end is End.COMPLETE
+    assert len(synced) == 8
+    assert threading.current_thread().name not in synced
+
+
+async def test_an_interruption_loses_no_episode_that_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, begun = Store.append, threading.Event()
+
+    def slow(store: Store, record: Record) -> None:
+        begun.set()
+        time.sleep(0.1)
+        append(store, record)
+
+    monkeypatch.setattr(Store, "append", slow)
+    policy = FakePolicy(always(Termination.USER_STOP, 1.0))
+    with Store(tmp_path).writing() as store:
+        runner = Runner(jobs(plan(3, 2)), policy, store, Budget(None), Options(concurrency=6))
+        task = asyncio.ensure_future(runner.run())
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        assert await task is End.INTERRUPTED
+        assert runner.progress.done == len(policy.played) == 6
+    assert len(Store(tmp_path).read().records) == 6
+
+
+async def test_a_ledger_that_cannot_be_written_ends_the_run_and_blames_no_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has room for the records still: what was paid for is kept, and no further call is paid for."""
+    append, room = budgets.append_line, [True]
+
+    def full(path: Path, line: str, *, synced: bool = True) -> None:
+        if not room[0]:
+            raise OSError(28, "No space left on device")
+        append(path, line, synced=synced)
+
+    class Paid(FakePolicy):
+        async def play(self, job: Job, stopped: Callable[[], bool]) -> InteractionResult:
+            payer = PAYER.get()
+            room[0] = len(self.played) != 2
+            payer.after(payer.before("policy", "m", [], {}, own=False), None, unknown=False)
+            return await super().play(job, stopped)
+
+    monkeypatch.setattr(budgets, "append_line", full)
+    budget = Budget(tmp_path / "costs.jsonl")
+    policy = Paid(always(Termination.USER_STOP, 1.0))
+    end, progress, store = await run(tmp_path, plan(3, 2), policy, Options(concurrency=1), budget)
+    assert (end, len(policy.played), len(store.records)) == (End.DISK, 3, 3)
+    assert not [r for r in store.records.values() if r["excluded"]]
+    lacks = "cannot be written: No space left on device; it lacks the costs of 1 call"
+    assert progress.notes == [f"{tmp_path / 'costs.jsonl'} {lacks}"]
+    with pytest.raises(EpisodeAborted, match="lacks the costs of 1 call"):
+        budget.reserve("policy", "m", [], {}, own=False)
+    assert budget.bills["policy", "m"].calls == 3
+    room[0] = True
+    budget.settle(Ticket("policy", "m", 0.0, own=False), None)
+    assert budget.unwritten == ""
+    assert Budget(tmp_path / "costs.jsonl").bills["policy", "m"].calls == 4
 
 
 async def test_what_nobody_foresaw_is_one_episodes_failure(tmp_path: Path) -> None:

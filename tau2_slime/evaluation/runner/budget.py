@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tau2_slime.episode.result import EpisodeStats
 from tau2_slime.errors import ConfigError, EpisodeAborted
+from tau2_slime.runtime.files import append_line
 from tau2_slime.world.users.spec import load_litellm
 from tau2_slime.world.users.spending import usage_of
 
@@ -77,6 +78,8 @@ class Budget:
         self._longest: dict[str, int] = {}
         self._path = path
         self._cut = False
+        self._pending: list[str] = []
+        self._problem = ""
         if path is not None and path.exists():
             self._read(path)
 
@@ -88,6 +91,14 @@ class Budget:
     def used_up(self) -> bool:
         """The limit is reached. A run of which nothing cost anything never uses it up."""
         return self.limit is not None and 0 < self.spent >= self.limit
+
+    @property
+    def unwritten(self) -> str:
+        """Why the ledger lacks calls that were made; empty if it has them all."""
+        if not self._pending:
+            return ""
+        calls = "1 call" if len(self._pending) == 1 else f"{len(self._pending)} calls"
+        return f"{self._path} cannot be written: {self._problem}; it lacks the costs of {calls}"
 
     @property
     def notes(self) -> list[str]:
@@ -104,8 +115,10 @@ class Budget:
         """Set aside the most that this call may cost. ``args``: its litellm arguments.
 
         Raises:
-            EpisodeAborted: the limit could be passed.
+            EpisodeAborted: the limit could be passed, or what was paid before cannot be written down.
         """
+        if self._pending:
+            raise EpisodeAborted(self.unwritten)
         if self.limit is None:
             return Ticket(role, model, 0.0, own)
         price = self.price(model, own=own) or (0.0, 0.0)
@@ -151,9 +164,14 @@ class Budget:
     def _book(self, line: Mapping[str, Any]) -> float:
         self._count(line)
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if self._cut else "") + json.dumps(line) + "\n")
+            self._pending.append(("\n" if self._cut else "") + json.dumps(line))
             self._cut = False
+            try:
+                while self._pending:
+                    append_line(self._path, self._pending[0], synced=False)
+                    self._pending.pop(0)
+            except OSError as error:  # the money is spent and counted; the run ends, and no episode fails for it
+                self._problem = error.strerror or str(error)
         return float(line["cost"])
 
     def price(self, model: str, *, own: bool) -> Price | None:

@@ -19,6 +19,7 @@ from tau2_slime.evaluation.runner.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.runner.policies import PolicyBackend
 from tau2_slime.evaluation.store.records import FailedTry, Job, Record, Store, record_of
 from tau2_slime.outcome import SUCCESS, Blame, Termination
+from tau2_slime.runtime.loops import offload, to_its_end
 from tau2_slime.runtime.secrets import described
 from tau2_slime.world.billing import PAYER
 
@@ -105,6 +106,7 @@ class Runner:
         self._failures: dict[str, int] = {}
         self._down: set[str] = set()
         self._delayed = 0
+        self._writing = asyncio.Lock()
 
     async def run(self) -> End:
         """Play until everything is recorded or something ends it. A cancellation is an interruption."""
@@ -161,7 +163,7 @@ class Runner:
             self.progress.running -= 1
             self.progress.spent = self._budget.spent
         self._count_own_user(job, result, payer)
-        self._finish(job, tries, result, payer.cost)
+        await self._finish(job, tries, result, payer.cost)
         self._on_change(self.progress)
 
     def _count_own_user(self, job: Job, result: InteractionResult, payer: EpisodePayer) -> None:
@@ -177,12 +179,14 @@ class Runner:
     def _stop_for_budget(self) -> None:
         self._stop(End.BUDGET, f"the next call could pass --max-cost {self._budget.limit:g}")
 
-    def _finish(
+    async def _finish(
         self, job: Job, tries: tuple[FailedTry, ...], result: InteractionResult, cost: dict[str, float]
     ) -> None:
         """Record the episode, or queue it again, or stop the run."""
         if self._budget.reached:
             self._stop_for_budget()
+        if self._budget.unwritten:
+            self._stop(End.DISK, self._budget.unwritten)
         if result.termination is Termination.ABORTED:
             return
         if result.termination is Termination.CONFIG_ERROR:
@@ -191,7 +195,7 @@ class Runner:
         if result.trainable:
             for blame in (Blame.USER, Blame.INFRASTRUCTURE):
                 self._failures[self._endpoint(job, blame)] = 0
-            self._record(job, tries, result, cost)
+            await to_its_end(self._record(job, tries, result, cost))
             return
         if self._is_down(job, result):
             return
@@ -200,7 +204,7 @@ class Runner:
             failed = FailedTry(termination=result.termination, blame=result.blame, detail=result.detail)
             self._queue.append((job, (*tries, failed)))
             return
-        self._record(job, tries, result, cost)
+        await to_its_end(self._record(job, tries, result, cost))
 
     def _endpoint(self, job: Job, blame: Blame) -> str:
         """A name for what failed: the user model's endpoint, or the policy's."""
@@ -235,12 +239,13 @@ class Runner:
             self.end = end
         self.progress.note(note)
 
-    def _record(
+    async def _record(
         self, job: Job, tries: tuple[FailedTry, ...], result: InteractionResult, cost: dict[str, float]
     ) -> None:
         record = record_of(job, result, tries=tries, cost=cost, tokens=self._options.tokens)
         try:
-            self._store.append(record)
+            async with self._writing:  # a thread waits for the disk; the other episodes do not
+                await offload(self._store.append, record)
         except OSError as error:  # a full disk; the next run repairs a line that was cut
             self._stop(End.DISK, f"{self._store.path} cannot be written: {error.strerror or error}")
             return
