@@ -169,7 +169,9 @@ def _leave_out_other_tokens(episodes: Sequence[Episode], language: CheckpointPro
         if found := check_trajectory(one.trajectory):
             one.leave_out("damaged", str(found[0]))
         elif found := check_drift(one.trajectory, language, counted):
-            one.leave_out("other-tokens", str(found[0]))
+            one.leave_out(
+                "other-tokens", f"{found[0]}; was it played with this checkpoint and these chat_template_kwargs?"
+            )
 
 
 def _exact(request: ExportRequest, episodes: Sequence[Episode], language: CheckpointProfile) -> dict[str, object]:

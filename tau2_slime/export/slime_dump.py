@@ -25,9 +25,9 @@ def torch_file(value: object) -> bytes:
     """
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(value, protocol=2))
-        archive.writestr("archive/byteorder", "little")
-        archive.writestr("archive/version", "3\n")
+        parts = {"data.pkl": pickle.dumps(value, protocol=2), "byteorder": b"little", "version": b"3\n"}
+        for name, data in parts.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)  # of 1980: equal content gives equal bytes
     return out.getvalue()
 
 
