@@ -124,7 +124,7 @@ def test_what_a_change_makes_goes_with_its_task() -> None:
     task = with_data(domains.tasks("retail", "base")[0], agent_data={"users": {}})
     fast = Player("retail", task).world.fast
     assert fast is not None
-    key, gone = id(task.initial_state.initialization_data), weakref.ref(task)
+    key, gone = (id(task.initial_state.initialization_data), "shared"), weakref.ref(task)
     assert key in fast.factory._prepared
     del task
     gc.collect()

@@ -34,7 +34,7 @@ from tau2_slime.world.fast.known_releases import verified_constructor
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_values
 
-    from tau2_slime.world.types import Environment, InitializationData
+    from tau2_slime.world.types import Environment, InitializationData, ToolKit
 
 T = TypeVar("T")
 
@@ -75,8 +75,8 @@ class EnvironmentFactory:
         """Builds one environment, with τ²'s own reading of its files, to learn from."""
         self.gold: OrderedDict[Hashable, tuple[object, DatabaseState]] = OrderedDict()
         """`gold_key` of a task -> what keeps the key unique, and the task's gold end state."""
-        self._prepared: dict[int, tuple[object, object]] = {}
-        """id of an `InitializationData` -> a weak reference to it, and what it makes of a database."""
+        self._prepared: dict[tuple[int, str], tuple[object, object]] = {}
+        """(id of an `InitializationData`, kind of database) -> a weak reference to it, and what it makes of a database."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
         self._pickled: dict[bool, bytes] = {}
@@ -106,19 +106,28 @@ class EnvironmentFactory:
             environment.tools.set_read_log_allowlist(env_kwargs["read_log_allowlist"])
         return FastEnvironment(self, environment)
 
-    def own_records(self, data: InitializationData, database: CopyOnWriteDatabase) -> CopyOnWriteDatabase | None:
-        """``database``, which nobody has written to, with the change of the agent's data; None if only τ²'s way is right."""
-        if any(table.touched for table in database.tables.values()) or database.own is not None:
-            return None
+    def own_records(
+        self, data: InitializationData, change: dict[str, Any], database: CopyOnWriteDatabase
+    ) -> CopyOnWriteDatabase | None:
+        """``database``, which nobody has used, with the ``change`` of ``data``; None if only τ²'s way is right."""
         try:
-            own = self._once(data, lambda: OwnRecords(database.parsed, data.agent_data or {}))
+            own = self._once(data, "shared", lambda: OwnRecords(database.parsed, change))
         except (ReplayNeededError, ValueError):  # also what pydantic raises: τ² says it of the whole database
             return None
         return CopyOnWriteDatabase(database.parsed, own)
 
-    def _once(self, data: InitializationData, make: Callable[[], T]) -> T:
+    def update_small_database(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
+        """Give a fresh ``kit`` the database that τ²'s `update_db` makes. Raises what that raises."""
+
+        def updated() -> bytes:
+            type(kit).update_db(kit, change)
+            return pickle.dumps(kit.db)
+
+        kit.db = pickle.loads(self._once(data, type(kit).__name__, updated))
+
+    def _once(self, data: InitializationData, what: str, make: Callable[[], T]) -> T:
         """What ``make`` returns for ``data``, for as long as somebody has ``data``."""
-        key, prepared = id(data), self._prepared
+        key, prepared = (id(data), what), self._prepared
         if key not in prepared:
             made = make()
             prepared[key] = weakref.ref(data, lambda _: prepared.pop(key, None)), made
@@ -273,7 +282,10 @@ class OwnRecords:
         }
         named = type(parsed.db).model_construct(_fields_set=set(parsed.db.model_fields_set), **before)
         after = update_pydantic_model_with_dict(named, change)
-        self.tables: dict[str, dict[Hashable, object]] = {name: dict(getattr(after, name)) for name in change}
+        self.tables: dict[str, dict[Hashable, object]] = {
+            name: {key: record for key, record in getattr(after, name).items() if before[name].get(key) != record}
+            for name in change
+        }
         self.pickled: dict[str, dict[Hashable, bytes]] = {name: {} for name in change}
         self.json: dict[tuple[str, Hashable], str] = {}
 

@@ -61,15 +61,20 @@ class FastEnvironment:
     environment: Environment
     database: CopyOnWriteDatabase | None = None
     """The agent's database if its records are shared with other episodes."""
+    fresh: bool = True
+    """Nobody has used it."""
 
     def set_state(self, task: Task, history: list[Message]) -> None:
         """τ²'s `set_state` for the beginning of ``task``, whose change of the database is not worked out every time."""
         initial = task.initial_state
         data = initial.initialization_data if initial is not None else None
-        kit = self.environment.tools
-        if data is not None and data.agent_data is not None and self.database is not None:
-            # For this call only: the kit would hold itself, and so every episode until a full collection.
-            vars(kit)["update_db"] = partial(self._update_db, data)
+        kits = [kit for kit in (self.environment.tools, self.environment.user_tools) if kit is not None]
+        fresh, self.fresh = self.fresh, False
+        if data is not None and fresh:
+            for (
+                kit
+            ) in kits:  # for this call only: a kit would hold itself, and so every episode until a full collection
+                vars(kit)["update_db"] = partial(self._update_db, kit, data)
         try:
             self.environment.set_state(
                 initialization_data=data,
@@ -77,15 +82,19 @@ class FastEnvironment:
                 message_history=history,
             )
         finally:
-            vars(kit).pop("update_db", None)
+            for kit in kits:
+                vars(kit).pop("update_db", None)
 
-    def _update_db(self, data: InitializationData, change: dict[str, Any]) -> None:
-        kit, database = self.environment.tools, self.database
-        ours = database is not None and kit.db is database.db and self.factory.own_records(data, database)
-        if not ours:
-            type(kit).update_db(kit, change)
+    def _update_db(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
+        """τ²'s `update_db`, where the same change of the same fresh database was worked out before."""
+        if self.database is None:
+            self.factory.update_small_database(kit, data, change)
             return
-        self.database, kit.db = ours, ours.db
+        own = kit.db is self.database.db and self.factory.own_records(data, change, self.database)
+        if own:
+            self.database, kit.db = own, own.db
+        else:
+            type(kit).update_db(kit, change)
 
     def run_tool(self, call: ToolCall) -> ToolMessage:
         """τ²'s answer to ``call``, an error result included."""
