@@ -124,6 +124,39 @@ def compare_cpu(domain: str, tasks: int, stock_tasks: int) -> None:
     print(f"  {'bare tools':16}{'':10}{millis(floor):>11}   (the floor: the tool functions alone)")
 
 
+def compare_own_database(domain: str, tasks: int = 20, stock_tasks: int = 2) -> None:
+    """Tasks that bring one more record, and tasks that bring the whole database, beside the same tasks without."""
+    model = tau2_compat.build_environment(domain, solo=False, env_kwargs={}).tools.db
+    whole = model.model_dump(mode="json")
+    name = {"retail": "orders", "airline": "reservations"}.get(domain, next(iter(whole)))
+    records = whole[name]
+    few = {name: {f"{key}X": records[key] for key in list(records)[:1]} if isinstance(records, dict) else records}
+    medians = {}
+    for kind, data in (("none", None), ("one record", few), ("all of it", whole)):
+        ours, theirs = Clock(), Clock()
+        chosen = [(with_database(task, data), script) for task, script in play.scripts(domain, tasks)]
+        for task, script in chosen:
+            our_episode(domain, task, script, Clock())
+        for task, script in chosen * 3:
+            our_episode(domain, task, script, ours)
+        for task, script in chosen[:stock_tasks]:
+            stock_episode(domain, task, script, theirs)
+        medians[kind] = statistics.median(ours.seen["episode"])
+        ratio = statistics.median(theirs.seen["episode"]) / medians[kind]
+        print(
+            f"  own database a task, {kind:10}: τ²{millis(theirs.seen['episode'])}, here{millis(ours.seen['episode'])}"
+            f" ms CPU = {ratio:.0f}x; {medians[kind] / medians['none']:.2f} of a task without   goal 2"
+        )
+
+
+def with_database(task: Any, data: dict[str, Any] | None) -> Any:
+    """A copy of ``task`` that changes the agent's database in this way before its episodes begin."""
+    fields = task.model_dump(mode="json")
+    initial = fields["initial_state"] or {"initialization_actions": None, "message_history": None}
+    own = {**(initial.get("initialization_data") or {}), "agent_data": data} if data else None
+    return type(task).model_validate({**fields, "initial_state": {**initial, "initialization_data": own}})
+
+
 def compare_memory(domain: str, count: int = 64, stock_count: int = 2) -> None:
     def grown(build: Callable[[], Any], number: int) -> float:
         gc.collect()
@@ -244,6 +277,7 @@ def main() -> None:
     for domain in options.domain:
         count = 4 if options.quick else many.get(domain, 16)
         compare_cpu(domain, 50, count)
+        compare_own_database(domain)
         compare_memory(domain)
         first_episode(domain)
         per_cpu, per_second, block = asyncio.run(our_throughput(domain, 1024))

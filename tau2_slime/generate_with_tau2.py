@@ -52,11 +52,11 @@ async def generate(
         >>> (await generate(args, sample, {"temperature": 1.0})).reward                                # doctest: +SKIP
         1.0
     """
-    from tau2_slime.config.settings import Tau2Config
     from tau2_slime.episode.play import play_and_score
     from tau2_slime.episode.result import failed_result
     from tau2_slime.outcome import Status, Termination
     from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, read_metadata, replay_spec
+    from tau2_slime.slime_adapter.settings import resolve_settings
     from tau2_slime.tokens.replay import NOTHING
 
     started = time.perf_counter()
@@ -69,7 +69,7 @@ async def generate(
         if aborted():
             raise EpisodeAborted("the rollout was aborted before the episode began")
         sample.metadata = read_metadata(sample)
-        config = Tau2Config.resolve(getattr(args, "tau2", None), sample.metadata)
+        config = resolve_settings(args, sample.metadata, evaluation=evaluation)
         shaping = None if evaluation else config.reward_shaping
         profile = await request.profile_from_slime(args, config, tokenizer)
         template = profile.delta.template

@@ -22,6 +22,7 @@ from tau2_slime.slime_adapter import compat
 from tau2_slime.slime_adapter.advantages import counts, normalise, reward_value
 from tau2_slime.slime_adapter.compat import argument
 from tau2_slime.slime_adapter.sample import metadata_of
+from tau2_slime.slime_adapter.settings import resolve_settings
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import DynamicFilterOutput, Samples, SlimeArgs, SlimeSample
@@ -160,7 +161,7 @@ def _config_of_a_run_that_can_go_on(args: SlimeArgs) -> Tau2Config:
     reason = run_stop.reason_to_stop()
     if reason is not None:
         raise ConfigError(f"this run cannot go on: {reason}")
-    return Tau2Config.resolve(getattr(args, "tau2", None))
+    return resolve_settings(args)
 
 
 def _spending() -> dict[str, float]:

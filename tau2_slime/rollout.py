@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.task_split import absolute
 from tau2_slime.data.selection import unplayable
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.telemetry import telemetry_metrics
@@ -60,7 +61,7 @@ def plan_jobs(
     group = 0
     for domain in chosen:
         known = domains.splits(domain)
-        wanted_split = split or ("train" if "train" in known else "base")
+        wanted_split = absolute(split or ("train" if "train" in known else "base"))
         pool = domains.tasks(domain, wanted_split)
         named = [domains.find_task(domain, wanted_split, task_id=task_id) for task_id in task_ids]
         why = partial(unplayable, domain, agent_type=config.agent_type, allow_judge=config.allow_llm_judge)

@@ -65,7 +65,7 @@ def toy() -> Iterator[str]:
     yield "toy"
     for table in (registry._domains, registry._tasks, registry._task_splits):
         table.pop("toy")
-    for cached in (domains.splits, domains._read_tasks, domains.tasks, domains._by_id):
+    for cached in (domains.splits, domains._read_tasks, domains._split_tasks, domains._split_positions):
         cached.cache_clear()
 
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.task_split import names_a_file, short_name
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.loops import offload
 
@@ -45,6 +46,8 @@ def installed_tau2(chosen: Sequence[str], config: Tau2Config) -> str:
         first = next(iter(splits))
         domains.World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.env_kwargs)
         parts.append(f"{domain} " + "/".join(f"{name} {len(ids)}" for name, ids in splits.items()))
+        if domain == config.domain and names_a_file(config.task_split):
+            parts[-1] += f"/{short_name(config.task_split)} {len(domains.tasks(domain, config.task_split))}"
     litellm = importlib.metadata.version("litellm")
     return f"{tau2_compat.version()}: {'; '.join(parts)} (litellm {litellm})"
 
@@ -149,7 +152,8 @@ async def user_answers(model: str, config: Tau2Config) -> Answer:
     if (spec.base_url or "").startswith(SERVED_BY_SLIME):
         return Verdict.NOTE, "not called: slime's --sglang-config serves it once the job runs"
     splits = domains.splits(config.domain)
-    split = config.task_split if config.task_split in splits else next(iter(splits))
+    named = config.task_split
+    split = named if named in splits or names_a_file(named) else next(iter(splits))
     task = (await offload(domains.tasks, config.domain, split))[0]
     world = await offload(domains.World, config.domain, split, task, env_kwargs=config.env_kwargs)
     user = LitellmUser(spec, tools=world.user_tools, instructions=str(task.user_scenario))

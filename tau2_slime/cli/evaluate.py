@@ -28,7 +28,7 @@ def evaluate(
     policy_args: Annotated[str | None, typer.Option(help="JSON object of further litellm arguments.")] = None,
     policy_name: Annotated[str, typer.Option(help="What reports call the policy.")] = "",
     domain: Annotated[list[str] | None, typer.Option(help="Without --config. Repeatable.")] = None,
-    split: Annotated[str | None, typer.Option(help="Without --config; default: test.")] = None,
+    split: Annotated[str | None, typer.Option(help="Without --config: a split or file:PATH; default: test.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Without --config: tasks per domain, default 10.")] = None,
     user_model: Annotated[list[str] | None, typer.Option(help="Without --config: user models. Repeatable.")] = None,
     attempts: Annotated[int | None, typer.Option(min=1, help="Attempts per task; wins over the file's.")] = None,

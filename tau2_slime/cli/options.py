@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tau2_slime.config.task_split import anchored
 from tau2_slime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def config_mapping(path: Path | None) -> dict[str, object]:
     mapping = content.get("tau2") if isinstance(content, dict) else None
     if not isinstance(mapping, dict):
         raise ConfigError(f"--config {path}: it has no 'tau2:' mapping")
-    return mapping
+    return anchored(mapping, path.parent)
 
 
 def begin(command: str, doing: str) -> None:

@@ -25,6 +25,7 @@ from tau2_slime.cli.options import (
     refuse_unused,
     unused_user_options,
 )
+from tau2_slime.config.task_split import named, names_a_file
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import exit_status
 from tau2_slime.runtime.address import address
@@ -44,7 +45,7 @@ def rollout(
     trust_remote_code: TrustRemoteCode = False,
     domain: Annotated[list[str] | None, typer.Option(help="Repeatable; default: airline retail telecom mock.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="τ²'s split; default: train, or base in a domain without train.")
+        str | None, typer.Option(help="τ²'s split, or file:PATH; default: train, or base in a domain without train.")
     ] = None,
     task_id: Annotated[list[str] | None, typer.Option(help="Repeatable; exactly these tasks.")] = None,
     groups: Annotated[int | None, typer.Option(min=1, help="Tasks (prompts) per domain; default: 3.")] = None,
@@ -118,10 +119,15 @@ def rollout(
         refuse_misspelt_domains([*(domain or []), settings.domain])
     if router is not None:
         address(router)  # told before τ² is loaded
-    if domain is None:
-        domain = [settings.domain] if "domain" in said or not embedded else ["airline", "retail", "telecom", "mock"]
     if split is None and "task_split" in said:
         split = settings.task_split
+    split = None if split is None else named(split, settings.task_files)
+    if domain is None and split is not None and names_a_file(split) and "domain" not in said:
+        from tau2_slime.world.domains import domain_of_file
+
+        domain = [domain_of_file(split)]
+    if domain is None:
+        domain = [settings.domain] if "domain" in said or not embedded else ["airline", "retail", "telecom", "mock"]
     from tau2_slime.runtime.files import hold_folder, new_run_folder
 
     folder = output_dir or new_run_folder("rollout")

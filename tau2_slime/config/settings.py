@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tau2_slime.config import secret_names, sources
+from tau2_slime.config import secret_names, sources, task_split
 from tau2_slime.config.own_functions import MetricPath
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.config.secret_names import KeylessArguments, KeylessText, KeylessUrl, VariableName
@@ -38,7 +38,9 @@ class Tau2Config(BaseModel):
     domain: str = "retail"
     """A domain of the installed τ²: airline, retail, telecom, mock, ..."""
     task_split: str = "train"
-    """A split of that domain, as τ² names it: train, test, base, ..."""
+    """A split of that domain, as τ² names it (train, test, base, ...), or a task file: ``file:PATH``, or its name."""
+    task_files: dict[str, str] = Field(default_factory=dict)
+    """Names for task files, such as {mine: tasks.jsonl}; ``task_split: mine`` then plays that file."""
     agent_type: AgentType = "llm"
     """llm: τ²'s agent. solo: the agent works on a ticket, without a user. gt: the gold actions are in the prompt."""
     agent_path: str | None = Field(default=None, min_length=1)
@@ -124,6 +126,21 @@ class Tau2Config(BaseModel):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("task_files")
+    @classmethod
+    def _check_names(cls, value: dict[str, str]) -> dict[str, str]:
+        task_split.check_names(value)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_task_file(cls, values: object) -> object:
+        if isinstance(values, dict) and isinstance(values.get("task_split"), str):
+            files = values.get("task_files")
+            split = task_split.named(values["task_split"], files if isinstance(files, dict) else {})
+            return {**values, "task_split": split}
+        return values
 
     @model_validator(mode="after")
     def _check_pool(self) -> Tau2Config:

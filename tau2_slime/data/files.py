@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tau2_slime.config.task_split import names_a_file, short_name
 from tau2_slime.data.plan import Content, DataFile, DataPlan, check_apart
 from tau2_slime.data.request import DataRequest
 from tau2_slime.data.rows import metadata_of, read_jsonl
@@ -76,18 +77,21 @@ def _entry(file: DataFile, request: DataRequest) -> dict[str, Any]:
             for s in file.selections
         ],
         "tau2": tau2_compat.version(),
-        "sources": {name: sha for s in file.selections for name, sha in source_hashes(s.domain).items()},
+        "sources": {name: sha for s in file.selections for name, sha in source_hashes(s.domain, s.split).items()},
         "seed": request.seed,
         "arguments": request.arguments(),
     }
 
 
 @lru_cache(maxsize=64)
-def source_hashes(domain: str) -> dict[str, str]:
-    """sha256 of the task and split files that τ²'s loader of ``domain`` reads, named below τ²'s data folder.
+def source_hashes(domain: str, split: str = "") -> dict[str, str]:
+    """sha256 of the task file ``split``; else of the task and split files that τ²'s loader of ``domain`` reads.
 
-    A domain registered from elsewhere has no such constants: there it is the sha256 of the loaded tasks themselves.
+    These are named below τ²'s data folder. A domain registered from elsewhere has no such constants: there it is that of
+    the loaded tasks.
     """
+    if names_a_file(split):
+        return {short_name(split): domains.task_file(domain, split).sha256}
     tau2 = tau2_compat.load()
     loader = inspect.unwrap(tau2.registry.get_tasks_loader(domain))
     named = [Path(v) for k, v in getattr(loader, "__globals__", {}).items() if k.endswith("_TASK_SET_PATH")]

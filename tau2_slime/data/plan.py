@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from tau2_slime.config.task_split import names_a_file
 from tau2_slime.data.request import DataRequest
 from tau2_slime.data.rows import RowContent
-from tau2_slime.data.selection import TEST, TRAIN, Selection, fractions_of, select_tasks
+from tau2_slime.data.selection import TEST, TRAIN, Selection, fractions_of, select_tasks, word_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
 
@@ -29,8 +30,8 @@ class Content:
 
     name: str
     role: str
-    tasks: frozenset[tuple[str, str]]
-    """(domain, task id)"""
+    tasks: frozenset[tuple[str, str, str]]
+    """(domain, task file or empty, task id)"""
     only_test: bool
     """Every row is of τ²'s own test split."""
     test_allowed: bool
@@ -40,7 +41,11 @@ class Content:
     def of(cls, name: str, role: str, metadata: Iterable[Mapping[str, object]], *, test_allowed: bool) -> Content:
         """``metadata``: of every row."""
         found = list(metadata)
-        tasks = frozenset((str(m["domain"]), str(m["task_id"])) for m in found)
+        # A task of a file is another one than τ²'s of the same id.
+        tasks = frozenset(
+            (str(m["domain"]), str(m["task_split"]) if names_a_file(m["task_split"]) else "", str(m["task_id"]))
+            for m in found
+        )
         return cls(name, role, tasks, all(m["task_split"] == TEST for m in found), test_allowed)
 
 
@@ -105,14 +110,14 @@ def _splits_of(domain: str, request: DataRequest) -> list[str]:
     has = domains.splits(domain)
     if not request.splits:
         return [split for split in (TRAIN, TEST) if split in has] or list(has)
-    return [split for split in dict.fromkeys(request.splits) if split in has]
+    return [split for split in dict.fromkeys(request.splits) if split in has or names_a_file(split)]
 
 
 def _check_split_names(request: DataRequest, named: Sequence[str]) -> None:
     known = {split for domain in named for split in domains.splits(domain)}
     for option, names in (("--splits", request.splits), ("--exclude-split", request.exclude_splits or ())):
         for name in names:
-            if name not in known:
+            if name not in known and not names_a_file(name):
                 raise ConfigError(
                     f"{option} {name}: no such split in these domains (they have: {', '.join(sorted(known))})"
                 )
@@ -131,7 +136,7 @@ def _notes(
         f"{domain}: skipped split {split!r}, it has only: {', '.join(domains.splits(domain))}"
         for domain in chosen
         for split in request.splits
-        if split not in domains.splits(domain)
+        if split not in domains.splits(domain) and not names_a_file(split)
     ]
     empty = [f"{s.domain}/{s.split}: no file, nothing stays in ({s.reasons})" for s in selections if not s.positions]
     left_out = [f"{s.domain}/{s.split}: left out {s.reasons}" for f in files for s in f.selections if s.left_out]
@@ -142,7 +147,7 @@ def _domain_and_split(spec: str) -> tuple[str, str]:
     domain, _, split = spec.partition(":")
     split = split or TRAIN
     has = domains.splits(domain)
-    if split not in has:
+    if split not in has and not names_a_file(split):
         raise ConfigError(
             f"--multi-domain-train {spec}: domain {domain!r} has no split {split!r}; write {domain}:<split>, "
             f"with one of: {', '.join(has)}"
@@ -177,7 +182,7 @@ def _combined_file(
         selections.append(replace(selection, weight=weights[domain, split]))
     rows = [row for selection in selections for row in selection.rows() * selection.weight]
     random.Random(request.seed).shuffle(rows)
-    stem = "_".join(s.domain if s.split == TRAIN else f"{s.domain}-{s.split}" for s in selections)
+    stem = "_".join(s.domain if s.split == TRAIN else f"{s.domain}-{word_of(s.split)}" for s in selections)
     return DataFile(f"{stem}_{TRAIN}_tasks.jsonl", "train", tuple(selections), tuple(rows))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.task_split import anchored
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import first_position
 from tau2_slime.world import domains, scoring
@@ -52,6 +53,8 @@ class Row:
     content: Mapping[str, object]
     where: str
     """For messages: ``tasks.jsonl, line 3`` (from 1) or ``tasks.parquet, row 2`` (from 0)."""
+    folder: Path = Path()
+    """Of its file: relative paths in the row count from there."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def read_jsonl(path: Path) -> list[Row]:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    rows.append(_json_row(line.strip(), f"{path}, line {number}"))
+                    rows.append(_json_row(line.strip(), f"{path}, line {number}", path.parent))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}") from error
     except OSError as error:
@@ -159,7 +162,7 @@ def row_task(
     Raises:
         ConfigError: naming the row and what is wrong: the settings, or no task, or one that cannot be scored.
     """
-    metadata = {**metadata_of(row, metadata_key), **(overrides or {})}
+    metadata = {**anchored(metadata_of(row, metadata_key), row.folder), **(overrides or {})}
     task_id = metadata.get("task_id")
     if input_key is not None:
         keys: tuple[str, ...] = (input_key,)
@@ -181,7 +184,7 @@ def _not_a_slice(spec: str) -> ConfigError:
     return ConfigError(f"{spec!r}: a slice is written @[start:stop], such as @[0:10]; either number may be left out")
 
 
-def _json_row(text: str, where: str) -> Row:
+def _json_row(text: str, where: str, folder: Path) -> Row:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -191,7 +194,7 @@ def _json_row(text: str, where: str) -> Row:
         ) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{where} is not a JSON object but of type {type(content).__name__}; slime stops there")
-    return Row(content, where)
+    return Row(content, where, folder)
 
 
 def _parquet(path: Path) -> Iterator[Row]:
@@ -207,4 +210,4 @@ def _parquet(path: Path) -> Iterator[Row]:
     except (ArrowException, OSError) as error:
         raise ConfigError(f"{path} is not a parquet file that can be read: {error}") from error
     for number, content in enumerate(contents):
-        yield Row(content, f"{path}, row {number}")
+        yield Row(content, f"{path}, row {number}", path.parent)

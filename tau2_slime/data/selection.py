@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import AgentType
+from tau2_slime.config.task_split import names_a_file, path_of
 from tau2_slime.data.request import DataRequest
 from tau2_slime.data.rows import RowContent, row_content
 from tau2_slime.errors import ConfigError
@@ -48,8 +49,8 @@ class Selection:
 
     @property
     def stem(self) -> str:
-        """``retail_train``, ``retail_dev``, ``telecom_full_train`` (test tasks left out), ``mock_base``."""
-        label = self.domain if self.split in (TRAIN, TEST) else f"{self.domain}_{self.split}"
+        """``retail_train``, ``retail_dev``, ``telecom_full_train`` (test tasks left out), ``mock_base``, ``retail_mine``."""
+        label = self.domain if self.split in (TRAIN, TEST) else f"{self.domain}_{word_of(self.split)}"
         if self.part:
             return f"{label}_{self.part}"
         if self.split in (TRAIN, TEST):
@@ -57,9 +58,15 @@ class Selection:
         return f"{label}_{TRAIN}" if any(reason.startswith("in split") for reason in self.left_out) else label
 
 
+def word_of(split: str) -> str:
+    """A split's name in a file's: a task file's name up to the first dot."""
+    return path_of(split).name.partition(".")[0] if names_a_file(split) else split
+
+
 def select_tasks(request: DataRequest, domain: str, split: str, *, training: bool) -> Selection:
     """The tasks of ``domain``/``split`` that the request lets in. Raises ConfigError for test tasks if ``training``."""
-    pool, members = domains.tasks(domain, split), domains.splits(domain)
+    # A file's task 7 is not τ²'s task 7: none of the splits has any of them.
+    pool, members = domains.tasks(domain, split), {} if names_a_file(split) else domains.splits(domain)
     excluded: tuple[str, ...] = ()
     if training and request.exclude_splits is not None:
         excluded = request.exclude_splits

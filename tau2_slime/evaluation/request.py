@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config import secret_names
+from tau2_slime.config.task_split import named, names_a_file
 from tau2_slime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def make_plan(request: Request) -> Plan:
     from tau2_slime.config.settings import Tau2Config
     from tau2_slime.config.sources import check_keys
     from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
+    from tau2_slime.world.domains import domain_of_file
 
     check_keys(
         request.overrides, "--set", Tau2Config.model_fields, not_here=dict.fromkeys(TRAINING_ONLY, "training only")
@@ -96,12 +98,16 @@ def make_plan(request: Request) -> Plan:
     if request.embedded and "max_turns" not in said:
         # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
         overrides["max_turns"] = 200
+    split = request.split or (settings.task_split if "task_split" in said else None)
+    split = None if split is None else named(split, settings.task_files)
     domains = [settings.domain] if "domain" in said else ["airline", "retail", "telecom"]
+    if split is not None and names_a_file(split) and "domain" not in said and not request.domains:
+        domains = [domain_of_file(split)]
     users = [settings.user_model] if "user_model" in said else ["scripted", "scripted-terse", "scripted-chatty"]
     return default_plan(
         request.domains or domains,
         request.users or users,
-        split=request.split or (settings.task_split if "task_split" in said else None),
+        split=split,
         tasks=request.tasks or 10,
         attempts=request.attempts or 4,
         overrides=overrides,

@@ -40,7 +40,11 @@ class CaseReference:
     task_id: str
 
     def __str__(self) -> str:
-        return f"{quote(self.domain)}/{quote(self.split)}/{quote(self.task_id, safe=_UNQUOTED)}"
+        domain, split = (
+            quote(self.domain),
+            quote(self.split, safe=":"),
+        )  # a task file's path has slashes: they are quoted
+        return f"{domain}/{split}/{quote(self.task_id, safe=_UNQUOTED)}"
 
     def sentence(self) -> str:
         """The words in which a user gives the reference; `find_reference` reads them."""

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.task_split import names_a_file
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.files import ends_with_a_whole_line, json_lines, write_atomically
+from tau2_slime.runtime.text import shown
+from tau2_slime.world import domains
 
 SAMPLES, TRAJECTORIES, PLAN = "samples.jsonl", "trajectories.jsonl", "rollout.json"
 _HOW_FAST = {
@@ -130,6 +133,16 @@ def description(plan: RolloutPlan) -> dict[str, Any]:
         "max_context_len": plan.max_context_len,
         "settings": settings,
         "episodes": [asdict(job) for job in plan.jobs],
+        "task_files": {
+            f"{split} {domain}": domains.task_file(domain, split).sha256
+            for domain, split in dict.fromkeys((job.domain, job.split) for job in plan.jobs)
+            if names_a_file(split)
+        },
+        "tasks_of_files": {
+            f"{job.domain} {job.task_id}": domains.task_file(job.domain, job.split).digest(job.task_id)
+            for job in plan.jobs
+            if names_a_file(job.split)
+        },
     }
 
 
@@ -145,13 +158,33 @@ def refuse_other_rollouts(plan: RolloutPlan) -> None:
         assert isinstance(there, dict)
     except (OSError, ValueError, AssertionError, RecursionError):
         raise ConfigError(f"{path} cannot be read; name another folder with --output-dir") from None
-    then, now = _fields(there), _fields(json.loads(json.dumps(description(plan))))
+    wanted = json.loads(json.dumps(description(plan)))
+    _refuse_changed_tasks(plan.output_dir, there, wanted)
+    then, now = _fields(there), _fields(wanted)
     # A setting that an earlier version did not record cannot contradict it.
-    differing = [name for name, value in now.items() if name in then and then[name] != value]
+    differing = [
+        name
+        for name, value in now.items()
+        if name in then and then[name] != value and not name.startswith("task_files.")
+    ]
     if differing:
         raise ConfigError(
             f"{plan.output_dir} holds another rollout already: it differs in {', '.join(differing)}; "
             "name another folder with --output-dir"
+        )
+
+
+def _refuse_changed_tasks(folder: Path, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises ConfigError that names the tasks of a file which are not what they were when the rollout began."""
+    then, now = there.get("tasks_of_files") or {}, wanted["tasks_of_files"]
+    changed = [name for name, digest in now.items() if then.get(name, digest) != digest]
+    if then and there.get("task_files") != wanted["task_files"]:
+        changed += sorted(then.keys() ^ now.keys())
+    if changed:
+        few = ", ".join(shown(name) for name in changed[:10]) + (", ..." if len(changed) > 10 else "")
+        raise ConfigError(
+            f"{folder} holds a rollout of other tasks: {len(changed)} of {len(now)} have changed in their file ({few}); "
+            "name another folder with --output-dir, or put the file back"
         )
 
 

@@ -6,14 +6,18 @@ import difflib
 import json
 import os
 import threading
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.config.task_split import names_a_file, path_of, short_name
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.garbage_collection import spare_what_stays
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.guards import GUARDS
+from tau2_slime.world.task_files import TaskFile, domain_of_first_task
+from tau2_slime.world.task_rules import Kits, problem
 
 try:  # the folder is optional: without it τ²'s own code does the same, more slowly
     from tau2_slime.world.fast.building import fast_environment
@@ -63,37 +67,96 @@ def _read_tasks(domain: str) -> tuple[Task, ...]:
 
 
 def _in_a_forked_child() -> None:
-    global _reading
-    _reading = threading.Lock()  # the thread that held it does not exist here
+    global _reading, _opening
+    _reading, _opening = threading.Lock(), threading.Lock()  # the thread that held one does not exist here
+    for file in _files.values():
+        file.in_a_forked_child()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
-@lru_cache(maxsize=64)
-def tasks(domain: str, split: str) -> tuple[Task, ...]:
-    """The split's tasks in τ²'s order. Every episode shares them: read them, never write to them.
+def tasks(domain: str, split: str) -> Sequence[Task]:
+    """The tasks of a split in τ²'s order, or those of a task file (``file:PATH``) in the file's.
+
+    Every episode shares them: read them, never write to them.
 
     Raises:
-        ConfigError: τ² has no such domain, or the domain no such split.
+        ConfigError: τ² has no such domain, or the domain no such split; or a task of the file cannot be played.
     """
+    if names_a_file(split):
+        file = task_file(domain, split)
+        file.require_no_fault()
+        return file
+    return _split_tasks(domain, split)
+
+
+@lru_cache(maxsize=64)
+def _split_tasks(domain: str, split: str) -> tuple[Task, ...]:
     known = splits(domain)
     if split not in known:
-        raise ConfigError(f"task_split={split!r} is not a split of domain {domain!r}; it has: {', '.join(known)}")
+        raise ConfigError(
+            f"task_split={split!r} is not a split of domain {domain!r}; it has: {', '.join(known)} (a file of tasks is "
+            "file:PATH)"
+        )
     wanted = set(known[split])
     return tuple(task for task in _all_tasks(domain) if task.id in wanted)
+
+
+_files: dict[tuple[str, str], TaskFile] = {}
+"""(domain, split) -> the file, read once a process."""
+_opening = threading.Lock()
+
+
+def task_file(domain: str, split: str) -> TaskFile:
+    """The tasks of ``file:PATH``, checked against the tools of ``domain``; the rows that cannot be played are its faults.
+
+    Raises:
+        ConfigError: τ² has no such domain, or the file cannot be read.
+    """
+    _check_domain(domain)
+    with _opening:
+        found = _files.get((domain, split))
+        if found is None:
+            found = _files[domain, split] = TaskFile(path_of(split), partial(problem, kits=_kits(domain)))
+    return found
+
+
+def domain_of_file(split: str) -> str:
+    """The domain that the first task of ``file:PATH`` names in its user's instructions.
+
+    Raises:
+        ConfigError: it names none, or the file cannot be read.
+    """
+    name = domain_of_first_task(path_of(split))
+    if name not in domains():
+        raise ConfigError(f"{short_name(split)}: its first task does not say of which domain it is: give --domain")
+    return name
+
+
+@lru_cache(maxsize=64)
+def _kits(domain: str) -> Kits:
+    first = next(iter(splits(domain)))
+    environment = World(domain, first, tasks(domain, first)[0]).environment
+    return Kits(environment.tools, environment.user_tools)
 
 
 loaded: set[tuple[str, str]] = set()
 """(domain, split) for which `find_task` need not read a file any more."""
 
 
-@lru_cache(maxsize=64)
-def _by_id(domain: str, split: str) -> dict[str, Task]:
-    found = {task.id: task for task in tasks(domain, split)}
+def _positions(domain: str, split: str) -> dict[str, int]:
+    """Task id -> position in the split."""
+    pool = tasks(domain, split)
+    found = pool.positions if isinstance(pool, TaskFile) else _split_positions(domain, split)
     loaded.add((domain, split))
     return found
+
+
+@lru_cache(maxsize=64)
+def _split_positions(domain: str, split: str) -> dict[str, int]:
+    return {task.id: position for position, task in enumerate(tasks(domain, split))}
 
 
 def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Task:
@@ -102,27 +165,25 @@ def find_task(domain: str, split: str, *, task_id: str | None = None, index: int
     Raises:
         ConfigError: neither is given, nothing matches, or they disagree.
     """
-    pool = tasks(domain, split)
-    by_id = _by_id(domain, split)
+    pool, positions = tasks(domain, split), _positions(domain, split)
+    where = f"{domain}/{short_name(split)}"
     if task_id is not None:
-        task = by_id.get(str(task_id))
-        if task is None:
-            near = difflib.get_close_matches(str(task_id), by_id, n=3)
+        position = positions.get(str(task_id))
+        if position is None:
+            near = difflib.get_close_matches(str(task_id), positions, n=3) if len(positions) < 10_000 else []
             hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise ConfigError(f"no task {task_id!r} in {domain}/{split} ({len(pool)} tasks){hint}")
-        if index is not None and (not 0 <= index < len(pool) or pool[index].id != task.id):
-            there = pool[index].id if 0 <= index < len(pool) else "nothing"
+            raise ConfigError(f"no task {task_id!r} in {where} ({len(pool)} tasks){hint}")
+        if index is not None and index != position:
+            there = repr(pool[index].id) if 0 <= index < len(pool) else "nothing"
             raise ConfigError(
-                f"task_id={task_id!r} and index={index} disagree: position {index} of {domain}/{split} holds {there!r}; "
-                "prepare the data again with the installed τ², or drop one of the two"
+                f"task_id={task_id!r} and index={index} disagree: position {index} of {where} holds {there}; "
+                "prepare the data again with the installed τ² and the same task file, or drop one of the two"
             )
-        return task
+        return pool[position]
     if index is None:
         raise ConfigError("the sample names no task: give metadata.task_id, or an integer index as the prompt")
     if not 0 <= index < len(pool):
-        raise ConfigError(
-            f"index={index} is outside {domain}/{split}, which has {len(pool)} tasks (0 to {len(pool) - 1})"
-        )
+        raise ConfigError(f"index={index} is outside {where}, which has {len(pool)} tasks (0 to {len(pool) - 1})")
     return pool[index]
 
 
@@ -212,13 +273,16 @@ class World:
         Raises:
             ValueError, AssertionError: the initial state or the history contradicts itself.
         """
-        initial = self.task.initial_state
         fresh, self._fresh, self.began_with = self._fresh, False, None
-        self.environment.set_state(
-            initialization_data=initial.initialization_data if initial else None,
-            initialization_actions=initial.initialization_actions if initial else None,
-            message_history=history,
-        )
+        if self.fast is not None:
+            self.fast.set_state(self.task, history)
+        else:
+            initial = self.task.initial_state
+            self.environment.set_state(
+                initialization_data=initial.initialization_data if initial else None,
+                initialization_actions=initial.initialization_actions if initial else None,
+                message_history=history,
+            )
         if fresh:
             self.began_with = self.task, list(history)
 

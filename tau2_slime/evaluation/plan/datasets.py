@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.task_split import absolute, anchored, short_name
 from tau2_slime.data.rows import read_rows, row_task
 from tau2_slime.data.selection import unplayable
 from tau2_slime.errors import ConfigError
@@ -37,7 +38,7 @@ class Item:
     @property
     def name(self) -> str:
         """The same in every run that plays this task in this dataset."""
-        return f"{self.config.domain}/{self.config.task_split}/{self.task_id}" + (
+        return f"{self.config.domain}/{short_name(self.config.task_split)}/{self.task_id}" + (
             f"#{self.repeat + 1}" if self.repeat else ""
         )
 
@@ -133,7 +134,7 @@ def default_plan(
     short = Counter(user.rpartition("/")[2] for user in users)
     for domain in dict.fromkeys(chosen):
         known = domains.splits(domain)
-        wanted = split or ("test" if "test" in known else "base")
+        wanted = absolute(split or ("test" if "test" in known else "base"))
         for user in users:
             metadata = {"domain": domain, "task_split": wanted, **(overrides or {}), "user_model": user}
             config = Tau2Config.resolve(None, metadata)
@@ -145,7 +146,7 @@ def default_plan(
                 )
             items = tuple(Item(config, {**metadata, "task_id": task.id}, str(task.id)) for task in pool)
             model = user.rpartition("/")[2]
-            name = f"{domain}-{wanted}-{model if short[model] == 1 else user}"
+            name = f"{domain}-{short_name(wanted)}-{model if short[model] == 1 else user}"
             found.append(Dataset(name, items, attempts, sampling_params(sampling or {})))
     return Plan(tuple(found), "command line")
 
@@ -200,8 +201,9 @@ def _dataset(
     def text_of(name: str) -> str | None:
         return str(entry[name]) if entry.get(name) else None
 
-    metadata_overrides = entry.get("metadata_overrides") or {}
-    assert isinstance(metadata_overrides, dict)
+    given = entry.get("metadata_overrides") or {}
+    assert isinstance(given, dict)
+    metadata_overrides = anchored(given, source.path.parent)
     try:
         rows = read_rows(str(entry["path"]))
     except ConfigError as error:
@@ -226,7 +228,7 @@ def _dataset(
             raise source.error(
                 _culprit(f"{key}.metadata_overrides", metadata_overrides, str(error)) or key, str(error)
             ) from None
-        task = (found.config.domain, found.config.task_split, str(found.task.id))
+        task = (found.config.domain, short_name(found.config.task_split), str(found.task.id))
         items.append(Item(found.config, found.metadata, task[-1], seen[task]))
         seen[task] += 1
     count = attempts or entry.get("n_samples_per_eval_prompt") or 1

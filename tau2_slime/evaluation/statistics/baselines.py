@@ -197,5 +197,11 @@ class _CacheFile:
 
 def _identity(config: Tau2Config) -> str:
     """A digest of everything that a baseline's reward depends on, apart from the task."""
-    facts = [_VERSION, tau2_version(), source_hashes(config.domain), config.agent_type == "solo", config.env_kwargs]
+    facts = [
+        _VERSION,
+        tau2_version(),
+        source_hashes(config.domain, config.task_split),
+        config.agent_type == "solo",
+        config.env_kwargs,
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 from tau2_slime import __version__
+from tau2_slime.config.task_split import names_a_file, short_name
 from tau2_slime.data.files import source_hashes
 from tau2_slime.episode.setup import user_label
 from tau2_slime.errors import ConfigError
@@ -48,7 +49,9 @@ class DatasetProtocol(TypedDict):
     domains: list[str]
     """``<domain>/<task split>``."""
     task_files: dict[str, str]
-    """τ²'s task files -> digest."""
+    """τ²'s task files, or one's own -> digest."""
+    tasks_of_files: NotRequired[dict[str, str]]
+    """Name of an item -> digest of its task, for each that comes from a file of one's own."""
     reward_basis: str
     """Digest of what each task's reward consists of."""
     policy_prompt: str
@@ -117,8 +120,8 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
     ]
     found: DatasetProtocol = {
         "tau2": tau2_version(),
-        "domains": [f"{domain}/{split}" for domain, split in pairs],
-        "task_files": {name: sha for domain, _ in pairs for name, sha in source_hashes(domain).items()},
+        "domains": [f"{domain}/{short_name(split)}" for domain, split in pairs],
+        "task_files": {name: sha for pair in pairs for name, sha in source_hashes(*pair).items()},
         "reward_basis": _digest([[str(task.id), _reward_basis(task)] for task in tasks]),
         "policy_prompt": _digest(prompts),
         "agent_type": config.agent_type,
@@ -133,6 +136,12 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
         "tasks": [item.name for item in dataset.items],
         "attempts": dataset.attempts,
     }
+    own = {item.name: item.config for item in dataset.items if names_a_file(item.config.task_split)}
+    if own:
+        ids = {item.name: item.task_id for item in dataset.items}
+        found["tasks_of_files"] = {
+            name: domains.task_file(its.domain, its.task_split).digest(ids[name]) for name, its in own.items()
+        }
     if config.allow_llm_judge:
         found["judge"] = {"model": config.judge_model or judge.tau2s_model(), "base_url": config.judge_base_url}
     if config.agent_path is not None:
@@ -176,7 +185,19 @@ def protocol_differences(one: DatasetProtocol, other: DatasetProtocol) -> list[F
     """
     skip = {*GROWING, *(("reward_basis",) if one["tasks"] != other["tasks"] else ())}
     old, new = ({key: value for key, value in part.items() if key not in skip} for part in (one, other))
-    return differences(old, new)
+    before, now = (cast("dict[str, str]", part.get("tasks_of_files") or {}) for part in (one, other))
+    same_file = one["task_files"] == other["task_files"]
+    changed: list[FieldDifference] = [
+        (f"task {name}", digest, now.get(name))
+        for name, digest in before.items()
+        if now.get(name, digest if same_file else None) != digest
+    ]
+    if before and now:  # what counts of a file of one's own are the tasks that both have
+        for part in (old, new):
+            part.pop("tasks_of_files", None)
+            files = cast("dict[str, str]", part["task_files"])
+            part["task_files"] = {name: sha for name, sha in files.items() if not names_a_file(name)}
+    return [*differences(old, new), *changed]
 
 
 def open_folder(folder: Path, manifest: Manifest) -> Manifest:

@@ -18,10 +18,11 @@ import json
 import os
 import pickle
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -33,7 +34,9 @@ from tau2_slime.world.fast.known_releases import verified_constructor
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_values
 
-    from tau2_slime.world.types import Environment
+    from tau2_slime.world.types import Environment, InitializationData, ToolKit
+
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _factories: dict[str, EnvironmentFactory | None] = {}
@@ -72,6 +75,8 @@ class EnvironmentFactory:
         """Builds one environment, with τ²'s own reading of its files, to learn from."""
         self.gold: OrderedDict[Hashable, tuple[object, DatabaseState]] = OrderedDict()
         """`gold_key` of a task -> what keeps the key unique, and the task's gold end state."""
+        self._prepared: dict[tuple[int, str], tuple[object, object]] = {}
+        """(id of an `InitializationData`, kind of database) -> a weak reference to it, and what it makes of a database."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
         self._pickled: dict[bool, bytes] = {}
@@ -101,8 +106,37 @@ class EnvironmentFactory:
             environment.tools.set_read_log_allowlist(env_kwargs["read_log_allowlist"])
         return FastEnvironment(self, environment)
 
+    def own_records(
+        self, data: InitializationData, change: dict[str, Any], database: CopyOnWriteDatabase
+    ) -> CopyOnWriteDatabase | None:
+        """``database``, which nobody has used, with the ``change`` of ``data``; None if only τ²'s way is right."""
+        try:
+            own = self._once(data, "shared", lambda: OwnRecords(database.parsed, change))
+        except (ReplayNeededError, ValueError):  # also what pydantic raises: τ² says it of the whole database
+            return None
+        return CopyOnWriteDatabase(database.parsed, own)
+
+    def update_small_database(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
+        """Give a fresh ``kit`` the database that τ²'s `update_db` makes. Raises what that raises."""
+
+        def updated() -> bytes:
+            type(kit).update_db(kit, change)
+            return pickle.dumps(kit.db)
+
+        kit.db = pickle.loads(self._once(data, type(kit).__name__, updated))
+
+    def _once(self, data: InitializationData, what: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns for ``data``, for as long as somebody has ``data``."""
+        key, prepared = (id(data), what), self._prepared
+        if key not in prepared:
+            made = make()
+            prepared[key] = weakref.ref(data, lambda _: prepared.pop(key, None)), made
+        return cast("T", prepared[key][1])
+
 
 _GONE = "gone"
+_NOTHING: dict[Any, Any] = {}
+"""Never written."""
 
 
 def holds_only_tables(db: BaseModel) -> bool:
@@ -135,11 +169,21 @@ class _AccessMode:
 class CopyOnWriteTable(dict[Hashable, object]):
     """One table of one episode: every shared record, and the private copies of those that were touched."""
 
-    __slots__ = ("_mode", "_pickled", "touched")
+    __slots__ = ("_mode", "_own", "_own_pickled", "_pickled", "touched")
 
-    def __init__(self, records: dict[Hashable, object], pickled: dict[Hashable, bytes], mode: _AccessMode) -> None:
+    def __init__(
+        self,
+        records: dict[Hashable, object],
+        pickled: dict[Hashable, bytes],
+        mode: _AccessMode,
+        own: dict[Hashable, object] = _NOTHING,
+        own_pickled: dict[Hashable, bytes] = _NOTHING,
+    ) -> None:
+        """``own``: the records that the episode's task has instead of, or besides, ``records``."""
         super().__init__(records)
-        self._pickled, self._mode = pickled, mode
+        if own:
+            super().update(own)
+        self._pickled, self._mode, self._own, self._own_pickled = pickled, mode, own, own_pickled
         self.touched: set[Hashable] = set()
         """Keys whose records may differ from the shared ones."""
 
@@ -147,9 +191,10 @@ class CopyOnWriteTable(dict[Hashable, object]):
         record = super().__getitem__(key)
         if self._mode.only_reads or key in self.touched:
             return record
-        blob = self._pickled.get(key)
+        blobs = self._own_pickled if key in self._own else self._pickled
+        blob = blobs.get(key)
         if blob is None:
-            blob = self._pickled[key] = pickle.dumps(record)
+            blob = blobs[key] = pickle.dumps(record)
         copy: object = pickle.loads(blob)
         self[key] = copy
         return copy
@@ -217,14 +262,46 @@ class CopyOnWriteTable(dict[Hashable, object]):
                 self[key]
 
 
+class OwnRecords:
+    """What one task changes of the shared database before its episodes begin; all its episodes share it."""
+
+    def __init__(self, parsed: ParsedDatabase, change: dict[str, Any]) -> None:
+        """``change`` is merged in by τ²'s own code, over no more than the records that it names.
+
+        Raises:
+            ReplayNeededError: it changes something else than records.
+            ValidationError: τ² refuses it.
+        """
+        from tau2.utils.pydantic_utils import update_pydantic_model_with_dict
+
+        if not (change.keys() <= parsed.tables.keys() and all(isinstance(rows, dict) for rows in change.values())):
+            raise ReplayNeededError("initialization_data changes something else than records")
+        before = {
+            name: {key: rows[key] for key in change.get(name, ()) if key in rows}
+            for name, rows in parsed.tables.items()
+        }
+        named = type(parsed.db).model_construct(_fields_set=set(parsed.db.model_fields_set), **before)
+        after = update_pydantic_model_with_dict(named, change)
+        self.tables: dict[str, dict[Hashable, object]] = {
+            name: {key: record for key, record in getattr(after, name).items() if before[name].get(key) != record}
+            for name in change
+        }
+        self.pickled: dict[str, dict[Hashable, bytes]] = {name: {} for name in change}
+        self.json: dict[tuple[str, Hashable], str] = {}
+
+
 class CopyOnWriteDatabase:
     """One episode's database over a `ParsedDatabase`. Making it takes microseconds and some kilobytes."""
 
-    def __init__(self, parsed: ParsedDatabase) -> None:
-        self.parsed = parsed
+    def __init__(self, parsed: ParsedDatabase, own: OwnRecords | None = None) -> None:
+        self.parsed, self.own = parsed, own
         self._mode = _AccessMode()  # not this object itself: a cycle would keep every episode until a full collection
+        tables, pickled = ({}, {}) if own is None else (own.tables, own.pickled)
         self.tables = {
-            name: CopyOnWriteTable(records, parsed.pickled[name], self._mode) for name, records in parsed.tables.items()
+            name: CopyOnWriteTable(
+                records, parsed.pickled[name], self._mode, tables.get(name, _NOTHING), pickled.get(name, _NOTHING)
+            )
+            for name, records in parsed.tables.items()
         }
         self.db = type(parsed.db).model_construct(_fields_set=set(parsed.db.model_fields_set), **self.tables)
 
@@ -238,22 +315,25 @@ class CopyOnWriteDatabase:
             self._mode.only_reads = False
 
     def state(self) -> Hashable:
-        """What differs from the parsed database: equal for two of its databases exactly if τ²'s hashes of them are.
+        """What differs from the beginning: equal exactly if τ²'s hashes are, for two databases that began alike.
 
         Raises:
             ReplayNeededError: a table was replaced, or a key is not a string, which JSON would turn into one.
         """
         differences: set[tuple[str, Hashable, str]] = set()
-        before = self.parsed.json
         for name, table in self.tables.items():
             if getattr(self.db, name) is not table:
                 raise ReplayNeededError(f"the table {name} was replaced")
             shared = self.parsed.tables[name]
+            own = self.own.tables.get(name, _NOTHING) if self.own is not None else _NOTHING
             for key in table.touched:
                 if type(key) is not str:
                     raise ReplayNeededError(f"a key of {name} is not a string")
-                if key in shared and (name, key) not in before:
-                    before[name, key] = hashed_json(shared[key])
+                began, before = (
+                    (own, self.own.json) if self.own is not None and key in own else (shared, self.parsed.json)
+                )
+                if key in began and (name, key) not in before:
+                    before[name, key] = hashed_json(began[key])
                 now = hashed_json(dict.__getitem__(table, key)) if key in table else _GONE
                 if now != before.get((name, key), _GONE):
                     differences.add((name, key, now))

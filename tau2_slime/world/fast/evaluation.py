@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +24,16 @@ from tau2_slime.world import tau2_compat
 if TYPE_CHECKING:
     from tau2_slime.world.domains import World
     from tau2_slime.world.fast.building import CopyOnWriteDatabase, EnvironmentFactory
-    from tau2_slime.world.types import Environment, Message, RewardInfo, ToolCall, ToolKit, ToolMessage
+    from tau2_slime.world.types import (
+        Environment,
+        InitializationData,
+        Message,
+        RewardInfo,
+        Task,
+        ToolCall,
+        ToolKit,
+        ToolMessage,
+    )
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +61,40 @@ class FastEnvironment:
     environment: Environment
     database: CopyOnWriteDatabase | None = None
     """The agent's database if its records are shared with other episodes."""
+    fresh: bool = True
+    """Nobody has used it."""
+
+    def set_state(self, task: Task, history: list[Message]) -> None:
+        """τ²'s `set_state` for the beginning of ``task``, whose change of the database is not worked out every time."""
+        initial = task.initial_state
+        data = initial.initialization_data if initial is not None else None
+        kits = [kit for kit in (self.environment.tools, self.environment.user_tools) if kit is not None]
+        fresh, self.fresh = self.fresh, False
+        if data is not None and fresh:
+            for (
+                kit
+            ) in kits:  # for this call only: a kit would hold itself, and so every episode until a full collection
+                vars(kit)["update_db"] = partial(self._update_db, kit, data)
+        try:
+            self.environment.set_state(
+                initialization_data=data,
+                initialization_actions=initial.initialization_actions if initial is not None else None,
+                message_history=history,
+            )
+        finally:
+            for kit in kits:
+                vars(kit).pop("update_db", None)
+
+    def _update_db(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
+        """τ²'s `update_db`, where the same change of the same fresh database was worked out before."""
+        if self.database is None:
+            self.factory.update_small_database(kit, data, change)
+            return
+        own = kit.db is self.database.db and self.factory.own_records(data, change, self.database)
+        if own:
+            self.database, kit.db = own, own.db
+        else:
+            type(kit).update_db(kit, change)
 
     def run_tool(self, call: ToolCall) -> ToolMessage:
         """τ²'s answer to ``call``, an error result included."""
@@ -161,7 +206,7 @@ def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnv
     gold = (
         _Ended(known[key][1])
         if key in known
-        else _PlaysGold(played.factory.build(solo=False, env_kwargs=world.env_kwargs))
+        else _PlaysGold(played.factory.build(solo=False, env_kwargs=world.env_kwargs), world.task)
     )
 
     def build(**kwargs: object) -> _Ended | _PlaysGold:
@@ -175,9 +220,10 @@ def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnv
     )
     result: RewardInfo = evaluate(**arguments)
     if isinstance(gold, _PlaysGold) and gold.end is not None:
-        # What the key names by id is kept with it, so that no other object gets that id.
+        # The entry goes with the task, and keeps what else the key names by id: no other object gets one of these ids.
         task = world.task
-        known[key] = (task, task.initial_state, task.evaluation_criteria.actions), gold.end
+        alive = weakref.ref(task, lambda _: known.pop(key, None))
+        known[key] = (alive, task.initial_state, task.evaluation_criteria.actions), gold.end
         while len(known) > MAX_GOLD:
             known.popitem(last=False)
     return result
@@ -255,11 +301,15 @@ class _ToolNames:
 class _PlaysGold:
     """A fresh environment, in which τ² plays the gold actions; it remembers where they led."""
 
-    def __init__(self, fresh: FastEnvironment) -> None:
+    def __init__(self, fresh: FastEnvironment, task: Task) -> None:
+        self._task = task
         self._fresh = fresh
-        self.set_state = fresh.environment.set_state
         self.make_tool_call = fresh.environment.make_tool_call
         self.end: DatabaseState | None = None
+
+    def set_state(self, *, message_history: list[Message], **_: object) -> None:
+        """τ² asks for the beginning of the task, which is known."""
+        self._fresh.set_state(self._task, message_history)
 
     def get_db_hash(self) -> DatabaseState:
         self.end = self.end or self._fresh.database_state()
