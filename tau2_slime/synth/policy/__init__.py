@@ -1,0 +1,1 @@
+"""The policies of τ²'s domains as rules that code can check, each with the clause that it stands for."""

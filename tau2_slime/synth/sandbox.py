@@ -1,0 +1,109 @@
+"""τ²'s real environment of one task, in which calls are played and states are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from tau2_slime.synth.policy.check import POLICIES, PolicyWatch
+from tau2_slime.synth.policy.rules import NOTHING_STATED, Call, Stated, Violation
+from tau2_slime.world import tau2_compat
+from tau2_slime.world.domains import World
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import DB, Task, ToolMessage
+
+SPLIT = "base"
+
+
+class Step(NamedTuple):
+    """One call that was played."""
+
+    call: Call
+    answer: str
+    error: bool
+    violations: tuple[Violation, ...]
+
+
+class Sandbox:
+    """A fresh environment after the task's initial state."""
+
+    def __init__(self, domain: str, task: Task, stated: Stated = NOTHING_STATED) -> None:
+        """Raises whatever τ² raises if the initial state contradicts itself."""
+        initial = task.initial_state
+        self.world = World(domain, SPLIT, task)
+        self.world.set_state(list((initial.message_history if initial else None) or []))
+        self._watch = PolicyWatch(domain, stated) if domain in POLICIES else None
+        self._calls = 0
+
+    @property
+    def db(self) -> DB:
+        """The agent's database. Read it inside `reading`."""
+        found: DB = self.world.environment.tools.db
+        return found
+
+    @contextmanager
+    def reading(self) -> Iterator[DB]:
+        """The agent's database for code that only reads it, without private copies of its records."""
+        fast = self.world.fast
+        if fast is None or fast.database is None:
+            yield self.db
+            return
+        with fast.database.reading():
+            yield self.db
+
+    def state(self) -> Hashable:
+        """Equal for two sandboxes of one domain exactly if τ²'s hashes of both databases are."""
+        if self.world.fast is not None:
+            return self.world.fast.database_state()
+        environment = self.world.environment
+        return environment.get_db_hash(), environment.get_user_db_hash()
+
+    def is_write(self, call: Call) -> bool:
+        """True if the tool may change a state, by τ²'s own word."""
+        environment = self.world.environment
+        kit = environment.user_tools if call.requestor == "user" else environment.tools
+        return kit is not None and kit.has_tool(call.name) and kit.tool_type(call.name).value == "write"
+
+    def violations(self, call: Call) -> list[Violation]:
+        """The hard rules that ``call`` would break now."""
+        if self._watch is None:
+            return []
+        with self.reading() as db:
+            return [v for v in self._watch.violations(db, call) if not v.rule.soft]
+
+    def play(self, call: Call) -> ToolMessage:
+        """τ²'s answer to ``call``. What hangs τ² is answered by the product's guards."""
+        self._calls += 1
+        message = tau2_compat.load().ToolCall(
+            id=f"call_{self._calls}", name=call.name, arguments=dict(call.arguments), requestor=call.requestor
+        )
+        result, _ = self.world.call(message)
+        if self._watch is not None:
+            with self.reading() as db:
+                self._watch.ran(db, call, result.content or "", error=bool(result.error))
+        return result
+
+    def step(self, call: Call) -> Step:
+        """Judge ``call``, then play it."""
+        broken = tuple(self.violations(call))
+        result = self.play(call)
+        return Step(call, result.content or "", bool(result.error), broken)
+
+    def run(self, calls: Iterable[Call]) -> bool:
+        """Play ``calls`` until one breaks a rule or fails; True if none does."""
+        return all(not (self.violations(call) or self.play(call).error) for call in calls)
+
+
+def gold_calls(task: Task) -> list[Call]:
+    """The task's gold actions of both sides."""
+    criteria = task.evaluation_criteria
+    actions = (criteria.actions if criteria is not None else None) or []
+    return [Call(a.name, dict(a.arguments), "user" if a.requestor == "user" else "assistant") for a in actions]
+
+
+def end_state(domain: str, task: Task, calls: Sequence[Call]) -> Hashable | None:
+    """Where ``calls`` lead; None if one of them fails. The policy is not asked."""
+    box = Sandbox(domain, task)
+    return None if any(box.play(call).error for call in calls) else box.state()
