@@ -100,6 +100,7 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
     ]
     if settings.kl_coef:
         argv += ["--use-kl-loss", "--kl-loss-coef", str(settings.kl_coef), "--kl-loss-type", "low_var_kl"]
+        argv += ["--ref-load", str(checkpoint)]
     if settings.mode == "partial":
         argv += ["--partial-rollout", "--over-sampling-batch-size", str(settings.groups * 2), "--use-rollout-logprobs"]
         argv += ["--dynamic-sampling-filter-path", "tau2_slime.hooks.keep_informative_groups"]
