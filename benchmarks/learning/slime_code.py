@@ -98,6 +98,10 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
         *("--advantage-estimator", "grpo", "--eps-clip", "0.2", "--eps-clip-high", "0.28"),
         *("--entropy-coef", str(settings.entropy_coef), *HOOKS),
     ]
+    if settings.token_mean:
+        argv += ["--calculate-per-token-loss"]
+    if not settings.divide_by_std:
+        argv += ["--disable-grpo-std-normalization"]
     if settings.kl_coef:
         argv += ["--use-kl-loss", "--kl-loss-coef", str(settings.kl_coef), "--kl-loss-type", "low_var_kl"]
         argv += ["--ref-load", str(checkpoint)]
