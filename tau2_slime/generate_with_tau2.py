@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
+from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import Once, until_abort
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
@@ -139,7 +140,7 @@ def _log_unforeseen(error: Exception) -> str:
     """The cause of an exception that nobody foresaw; each one's traceback is logged once a process."""
     cause = described(error)
     if first_time("unforeseen", cause):
-        logger.error("tau2_slime: unforeseen, please report it: %s", cause, exc_info=error)
+        tracebacks.log(logger, f"tau2_slime: unforeseen, please report it: {cause}", error)
     return cause
 
 

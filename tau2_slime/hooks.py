@@ -17,7 +17,7 @@ from tau2_slime.errors import ConfigError, first_time
 from tau2_slime.observe.episodes import episode_of, episodes_of, flatten
 from tau2_slime.observe.evaluation import dataset_metrics
 from tau2_slime.observe.metrics import episode_metrics, tag
-from tau2_slime.runtime import run_stop
+from tau2_slime.runtime import run_stop, tracebacks
 from tau2_slime.slime_adapter import compat
 from tau2_slime.slime_adapter.advantages import counts, normalise, reward_value
 from tau2_slime.slime_adapter.compat import argument
@@ -41,9 +41,8 @@ def _never_raises(hook: Callable[P, bool]) -> Callable[P, bool]:
             return hook(*args, **kwargs)
         except Exception as error:  # whatever it is, training goes on; it is logged
             if first_time(f"hooks.{hook.__name__}", repr(error)):
-                logger.exception(
-                    "tau2_slime.hooks.%s failed: this time slime logs no metrics of tau2_slime", hook.__name__
-                )
+                what = f"tau2_slime.hooks.{hook.__name__} failed: this time slime logs no metrics of tau2_slime"
+                tracebacks.log(logger, what, error)
             return False
 
     return guarded

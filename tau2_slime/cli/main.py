@@ -38,14 +38,12 @@ def _run() -> int:
         return exit_status.UNFINISHED
     except OSError as error:
         if error.strerror is None:
-            raise
+            return _own_mistake(error)
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror}", exit_status.UNFINISHED)
     except Exception as error:
         text = usage_error(error)
-        if text is None:
-            raise
-        return _say(text, exit_status.WRONG)
+        return _own_mistake(error) if text is None else _say(text, exit_status.WRONG)
     if status == exit_status.INTERRUPTED:  # typer's answer to Ctrl-C
         return _interrupted()
     return status if isinstance(status, int) else exit_status.FINE
@@ -55,6 +53,13 @@ def _say(text: str, status: int) -> int:
     red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
     print(f"{red}tau2-slime: {shown(text)}{plain}", file=sys.stderr)
     return status
+
+
+def _own_mistake(error: Exception) -> int:
+    from tau2_slime.runtime import tracebacks
+
+    print(shown(tracebacks.written(error), lines=True), file=sys.stderr)
+    return exit_status.NO
 
 
 def _interrupted() -> int:
@@ -67,7 +72,7 @@ def _show_log_lines() -> None:
 
     class Shown(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            return shown(super().format(record), lines=record.exc_info is not None)
+            return shown(super().format(record), lines=bool(record.exc_text or record.exc_info))
 
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(Shown())

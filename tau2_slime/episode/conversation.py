@@ -20,6 +20,7 @@ from tau2_slime.episode.history import Position, Role, dump_messages, load_messa
 from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2SlimeError, UserSimulatorError, first_time
 from tau2_slime.outcome import Termination
+from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import offload, until_abort
 from tau2_slime.runtime.secrets import described
 from tau2_slime.world import tau2_compat
@@ -137,7 +138,7 @@ class Conversation:
         except Exception as error:  # an episode must never take the trainer down: log it and blame ourselves
             cause = described(error)
             if first_time("unforeseen in an episode", cause):
-                logger.exception("episode %s/%s failed: %s", self.world.domain, self.world.task.id, cause)
+                tracebacks.log(logger, f"episode {self.world.domain}/{self.world.task.id} failed: {cause}", error)
             return Termination.INFRASTRUCTURE_ERROR, cause
 
     # ---- initial state -----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tau2_slime.config.own_functions import own_function
 from tau2_slime.errors import first_time
+from tau2_slime.runtime import tracebacks
 
 if TYPE_CHECKING:
     from tau2_slime.episode.result import InteractionResult
@@ -80,7 +81,7 @@ def _call(path: str, what: str, result: InteractionResult, read: Callable[[objec
         return read(own_function(path, what)(result))
     except (Exception, SystemExit) as error:  # the user's code: whatever it raises, the episode is whole
         if first_time(f"{what} {path}", repr(error)):
-            logger.exception("tau2_slime: %s %s failed on %s/%s", what, path, result.domain, result.task_id)
+            tracebacks.log(logger, f"tau2_slime: {what} {path} failed on {result.domain}/{result.task_id}", error)
         return None
     finally:
         seconds = time.perf_counter() - begin

@@ -21,6 +21,7 @@ from tau2_slime.episode.conversation import Conversation, Limits
 from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
+from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import offload, until_abort
 from tau2_slime.runtime.secrets import described, redact
 from tau2_slime.world import judge, scoring, tau2_compat
@@ -233,4 +234,4 @@ async def _measure_drift(result: InteractionResult, setup: EpisodeSetup) -> None
         result.stats.drift = await offload(setup.agent.transcript.drift)
     except Exception as error:  # a metric: whatever is wrong with it, the episode is whole
         if first_time("drift meter", str(error)):
-            logger.exception("the drift meter failed on %s/%s", result.domain, result.task_id)
+            tracebacks.log(logger, f"the drift meter failed on {result.domain}/{result.task_id}", error)

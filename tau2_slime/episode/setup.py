@@ -18,9 +18,10 @@ from tau2_slime.runtime import run_stop
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import domains, scoring
 from tau2_slime.world.judge import JudgeSpec
+from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users import LitellmUser, User, UserContext, UserSpec
 from tau2_slime.world.users.custom import custom_user
-from tau2_slime.world.users.spec import SERVED_BY_SLIME, load_litellm
+from tau2_slime.world.users.spec import SERVED_BY_SLIME
 from tau2_slime.world.users.spending import listed_price, spending
 
 if TYPE_CHECKING:

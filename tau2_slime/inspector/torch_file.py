@@ -19,8 +19,11 @@ import numpy as np
 _TORCH = {
     **{"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bfloat16"},
     **{"LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1"},
-    **{"BoolStorage": "|b1", "UInt16Storage": "<u2", "UInt32Storage": "<u4", "UInt64Storage": "<u8"},
+    **{"BoolStorage": "|b1", "ComplexFloatStorage": "<c8", "ComplexDoubleStorage": "<c16"},
 }
+_NEWER = {"torch.uint16": "<u2", "torch.uint32": "<u4", "torch.uint64": "<u8"}
+"""Types that have no storage class of their own: a tensor of them names its type beside plain bytes."""
+_KINDS = {*_TORCH.values(), *_NEWER.values()}
 _NUMBERS = "biufcSU"
 """Kinds of numpy's types that are read."""
 
@@ -47,7 +50,7 @@ def read_torch_file(path: Path) -> object:
     except NotATorchFile:
         raise
     except zipfile.BadZipFile as error:
-        raise NotATorchFile(f"not written by torch.save ({error})") from None
+        raise NotATorchFile(f"not written by torch.save of torch 1.6 or later ({error})") from None
     except OSError:
         raise
     except Exception as error:  # unpicklers raise whatever a damaged file leads them to
@@ -90,12 +93,14 @@ class _Type:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        if self.code.lstrip("<>|=")[:1] == "O":
-            return np.dtype(object)
-        found = np.dtype(self.code)
-        if found.kind not in _NUMBERS:
-            raise NotATorchFile(f"an array of {self.code}")
-        return found
+        return np.dtype(object) if self.code.lstrip("<>|=")[:1] == "O" else np.dtype(self.code)
+
+    @property
+    def is_read(self) -> bool:
+        return self.numpy.kind in _NUMBERS
+
+    def __str__(self) -> str:
+        return f"<numpy values of the type {self.code}>"
 
 
 class Array:
@@ -113,6 +118,9 @@ class Array:
             self._read(raw, kind, shape, "F" if fortran else "C")
 
     def _read(self, raw: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> Array:
+        if not kind.is_read:
+            self._values = lambda: str(kind)
+            return self
         found = np.frombuffer(raw, kind.numpy)
         self._values = lambda: found.reshape(shape, order=cast("Any", order)).tolist()
         return self
@@ -126,13 +134,24 @@ def _from_buffer(raw: bytes, kind: _Type, shape: tuple[int, ...], order: str) ->
 
 
 def _scalar(kind: _Type, raw: bytes | str) -> object:
+    if not kind.is_read:
+        return str(kind)
     return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, kind.numpy)[0].item()
 
 
 def _tensor(
-    storage: tuple[str, bytes], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
-) -> Array:
+    storage: tuple[str, bytes],
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    gradient: object = None,
+    hooks: object = None,
+    flags: object = None,
+) -> Array | Stranger:
+    """``flags``: whether the values are to be read as their conjugates or negatives, which nobody needs here."""
     kind, raw = storage
+    if kind not in _KINDS or (isinstance(flags, dict) and any(flags.values())):
+        return _stranger(f"torch tensor of {kind}")()
     wide = np.frombuffer(raw, "<u2").astype("<u4") << 16 if kind == "bfloat16" else None
     values = wide.view("<f4") if wide is not None else np.frombuffer(raw, kind)
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -144,6 +163,23 @@ def _tensor(
     out = Array()
     out._values = lambda: np.lib.stride_tricks.as_strided(part, shape, steps, writeable=False).tolist()
     return out
+
+
+def _newer_tensor(
+    storage: tuple[str, bytes],
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    gradient: object,
+    hooks: object,
+    kind: type[Stranger],
+    flags: object = None,
+) -> Array | Stranger:
+    return _tensor((_NEWER.get(kind.name, kind.name), storage[1]), offset, shape, strides, flags=flags)
+
+
+def _parameter(data: object, *_: object) -> object:
+    return data
 
 
 def _encoded(text: str, encoding: str = "latin1") -> bytes:
@@ -178,7 +214,10 @@ _KNOWN: dict[tuple[str, str], object] = {
     ("multiarray", "_reconstruct"): Array,
     ("multiarray", "scalar"): _scalar,
     ("numeric", "_frombuffer"): _from_buffer,
+    ("torch", "Size"): tuple,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _newer_tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
 }
 
 
@@ -199,6 +238,8 @@ class _Reader(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> tuple[str, bytes]:
         """Type and data of a torch storage."""
         what, kind, key, _, _ = pid
-        if what != "storage" or not isinstance(kind, str):
-            raise NotATorchFile(f"a storage of the kind {kind}")
-        return kind, self._archive.read(f"{self._root}data/{key}")
+        if what != "storage":
+            raise NotATorchFile(f"something outside the pickle of the kind {what}")
+        return kind if isinstance(kind, str) else getattr(kind, "name", "?"), self._archive.read(
+            f"{self._root}data/{key}"
+        )

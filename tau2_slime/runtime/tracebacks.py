@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 
 from tau2_slime.runtime.secrets import redact
@@ -24,5 +25,17 @@ def forget(error: BaseException) -> None:
 
 
 def written(error: BaseException) -> str:
-    """The traceback as Python prints it, without any known key: for the log. It ends without a line break."""
+    """The traceback as Python prints it, without any known key."""
     return redact("".join(traceback.format_exception(error))).rstrip("\n")
+
+
+def log(logger: logging.Logger, message: str, error: BaseException) -> None:
+    """``message`` as an error of the caller's, with the traceback of ``error`` below it; neither holds a known key.
+
+    `logging` itself would write the traceback as it is.
+    """
+    if logger.isEnabledFor(logging.ERROR):
+        file, line, function, _ = logger.findCaller(stacklevel=2)
+        record = logger.makeRecord(logger.name, logging.ERROR, file, line, redact(message), (), None, function)
+        record.exc_text = written(error)
+        logger.handle(record)

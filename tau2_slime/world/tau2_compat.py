@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import dotenv_files
+from tau2_slime.world.litellm_client import load_litellm
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -48,8 +49,8 @@ def load() -> SimpleNamespace:
     Raises:
         ImportError: no τ² is installed; the message holds the command that installs one.
     """
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
+        load_litellm()
         from loguru import logger
 
         logger.disable("tau2")

@@ -211,8 +211,8 @@ def no_surprise(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
     """A fault that the package foresaw leaves no traceback; a test that plants a bug says so with ``surprise``."""
     yield
     if request.node.get_closest_marker("surprise") is None:
-        found = [r for r in caplog.get_records("call") if r.name.startswith("tau2_slime") and r.exc_info]
-        assert not found, f"unforeseen: {found[0].getMessage()}: {found[0].exc_info}"
+        found = [r for r in caplog.get_records("call") if r.name.startswith("tau2_slime") and r.exc_text]
+        assert not found, f"unforeseen: {found[0].getMessage()}: {found[0].exc_text}"
 
 
 @pytest_asyncio.fixture

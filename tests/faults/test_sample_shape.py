@@ -29,7 +29,7 @@ async def test_a_bug_is_logged_once_with_its_traceback(
     samples = await asyncio.gather(*(stage.play(name=f"s{i}") for i in range(20)))
     assert {outcome(sample) for sample in samples} == {(Status.FAILED, "infrastructure_error", "infrastructure")}
     assert all("a bug of ours" in detail(sample) for sample in samples)
-    assert len([r for r in caplog.records if r.name.startswith("tau2_slime") and r.exc_info]) == 1
+    assert len([r for r in caplog.records if r.name.startswith("tau2_slime") and r.exc_text]) == 1
 
 
 # ---- samples as slime makes them -------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ async def test_it_is_infrastructure_and_told_once(
         assert detail(sample) == f"{type(error).__name__}: {error}"
         assert stats(sample)["user_retries"] == 0 and not stats(sample)["user_faults"]
     assert len(stage.user.prompts) <= 1, "of the second episode: no further try"
-    told = [r for r in caplog.records if r.name.startswith("tau2_slime") and r.exc_info]
+    told = [r for r in caplog.records if r.name.startswith("tau2_slime") and r.exc_text]
     assert len(told) == 1 and told[0].levelno == logging.ERROR
 
 

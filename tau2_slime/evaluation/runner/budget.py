@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from tau2_slime.episode.result import EpisodeStats
 from tau2_slime.errors import ConfigError, EpisodeAborted
 from tau2_slime.runtime.files import append_line
-from tau2_slime.world.users.spec import load_litellm
+from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users.spending import usage_of
 
 Price = tuple[float, float]

@@ -15,8 +15,9 @@ from tau2_slime.chat.completion import Completion, read_completion
 from tau2_slime.chat.faults import CallFailed, Fault, of_exception, of_status
 from tau2_slime.runtime import http, loops, tracebacks
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users.bounded_client import answers, bounded_client
-from tau2_slime.world.users.spec import ModelSpec, known_provider, load_litellm, provider_of
+from tau2_slime.world.users.spec import ModelSpec, known_provider, provider_of
 from tau2_slime.world.users.spending import listed_price
 
 PLAIN_ARGS = frozenset(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import lru_cache
-from types import ModuleType
 from typing import Any, ClassVar
 
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import dotenv_files, secrets
+from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"
@@ -134,12 +134,3 @@ def known_provider(model: str) -> str | None:
         return str(litellm.get_llm_provider(model)[1])
     except litellm.exceptions.BadRequestError:
         return None
-
-
-def load_litellm() -> ModuleType:
-    """litellm with the price table that it brings along: without the variable, importing it downloads one."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    with dotenv_files.unread():
-        import litellm
-
-    return litellm

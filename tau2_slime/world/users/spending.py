@@ -12,7 +12,7 @@ from functools import lru_cache
 from tau2_slime.config.simulators import Price
 from tau2_slime.errors import BudgetSpent
 from tau2_slime.runtime import run_stop
-from tau2_slime.world.users.spec import load_litellm
+from tau2_slime.world.litellm_client import load_litellm
 
 
 @dataclass
