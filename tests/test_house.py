@@ -16,7 +16,20 @@ DOORS = {
 }
 # A room may import the rooms before it, never one behind it.
 ORDER = (
-    *("errors", "outcome", "runtime", "config", "chat", "tokens", "world", "local", "data", "episode", "policy"),
+    *(
+        "errors",
+        "outcome",
+        "runtime",
+        "config",
+        "chat",
+        "tokens",
+        "world",
+        "local",
+        "episode",
+        "tasks",
+        "data",
+        "policy",
+    ),
     *(
         "slime_adapter",
         "observe",
