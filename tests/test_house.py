@@ -26,8 +26,9 @@ ORDER = (
         "world",
         "synth",
         "local",
-        "data",
         "episode",
+        "tasks",
+        "data",
         "policy",
     ),
     *(

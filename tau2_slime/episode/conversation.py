@@ -156,7 +156,13 @@ class Conversation:
                 await until_abort(offload(self.world.set_state, history), self.aborted)
             else:
                 self.world.set_state(history)
-        except (ValueError, AssertionError) as error:  # how τ² says that a task's own beginning does not hold together
+        except (
+            ValueError,
+            AssertionError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:  # how τ² says that a task's own beginning does not hold together
             raise ConfigError(f"task {self.world.task.id} has no playable initial state: {error}") from error
         if history:
             self._start_from(history)

@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,13 @@ def task_file(domain: str, split: str) -> TaskFile:
         if found is None:
             found = _files[domain, split] = TaskFile(path_of(split), partial(problem, kits=_kits(domain)))
     return found
+
+
+@lru_cache(maxsize=64)
+def write_tools(domain: str) -> frozenset[str]:
+    """The tools of both sides that say of themselves that they change a database."""
+    kits = [kit for kit in _kits(domain) if kit is not None]
+    return frozenset(name for kit in kits for name in kit.tools if kit.tool_type(name).value == "write")
 
 
 def domain_of_file(split: str) -> str:
@@ -285,6 +292,12 @@ class World:
             )
         if fresh:
             self.began_with = self.task, list(history)
+
+    def database_state(self) -> Hashable:
+        """Equal for two worlds of one task exactly if τ²'s hashes of both their databases are."""
+        if self.fast is not None:
+            return self.fast.comparable_state()
+        return self.environment.get_db_hash(), self.environment.get_user_db_hash()
 
 
 _quick: set[str] = set()

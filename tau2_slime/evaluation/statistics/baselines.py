@@ -12,101 +12,24 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.files import source_hashes
-from tau2_slime.episode.agents import TrainableLLMAgent
-from tau2_slime.episode.conversation import Limits
-from tau2_slime.episode.transcript import Transcript
 from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.store.manifest import tau2_version
-from tau2_slime.local.gold import DONE_TOOL
 from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime.files import write_atomically
-from tau2_slime.tokens.calls.parsers.chat_server import parsed_call
-from tau2_slime.tokens.calls.types import ParsedTurn, Tool
-from tau2_slime.world import domains, scoring, tau2_compat
-from tau2_slime.world.users import UserStats
+from tau2_slime.tasks.plays import KINDS, NOTHING, TRANSFER, play_baseline
+from tau2_slime.world import domains
 
-if TYPE_CHECKING:
-    from tau2_slime.world.types import Delivered, Message, Task, UserMessage
+__all__ = ["KINDS", "NOTHING", "TRANSFER", "Rewards", "read_rewards", "score_baselines", "solved_share"]
 
-NOTHING, TRANSFER = "do_nothing", "transfer_at_once"
-KINDS = (NOTHING, TRANSFER)
-TRANSFER_TOOL = "transfer_to_human_agents"
 FILE = "baselines.json"
 """The rewards in an evaluation's folder."""
 _VERSION = 1
 
 Rewards = Mapping[str, Mapping[str, float | None]]
 """Name of a task -> kind of baseline -> its reward; None: τ² cannot score it there."""
-
-
-class BaselineSpeaker:
-    """The words of one kind of baseline: one sentence in every turn, after a transfer if that is its kind.
-
-    In solo mode, where text is an error, it declares itself done instead.
-    """
-
-    def __init__(self, kind: str, *, solo: bool = False) -> None:
-        self._transfers, self._solo = kind == TRANSFER, solo
-
-    def transcript(self, tools: list[Tool]) -> Transcript:
-        return _BaselineTranscript(tools, self._transfers, self._solo)
-
-
-class _BaselineTranscript(Transcript):
-    def __init__(self, tools: list[Tool], transfers: bool, solo: bool) -> None:
-        super().__init__(tools)
-        self._transfers, self._solo = transfers, solo
-
-    async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
-        self.chat += messages
-        self.turns += 1
-        if self._transfers and self.turns == 1:
-            return self._call(TRANSFER_TOOL, '{"summary": "The user asks for help."}')
-        if self._solo:
-            return self._call(DONE_TOOL, "{}")
-        if self._transfers:
-            return ParsedTurn("YOU ARE BEING TRANSFERRED TO A HUMAN AGENT. PLEASE HOLD ON.", None)
-        return ParsedTurn("I am afraid that there is nothing I can do.", None)
-
-    def _call(self, name: str, arguments: str) -> ParsedTurn:
-        return ParsedTurn(None, None, [parsed_call(name, arguments, self.tools)])
-
-
-class LeavingUser:
-    """A user who asks for help and leaves at the first answer; it does nothing on its own device."""
-
-    def __init__(self) -> None:
-        self.stats = UserStats()
-        self._asked = False
-
-    def start(self, history: list[Message]) -> None:
-        self._asked = any(message.role == "user" for message in history)
-
-    async def reply(self, message: Delivered) -> UserMessage:
-        text = "###STOP###" if self._asked else "Hello, I need some help."
-        self._asked = True
-        said: UserMessage = tau2_compat.load().UserMessage(role="user", content=text, cost=0.0)
-        return said
-
-
-async def play_baseline(config: Tau2Config, task: Task, kind: str) -> float | None:
-    """The reward of one baseline on ``task``; None if τ² needs a judge to score it, or cannot score it at all."""
-    solo = config.agent_type == "solo"
-    if scoring.needs_judge(task):
-        return None
-    world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
-    if kind == TRANSFER and all(tool.name != TRANSFER_TOOL for tool in world.agent_tools):
-        return await play_baseline(config, task, NOTHING)  # there is nobody to transfer to
-    try:
-        agent = TrainableLLMAgent(world, BaselineSpeaker(kind, solo=solo), "solo" if solo else "llm")
-    except ValueError:  # a task without a ticket cannot be played alone
-        return None
-    result = await agent.asolve(None if solo else LeavingUser(), Limits())
-    return result.reward
 
 
 async def score_baselines(
