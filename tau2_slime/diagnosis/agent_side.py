@@ -7,7 +7,7 @@ import re
 from tau2_slime.diagnosis.case import Case
 from tau2_slime.diagnosis.findings import Evidence, Finding, What, Who, as_text
 from tau2_slime.diagnosis.matching import canonical, exact, other_tool_for
-from tau2_slime.diagnosis.meaning import differing, speaks_of
+from tau2_slime.diagnosis.meaning import differing, names_specifically, record_of_call, speaks_of
 from tau2_slime.diagnosis.replay import GoldWrite
 from tau2_slime.diagnosis.story import Made, Said
 from tau2_slime.diagnosis.user_side import asked_for, claimed_not_done, gave_the_value, misreported, refused_offer, withheld
@@ -39,9 +39,21 @@ def consent(case: Case, call: Made) -> Said | None:
         return None
     if not asks(listed.text) and len(listed.text) < 40:
         return None
-    if subject(call.name).search(listed.text):
-        return answer
-    return answer if any(mentions(listed.text, value) for value in _ids(call)) else None
+    if not subject(call.name).search(listed.text) and not any(mentions(listed.text, value) for value in _ids(call)):
+        return None
+    since = [c for c in case.made if answer.turn < c.turn < call.turn and c.requestor == "assistant"]
+    if any(_about_another(case, call, each, listed) for each in since):
+        return None
+    return answer
+
+
+def _about_another(case: Case, call: Made, earlier: Made, listed: Said) -> bool:
+    """True if the listing was that of an earlier write, and says nothing of this one."""
+    if record_of_call(call.arguments) != record_of_call(earlier.arguments):
+        return not names_specifically(listed.text, call.arguments, case.world)
+    if call.name != earlier.name:
+        return not subject(call.name).search(listed.text.replace(earlier.name.replace("_", " "), ""))
+    return False
 
 
 def _ids(call: Made) -> list[str]:
@@ -55,7 +67,7 @@ def divergent_write(case: Case, call: Made) -> Finding:
     clause = case.clause(broken.pattern) if broken is not None else None
     if pair is not None:
         differences = differing(call.arguments, pair.arguments)
-        given = gave_the_value(case, call, differences) if broken is None else None
+        given = gave_the_value(case, call, differences)
         if given is not None:
             return given
         first = differences[0] if differences else None

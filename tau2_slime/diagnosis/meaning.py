@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.diagnosis.records import find, tables_of
-from tau2_slime.diagnosis.words import leaves, mentions, subject
+from tau2_slime.diagnosis.words import leaves, mentions, spellings, subject
 
 if TYPE_CHECKING:
     from tau2_slime.world.domains import World
@@ -91,34 +91,32 @@ def variant(world: World, item_id: str) -> tuple[str, dict[str, str]] | None:
     return None
 
 
-def expresses(text: str, value: Any, other: Any, kind: str, world: World) -> bool:
-    """True if ``text`` says ``value``, in words that do not also say ``other``, the value that stands against it."""
+def expressed(text: str, value: Any, other: Any, kind: str, world: World) -> list[str]:
+    """The words with which ``text`` says ``value``, and not also ``other``, the value that stands against it."""
     if value is None:
-        return False
-    if mentions(text, value):
-        return True
+        return []
+    found = [match.group(0) for pattern in spellings(value) if (match := pattern.search(text))]
     if kind == "item":
-        return _says_item(text, str(value), None if other is None else str(other), world)
-    if kind == "payment":
+        found += _item_words(text, str(value), None if other is None else str(other), world)
+    elif kind == "payment":
         mine, theirs = _source(str(value)), _source(str(other or ""))
-        return mine != theirs and mine in _SOURCES and re.search(_SOURCES[mine], text, re.I) is not None
-    if isinstance(value, str) and not re.fullmatch(r"[\w.+-]+@[\w.]+", value):
-        return re.search(rf"\b{re.escape(value.replace('_', ' '))}\b", text, re.I) is not None
-    return False
+        match = re.search(_SOURCES[mine], text, re.I) if mine != theirs and mine in _SOURCES else None
+        found += [match.group(0)] if match else []
+    return found
 
 
 def _source(payment: str) -> str:
     return re.sub(r"_\d+$", "", payment)
 
 
-def _says_item(text: str, item: str, other: str | None, world: World) -> bool:
+def _item_words(text: str, item: str, other: str | None, world: World) -> list[str]:
     mine, theirs = variant(world, item), variant(world, other) if other is not None else None
     if mine is None:
-        return False
+        return []
     if theirs is None or theirs[0] != mine[0]:
-        return names_product(text, mine[0])
+        return [mine[0]] if names_product(text, mine[0]) else []
     own = [value for key, value in mine[1].items() if theirs[1].get(key) != value]
-    return any(re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.I) for value in own)
+    return [value for value in own if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.I)]
 
 
 def names_product(text: str, name: str) -> bool:

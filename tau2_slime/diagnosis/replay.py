@@ -148,12 +148,12 @@ def play(story: Story, gold: GoldPlay, domain: str, split: str) -> Played:
         names |= ids_in(call.arguments) | ids_in(result)
     before = fresh_world(domain, split, gold.task)
     states = [records(each, names) for each in (before, world, gold.world)]
-    differences = list(differences(*states))
+    found = list(differences(*states))
     return Played(
         world,
-        differences,
-        frozenset(record_of(path) for path, *_ in differences),
-        not differences or normal(states[1]) == normal(states[2]),
+        found,
+        frozenset(record_of(path) for path, *_ in found),
+        not found or normal(states[1]) == normal(states[2]),
         failed_assertions(world),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tau2_slime.diagnosis.case import Case
 from tau2_slime.diagnosis.findings import Evidence, Finding, What, Who, as_text
-from tau2_slime.diagnosis.meaning import Differing, expresses, names_specifically, speaks_of, specifics
+from tau2_slime.diagnosis.meaning import Differing, expressed, names_specifically, speaks_of, specifics
 from tau2_slime.diagnosis.replay import GoldWrite
 from tau2_slime.diagnosis.story import Made, Said
 from tau2_slime.diagnosis.words import (
@@ -38,47 +38,35 @@ def _user(what: What, said: Said, *more: Evidence, sure: float = 0.8, pattern: r
 def gave_the_value(case: Case, call: Made, differences: list[Differing]) -> Finding | None:
     """The user's words hold the value with which a divergent write differs from gold, and the scenario does not."""
     for each in differences:
-        if each.here is None:
-            continue
         for said in case.story.texts("user", before=call.turn):
-            where = _sentence_with(case, said.text, each, call)
+            where = _first_said(case, said, each, call)
             if where is None:
                 continue
-            if _says(case, case.scenario, each, call) is not None or _agent_said(case, said.turn, each, call):
-                break
             what = What.INVENTED if _is_fact(each) and not _known(case, said.turn, each) else What.OFF_SCRIPT
-            return Finding(
-                Who.USER,
-                what,
-                said.turn,
-                (
-                    Evidence(said.turn, where[:200]),
-                    Evidence(call.turn, name=f"{call.name}.{each.path}", here=as_text(each.here), gold=as_text(each.gold)),
-                ),
-                0.8,
-                detail=each.kind,
-                tool=call.name,
+            path = f"{call.name}.{each.path}"
+            evidence = (
+                Evidence(said.turn, where[:200]),
+                Evidence(call.turn, name=path, here=as_text(each.here), gold=as_text(each.gold)),
             )
+            return Finding(Who.USER, what, said.turn, evidence, 0.8, each.kind, call.name)
     return None
 
 
-def _says(case: Case, text: str, each: Differing, call: Made) -> str | None:
-    return _sentence_with(case, text, each, call)
+def _first_said(case: Case, said: Said, each: Differing, call: Made) -> str | None:
+    """The user's sentence that says the differing value, which neither its scenario nor the agent has said before.
 
-
-def _sentence_with(case: Case, text: str, each: Differing, call: Made) -> str | None:
-    """The sentence of ``text`` that says the differing value; small numbers count only beside what the call is about."""
+    Small numbers count only beside what the call is about.
+    """
     small = isinstance(each.here, (int, float)) and abs(each.here) < 100
-    for sentence in sentences(text):
-        if expresses(sentence, each.here, each.gold, each.kind, case.world):
-            if small and not subject(call.name).search(sentence):
-                continue
-            return sentence
+    told = [case.scenario, *(one.text for one in case.story.texts("assistant", before=said.turn))]
+    for sentence in sentences(said.text):
+        if small and not subject(call.name).search(sentence):
+            continue
+        for words in expressed(sentence, each.here, each.gold, each.kind, case.world):
+            form = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", re.I)
+            if not any(form.search(text) for text in told):
+                return sentence
     return None
-
-
-def _agent_said(case: Case, before: int, each: Differing, call: Made) -> bool:
-    return any(_says(case, said.text, each, call) is not None for said in case.story.texts("assistant", before=before))
 
 
 def _known(case: Case, turn: int, each: Differing) -> bool:
@@ -137,6 +125,8 @@ def broke_off(case: Case) -> Iterator[Finding]:
         return
     for flaw, what in ((Flaw.ROLE_FLIP, What.ROLE_FLIP), (Flaw.LEAK, What.LEAK)):
         for found in case.flaws:
+            if found.flaw is Flaw.LEAK and found.position == _opening(case):  # common and harmless
+                continue
             if found.flaw is flaw and _nothing_sensible_after(case, found.position):
                 said = next(one for one in case.story.texts("user", after=found.position - 1) if one.turn == found.position)
                 yield _user(what, said, sure=0.85)
@@ -146,13 +136,18 @@ def broke_off(case: Case) -> Iterator[Finding]:
         yield stopped
 
 
+def _opening(case: Case) -> int:
+    texts = case.story.texts("user")
+    return texts[0].turn if texts else -1
+
+
 def _nothing_sensible_after(case: Case, turn: int) -> bool:
     if any(call.turn > turn and call.effective for call in case.story.calls):
         return False
     flawed = {found.position for found in case.flaws if found.flaw in (Flaw.ROLE_FLIP, Flaw.LEAK, Flaw.EMPTY, Flaw.REPEAT)}
     texts = case.story.texts("user")
-    if texts and texts[0].turn == turn:  # an opening that quotes the scenario is common and harmless
-        return len(texts) <= 2 and all(one.stops for one in texts[1:])
+    if texts and texts[0].turn == turn and len(texts) > 2:
+        return False
     return all(one.stops or one.turn in flawed for one in texts if one.turn > turn)
 
 
@@ -173,6 +168,8 @@ def premature_stop(case: Case) -> Finding | None:
         return _user(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.8)
     if refusal(before.text) is not None:
         return None
+    if case.has_user_tools or any(refused_offer(case, write) is not None for write in case.needed):
+        return None
     unspoken = [write for write in case.needed if write.requestor == "assistant" and not _spoken(case, write)]
     if unspoken and len(unspoken) == len(case.needed) and (offers_help(before.text) or questions):
         return _user(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.7)
@@ -187,7 +184,7 @@ def _asked_last(said: Said) -> Evidence:
 def _spoken(case: Case, write: GoldWrite) -> bool:
     """True if the user has asked for what the gold write does."""
     texts = case.story.texts("user")
-    if case.alike(write.name):
+    if case.alike(write.name) and names_specifically(case.known, write.arguments, case.world):
         return any(names_specifically(one.text, write.arguments, case.world) for one in texts)
     return any(speaks_of(one.text, write.name, write.arguments, case.world, strictly=False) for one in texts)
 
