@@ -67,7 +67,7 @@ class Settings:
     rate: float = 5e-4
     """AdamW's learning rate: it rises over the first steps, then falls geometrically to ``final_rate``."""
     final_rate: float = 2e-5
-    token_mean: bool = True
+    token_mean: bool = False
     """The loss is a mean over tokens, not over episodes (slime's ``--calculate-per-token-loss``)."""
     divide_by_std: bool = True
     """GRPO's advantages are divided by their group's standard deviation."""
