@@ -21,6 +21,7 @@ SERVED_BY = {"hermes": ("qwen25", "qwen3"), "qwen_xml": ("qwen3_coder", "qwen3")
 """Our parser -> sglang's parsers of calls and of thoughts for the same models."""
 
 DROPPED = "sglang drops what it cannot read, and the model never learns why; here it is answered by an error"
+INNER = "sglang ends the call, and its argument, at the first </tool_call>; here the argument is what the model wrote"
 READ = "sglang's pattern wants its line breaks; here the call is read all the same"
 
 
@@ -80,7 +81,11 @@ CORPUS = [
     Case("qwen_xml", xml("get_order", order_id="#W1") + "\n" + xml("list_airports")),
     Case("qwen_xml", f"<think>\nI need it.\n{xml('get_order', order_id='#W1')}"),
     Case("qwen_xml", xml("get_order", order_id="null"), differs="null is a text where the schema wants a text"),
+    Case("qwen_xml", xml("get_order", order_id="a </tool_call> b"), differs=INNER),
+    Case("qwen_xml", xml("get_order", order_id="a </tool_call> b").removesuffix("</tool_call>"), differs=INNER),
     Case("glm", glm("get_order", order_id="#W1")),
+    Case("glm", glm("get_order", order_id="a </tool_call> b"), differs=INNER),
+    Case("glm", glm("get_order", order_id="a </tool_call> b").removesuffix("</tool_call>"), differs=INNER),
     Case("glm", glm("send_certificate", user_id="sara", amount="50")),
     Case("glm", f"<think>I need it.{glm('get_order', order_id='#W1')}"),
     Case("glm", glm("get_order", order_id="7")),

@@ -293,3 +293,23 @@ def test_what_the_xml_like_formats_write() -> None:
         '<parameter=many>\n["ü", null]\n</parameter>\n<parameter=yes>\nTrue\n</parameter>\n'
         "</function>\n</tool_call>\n<tool_call>\n<function=g>\n</function>\n</tool_call>"
     )
+
+
+@pytest.mark.parametrize(
+    ("parser", "text"),
+    [
+        ("glm", "<tool_call>get_order\n<arg_key>order_id</arg_key>\n<arg_value>a </tool_call> b</arg_value>\n"),
+        (
+            "qwen_xml",
+            "<tool_call>\n<function=get_order>\n<parameter=order_id>\na </tool_call> b\n</parameter>\n</function>\n",
+        ),
+        ("qwen_xml", "<tool_call>\n<function=get_order>\n<parameter=order_id>\na </tool_call> b\n</parameter>\n"),
+    ],
+)
+def test_a_call_that_is_cut_does_not_end_at_a_tag_within_its_argument(parser: str, text: str) -> None:
+    """What follows that tag is no text for the user."""
+    turn = get_parser(parser).parse(f"Wait.\n{text}", TOOLS)
+    assert turn.content == "Wait."
+    (call,) = turn.calls
+    assert (call.name, call.status, call.raw) == ("get_order", CallStatus.UNCLOSED, text)
+    assert call.arguments == {"order_id": "a </tool_call> b"}

@@ -29,20 +29,20 @@ class GlmParser(NestedTagParser):
         at = skip_space(text, start)
         name = _NAME.match(text, at)
         if name is None:
-            raise BrokenCall(f"the tool's name must follow {self.opening}")
+            raise BrokenCall(at, f"the tool's name must follow {self.opening}")
         draft.name = name.group()
         at = skip_space(text, name.end())
         while text.startswith(KEY, at):
             key, at = _element(text, at, KEY, END_KEY)
             if not text.startswith(VALUE, at):
-                raise BrokenCall(f"{VALUE} must follow {KEY}{key[:80]}{END_KEY}")
+                raise BrokenCall(at, f"{VALUE} must follow {KEY}{key[:80]}{END_KEY}")
             value, at = _element(text, at, VALUE, END_VALUE)
             draft.arguments[key.strip()] = UntypedText(value)
         if text.startswith(self.closing, at):
             return at + len(self.closing)
         if at == len(text) or text.startswith(self.opening, at):
-            raise BrokenCall("the call does not end", self.closing)
-        raise BrokenCall(f"{KEY} or {self.closing} must follow, not {text[at : at + 40]!r}")
+            raise BrokenCall(at, "the call does not end", self.closing)
+        raise BrokenCall(at, f"{KEY} or {self.closing} must follow, not {text[at : at + 40]!r}")
 
     def find_unopened_call(self, text: str) -> tuple[int, int, str] | None:
         key = text.find(KEY)
@@ -73,5 +73,5 @@ def _element(text: str, at: int, opening: str, closing: str) -> tuple[str, int]:
     at += len(opening)
     end = text.find(closing, at)
     if end < 0 or _ANY_OPENING.search(text, at, end) is not None:
-        raise BrokenCall(f"an {opening} does not end", closing)
+        raise BrokenCall(at, f"an {opening} does not end", closing)
     return text[at:end], skip_space(text, end + len(closing))

@@ -31,24 +31,24 @@ class QwenXmlParser(NestedTagParser):
         at = skip_space(text, start)
         function = _FUNCTION.match(text, at)
         if function is None or not function.group(1).strip():
-            raise BrokenCall(f"<function=NAME> must follow {self.opening}")
+            raise BrokenCall(at, f"<function=NAME> must follow {self.opening}")
         draft.name = function.group(1).strip()
         at = skip_space(text, function.end())
         while (parameter := _PARAMETER.match(text, at)) is not None:
             key = parameter.group(1).strip()
             end = text.find(END_PARAMETER, parameter.end())
             if end < 0 or _ANY_OPENING.search(text, parameter.end(), end) is not None:
-                raise BrokenCall(f"the value of parameter {key[:80]!r} does not end", END_PARAMETER)
+                raise BrokenCall(at, f"the value of parameter {key[:80]!r} does not end", END_PARAMETER)
             draft.arguments[key] = _value(text[parameter.end() : end])
             at = skip_space(text, end + len(END_PARAMETER))
         if not text.startswith(END_FUNCTION, at):
             if text.startswith(self.closing, at) or at == len(text) or text.startswith(self.opening, at):
-                raise BrokenCall("the function does not end", END_FUNCTION)
-            raise BrokenCall(f"<parameter=NAME> or {END_FUNCTION} must follow, not {text[at : at + 40]!r}")
+                raise BrokenCall(at, "the function does not end", END_FUNCTION)
+            raise BrokenCall(at, f"<parameter=NAME> or {END_FUNCTION} must follow, not {text[at : at + 40]!r}")
         at = skip_space(text, at + len(END_FUNCTION))
         if text.startswith(self.closing, at):
             return at + len(self.closing)
-        raise BrokenCall(f"it must follow {END_FUNCTION}")
+        raise BrokenCall(at, f"it must follow {END_FUNCTION}")
 
     def find_unopened_call(self, text: str) -> tuple[int, int, str] | None:
         match = _FUNCTION.search(text)

@@ -59,10 +59,12 @@ class DraftCall:
 class BrokenCall(Exception):
     """A call that nests tags ends too early."""
 
-    def __init__(self, problem: str, missing: str | None = None) -> None:
-        """``problem``: where and why, part of a sentence. ``missing``: the closing tag, if nothing else is wrong."""
+    def __init__(self, at: int, problem: str, missing: str | None = None) -> None:
+        """``at``: index up to which it was read; a closing tag before it belongs to an argument. ``problem``: where and why,
+        part of a sentence. ``missing``: the closing tag, if nothing else is wrong.
+        """
         super().__init__(problem)
-        self.missing = missing
+        self.at, self.missing = at, missing
 
 
 class TaggedParser:
@@ -231,8 +233,8 @@ class NestedTagParser(TaggedParser):
         try:
             return draft, self.read(text, start, draft)
         except BrokenCall as broken:
-            problem, missing = str(broken), broken.missing
-        _, end, closed = self.end_of_broken_call(text, start)
+            problem, missing, read = str(broken), broken.missing, broken.at
+        _, end, closed = self.end_of_broken_call(text, read)
         if closed and missing is None:
             draft.status, draft.error = CallStatus.INVALID_JSON, f"The tool call cannot be read: {problem}."
         else:
