@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# GRPO on Qwen3-4B with τ²-bench, inside a slime container. docs/training.md explains every step. Not yet run on GPUs.
+# GRPO (or SFT) of Qwen3-4B or another model with τ²-bench, inside a slime container. docs/training.md explains every step.
+# Not yet run on GPUs.
 #
 #   bash scripts/run_qwen3_4B.sh [--dry-run] [further slime arguments]    check everything, start Ray, train
 #   bash scripts/run_qwen3_4B.sh join                                     on every other node of a run with NUM_NODES > 1
@@ -11,10 +12,11 @@ set -euo pipefail
 REPO="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 
 # ---- what to set -------------------------------------------------------------------------------------------------------
-# Model: any Qwen3-4B. Qwen3-4B-Thinking-2507 and Jarrodbarnes/Qwen3-4B-tau2-sft1 are just another HF_CHECKPOINT.
+# Model: Qwen3-4B, -8B, -30B-A3B, Qwen3.5-4B, -9B, GLM-4.7-Flash or a fine-tuned one; others with MODEL_FILE.
 HF_CHECKPOINT="${HF_CHECKPOINT:-/root/Qwen3-4B-Instruct-2507}"
-TORCH_DIST="${TORCH_DIST:-${HF_CHECKPOINT%/}_torch_dist}" # the same weights, converted once by slime's tool
-MODEL_FILE="${MODEL_FILE:-}"                              # of slime's scripts/models; empty: by the checkpoint's rope_theta
+TORCH_DIST="${TORCH_DIST:-${HF_CHECKPOINT%/}_torch_dist}" # the same weights, converted once; or a run's checkpoints folder
+MODEL_FILE="${MODEL_FILE:-}"                              # of slime's scripts/models; empty: by the checkpoint's config.json
+THINKING="${THINKING:-}"                                  # on, off, or empty: as the checkpoint's template has it
 
 # Places. On several nodes all of them are the same paths on shared storage.
 SLIME_DIR="${SLIME_DIR:-/root/slime}"
@@ -26,7 +28,8 @@ EVAL_CONFIG="${EVAL_CONFIG:-$REPO/eval_config.yaml}"
 TAU2_CONFIG="${TAU2_CONFIG:-}"              # YAML with a tau2: mapping; empty: the TAU2_* variables say it all
 
 # Machines.
-MODE="${MODE:-sync}"                # sync, partial (unfinished episodes go on in the next rollout) or fully-async
+MODE="${MODE:-sync}"                # sync, partial (unfinished episodes go on in the next rollout), fully-async, or sft
+SFT_DATA="${SFT_DATA:-}"            # sft: a folder of `tau2-slime export --format slime-sft`, which says the steps, too
 NUM_GPUS="${NUM_GPUS:-8}"           # of each node
 NUM_NODES="${NUM_NODES:-1}"
 HEAD_ADDRESS="${HEAD_ADDRESS:-}"    # NUM_NODES > 1: the address of the first node that the others reach
@@ -35,25 +38,26 @@ DASHBOARD_PORT="${DASHBOARD_PORT:-8265}"
 JOIN_TIMEOUT="${JOIN_TIMEOUT:-900}" # seconds that the first node waits for the others
 RAY_ADDRESS="${RAY_ADDRESS:-}"      # http://host:8265 of a Ray cluster that is already there: start and stop none
 TRAIN_GPUS="${TRAIN_GPUS:-}"        # fully-async: GPUs that train, of all nodes together; the others sample. Empty: half
-TP="${TP:-}"                        # tensor parallelism of the trainer; empty: 2, or 1 on one training GPU
-CP="${CP:-1}"                       # context parallelism: halves the longest episode's memory per doubling
+# Tensor, context and expert parallelism of the trainer, Adam in the host's memory (1) or not (0), and the GPUs of one
+# engine. Empty: the first that fits into 80 GB by benchmarks/memory.py.
+TP="${TP:-}" CP="${CP:-}" EP="${EP:-}" OFFLOAD="${OFFLOAD:-}" ENGINE_GPUS="${ENGINE_GPUS:-}"
 
 # Rollouts. One rollout = ROLLOUT_BATCH_SIZE tasks x SAMPLES_PER_PROMPT episodes = one optimizer step.
 NUM_ROLLOUT="${NUM_ROLLOUT:-500}"
 ROLLOUT_BATCH_SIZE="${ROLLOUT_BATCH_SIZE:-32}"
 SAMPLES_PER_PROMPT="${SAMPLES_PER_PROMPT:-8}"
 OVER_SAMPLING="${OVER_SAMPLING:-}"        # tasks started at a time; sync and partial. Empty: 1.5 x ROLLOUT_BATCH_SIZE
-CONTEXT="${CONTEXT:-}"                    # tokens of a whole episode; empty: 32768, or 16384 where fewer than 4 GPUs train
+CONTEXT="${CONTEXT:-}"                    # tokens of a whole episode; empty: 32768, or 16384 if that does not fit
 MAX_RESPONSE_LEN="${MAX_RESPONSE_LEN:-8192}" # tokens of one turn
 MAX_TOKENS_PER_GPU="${MAX_TOKENS_PER_GPU:-16384}" # a micro-batch; one longer episode makes a micro-batch of its own
 SERVER_CONCURRENCY="${SERVER_CONCURRENCY:-}" # sync, partial: episodes at a time per engine; fully-async: groups too
 MASK_OFFPOLICY="${MASK_OFFPOLICY:-0}"     # partial: 1 = do not train on tokens of earlier weights
-LEARNING_RATE="${LEARNING_RATE:-1e-6}"
+LEARNING_RATE="${LEARNING_RATE:-}"        # empty: 1e-6, constant; sft: 1e-5, falling to a tenth
 
 # Evaluation, checkpoints, curves.
 EVAL_INTERVAL="${EVAL_INTERVAL:-20}"      # rollouts; 0: never
 SAVE_INTERVAL="${SAVE_INTERVAL:-20}"
-KEEP_CHECKPOINTS="${KEEP_CHECKPOINTS:-all}" # all, or last (about 56 GB each)
+KEEP_CHECKPOINTS="${KEEP_CHECKPOINTS:-all}" # all, or last (about 56 GB each for a 4B model)
 WANDB_PROJECT="${WANDB_PROJECT:-}"        # empty: TensorBoard in $RUN_DIR/tensorboard
 WANDB_GROUP="${WANDB_GROUP:-qwen3-4B-tau2-$MODE}"
 CALL_USER_MODELS="${CALL_USER_MODELS:-1}" # 1: one real call of every user model before the start; 0: only its key
@@ -92,22 +96,37 @@ done
 [[ ${#EXTRA[@]} -eq 0 || "${EXTRA[0]}" == --* ]] || die "unknown word '${EXTRA[0]}': join, --dry-run, or slime's --arguments"
 
 # ---- settings that contradict each other -------------------------------------------------------------------------------
-for name in NUM_GPUS NUM_NODES CP NUM_ROLLOUT ROLLOUT_BATCH_SIZE SAMPLES_PER_PROMPT MAX_RESPONSE_LEN \
+for name in NUM_GPUS NUM_NODES NUM_ROLLOUT ROLLOUT_BATCH_SIZE SAMPLES_PER_PROMPT MAX_RESPONSE_LEN \
     MAX_TOKENS_PER_GPU SAVE_INTERVAL EVAL_INTERVAL RAY_PORT DASHBOARD_PORT JOIN_TIMEOUT; do
     # bash would run a command that stands in a "number", and read one with a 0 in front as octal.
     [[ "${!name}" =~ ^(0|[1-9][0-9]{0,8})$ ]] || die "$name=${!name} is not a number"
     [[ "$name" == EVAL_INTERVAL || "${!name}" -gt 0 ]] || die "$name=${!name}: at least 1"
 done
-for name in TRAIN_GPUS TP SERVER_CONCURRENCY CONTEXT OVER_SAMPLING; do
+for name in TRAIN_GPUS TP CP EP ENGINE_GPUS SERVER_CONCURRENCY CONTEXT OVER_SAMPLING; do
     [[ -z "${!name}" || "${!name}" =~ ^[1-9][0-9]{0,8}$ ]] || die "$name=${!name} is not a number above 0"
 done
 OVER_SAMPLING="${OVER_SAMPLING:-$((ROLLOUT_BATCH_SIZE * 3 / 2))}"
 if [[ -n "${TAU2_USER_API_KEY_VAR:-}" && ! "$TAU2_USER_API_KEY_VAR" =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then
     die "TAU2_USER_API_KEY_VAR: give the NAME of the variable that holds the key, never the key itself"
 fi
-case "$MODE" in sync | partial | fully-async) ;; *) die "MODE=$MODE: sync, partial or fully-async" ;; esac
+case "$MODE" in sync | partial | fully-async | sft) ;; *) die "MODE=$MODE: sync, partial, fully-async or sft" ;; esac
+case "$OFFLOAD" in "" | 0 | 1) ;; *) die "OFFLOAD=$OFFLOAD: 1 (Adam in the host's memory), 0 or empty" ;; esac
+case "$THINKING" in
+    "") ;;
+    on | off) # the switch of Qwen3, Qwen3.5 and GLM templates; the doctor proves the template with it
+        [[ -z "${TAU2_CHAT_TEMPLATE_KWARGS:-}" ]] || die "THINKING=$THINKING and TAU2_CHAT_TEMPLATE_KWARGS say the same thing twice"
+        export TAU2_CHAT_TEMPLATE_KWARGS="{\"enable_thinking\": $([[ "$THINKING" == on ]] && echo true || echo false)}"
+        ;;
+    *) die "THINKING=$THINKING: on, off or empty" ;;
+esac
+if [[ "$MODE" == sft ]]; then
+    [[ -n "$SFT_DATA" ]] || die "MODE=sft needs SFT_DATA, a folder of: tau2-slime export RUN --format slime-sft --output-dir FOLDER"
+    EVAL_INTERVAL=0 SAMPLES_PER_PROMPT=1
+else
+    [[ -z "$SFT_DATA" ]] || die "SFT_DATA=$SFT_DATA is for MODE=sft"
+    [[ "$SAMPLES_PER_PROMPT" -ge 2 ]] || die "SAMPLES_PER_PROMPT=1: GRPO compares the episodes of one task, 2 at least"
+fi
 case "$KEEP_CHECKPOINTS" in all | last) ;; *) die "KEEP_CHECKPOINTS=$KEEP_CHECKPOINTS: all or last" ;; esac
-[[ "$SAMPLES_PER_PROMPT" -ge 2 ]] || die "SAMPLES_PER_PROMPT=1: GRPO compares the episodes of one task, 2 at least"
 [[ "$OVER_SAMPLING" -ge "$ROLLOUT_BATCH_SIZE" ]] || die "OVER_SAMPLING=$OVER_SAMPLING is less than ROLLOUT_BATCH_SIZE=$ROLLOUT_BATCH_SIZE"
 if [[ "$NUM_NODES" -gt 1 || "$ROLE" == join ]]; then
     [[ -n "$HEAD_ADDRESS" || -n "$RAY_ADDRESS" ]] ||
@@ -121,6 +140,7 @@ for name in HF_CHECKPOINT TORCH_DIST SLIME_DIR MEGATRON_DIR RUN_DIR DATA_DIR PRO
     printf -v "$name" '%s' "$(absolute "${!name}")" # Ray's job runs in another folder
 done
 [[ -z "$TAU2_CONFIG" ]] || TAU2_CONFIG="$(absolute "$TAU2_CONFIG")"
+[[ -z "$SFT_DATA" ]] || SFT_DATA="$(absolute "$SFT_DATA")"
 export DATA_DIR
 
 ALL_GPUS=$((NUM_NODES * NUM_GPUS))
@@ -139,15 +159,9 @@ if [[ "$MODE" == fully-async ]]; then
 else
     [[ -z "$TRAIN_GPUS" ]] || die "TRAIN_GPUS=$TRAIN_GPUS is for MODE=fully-async: in MODE=$MODE every GPU trains and samples"
     TRAIN_GPUS=$ALL_GPUS ACTOR_NODES=$NUM_NODES ACTOR_GPUS=$NUM_GPUS
+    [[ "$MODE" != sft ]] || TRAIN_SCRIPT=train_async.py # as in slime's own SFT scripts: the next step's data is read ahead
 fi
-CONTEXT="${CONTEXT:-$((TRAIN_GPUS >= 4 ? 32768 : 16384))}" # benchmarks/memory_4b.py: what fits into 80 GB
-[[ "$MAX_RESPONSE_LEN" -lt "$CONTEXT" ]] || die "MAX_RESPONSE_LEN=$MAX_RESPONSE_LEN (a turn) must be less than CONTEXT=$CONTEXT (an episode)"
-TP="${TP:-$((TRAIN_GPUS > 1 ? 2 : 1))}"
-[[ $((TRAIN_GPUS % (TP * CP))) -eq 0 ]] || die "$TRAIN_GPUS training GPUs cannot be divided by TP x CP = $TP x $CP"
-DP=$((TRAIN_GPUS / (TP * CP)))
-BATCH=$((ROLLOUT_BATCH_SIZE * SAMPLES_PER_PROMPT))
-[[ $((BATCH % DP)) -eq 0 ]] ||
-    die "$BATCH episodes of a rollout ($ROLLOUT_BATCH_SIZE x $SAMPLES_PER_PROMPT) cannot be divided among $DP data-parallel ranks ($TRAIN_GPUS GPUs / TP $TP / CP $CP)"
+[[ $((TRAIN_GPUS % (${TP:-1} * ${CP:-1}))) -eq 0 ]] || die "$TRAIN_GPUS training GPUs cannot be divided by TP x CP = ${TP:-1} x ${CP:-1}"
 
 # ---- slime and its description of the model ----------------------------------------------------------------------------
 [[ -f "$SLIME_DIR/$TRAIN_SCRIPT" ]] || die "no slime at SLIME_DIR=$SLIME_DIR: $TRAIN_SCRIPT is missing there"
@@ -156,19 +170,27 @@ if [[ "$MODE" == fully-async && ! -f "$SLIME_DIR/slime/rollout/fully_async_rollo
 fi
 if [[ -z "$MODEL_FILE" ]]; then
     if [[ -f "$HF_CHECKPOINT/config.json" ]]; then
-        # Two kinds of Qwen3-4B differ in one number only, and slime has a file for each.
         shape="$(python3 - "$HF_CHECKPOINT/config.json" <<'PY'
 import json, sys
-config = json.load(open(sys.argv[1]))
-theta = (config.get("rope_parameters") or {}).get("rope_theta", config.get("rope_theta", 0))
-print(config.get("model_type"), config.get("hidden_size"), config.get("num_hidden_layers"), int(theta))
+whole = json.load(open(sys.argv[1]))
+config = whole.get("text_config") or whole
+theta = (config.get("rope_parameters") or {}).get("rope_theta") or config.get("rope_theta") or 0
+print(whole.get("model_type"), config.get("hidden_size"), config.get("num_hidden_layers"), int(theta))
 PY
 )"
         case "$shape" in
+            # Two kinds of Qwen3-4B differ in one number only, and slime has a file for each.
             "qwen3 2560 36 5000000") MODEL_FILE=qwen3-4B-Instruct-2507.sh ;;
             "qwen3 2560 36 1000000") MODEL_FILE=qwen3-4B.sh ;;
-            *) die "$HF_CHECKPOINT is not a Qwen3-4B (model type, width, layers, rope_theta: $shape); name its file in $SLIME_DIR/scripts/models with MODEL_FILE" ;;
+            "qwen3 4096 36 "*) MODEL_FILE=qwen3-8B.sh ;;
+            "qwen3_moe 2048 48 "*) MODEL_FILE=qwen3-30B-A3B.sh ;;
+            "qwen3_5 2560 32 "*) MODEL_FILE=qwen3.5-4B.sh ;;
+            "qwen3_5 4096 32 "*) MODEL_FILE=qwen3.5-9B.sh ;;
+            "glm4_moe_lite 2048 47 "*) MODEL_FILE=glm4.7-30B-A3B.sh ;;
+            *) die "$HF_CHECKPOINT is no model that this script knows (model type, width, layers, rope_theta: $shape); name its file in $SLIME_DIR/scripts/models with MODEL_FILE" ;;
         esac
+        # Files for several generations of one size take the number from here.
+        [[ "$shape" == "qwen3 2560 "* || "$shape" == *" 0" ]] || export MODEL_ARGS_ROTARY_BASE="${shape##* }"
     else
         MODEL_FILE=qwen3-4B-Instruct-2507.sh
         [[ -n "$DRY_RUN" ]] || die "no checkpoint at HF_CHECKPOINT=$HF_CHECKPOINT; fetch it first: hf download Qwen/Qwen3-4B-Instruct-2507 --local-dir $HF_CHECKPOINT"
@@ -184,6 +206,42 @@ source "$MODEL_FILE"
 set -u
 [[ ${#MODEL_ARGS[@]} -gt 0 ]] || die "$MODEL_FILE sets no MODEL_ARGS"
 
+# ---- what one step holds, and how it is divided ------------------------------------------------------------------------
+if [[ "$MODE" == sft ]]; then
+    # Numbers are numbers and words are words: what a file says must not become a command.
+    card="$(python3 - "$SFT_DATA/card.json" 2>/dev/null <<'PY'
+import json, sys
+card = json.load(open(sys.argv[1]))
+numbers = [int(card["steps"]), int(card["global_batch_size"]), int(card["tokens"]["longest"])]
+assert card["route"] in ("exact", "messages") and min(numbers) > 0
+mask = card.get("loss_mask_type", "-")
+assert mask.replace("_", "").isalnum() or mask == "-"
+print(card["route"], *numbers, mask)
+PY
+)" || die "SFT_DATA=$SFT_DATA is not a folder of: tau2-slime export RUN --format slime-sft --output-dir FOLDER"
+    read -r SFT_ROUTE NUM_ROLLOUT ROLLOUT_BATCH_SIZE SFT_LONGEST SFT_MASK_TYPE <<<"$card"
+    CONTEXT="${CONTEXT:-$SFT_LONGEST}"
+fi
+if [[ -z "$TP" || -z "$CP" || -z "$EP" || -z "$OFFLOAD" || -z "$CONTEXT" || -z "$ENGINE_GPUS" ]]; then
+    chosen="$(python3 "$REPO/benchmarks/memory.py" --choose --gpus "$TRAIN_GPUS" --gpus-per-node "$NUM_GPUS" \
+        --micro-batch "$MAX_TOKENS_PER_GPU" ${CONTEXT:+--context "$CONTEXT"} ${TP:+--tp "$TP"} ${CP:+--cp "$CP"} \
+        ${EP:+--ep "$EP"} ${OFFLOAD:+--offload "$OFFLOAD"} -- "${MODEL_ARGS[@]}")" || exit 2
+    read -r TP CP EP OFFLOAD CONTEXT best_engine <<<"$chosen"
+    ENGINE_GPUS="${ENGINE_GPUS:-$best_engine}"
+fi
+DP=$((TRAIN_GPUS / (TP * CP)))
+BATCH=$((ROLLOUT_BATCH_SIZE * SAMPLES_PER_PROMPT))
+[[ $((BATCH % DP)) -eq 0 ]] ||
+    die "$BATCH episodes of a rollout ($ROLLOUT_BATCH_SIZE x $SAMPLES_PER_PROMPT) cannot be divided among $DP data-parallel ranks ($TRAIN_GPUS GPUs / TP $TP / CP $CP)"
+if [[ "$MODE" == sft ]]; then
+    [[ "$SFT_LONGEST" -le "$CONTEXT" ]] ||
+        die "the longest episode in SFT_DATA=$SFT_DATA has $SFT_LONGEST tokens, CONTEXT=$CONTEXT: export with --max-tokens $CONTEXT, or raise CONTEXT"
+else
+    [[ "$MAX_RESPONSE_LEN" -lt "$CONTEXT" ]] || die "MAX_RESPONSE_LEN=$MAX_RESPONSE_LEN (a turn) must be less than CONTEXT=$CONTEXT (an episode)"
+    SAMPLING_GPUS=$([[ "$MODE" == fully-async ]] && echo $((ALL_GPUS - TRAIN_GPUS)) || echo "$ALL_GPUS")
+    [[ $((SAMPLING_GPUS % ENGINE_GPUS)) -eq 0 ]] || die "$SAMPLING_GPUS sampling GPUs cannot be divided into engines of ENGINE_GPUS=$ENGINE_GPUS"
+fi
+
 # ---- the command -------------------------------------------------------------------------------------------------------
 CLUSTER_ARGS=(--actor-num-nodes "$ACTOR_NODES" --actor-num-gpus-per-node "$ACTOR_GPUS" --num-gpus-per-node "$NUM_GPUS")
 CKPT_ARGS=(
@@ -195,23 +253,50 @@ CKPT_ARGS=(
 )
 # slime numbers checkpoints from 0, so none is a multiple of the interval, and Megatron keeps only the newest.
 [[ "$KEEP_CHECKPOINTS" == all ]] || CKPT_ARGS+=(--save-retain-interval "$SAVE_INTERVAL")
-ROLLOUT_ARGS=(
-    --custom-generate-function-path tau2_slime.generate_with_tau2.generate
-    --prompt-data "$PROMPT_DATA"
-    --input-key prompt
-    --metadata-key metadata
-    --rollout-shuffle
-    --num-rollout "$NUM_ROLLOUT"
-    --rollout-batch-size "$ROLLOUT_BATCH_SIZE"
-    --n-samples-per-prompt "$SAMPLES_PER_PROMPT"
-    --global-batch-size "$BATCH"
-    --rollout-temperature 1
-    --rollout-max-response-len "$MAX_RESPONSE_LEN"
-    --rollout-max-context-len "$CONTEXT"
-    --balance-data
-)
-[[ -z "$TAU2_CONFIG" ]] || ROLLOUT_ARGS+=(--custom-config-path "$TAU2_CONFIG")
-SERVER_ARGS=(--rollout-num-gpus-per-engine 1 --sglang-mem-fraction-static 0.7)
+if [[ "$MODE" == sft ]]; then
+    ROLLOUT_ARGS=(
+        --num-rollout "$NUM_ROLLOUT"
+        --rollout-batch-size "$ROLLOUT_BATCH_SIZE"
+        --global-batch-size "$BATCH"
+        --balance-data
+        --loss-type sft_loss
+        --calculate-per-token-loss
+        --disable-compute-advantages-and-returns
+        --debug-train-only # no engine: every GPU trains
+    )
+    case "$SFT_ROUTE" in
+        exact) ROLLOUT_ARGS+=(--load-debug-rollout-data "$SFT_DATA/{rollout_id}.pt") ;; # the episodes' own tokens, a file a step
+        messages)
+            ROLLOUT_ARGS+=(
+                --rollout-function-path slime.rollout.sft_rollout.generate_rollout
+                --prompt-data "$SFT_DATA/messages.jsonl"
+                --input-key messages
+                --tool-key tools
+                --loss-mask-type "$SFT_MASK_TYPE"
+                --rollout-shuffle
+            )
+            ;;
+    esac
+    SERVER_ARGS=()
+else
+    ROLLOUT_ARGS=(
+        --custom-generate-function-path tau2_slime.generate_with_tau2.generate
+        --prompt-data "$PROMPT_DATA"
+        --input-key prompt
+        --metadata-key metadata
+        --rollout-shuffle
+        --num-rollout "$NUM_ROLLOUT"
+        --rollout-batch-size "$ROLLOUT_BATCH_SIZE"
+        --n-samples-per-prompt "$SAMPLES_PER_PROMPT"
+        --global-batch-size "$BATCH"
+        --rollout-temperature 1
+        --rollout-max-response-len "$MAX_RESPONSE_LEN"
+        --rollout-max-context-len "$CONTEXT"
+        --balance-data
+    )
+    [[ -z "$TAU2_CONFIG" ]] || ROLLOUT_ARGS+=(--custom-config-path "$TAU2_CONFIG")
+    SERVER_ARGS=(--rollout-num-gpus-per-engine "$ENGINE_GPUS" --sglang-mem-fraction-static 0.7)
+fi
 case "$MODE" in
     sync | partial)
         CLUSTER_ARGS+=(--colocate)
@@ -230,7 +315,7 @@ case "$MODE" in
         SERVER_CONCURRENCY="${SERVER_CONCURRENCY:-16}" # slime's 512 would let it run hundreds of groups ahead
         ;;
 esac
-[[ -z "$SERVER_CONCURRENCY" ]] || SERVER_ARGS+=(--sglang-server-concurrency "$SERVER_CONCURRENCY")
+[[ -z "$SERVER_CONCURRENCY" || "$MODE" == sft ]] || SERVER_ARGS+=(--sglang-server-concurrency "$SERVER_CONCURRENCY")
 EVAL_ARGS=()
 if [[ "$EVAL_INTERVAL" -gt 0 ]]; then
     EVAL_ARGS=(--eval-config "$EVAL_CONFIG" --eval-interval "$EVAL_INTERVAL")
@@ -245,9 +330,23 @@ GRPO_ARGS=(
     --entropy-coef 0.0
     --use-tis # the sampler's log-probs are exact: correct for their difference to the trainer's
 )
-OPTIMIZER_ARGS=(--optimizer adam --lr "$LEARNING_RATE" --lr-decay-style constant --weight-decay 0.1 --adam-beta1 0.9 --adam-beta2 0.98)
-# One training GPU cannot hold 18 bytes per parameter: the optimizer's 12 go to the host's memory.
-[[ "$TRAIN_GPUS" -gt 1 ]] || OPTIMIZER_ARGS+=(--optimizer-cpu-offload --overlap-cpu-optimizer-d2h-h2d --use-precision-aware-optimizer)
+OPTIMIZER_ARGS=(--optimizer adam --lr "${LEARNING_RATE:-1e-6}" --lr-decay-style constant --weight-decay 0.1 --adam-beta1 0.9 --adam-beta2 0.98)
+if [[ "$MODE" == sft ]]; then
+    GRPO_ARGS=()
+    LEARNING_RATE="${LEARNING_RATE:-1e-5}"
+    OPTIMIZER_ARGS=(
+        --optimizer adam
+        --lr "$LEARNING_RATE"
+        --min-lr "$(python3 -c 'import sys; print(f"{float(sys.argv[1]) / 10:g}")' "$LEARNING_RATE")"
+        --lr-decay-style cosine
+        --lr-warmup-fraction 0.1
+        --weight-decay 0.1
+        --adam-beta1 0.9
+        --adam-beta2 0.95
+    )
+fi
+# Where the GPUs cannot hold 18 bytes per parameter, the optimizer's 12 go to the host's memory.
+[[ "$OFFLOAD" -eq 0 ]] || OPTIMIZER_ARGS+=(--optimizer-cpu-offload --overlap-cpu-optimizer-d2h-h2d --use-precision-aware-optimizer)
 PARALLEL_ARGS=(
     --tensor-model-parallel-size "$TP"
     --pipeline-model-parallel-size 1
@@ -264,7 +363,9 @@ PARALLEL_ARGS=(
     --attention-backend flash
 )
 [[ "$TP" -eq 1 ]] || PARALLEL_ARGS+=(--sequence-parallel)
-LOG_ARGS=(
+[[ "$EP" -eq 1 ]] || PARALLEL_ARGS+=(--expert-model-parallel-size "$EP" --expert-tensor-parallel-size 1)
+LOG_ARGS=()
+[[ "$MODE" == sft ]] || LOG_ARGS=(
     --custom-rollout-log-function-path tau2_slime.hooks.log_train_rollout
     --custom-eval-rollout-log-function-path tau2_slime.hooks.log_eval_rollout
 )
@@ -301,8 +402,8 @@ PY
 
 DOCTOR=(
     python3 -m tau2_slime.cli doctor --hf-checkpoint "$HF_CHECKPOINT" --torch-dist "$TORCH_DIST" --slime-dir "$SLIME_DIR"
-    --prompt-data "$PROMPT_DATA"
 )
+if [[ "$MODE" == sft ]]; then DOCTOR+=(--sft-data "$SFT_DATA"); else DOCTOR+=(--prompt-data "$PROMPT_DATA"); fi
 [[ -n "$RAY_ADDRESS" ]] || DOCTOR+=(--gpus "$NUM_GPUS")
 [[ "$EVAL_INTERVAL" -eq 0 ]] || DOCTOR+=(--eval-config "$EVAL_CONFIG")
 [[ -z "$TAU2_CONFIG" ]] || DOCTOR+=(--config "$TAU2_CONFIG")
@@ -317,7 +418,8 @@ SUBMIT=(
     ray job submit --address "${RAY_ADDRESS:-http://127.0.0.1:$DASHBOARD_PORT}" --runtime-env-json "$RUNTIME_ENV" --
     python3 "$SLIME_DIR/$TRAIN_SCRIPT"
     "${CLUSTER_ARGS[@]}" "${MODEL_ARGS[@]}" "${CKPT_ARGS[@]}" "${ROLLOUT_ARGS[@]}" ${EVAL_ARGS[@]+"${EVAL_ARGS[@]}"}
-    "${GRPO_ARGS[@]}" "${OPTIMIZER_ARGS[@]}" "${PARALLEL_ARGS[@]}" "${SERVER_ARGS[@]}" "${LOG_ARGS[@]}"
+    ${GRPO_ARGS[@]+"${GRPO_ARGS[@]}"} "${OPTIMIZER_ARGS[@]}" "${PARALLEL_ARGS[@]}" ${SERVER_ARGS[@]+"${SERVER_ARGS[@]}"}
+    ${LOG_ARGS[@]+"${LOG_ARGS[@]}"}
     ${EXTRA[@]+"${EXTRA[@]}"}
 )
 
@@ -332,8 +434,14 @@ show() {
     printf '%s\n' "$line"
 }
 describe() {
-    note "$MODE on $NUM_NODES x $NUM_GPUS GPUs: $TRAIN_GPUS train (TP $TP, CP $CP, DP $DP), $([[ "$MODE" == fully-async ]] && echo $((ALL_GPUS - TRAIN_GPUS)) || echo "the same") sample"
-    note "a rollout: $ROLLOUT_BATCH_SIZE tasks x $SAMPLES_PER_PROMPT episodes of at most $CONTEXT tokens; user simulator: ${TAU2_USER_MODEL_ROTATION:-${TAU2_USER_MODEL:-see $TAU2_CONFIG}}"
+    local division="TP $TP, CP $CP, DP $DP$([[ "$EP" -eq 1 ]] || echo ", EP $EP")$([[ "$OFFLOAD" -eq 0 ]] || echo ", Adam in the host's memory")"
+    if [[ "$MODE" == sft ]]; then
+        note "sft on $NUM_NODES x $NUM_GPUS GPUs ($division)"
+        note "$NUM_ROLLOUT steps of $BATCH episodes of at most $SFT_LONGEST tokens from $SFT_DATA ($SFT_ROUTE); it starts from $TORCH_DIST"
+    else
+        note "$MODE on $NUM_NODES x $NUM_GPUS GPUs: $TRAIN_GPUS train ($division), $([[ "$MODE" == fully-async ]] && echo "$SAMPLING_GPUS" || echo "the same") sample"
+        note "a rollout: $ROLLOUT_BATCH_SIZE tasks x $SAMPLES_PER_PROMPT episodes of at most $CONTEXT tokens; user simulator: ${TAU2_USER_MODEL_ROTATION:-${TAU2_USER_MODEL:-see $TAU2_CONFIG}}"
+    fi
     note "model: $HF_CHECKPOINT with $(basename "$MODEL_FILE"); results: $RUN_DIR"
 }
 
@@ -363,6 +471,7 @@ run_qwen3_4B.sh: nothing was started. These commands make what may be missing, o
   the checkpoint     hf download Qwen/Qwen3-4B-Instruct-2507 --local-dir $HF_CHECKPOINT
   its conversion     cd $SLIME_DIR && source $MODEL_FILE && PYTHONPATH=$MEGATRON_DIR python3 tools/convert_hf_to_torch_dist.py \\
                          "\${MODEL_ARGS[@]}" --hf-checkpoint $HF_CHECKPOINT --save $TORCH_DIST
+  the start          TORCH_DIST may also be the checkpoints folder of an earlier stage, such as runs/sft/checkpoints
   the data           python3 $REPO/data_prep/prepare_tau2_data.py --output_dir $DATA_DIR --multi-domain-train retail telecom
 HELP
     exit 2

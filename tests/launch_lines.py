@@ -36,6 +36,71 @@ QWEN3_4B = {
 }
 
 
+_QWEN3_5 = {
+    "head_dim": 256,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 32,
+    "rms_norm_eps": 1e-06,
+    "rope_parameters": {"rope_theta": 10000000, "rope_type": "default", "partial_rotary_factor": 0.25},
+    "vocab_size": 248320,
+}
+_MOE = {"model_type": "qwen3_moe", "hidden_size": 2048, "num_hidden_layers": 48, "intermediate_size": 6144}
+MODELS: dict[str, dict[str, Any]] = {
+    "qwen3-8B.sh": {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "rope_theta": 1000000,
+        "tie_word_embeddings": False,
+    },
+    "qwen3-30B-A3B.sh": {
+        **_MOE,
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "num_key_value_heads": 4,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "rope_theta": 10000000,  # of 2507; slime's file has the earlier one's
+        "tie_word_embeddings": False,
+    },
+    "qwen3.5-4B.sh": {
+        "model_type": "qwen3_5",
+        "architectures": ["Qwen3_5ForConditionalGeneration"],
+        "text_config": {**_QWEN3_5, "hidden_size": 2560, "intermediate_size": 9216, "tie_word_embeddings": True},
+    },
+    "qwen3.5-9B.sh": {
+        "model_type": "qwen3_5",
+        "architectures": ["Qwen3_5ForConditionalGeneration"],
+        "text_config": {**_QWEN3_5, "hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False},
+        "tie_word_embeddings": False,
+    },
+    "glm4.7-30B-A3B.sh": {
+        "model_type": "glm4_moe_lite",
+        "architectures": ["Glm4MoeLiteForCausalLM"],
+        "hidden_size": 2048,
+        "intermediate_size": 10240,
+        "moe_intermediate_size": 1536,
+        "num_hidden_layers": 47,
+        "num_attention_heads": 20,
+        "num_key_value_heads": 20,
+        "n_routed_experts": 64,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 1000000,
+        "tie_word_embeddings": False,
+        "vocab_size": 154880,
+    },
+}
+"""slime's model file -> what is different in that model's config.json."""
+
+
+def sft_data(folder: Path, **changes: Any) -> Path:
+    """As much of an export as the launcher looks at."""
+    folder.mkdir(parents=True)
+    card = {"route": "exact", "steps": 40, "global_batch_size": 32, "tokens": {"longest": 9000}, **changes}
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
 @dataclass(frozen=True)
 class JobLine:
     """``ray job submit ... -- python3 train.py ...``, taken apart."""
@@ -63,7 +128,9 @@ def fake_slime(folder: Path, *, fully_async: bool = True) -> Path:
     models = folder / "scripts" / "models"
     models.mkdir(parents=True)
     for name, theta in (("qwen3-4B-Instruct-2507.sh", 5000000), ("qwen3-4B.sh", 1000000)):
-        (models / name).write_text(f'MODEL_ARGS=(--num-layers 36 --rotary-base "{theta}" --normalization "RMSNorm")\n')
+        sizes = "--hidden-size 2560 --ffn-hidden-size 9728 --num-attention-heads 32 --num-query-groups 8 --vocab-size 151936"
+        args = f'--num-layers 36 {sizes} --kv-channels 128 --rotary-base "{theta}" --normalization "RMSNorm"'
+        (models / name).write_text(f"MODEL_ARGS=({args})\n")
     for script in ("train.py", "train_async.py"):
         (folder / script).write_text("import sys\nprint(sys.argv[1:])\n")
     (folder / "slime" / "rollout").mkdir(parents=True)

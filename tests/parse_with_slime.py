@@ -45,7 +45,16 @@ MEGATRON = {
     **dict.fromkeys(("--untie-embeddings-and-output-weights", "--multi-latent-attention", "--no-load-optim"), SWITCH),
     **dict.fromkeys(("--no-load-rng", "--accumulate-allreduce-grads-in-fp32", "--attention-softmax-in-fp32"), SWITCH),
     **dict.fromkeys(("--optimizer-cpu-offload", "--overlap-cpu-optimizer-d2h-h2d"), SWITCH),
-    **dict.fromkeys(("--use-precision-aware-optimizer",), SWITCH),
+    **dict.fromkeys(("--use-precision-aware-optimizer", "--moe-grouped-gemm", "--moe-permute-fusion"), SWITCH),
+    **dict.fromkeys(("--add-qkv-bias", "--apply-layernorm-1p", "--attention-output-gate", "--no-rope-fusion"), SWITCH),
+    **dict.fromkeys(("--no-position-embedding", "--use-gated-attention", "--moe-router-pre-softmax"), SWITCH),
+    **dict.fromkeys(("--moe-router-enable-expert-bias",), SWITCH),
+    **dict.fromkeys(("--num-experts", "--moe-ffn-hidden-size", "--moe-shared-expert-intermediate-size"), NUMBER),
+    **dict.fromkeys(("--moe-router-topk", "--q-lora-rank", "--kv-lora-rank", "--qk-head-dim", "--v-head-dim"), NUMBER),
+    **dict.fromkeys(("--qk-pos-emb-head-dim", "--make-vocab-size-divisible-by"), NUMBER),
+    **dict.fromkeys(("--moe-router-dtype", "--moe-router-load-balancing-type", "--moe-router-score-function"), VALUE),
+    **dict.fromkeys(("--moe-token-dispatcher-type", "--moe-token-drop-policy", "--position-embedding-type"), VALUE),
+    "--spec": {"nargs": "*"},
     **{
         flag: {"type": int, "default": 1}
         for flag in (
@@ -57,7 +66,9 @@ MEGATRON = {
         flag: {"type": float, "default": 0.0}
         for flag in (
             *("--norm-epsilon", "--lr", "--weight-decay", "--adam-beta1", "--adam-beta2"),
-            *("--attention-dropout", "--hidden-dropout", "--clip-grad"),
+            *("--attention-dropout", "--hidden-dropout", "--clip-grad", "--min-lr", "--lr-warmup-fraction"),
+            *("--moe-aux-loss-coeff", "--moe-router-bias-update-rate", "--moe-router-topk-scaling-factor"),
+            "--rotary-percent",
         )
     },
 }
@@ -125,6 +136,14 @@ def fake_sglang() -> None:
     sys.modules["sglang.srt.server_args"] = types.SimpleNamespace(ServerArgs=ServerArgs)  # type: ignore[assignment]
 
 
+def real_megatron() -> bool:
+    """megatron-core alone has no arguments."""
+    try:
+        return importlib.util.find_spec("megatron.training.arguments") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def fake_megatron() -> None:
     standins.append("megatron")
 
@@ -172,7 +191,7 @@ def main() -> None:
     prepare_torch()
     if not real_sglang():
         fake_sglang()
-    if importlib.util.find_spec("megatron") is None:
+    if not real_megatron():
         fake_megatron()
     if importlib.util.find_spec("omegaconf") is None:
         fake_omegaconf()

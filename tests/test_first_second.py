@@ -85,7 +85,7 @@ def test_help_and_typos_need_nothing(arguments: list[str]) -> None:
         (["export", "RUN", "--format", "csv"], {}),
         (["export", "RUN", "--format", "slime-sft", "--keep", "reward"], {}),
         (["export", "RUN", "--format", "openai", "--route", "exact"], {}),
-        (["export", "RUN", "--format", "slime-sft", "--route", "messages", "--epochs", "2"], {}),
+        (["export", "RUN", "--format", "slime-sft", "--route", "messages", "--seed", "2"], {}),
         (["export", "RUN", "--format", "slime-sft", "--loss-mask-type", "qwen3"], {}),
         (["rollout", "--user-base-url", "http://127.0.0.1:9/v1"], {}),
         (["rollout", "--task-id", "1", "--groups", "2"], {}),

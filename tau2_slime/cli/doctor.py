@@ -38,6 +38,7 @@ def doctor(
     prompt_data: Annotated[str | None, typer.Option(help="Training rows: file.jsonl, or file.jsonl@[0:10].")] = None,
     eval_config: Annotated[Path | None, typer.Option(help="slime's --eval-config YAML.")] = None,
     torch_dist: Annotated[Path | None, typer.Option(help="The checkpoint as slime's converter wrote it.")] = None,
+    sft_data: Annotated[Path | None, typer.Option(help="A folder of export --format slime-sft.")] = None,
     slime_dir: Annotated[Path | None, typer.Option(help="A slime checkout.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs that the job uses on this machine.")] = None,
     user_calls: Annotated[
@@ -68,6 +69,7 @@ def doctor(
     refuse_misspelt_domains(domain or [])
     launch = Launch(
         torch_dist=torch_dist,
+        sft_data=sft_data,
         slime_dir=slime_dir,
         gpus=gpus,
         prompt_data=prompt_data,
@@ -82,7 +84,7 @@ def doctor(
         trust_remote_code=trust_remote_code,
         router=router,
         # The rows of a training job and of an evaluation say which models they call.
-        user_models=user_model or ([] if prompt_data or eval_config else configured),
+        user_models=user_model or ([] if prompt_data or eval_config or sft_data else configured),
         domains=domain or [],
         launch=launch,
     )

@@ -35,6 +35,8 @@ class Launch:
     """What only a training job needs; None: not checked."""
 
     torch_dist: Path | None = None
+    sft_data: Path | None = None
+    """A folder of `tau2-slime export --format slime-sft`."""
     slime_dir: Path | None = None
     gpus: int | None = None
     prompt_data: str | None = None
@@ -87,6 +89,9 @@ async def examine(
     users = [(model, config) for model in user_models]
     if launch.prompt_data is not None:
         yield await _finding("data", _rows(users, preflight.prompt_data, launch.prompt_data, launch.tau2))
+    if launch.sft_data is not None and profile is not None:
+        template, kwargs = profile.delta.template, config.chat_template_kwargs
+        yield await _finding("sft data", _fine(preflight.sft_data, launch.sft_data, template, kwargs))
     if launch.eval_config is not None:
         yield await _finding("evaluation", _rows(users, preflight.eval_config, launch.eval_config, launch.tau2))
     found = []
@@ -97,7 +102,7 @@ async def examine(
             found.append((model, await _finding(f"user {model}", _fine(check_user, settings, model))))
     for finding in _grouped(found):
         yield finding
-    if not users and launch.prompt_data is None and launch.eval_config is None:
+    if not users and launch.prompt_data is None and launch.eval_config is None and launch.sft_data is None:
         yield Finding(Verdict.NOTE, "user", "not checked: give --user-model")
     if launch.slime_dir is not None:
         yield await _finding("slime source", _fine(preflight.slime_source, launch.slime_dir))

@@ -40,8 +40,10 @@ def export(
         str | None,
         typer.Option(help="slime-sft: exact (default; the ledgers' tokens) or messages (slime renders them, proved)."),
     ] = None,
-    global_batch_size: Annotated[int | None, typer.Option(min=1, help="exact: episodes a step; default: 32.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="exact: passes over the episodes; default: 1.")] = None,
+    global_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="slime-sft: episodes a step; default: 32.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="slime-sft: passes over the episodes; default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="exact: order of the episodes; default: 42.")] = None,
     loss_mask_type: Annotated[
         str | None, typer.Option(help="messages: slime's; default: the one that proves the most rows.")
@@ -65,9 +67,7 @@ def export(
         _one_of("--loss-mask-type", loss_mask_type, list(MASK_TYPES))
     sft = chosen is Format.SLIME_SFT
     only_sft = not sft and "it is for --format slime-sft"
-    exact = only_sft or (
-        way is Route.MESSAGES and "it is for --route exact: slime's own --global-batch-size and --num-epoch"
-    )
+    exact = only_sft or (way is Route.MESSAGES and "it is for --route exact: slime shuffles messages by its own seed")
     messages = only_sft or (way is Route.EXACT and "it is for --route messages")
     refuse_unused(
         {
@@ -77,8 +77,8 @@ def export(
             **{
                 option: value is not None and why
                 for option, value, why in (
-                    ("--global-batch-size", global_batch_size, exact),
-                    ("--epochs", epochs, exact),
+                    ("--global-batch-size", global_batch_size, only_sft),
+                    ("--epochs", epochs, only_sft),
                     ("--seed", seed, exact),
                     ("--loss-mask-type", loss_mask_type, messages),
                     ("--slime-dir", slime_dir, messages),
@@ -121,7 +121,7 @@ def _tell(exported: Exported, folder: Path) -> None:
     written = f"all {found['read']} episodes" if "rows" in card else f"{found['written']} of {found['read']} episodes"
     typer.echo(f"{written}, {card['tokens']['trained']} trained tokens{unreadable}: {shown(folder)}")
     if "steps" in card:
-        typer.echo(f"{card['steps']} steps of {card['global_batch_size']} episodes, {card['epochs']:g} epochs")
+        typer.echo(f"{card['steps']} steps of {card['global_batch_size']} episodes, {card['epochs']} epochs")
     if "loss_mask_type" in card:
         typer.echo(
             f"slime's --loss-mask-type {card['loss_mask_type']} renders every row as the policy saw it; it also trains "

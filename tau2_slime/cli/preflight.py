@@ -13,12 +13,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.rows import read_rows, row_task
 from tau2_slime.episode.setup import models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import load_plan
+
+if TYPE_CHECKING:
+    from tau2_slime.tokens.template.chat_template import ChatTemplate
 
 Caller = tuple[str, Tau2Config]
 """A user model, and a configuration that calls it."""
@@ -76,6 +80,36 @@ def prompt_data(spec: str, tau2: Mapping[str, object]) -> RowsFound:
     """
     configs = [row_task(row, tau2=tau2).config for row in read_rows(spec)]
     return RowsFound(f"{spec}: {_counted(configs)}", _callers(configs, training=True))
+
+
+def sft_data(folder: Path, template: ChatTemplate, template_kwargs: Mapping[str, object]) -> str:
+    """What `tau2-slime export --format slime-sft` wrote is whole, and its tokens are those of this checkpoint."""
+    from tau2_slime.export.card import checkpoint_record, hashes, read_card
+
+    card = read_card(folder)
+    if card.get("format") != "slime-sft":
+        raise ConfigError(f"{folder} holds {card.get('format')}: export again with --format slime-sft")
+    wanted, there = card.get("files", {}), hashes(folder)
+    wrong = sorted(name for name, digest in wanted.items() if there.get(name) != digest)
+    if wrong:
+        raise ConfigError(f"{folder}: {', '.join(wrong[:3])} missing or changed since the export: export again")
+    made, here = card["checkpoint"], checkpoint_record("", template)
+    for part, name in (("vocabulary", "vocabulary"), ("chat_template", "chat template")):
+        if made[part] != here[part]:
+            raise ConfigError(
+                f"{folder} holds tokens of {made['name']}, whose {name} is not this checkpoint's: export again with its own "
+                "episodes, or train from the checkpoint that played them"
+            )
+    if card["route"] == "exact" and card["chat_template_kwargs"] != dict(template_kwargs):
+        raise ConfigError(
+            f"{folder} was played with chat_template_kwargs {card['chat_template_kwargs']}, this job has "
+            f"{dict(template_kwargs)}: the policy would be shown other prompts than it learns from (THINKING, TAU2_CONFIG)"
+        )
+    trained = card["tokens"]["trained"]
+    return (
+        f"{card['episodes']['written']} episodes, {trained} trained tokens, {card['route']} route: {card['steps']} steps of "
+        f"{card['global_batch_size']}"
+    )
 
 
 def eval_config(path: Path, tau2: Mapping[str, object]) -> RowsFound:

@@ -59,7 +59,7 @@ class ExportRequest:
     slime_dir: Path | None = None
     """A slime checkout, for its mask generator; None: the installed slime."""
     batch: int = 32
-    """Episodes of one optimizer step (exact route)."""
+    """Episodes of one optimizer step of slime's SFT."""
     epochs: int = 1
     seed: int = 42
 
@@ -145,6 +145,9 @@ def _slime_sft(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[E
         "route": str(request.route),
         "checkpoint": checkpoint_record(name, language.delta.template),
         "chat_template_kwargs": request.chat_template_kwargs,
+        "steps": slime_dump.step_count(len(_leaving(episodes)), batch=request.batch, epochs=request.epochs),
+        "global_batch_size": request.batch,
+        "epochs": request.epochs,
         **written,
     }
 
@@ -178,18 +181,11 @@ def _exact(request: ExportRequest, episodes: Sequence[Episode], language: Checkp
     kept = _some(episodes)
     plan = slime_dump.steps(kept, batch=request.batch, epochs=request.epochs, seed=request.seed)
     template = language.delta.template
-    count = 0
     for step, batch in enumerate(plan):
         write_atomically(
             request.output_dir / f"{step}.pt", slime_dump.torch_file(slime_dump.dumped_step(step, batch, template))
         )
-        count += 1
-    return {
-        "steps": count,
-        "global_batch_size": request.batch,
-        "epochs": round(count * request.batch / len(kept), 2),
-        "seed": request.seed,
-    }
+    return {"seed": request.seed}
 
 
 def _messages(request: ExportRequest, episodes: Sequence[Episode], language: CheckpointProfile) -> dict[str, object]:

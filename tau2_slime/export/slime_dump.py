@@ -31,6 +31,11 @@ def torch_file(value: object) -> bytes:
     return out.getvalue()
 
 
+def step_count(episodes: int, *, batch: int, epochs: int) -> int:
+    """Optimizer steps of ``batch`` episodes for at least ``epochs`` passes."""
+    return -(-episodes * epochs // batch)
+
+
 def steps(episodes: Sequence[Episode], *, batch: int, epochs: int, seed: int) -> Iterator[list[Episode]]:
     """The ``batch`` episodes of each optimizer step, over ``epochs`` passes in random order.
 
@@ -40,7 +45,7 @@ def steps(episodes: Sequence[Episode], *, batch: int, epochs: int, seed: int) ->
         return
     shuffle = random.Random(seed)
     stream: list[Episode] = []
-    wanted = -(-len(episodes) * epochs // batch) * batch
+    wanted = step_count(len(episodes), batch=batch, epochs=epochs) * batch
     while len(stream) < wanted:
         stream += shuffle.sample(list(episodes), len(episodes))
     yield from (stream[start : start + batch] for start in range(0, wanted, batch))
