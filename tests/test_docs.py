@@ -6,6 +6,7 @@ import ast
 import functools
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from typer.main import get_command
 from tau2_slime.cli.commands import app
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.data.command import parser
 from tests.prose import sentence_lengths, word_count
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,11 +137,14 @@ def test_the_page_on_reward_shaping_lists_every_part_with_its_default() -> None:
 def options() -> dict[str, set[str]]:
     """The options of each subcommand of ``tau2-slime``."""
     group = get_command(app)
-    commands = group.commands
-    return {
-        name: {word for option in command.params for word in (*option.opts, *option.secondary_opts)} | {"--help"}
-        for name, command in commands.items()
-    }
+    found = {name: options_of(command) | {"--help"} for name, command in group.commands.items()}
+    return {**found, "data": {word for option in parser()._actions for word in option.option_strings}}
+
+
+def options_of(command: Any) -> set[str]:
+    """Those of a command, or of all commands of a group of commands."""
+    own = {word for option in command.params for word in (*option.opts, *option.secondary_opts)}
+    return own.union(*(options_of(one) for one in getattr(command, "commands", {}).values()))
 
 
 @each_page

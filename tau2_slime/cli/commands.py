@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from tau2_slime import __version__
+from tau2_slime.cli import tasks
+from tau2_slime.cli.data import data
 from tau2_slime.cli.doctor import doctor
 from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
 from tau2_slime.cli.export import export
@@ -21,6 +23,12 @@ app.command()(compare)
 app.command()(convert_v1)
 app.command()(inspect)
 app.command()(export)
+app.command(
+    name="data",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(data)
+app.add_typer(tasks.app, name="tasks")
 
 
 @app.command()

@@ -35,6 +35,10 @@ class DataRequest:
     """Keep tasks whose reward τ² asks an LLM judge for."""
     agent_type: AgentType = "llm"
     """Leave out what this agent cannot play."""
+    drop_trivial: bool = False
+    """Leave out what pays an agent that does nothing, or transfers to a human at once."""
+    drop_order_dependent: bool = False
+    """Leave out what depends on the order of the writes, or inside a list."""
 
     def arguments(self) -> dict[str, object]:
         """Everything but the domains and the seed, as the manifest records it."""
@@ -47,6 +51,8 @@ class DataRequest:
             "allow_test_tasks": self.allow_test_tasks,
             "allow_llm_judge": self.allow_llm_judge,
             "agent_type": self.agent_type,
+            "drop_trivial": self.drop_trivial,
+            "drop_order_dependent": self.drop_order_dependent,
         }
 
 

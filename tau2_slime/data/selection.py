@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tau2_slime.config.settings import AgentType
+from tau2_slime.config.settings import AgentType, Tau2Config
 from tau2_slime.config.task_split import names_a_file, path_of
 from tau2_slime.data.request import DataRequest
 from tau2_slime.data.rows import RowContent, row_content
 from tau2_slime.errors import ConfigError
+from tau2_slime.tasks.facts import all_facts
 from tau2_slime.world import domains, scoring, tau2_compat
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def select_tasks(request: DataRequest, domain: str, split: str, *, training: boo
     for index, task in enumerate(pool):
         reason = next((reason for reason, ids in reasons.items() if task.id in ids), None)
         reason = reason or unplayable(domain, task, request.agent_type, allow_judge=request.allow_llm_judge)
+        reason = reason or _dropped(request, domain, split, index)
         if reason is None:
             kept.append(index)
         else:
@@ -93,6 +95,23 @@ def select_tasks(request: DataRequest, domain: str, split: str, *, training: boo
             f"{cure}train on them all the same with --allow-test-tasks"
         )
     return Selection(domain, split, tuple(kept[: request.limit]), dict(left_out))
+
+
+TRIVIAL, ORDERED = "paid for nothing (--drop-trivial)", "decided by an order (--drop-order-dependent)"
+
+
+def _dropped(request: DataRequest, domain: str, split: str, index: int) -> str | None:
+    if not (request.drop_trivial or request.drop_order_dependent):
+        return None
+    trivial, ordered = _judged(domain, split, request.agent_type, request.drop_order_dependent)[index]
+    return TRIVIAL if request.drop_trivial and trivial else ORDERED if ordered else None
+
+
+@lru_cache(maxsize=64)
+def _judged(domain: str, split: str, agent_type: AgentType, order: bool) -> tuple[tuple[bool, bool], ...]:
+    """Of each task of the split: whether it is paid for nothing, and whether an order decides it."""
+    config = Tau2Config(domain=domain, task_split=split, agent_type=agent_type)
+    return tuple((one.trivial, bool(one.order)) for one in all_facts(config, domains.tasks(domain, split), order=order))
 
 
 def fractions_of(selection: Selection, request: DataRequest) -> list[Selection]:
