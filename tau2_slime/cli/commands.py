@@ -9,6 +9,7 @@ from tau2_slime.cli.doctor import doctor
 from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
 from tau2_slime.cli.inspect import inspect
 from tau2_slime.cli.rollout import rollout
+from tau2_slime.cli.synth import synth
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="τ²-bench episodes for slime, without a training job."
@@ -19,6 +20,7 @@ app.command(name="eval")(evaluate)
 app.command()(compare)
 app.command()(convert_v1)
 app.command()(inspect)
+app.add_typer(synth, name="synth")
 
 
 @app.command()
