@@ -12,6 +12,7 @@ from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
 from tau2_slime.cli.export import export
 from tau2_slime.cli.inspect import inspect
 from tau2_slime.cli.rollout import rollout
+from tau2_slime.cli.synth import synth
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="τ²-bench episodes for slime, without a training job."
@@ -29,6 +30,7 @@ app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(data)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(synth, name="synth")
 
 
 @app.command()

@@ -32,6 +32,7 @@ class Sandbox:
     def __init__(self, domain: str, task: Task, stated: Stated = NOTHING_STATED) -> None:
         """Raises whatever τ² raises if the initial state contradicts itself."""
         initial = task.initial_state
+        self._brings_data = initial is not None and initial.initialization_data is not None
         self.world = World(domain, SPLIT, task)
         self.world.set_state(list((initial.message_history if initial else None) or []))
         self._watch = PolicyWatch(domain, stated) if domain in POLICIES else None
@@ -42,6 +43,11 @@ class Sandbox:
         """The agent's database. Read it inside `reading`."""
         found: DB = self.world.environment.tools.db
         return found
+
+    @property
+    def customer(self) -> str | None:
+        """Whom the calls so far work for."""
+        return self._watch.past.customer if self._watch is not None else None
 
     @contextmanager
     def reading(self) -> Iterator[DB]:
@@ -55,9 +61,9 @@ class Sandbox:
 
     def state(self) -> Hashable:
         """Equal for two sandboxes of one domain exactly if τ²'s hashes of both databases are."""
-        if self.world.fast is not None:
-            return self.world.fast.database_state()
         environment = self.world.environment
+        if self.world.fast is not None and not self._brings_data:
+            return self.world.fast.database_state()
         return environment.get_db_hash(), environment.get_user_db_hash()
 
     def is_write(self, call: Call) -> bool:

@@ -1,0 +1,258 @@
+"""Retail: what the customer says about orders, items, variants, payment and addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
+from tau2_slime.synth.gates.phrases import (
+    ALL,
+    COMPARISON,
+    GENERIC_PAYMENT,
+    HEDGE,
+    PAYMENT,
+    kinds_named,
+    names_product,
+    says_value,
+)
+from tau2_slime.synth.policy.retail import ORDER_WRITES
+from tau2_slime.synth.policy.rules import Call
+
+_OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like"
+REQUEST = {
+    "cancel_pending_order": r"cancel|no longer|(?:don't|not) (?:need|want)|mistake|get rid|undo|call off|remov|stop",
+    "return_delivered_order_items": r"return|refund|sen[dt] (?:\w+ ){0,3}back|giv\w+ (?:\w+ ){0,3}back|money|bring",
+    "exchange_delivered_order_items": _OTHER_ITEM,
+    "modify_pending_order_items": _OTHER_ITEM,
+    "modify_pending_order_address": r"address|deliver|ship|mov|sent|send|suite|street|home",
+    "modify_pending_order_payment": r"pay|card|paypal|gift|method|balance|charge",
+    "modify_user_address": r"address|mov|profile|default|home|suite",
+}
+ORDER_ID = re.compile(r"#?\bw\d{7}\b")
+_FIT = {
+    "cancel_pending_order": ("pending",),
+    "return_delivered_order_items": ("delivered",),
+    "exchange_delivered_order_items": ("delivered",),
+}
+_ASKS = (
+    ("cancel_pending_order", re.compile(r"\bcancel\w*\b")),
+    ("return_delivered_order_items", re.compile(r"\breturn\w*\b")),
+)
+
+
+def check(case: Case, found: Findings) -> None:
+    """G9, G13, G17."""
+    with case.start.reading() as db:
+        for call in case.writes:
+            if call.name not in REQUEST:
+                continue
+            if not re.search(REQUEST[call.name], case.text):
+                found.fail("G9", f"nobody asks for {call.name}")
+                continue
+            try:
+                for gate, reason in _judge(case, db, call):
+                    found.fail(gate, f"{call.name}: {reason}")
+            except (KeyError, TypeError, AttributeError, IndexError):
+                continue  # other gates refuse such a call
+        for reason in _asked_and_not_done(case, db):
+            found.fail("G17", reason)
+
+
+def _judge(case: Case, db: Any, call: Call) -> Iterator[tuple[str, str]]:
+    a = call.arguments
+    if "address1" in a:
+        yield from _address(case, db, a)
+    if call.name not in ORDER_WRITES:
+        return
+    order = db.orders[a["order_id"]]
+    yield from _order(case, db, call, order)
+    if "item_ids" in a:
+        yield from _items(case, db, order, a["item_ids"])
+    if "new_item_ids" in a:
+        for old, new in zip(a["item_ids"], a["new_item_ids"], strict=True):
+            yield from _variant(case, db, order, old, new)
+    if "payment_method_id" in a:
+        yield from _payment(case, db, call, order)
+
+
+def _address(case: Case, db: Any, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    user = db.users[case.customer]
+    known = [user.address, *(db.orders[i].address for i in user.orders if i in db.orders)]
+    if any(all(getattr(address, key) == a[key] for key in ("address1", "address2", "zip")) for address in known):
+        return
+    on_file = " ".join(plain(f"{x.address1} {x.address2} {x.city} {x.zip}") for x in known)
+    for key in ("address1", "address2", "zip", "city"):
+        value = plain(str(a[key]))
+        if value and not _address_part(case.text, value) and not (value in on_file and key != "address2"):
+            yield "G9", f"{key} {a[key]!r} is not said, and is no address of the customer"
+
+
+def _address_part(text: str, value: str) -> bool:
+    """``value`` in ``text``; punctuation and the usual short forms aside."""
+
+    def bare(t: str) -> str:
+        t = re.sub(r"[.,;#]", " ", t)
+        for long, short in (
+            ("street", "st"),
+            ("avenue", "ave"),
+            ("drive", "dr"),
+            ("road", "rd"),
+            ("apartment", "apt"),
+            ("suite", "ste"),
+        ):
+            t = re.sub(rf"\b{long}\b", short, t)
+        return " ".join(t.split())
+
+    return bare(value) in bare(text)
+
+
+def _order(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, str]]:
+    named = {m.group(0).lstrip("#") for m in ORDER_ID.finditer(case.text)}
+    if order.order_id.lower().lstrip("#") in named:
+        return
+    by_item = [item.name for item in order.items if names_product(case.text, item.name)]
+    own = {i.lower().lstrip("#") for i in db.users[order.user_id].orders}
+    if named & own and not by_item and not ALL.search(ORDER_ID.sub(" ", case.text)):
+        yield "G9", f"the text names {', '.join(sorted(named & own))}, not {order.order_id}, and nothing in it"
+        return
+    if named or ALL.search(case.text) or len(by_item) != 1 or call.name not in _FIT:
+        return
+    others = [
+        other
+        for i in db.users[order.user_id].orders
+        if (other := db.orders.get(i)) is not None
+        and i != order.order_id
+        and other.status in _FIT[call.name]
+        and any(item.name == by_item[0] for item in other.items)
+        and not any(c.arguments.get("order_id") == i for c in case.writes)
+    ]
+    if (others and call.name != "cancel_pending_order" and not COMPARISON.search(case.text)) or (
+        others and call.name == "cancel_pending_order"
+    ):
+        yield "G13", f"{by_item[0]} is in {others[0].order_id} as well as in {order.order_id}"
+
+
+def _items(case: Case, db: Any, order: Any, item_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+    names = {item.item_id: item.name for item in order.items}
+    spoken = {name for name in names.values() if names_product(case.text, name)}
+    if (
+        not spoken
+        or ALL.search(ORDER_ID.sub(" ", case.text))
+        or re.search(r"\b(items|things|stuff|order but|pair)\b", case.text)
+    ):
+        return
+    for item_id in item_ids:
+        if names.get(item_id) not in spoken and item_id not in case.text:
+            yield "G9", f"the customer says nothing about {names.get(item_id)}"
+
+
+def _variant(case: Case, db: Any, order: Any, old: str, new: str) -> Iterator[tuple[str, str]]:
+    item = next(item for item in order.items if item.item_id == old)
+    product = db.products[item.product_id]
+    gold = product.variants[new]
+    changed = {key: value for key, value in gold.options.items() if item.options.get(key) != value}
+    unsaid = {key: value for key, value in changed.items() if not says_value(case.text, str(value))}
+    if word_in(case.text, new):
+        return
+    free = COMPARISON.search(_without_names(case))
+    if unsaid and not free:
+        key, value = next(iter(unsaid.items()))
+        yield "G9", f"nobody says that the {key} of the {item.name} becomes {value!r}"
+        return
+    if free:
+        return
+    # What is said is new, and what nobody mentions stays as it was: one available variant must fit.
+    said: dict[str, set[str]] = {}
+    for variant in product.variants.values():
+        for key, value in variant.options.items():
+            if value != item.options.get(key) and says_value(case.text, str(value)):
+                said.setdefault(key, set()).add(value)
+
+    def misfits(options: Mapping[str, str]) -> int:
+        return sum(
+            value not in said[key] if key in said else item.options.get(key) != value for key, value in options.items()
+        )
+
+    gold_misfits = misfits(gold.options)
+    for variant in product.variants.values():
+        if not variant.available or variant.item_id in (old, new) or misfits(variant.options):
+            continue
+        if gold_misfits:
+            yield "G9", f"the words fit {variant.item_id}, not {new} ({item.name})"
+        else:
+            yield "G13", f"the words fit {variant.item_id} as well as {new} ({item.name})"
+        return
+
+
+def _without_names(case: Case) -> str:
+    """The text that speaks of the request: names of products hold words such as 'portable' or 'smart'."""
+    return case.text.replace("no longer", " ").replace("more than", " more ")
+
+
+def _payment(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, str]]:
+    methods = db.users[order.user_id].payment_methods
+    method = methods.get(call.arguments["payment_method_id"])
+    if method is None:
+        return
+    others = [m for m in methods.values() if m.id != method.id and _ends_elsewhere(case, call, m.id)]
+    if not others:
+        return
+    kinds = kinds_named(case.text)
+    original = order.payment_history[0].payment_method_id if order.payment_history else None
+    last_four = getattr(method, "last_four", None)
+    if last_four is not None and word_in(case.text, last_four):
+        return
+    if not kinds and not PAYMENT.search(case.text):
+        if method.id != original:
+            yield "G13", f"nobody says how to pay, and {others[0].id} would do as well as {method.id}"
+        return
+    generic = GENERIC_PAYMENT.search(case.text)
+    if method.source not in kinds:
+        if kinds and not generic:
+            yield "G9", f"the customer names {', '.join(sorted(kinds))}, the gold takes {method.source}"
+        return
+    same = [m for m in others if m.source == method.source]
+    if same and not generic and not (last_four and _brand_decides(case.text, method, same)):
+        yield "G13", f"{same[0].id} fits what is said as well as {method.id}"
+
+
+def _brand_decides(text: str, method: Any, same: Sequence[Any]) -> bool:
+    return str(method.brand).lower() in text and all(str(m.brand).lower() != str(method.brand).lower() for m in same)
+
+
+def _ends_elsewhere(case: Case, call: Call, payment_method_id: str) -> bool:
+    """True if the gold with another payment method is as allowed, and ends in another state."""
+    other = replace(call, arguments={**call.arguments, "payment_method_id": payment_method_id})
+    box = case.sandbox()
+    calls = [other if step.call is call else step.call for step in case.steps if not step.error]
+    return box.run(calls) and box.state() != case.end
+
+
+def _asked_and_not_done(case: Case, db: Any) -> Iterator[str]:
+    """Requests about an order by its number that the gold leaves out although the policy allows them."""
+    done = {str(call.arguments.get("order_id")).lower().lstrip("#") for call in case.writes}
+    if any(step.call.name == "transfer_to_human_agents" for step in case.steps):
+        return
+    for sentence in re.split(r"(?<=[.;!?])\s+", case.text):
+        ids = [m.group(0).lstrip("#") for m in ORDER_ID.finditer(sentence)]
+        if not ids or HEDGE.search(sentence):
+            continue
+        for tool, verb in _ASKS:
+            if not verb.search(sentence):
+                continue
+            for order_id in ids:
+                order = db.orders.get(f"#{order_id.upper()}")
+                if (
+                    order is None
+                    or order_id in done
+                    or order.user_id != case.customer
+                    or order.status not in _FIT[tool]
+                ):
+                    continue
+                other = any(v.search(sentence) for t, v in _ASKS if t != tool)
+                if other or re.search(r"address|exchang|modif|chang", sentence):
+                    continue
+                yield f"the customer asks for {tool} on {order.order_id}, and the gold leaves it out"

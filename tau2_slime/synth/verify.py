@@ -1,0 +1,174 @@
+"""`tau2-slime synth verify`: the gates over tasks of any origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.files import write_atomically
+from tau2_slime.synth.gates import evidence, held_out, replay, reward, schema, words
+from tau2_slime.synth.gates.case import Case, Findings
+from tau2_slime.synth.gates.duplicates import Seen
+from tau2_slime.synth.gates.held_out import HoldOut
+from tau2_slime.synth.policy.check import POLICIES
+from tau2_slime.synth.policy.rules import Stated
+from tau2_slime.world import domains
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Task
+
+GATES = tuple(f"G{number}" for number in range(1, 18))
+
+
+class Verdict(NamedTuple):
+    """What the gates say about one task."""
+
+    id: str
+    failed: dict[str, str]
+    """Gate -> reason, in the gates' order."""
+    no_evidence: dict[str, str]
+
+    @property
+    def accepted(self) -> bool:
+        return not self.failed
+
+    def as_row(self) -> dict[str, object]:
+        """One line of the report."""
+        return {
+            "id": self.id,
+            "verdict": "accept" if self.accepted else "reject",
+            "failed": list(self.failed),
+            "reasons": self.failed,
+            **({"no_evidence": self.no_evidence} if self.no_evidence else {}),
+        }
+
+
+class Judge:
+    """Judges the tasks of one set one after the other; an accepted one is what later ones must differ from."""
+
+    def __init__(self, domain: str, *, hold_out: HoldOut = "test", templates: bool = False) -> None:
+        """``templates``: the texts are the generator's own, so that G17 is judged by reading them back.
+
+        Raises:
+            ConfigError: τ² has no such domain, or the policy of it is not in code.
+        """
+        if domain not in POLICIES:
+            raise ConfigError(f"domain={domain!r}: synth knows the policies of {', '.join(sorted(POLICIES))}")
+        domains.splits(domain)
+        self.domain, self.hold_out = domain, hold_out
+        self.seen = Seen()
+        self._own_text = templates
+
+    def judge_row(self, row: object, name: str) -> Verdict:
+        """The verdict on a row of a task file; ``name`` stands in for an id that it does not have."""
+        task, why = schema.task_of_row(row)
+        if task is None:
+            named = row.get("id") if isinstance(row, dict) else None
+            return Verdict(named if isinstance(named, str) and named else name, {"G1": why}, {})
+        return self.judge(task)
+
+    def judge(self, task: Task, stated: Stated | None = None) -> Verdict:
+        """The verdict on ``task``. ``stated``: what its customer states, as data; without it, what the text says."""
+        found = Findings()
+        try:
+            case = Case(self.domain, task, stated)
+            schema.check(case, found)
+            try:
+                _ = case.start
+            except Exception as error:  # τ²'s environment, given an initial state of anybody's making
+                found.fail("G3", f"the initial state cannot be applied: {type(error).__name__}: {str(error)[:160]}")
+                return _verdict(task, found)
+            self._judge_played(case, found)
+        except RecursionError as error:
+            found.fail("G3", f"the task cannot be played: {type(error).__name__}")
+        if not found.failed:
+            self.seen.add(case)
+        return _verdict(task, found)
+
+    def _judge_played(self, case: Case, found: Findings) -> None:
+        replay.check(case, found)
+        words.check_text(case, found)
+        words.check_communicated(case, found)
+        held_out.check(case, found, self.hold_out)
+        reward.check(case, found)
+        self.seen.check(case, found)
+        replay.check_needed(case, found)
+        replay.check_order(case, found)
+        evidence.check(case, found)
+        if not self._own_text:
+            found.unknown("G17", "a second reader is needed to recover the intents from other people's prose")
+
+
+def _verdict(task: Task, found: Findings) -> Verdict:
+    order = {gate: number for number, gate in enumerate(GATES)}
+    failed = dict(sorted(found.failed.items(), key=lambda item: order[item[0]]))
+    unknown = {gate: why for gate, why in found.no_evidence.items() if gate not in failed}
+    return Verdict(task.id, failed, unknown)
+
+
+def rows_of(path: Path) -> Iterator[tuple[object, str]]:
+    """(row, its place) of a JSON list, of ``{"tasks": [...]}``, of one task, or of JSON lines. A broken line is a row too.
+
+    Raises:
+        ConfigError: the file is missing, is not text, or holds nothing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"--tasks {path}: there is no such file") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"--tasks {path} cannot be read: {error}") from None
+    if not text.strip():
+        raise ConfigError(f"--tasks {path} is empty: a JSON list of tasks or JSON lines were expected")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("["):
+            raise ConfigError(f"--tasks {path} is not JSON: {error}") from None
+        yield from _lines(text)
+        return
+    if isinstance(content, dict) and isinstance(content.get("tasks"), list):
+        content = content["tasks"]
+    rows = content if isinstance(content, list) else [content]
+    for number, row in enumerate(rows, start=1):
+        yield row, f"row {number}"
+
+
+def _lines(text: str) -> Iterator[tuple[object, str]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line), f"line {number}"
+        except (ValueError, RecursionError):
+            yield line.strip()[:80], f"line {number}"
+
+
+def verify(
+    domain: str,
+    tasks: Path,
+    report: Path,
+    *,
+    hold_out: HoldOut = "test",
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Verdict]:
+    """Judge every row of ``tasks``, write one line a row to ``report`` in the file's order, and return the verdicts.
+
+    ``advance`` is told how many rows are done, and of how many.
+
+    Raises:
+        ConfigError: the domain is unknown, or the file cannot be read.
+    """
+    judge = Judge(domain, hold_out=hold_out)
+    rows = list(rows_of(tasks))
+    verdicts = []
+    for row, place in rows:
+        verdicts.append(judge.judge_row(row, place))
+        advance(len(verdicts), len(rows))
+    lines = [json.dumps(verdict.as_row(), ensure_ascii=False) for verdict in verdicts]
+    report.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(report, "\n".join(lines) + "\n")
+    return verdicts
