@@ -15,6 +15,7 @@ from tau2_slime.inspector.trajectory import TokenSpan, Trajectory, common_length
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
+    from tau2_slime.tokens.calls.action_text import ActionFormat
 
 
 class NotComparable(Exception):
@@ -64,12 +65,13 @@ class _Episode:
         except Exception as error:  # pydantic's, τ²'s
             raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
         self.system, self.tools = _agent(trajectory)
+        self.actions = _actions(trajectory)
+        self.offered = self.tools if self.actions is None else []
         self.turns = trajectory.turns()
         self.contexts = [span for span in trajectory.spans() if span.kind == "context"]
         self.sampled = trajectory.sampled_messages()
 
     def compare(self, counts: DriftCounts) -> Findings:
-        from tau2_slime.episode.agents import chat_message
         from tau2_slime.episode.history import agent_sees
         from tau2_slime.tokens.template.chat_template import TemplateError
 
@@ -81,10 +83,10 @@ class _Episode:
         seen = [i for i, message in enumerate(self.messages) if agent_sees(message)]
         chat: list[dict[str, Any]] = [{"role": "system", "content": self.system}]
         first = sampled[0] if sampled else len(self.messages)
-        chat += [chat_message(self.messages[i]) for i in seen if i < first]
+        chat = self._shown([i for i in seen if i < first], chat)
         counts.prompts += 1
         try:
-            expected = delta.first_prompt(chat, self.tools)
+            expected = delta.first_prompt(chat, self.offered)
         except TemplateError as error:
             raise NotComparable(f"the template refuses the first prompt: {error}") from error
         prompt = TokenSpan("prompt", 0, self.trajectory.prompt_length)
@@ -98,11 +100,11 @@ class _Episode:
             if number >= len(sampled):
                 yield context.start, "context after a turn that has no message"
                 return
-            assistant = chat_message(self.messages[sampled[number]])
+            (assistant,) = self._shown([sampled[number]])
             end = sampled[number + 1] if number + 1 < len(sampled) else len(self.messages)
-            new = [chat_message(self.messages[i]) for i in seen if sampled[number] < i < end]
+            new = self._shown([i for i in seen if sampled[number] < i < end])
             try:
-                after = delta.between(chat, assistant, new, self.tools).ids
+                after = delta.between(chat, assistant, new, self.offered).ids
             except TemplateError as error:
                 yield context.start, f"the template refuses what was appended here: {error}"
                 return
@@ -111,6 +113,13 @@ class _Episode:
             wanted = after[1:] if ids and ids[-1] == after[0] else after
             yield from _difference(self._ids(context), wanted, context.start, "what was appended after the turn")
             chat += [assistant, *new]
+
+    def _shown(self, positions: Sequence[int], before: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+        """``before`` and the messages at ``positions``, in the form in which the policy acted."""
+        from tau2_slime.episode.agents import chat_message
+        from tau2_slime.tokens.calls.action_text import in_format
+
+        return in_format(self.actions, [*before, *(chat_message(self.messages[i]) for i in positions)], self.tools)
 
     def _ids(self, span: TokenSpan) -> list[int]:
         return list(self.trajectory.tokens[span.start : span.stop])
@@ -124,7 +133,7 @@ class _Episode:
             return  # in solo play τ² turns a call of `done` into another message
         message = self.messages[self.sampled[number]]
         visible = ids[:-1] if ids and ids[-1] in self.language.delta.stop_ids else ids
-        parsed = self.language.parser.parse(
+        parsed = (self.actions or self.language.parser).parse(
             template.decode(visible), self.tools, reasoning_open=self.language.delta.report.reasoning_preopened
         )
         calls = [(call.name, call.arguments) for call in message.tool_calls or []]
@@ -156,6 +165,15 @@ def _agent(trajectory: Trajectory) -> tuple[str, list[dict[str, Any]]]:
     except (ConfigError, ValueError, KeyError) as error:
         raise NotComparable(f"the installed τ² has no such episode: {error}") from error
     return agent.system_prompt, [domains.tool_schema(tool) for tool in agent.tools]
+
+
+def _actions(trajectory: Trajectory) -> ActionFormat | None:
+    """The format of the episode's actions. A class of somebody's own is not loaded because a file names it."""
+    from tau2_slime.tokens.calls.action_text import FORMATS, NATIVE, action_format
+
+    if trajectory.agent_strategy not in (NATIVE, *FORMATS):
+        raise NotComparable(f"the agent acted in a format of its own, {trajectory.agent_strategy}")
+    return action_format(trajectory.agent_strategy, solo=trajectory.agent_type == "solo")
 
 
 def _difference(ids: Sequence[int], wanted: Sequence[int], start: int, what: str) -> Iterator[tuple[int, str]]:

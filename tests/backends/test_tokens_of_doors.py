@@ -61,7 +61,9 @@ def test_same_tokens_masks_and_log_probs(renderer: str, template: str, results_a
         if results_apart and any(len(turn.calls) > 1 for turn in case.script.agent):
             _assert_parts_at_a_second_result(tokenizer, ours["tokens"], theirs["tokens"], where)
             continue
-        if renderer == "nemotron3" and any(turn.content != turn.content.strip() for turn in case.script.user if turn.content):
+        if renderer == "nemotron3" and any(
+            turn.content != turn.content.strip() for turn in case.script.user if turn.content
+        ):
             # The renderer trims what the user says, and the model's own template does not.
             shown = [_with_trimmed_users(tokenizer.decode(record["tokens"])) for record in (ours, theirs)]
             assert shown[0] == shown[1], where
