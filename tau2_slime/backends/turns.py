@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tau2_slime.chat.completion import Said
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.conversation import Conversation
 from tau2_slime.episode.play import EpisodeSetup, play_and_score
@@ -20,6 +21,7 @@ from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.outcome import Termination
+from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world.domains import World
 from tau2_slime.world.users import User
@@ -38,7 +40,7 @@ class TurnRequest:
     chat: list[ChatMessage]
     """The whole conversation so far, `new` included. The policy's own turns are here as they were parsed."""
     tools: list[Tool]
-    """OpenAI function schemas."""
+    """OpenAI function schemas that the policy is offered; none where the system prompt tells them (``agent_strategy``)."""
 
 
 _attempts: Counter[tuple[str, str, str]] = Counter()
@@ -113,6 +115,10 @@ class TurnEpisode:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def understood(self, said: Said) -> ParsedTurn:
+        """What a chat-completion server's message means in this episode; give it to `reply`."""
+        return chat_turn(said, self.setup.agent.tools, self.setup.agent.transcript.actions)
+
     @property
     def over(self) -> bool:
         """True once the episode has ended, was stopped or was closed."""
@@ -163,7 +169,7 @@ class _TurnTranscript(Transcript):
 
     async def turn(self, messages: list[ChatMessage]) -> ParsedTurn:
         self.chat += messages
-        self._policy.requests.put_nowait(TurnRequest(list(messages), list(self.chat), self.tools))
+        self._policy.requests.put_nowait(TurnRequest(list(messages), list(self.chat), self.offered))
         answer = await self._policy.answers.get()
         if isinstance(answer, PolicyStopped):
             raise answer

@@ -68,7 +68,7 @@ def cut_thoughts(text: str) -> Spoken:
     thoughts: list[str] = []
     rest = text
     for _ in range(_MOST_BLOCKS):
-        found = _first_block(rest)
+        found = first_block(rest)
         if found is None:
             break
         inside, after = found
@@ -85,7 +85,7 @@ def cut_thoughts(text: str) -> Spoken:
     return Spoken(words, _joined(thoughts))
 
 
-def _first_block(text: str) -> tuple[str, str | None] | None:
+def first_block(text: str) -> tuple[str, str | None] | None:
     """(thoughts at the beginning, text after them or None if they never end); None without thoughts."""
     start = len(text) - len(text.lstrip())
     for opening, closing in SPELLINGS:

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from tau2_slime.cli.options import HfCheckpoint, Router, TrustRemoteCode, begin, refuse_misspelt_domains, refuse_unused
+from tau2_slime.cli.options import (
+    AgentStrategy,
+    HfCheckpoint,
+    Router,
+    TrustRemoteCode,
+    begin,
+    refuse_misspelt_domains,
+    refuse_unused,
+)
 from tau2_slime.runtime.text import shown
 
 
@@ -31,6 +39,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Without --config: a split or file:PATH; default: test.")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Without --config: tasks per domain, default 10.")] = None,
     user_model: Annotated[list[str] | None, typer.Option(help="Without --config: user models. Repeatable.")] = None,
+    agent_strategy: AgentStrategy = None,
     attempts: Annotated[int | None, typer.Option(min=1, help="Attempts per task; wins over the file's.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE for every dataset, such as max_turns=50. Repeatable.")
@@ -85,8 +94,8 @@ def evaluate(
     if data_dir is not None:
         os.environ["DATA_DIR"] = str(data_dir)
     overrides = parse_settings(set_ or [])
-    if user_concurrency is not None:
-        overrides["user_concurrency"] = user_concurrency
+    options = {"user_concurrency": user_concurrency, "agent_strategy": agent_strategy}
+    overrides |= {key: value for key, value in options.items() if value is not None}
     request = Request(
         output_dir=output_dir or new_run_folder("eval"),
         config=config,

@@ -24,6 +24,9 @@ TrustRemoteCode = Annotated[
 Router = Annotated[str | None, typer.Option(help="http://host:port of an sglang router or server.")]
 UserBaseUrl = Annotated[str | None, typer.Option(help="Endpoint of the user model.")]
 UserApiKeyVar = Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")]
+AgentStrategy = Annotated[
+    str | None, typer.Option(help="How the agent acts: native, act, react, or the dotted path of a format of yours.")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML with a tau2: mapping, as for --custom-config-path.")
 ]

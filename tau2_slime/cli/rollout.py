@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tau2_slime.cli.options import (
+    AgentStrategy,
     ConfigFile,
     HfCheckpoint,
     Router,
@@ -57,6 +58,7 @@ def rollout(
     user_base_url: UserBaseUrl = None,
     user_api_key_var: UserApiKeyVar = None,
     agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
+    agent_strategy: AgentStrategy = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Messages of agent and user together.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
@@ -92,6 +94,7 @@ def rollout(
         "user_base_url": user_base_url,
         "user_api_key_var": user_api_key_var,
         "agent_type": agent_type,
+        "agent_strategy": agent_strategy,
         "max_turns": max_turns,
     }
     defaults: dict[str, object] = {"drift_rate": 1.0}

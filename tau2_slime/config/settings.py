@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tau2_slime.config import secret_names, sources, task_split
 from tau2_slime.config.own_functions import MetricPath
@@ -24,6 +24,16 @@ from tau2_slime.outcome import Flaw
 
 AgentType = Literal["llm", "solo", "gt"]
 ArgumentTypes = Literal["served", "schema"]
+
+
+def _strategy(name: str) -> str:
+    if name not in (*STRATEGIES, "tool-calling") and "." not in name:
+        raise ValueError(f"there are: {', '.join(STRATEGIES)}, or the dotted path of a format of your own")
+    return "native" if name == "tool-calling" else name  # τ-bench v1's name for it
+
+
+STRATEGIES = ("native", "act", "react")
+Strategy = Annotated[str, AfterValidator(_strategy)]
 
 
 class Tau2Config(BaseModel):
@@ -45,6 +55,8 @@ class Tau2Config(BaseModel):
     """llm: τ²'s agent. solo: the agent works on a ticket, without a user. gt: the gold actions are in the prompt."""
     agent_path: str | None = Field(default=None, min_length=1)
     """Your own class that plays the agent, such as my.module.MyAgent, or the name of an agent in τ²'s registry."""
+    agent_strategy: Strategy = "native"
+    """How the agent acts: native (the chat template's tool calls), act, react (in plain text), or my.module.MyFormat."""
 
     user_model: KeylessText = "gpt-4o-mini"
     """The user simulator: any litellm model, or ``scripted`` (plays the task's gold script; needs no network)."""
@@ -145,6 +157,14 @@ class Tau2Config(BaseModel):
     @model_validator(mode="after")
     def _check_pool(self) -> Tau2Config:
         check_pool(self.user_simulators, self.user_rotation)
+        return self
+
+    @model_validator(mode="after")
+    def _one_reader_of_calls(self) -> Tau2Config:
+        if self.agent_strategy != "native" and self.tool_call_parser != "auto":
+            raise ValueError(
+                f"tool_call_parser would change nothing: agent_strategy {self.agent_strategy} reads the turns"
+            )
         return self
 
     @classmethod

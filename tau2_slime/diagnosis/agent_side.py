@@ -10,14 +10,29 @@ from tau2_slime.diagnosis.matching import canonical, exact, other_tool_for
 from tau2_slime.diagnosis.meaning import differing, names_specifically, record_of_call, speaks_of
 from tau2_slime.diagnosis.replay import GoldWrite
 from tau2_slime.diagnosis.story import Made, Said
-from tau2_slime.diagnosis.user_side import asked_for, claimed_not_done, gave_the_value, misreported, refused_offer, withheld
+from tau2_slime.diagnosis.user_side import (
+    asked_for,
+    claimed_not_done,
+    gave_the_value,
+    misreported,
+    refused_offer,
+    withheld,
+)
 from tau2_slime.diagnosis.words import agrees, asks, mentions, quoted, refusal, sentences, subject
 
 _CONFIRM = r"obtain explicit user confirmation|explicit user confirmation"
 _TRANSFER = r"transfer the user to a human agent if and only if"
 
 
-def _agent(what: What, turn: int, *evidence: Evidence, sure: float = 0.9, tool: str = "", detail: str = "", clause: str | None = None) -> Finding:
+def _agent(
+    what: What,
+    turn: int,
+    *evidence: Evidence,
+    sure: float = 0.9,
+    tool: str = "",
+    detail: str = "",
+    clause: str | None = None,
+) -> Finding:
     return Finding(Who.AGENT, what, turn, evidence, sure, detail, tool, clause)
 
 
@@ -80,11 +95,22 @@ def divergent_write(case: Case, call: Made) -> Finding:
             before = case.story.last_text("user", before=call.turn)
             said = [Evidence(before.turn, quoted(before.text))] if before is not None else []
             clause = clause or case.clause(_CONFIRM)
-            return _agent(What.UNCONFIRMED_WRITE, call.turn, *evidence, *said, tool=call.name, detail=detail, clause=clause, sure=0.85)
+            return _agent(
+                What.UNCONFIRMED_WRITE,
+                call.turn,
+                *evidence,
+                *said,
+                tool=call.name,
+                detail=detail,
+                clause=clause,
+                sure=0.85,
+            )
         return _agent(What.WRONG_ARGUMENT, call.turn, *evidence, tool=call.name, detail=detail, clause=clause)
     other = other_tool_for(call, case.needed)
     asked = asked_for(case, call) if broken is None else None
-    if other is not None and not (asked is not None and not subject(other.name).search(asked.text) and _only_asks_for(case, call, other)):
+    if other is not None and not (
+        asked is not None and not subject(other.name).search(asked.text) and _only_asks_for(case, call, other)
+    ):
         return _agent(What.WRONG_TOOL, call.turn, _call(call, other), tool=call.name, clause=clause)
     if asked is not None:
         evidence_of_user = (Evidence(asked.turn, quoted(asked.text, subject(call.name))), _call(call))
@@ -138,7 +164,9 @@ def _first_out_of_order(case: Case) -> int:
     sequence = _sequence(case)
     for place, (call, at) in enumerate(sequence):
         gold = case.gold.writes[at]
-        if at != place or exact(call.requestor, call.name, call.arguments) != exact(gold.requestor, gold.name, gold.arguments):
+        if at != place or exact(call.requestor, call.name, call.arguments) != exact(
+            gold.requestor, gold.name, gold.arguments
+        ):
             return call.turn
     return sequence[0][0].turn if sequence else case.story.last
 
@@ -169,7 +197,14 @@ def wrong_order(case: Case) -> Finding | None:
     if call.requestor == "user":  # the agent asked for it
         asked = case.story.last_text("assistant", before=call.turn)
         turn = asked.turn if asked is not None else turn
-    evidence = [Evidence(call.turn, name=call.name, here=as_text(call.arguments), gold=f"after {before.name}({as_text(before.arguments)})")]
+    evidence = [
+        Evidence(
+            call.turn,
+            name=call.name,
+            here=as_text(call.arguments),
+            gold=f"after {before.name}({as_text(before.arguments)})",
+        )
+    ]
     if call.error and call.result and call.result_turn is not None:
         evidence.append(Evidence(call.result_turn, call.result[:200]))
     clause = case.clause(call.violations[0].pattern) if call.violations else None
@@ -226,7 +261,9 @@ def left_undone(case: Case) -> list[Finding]:
 
 
 def _malformed(case: Case, write: GoldWrite) -> Finding | None:
-    call = next((c for c in case.story.calls if not c.reached and c.name == write.name and c.requestor == write.requestor), None)
+    call = next(
+        (c for c in case.story.calls if not c.reached and c.name == write.name and c.requestor == write.requestor), None
+    )
     if call is None:
         return None
     return _agent(What.MALFORMED_CALL, call.turn, _call(call), tool=call.name)
@@ -248,14 +285,20 @@ def _refused(case: Case) -> Finding | None:
                 continue
             for write in case.needed:
                 about = subject(write.name)
-                if write.requestor != "assistant" or any(c.turn > said.turn and c.name == write.name and c.effective for c in case.made):
+                if write.requestor != "assistant" or any(
+                    c.turn > said.turn and c.name == write.name and c.effective for c in case.made
+                ):
                     continue
                 before = case.story.last_text("user", before=said.turn)
-                asked = before is not None and speaks_of(before.text, write.name, write.arguments, case.world, strictly=False)
+                asked = before is not None and speaks_of(
+                    before.text, write.name, write.arguments, case.world, strictly=False
+                )
                 last = not case.story.texts("assistant", after=said.turn + 2)
                 near = any(about.search(s) and refusal(s) for s in sentences(said.text))
                 if near and (not case.alike(write.name) or not strictly) or (not strictly and asked and last):
-                    return _agent(What.WRONG_REFUSAL, said.turn, Evidence(said.turn, sentence[:200]), tool=write.name, sure=0.75)
+                    return _agent(
+                        What.WRONG_REFUSAL, said.turn, Evidence(said.turn, sentence[:200]), tool=write.name, sure=0.75
+                    )
     return None
 
 

@@ -136,7 +136,9 @@ def _as_gold(case: Case) -> list[Finding]:
     """The world is gold's and everything is said: what else the reward looks at."""
     if "ACTION" in case.gold.basis and case.gold.transfers and case.transfer is None:
         gold = Evidence(None, name="transfer_to_human_agents", here="(never made)", gold="transferred")
-        return [Finding(Who.AGENT, What.MISSING_ACTION, case.story.closing(), (gold,), 0.8, tool="transfer_to_human_agents")]
+        return [
+            Finding(Who.AGENT, What.MISSING_ACTION, case.story.closing(), (gold,), 0.8, tool="transfer_to_human_agents")
+        ]
     return []
 
 
@@ -157,7 +159,9 @@ def gold_label(case: Case) -> Finding | None:
     if not any(write in illegal for write in case.missing):
         return None
     for call in case.divergent:
-        stands_for = next((w for w in allowed if w.name == call.name and same_record(call.arguments, w.arguments)), None)
+        stands_for = next(
+            (w for w in allowed if w.name == call.name and same_record(call.arguments, w.arguments)), None
+        )
         if call.violations or stands_for is None:
             return None
         allowed.remove(stands_for)

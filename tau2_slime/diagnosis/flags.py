@@ -47,7 +47,15 @@ def flags_of(story: Story, case: Case | None, *, succeeded: bool) -> list[Findin
         return found
     for call in case.made:
         if call.requestor == "assistant" and not case.has_user_tools and consent(case, call) is None:
-            found.append(Finding(Who.AGENT, "unconfirmed", call.turn, (Evidence(call.turn, name=call.name, here=as_text(call.arguments)),), 0.7))
+            found.append(
+                Finding(
+                    Who.AGENT,
+                    "unconfirmed",
+                    call.turn,
+                    (Evidence(call.turn, name=call.name, here=as_text(call.arguments)),),
+                    0.7,
+                )
+            )
     for flaw in case.flaws:
         text = str(story.messages[flaw.position].get("content") or "")
         words = flaw.words if flaw.words in text else ""

@@ -14,7 +14,6 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-
 def canonical(requestor: str, name: str, arguments: Mapping[str, Any]) -> str:
     """Equal for calls that ask for the same: numbers by value, lists in any order, but paired lists together."""
     plain = {key: _plain(value) for key, value in arguments.items() if value is not None}
@@ -78,6 +77,10 @@ def pair_for(call: Made, missing: Sequence[GoldWrite]) -> GoldWrite | None:
 def other_tool_for(call: Made, missing: Sequence[GoldWrite]) -> GoldWrite | None:
     """The gold write of another tool on the same record that was left out."""
     for write in missing:
-        if write.requestor == call.requestor and write.name != call.name and same_record(call.arguments, write.arguments):
+        if (
+            write.requestor == call.requestor
+            and write.name != call.name
+            and same_record(call.arguments, write.arguments)
+        ):
             return write
     return None

@@ -47,16 +47,23 @@ def differing(here: Arguments, gold: Arguments) -> list[Differing]:
     """The arguments in which two calls of one tool differ; of lists only the items that the other has not got."""
     found: list[Differing] = []
     old, new = ([*(each.get("item_ids") or [])] for each in (here, gold))
-    swapped = dict(zip(old, here.get("new_item_ids") or [], strict=False)), dict(
-        zip(new, gold.get("new_item_ids") or [], strict=False)
+    swapped = (
+        dict(zip(old, here.get("new_item_ids") or [], strict=False)),
+        dict(zip(new, gold.get("new_item_ids") or [], strict=False)),
     )
     for key in [*gold, *(key for key in here if key not in gold)]:
         mine, theirs = here.get(key), gold.get(key)
         if mine == theirs:
             continue
         if key == "new_item_ids" and Counter(map(str, old)) == Counter(map(str, new)):
-            found += [Differing(key, swapped[0][k], swapped[1][k]) for k in old if swapped[0].get(k) != swapped[1].get(k)]
-        elif isinstance(mine, list) and isinstance(theirs, list) and not any(isinstance(x, dict) for x in [*mine, *theirs]):
+            found += [
+                Differing(key, swapped[0][k], swapped[1][k]) for k in old if swapped[0].get(k) != swapped[1].get(k)
+            ]
+        elif (
+            isinstance(mine, list)
+            and isinstance(theirs, list)
+            and not any(isinstance(x, dict) for x in [*mine, *theirs])
+        ):
             extra = list((Counter(map(str, mine)) - Counter(map(str, theirs))).elements())
             lacking = list((Counter(map(str, theirs)) - Counter(map(str, mine))).elements())
             for position in range(max(len(extra), len(lacking))):

@@ -90,7 +90,9 @@ def _flown(world: World, reservation: Any) -> bool:
 def _cancel(world: World, arguments: Arguments, told: str) -> Iterator[Violation]:
     held = find(world, "reservations", arguments["reservation_id"])
     if any(_status(world, flight) in _FLOWN for flight in held.flights):
-        yield Violation("airline.cancel_flown", "a part is already flown", r"any portion of the flight has already been flown")
+        yield Violation(
+            "airline.cancel_flown", "a part is already flown", r"any portion of the flight has already been flown"
+        )
         return
     allowed = (
         held.created_at >= _A_DAY_AGO
@@ -100,7 +102,9 @@ def _cancel(world: World, arguments: Arguments, told: str) -> Iterator[Violation
     )
     if not allowed:
         yield Violation(
-            "airline.cancel", "no ground for a cancellation", r"flight can be cancelled if any of the following|cancellation rules"
+            "airline.cancel",
+            "no ground for a cancellation",
+            r"flight can be cancelled if any of the following|cancellation rules",
         )
 
 
@@ -109,10 +113,15 @@ def _change_flights(world: World, arguments: Arguments, told: str) -> Iterator[V
     flights = [dict(flight) for flight in arguments["flights"]]
     same = [(f["flight_number"], f["date"]) for f in flights] == [(f.flight_number, f.date) for f in held.flights]
     if held.cabin == "basic_economy" and not same:
-        yield Violation("airline.basic_economy", "basic economy's flights are fixed", r"basic economy flights cannot be modified")
+        yield Violation(
+            "airline.basic_economy", "basic economy's flights are fixed", r"basic economy flights cannot be modified"
+        )
     if arguments["cabin"] != held.cabin and any(_status(world, flight) in _FLOWN for flight in held.flights):
         yield Violation("airline.cabin_flown", "a segment is flown", r"cabin cannot be changed if any flight")
-    first, last = find(world, "flights", flights[0]["flight_number"]), find(world, "flights", flights[-1]["flight_number"])
+    first, last = (
+        find(world, "flights", flights[0]["flight_number"]),
+        find(world, "flights", flights[-1]["flight_number"]),
+    )
     ends = (first.origin, last.destination)
     if held.flight_type == "one_way" and ends != (held.origin, held.destination):
         yield Violation("airline.route", "another route", r"without changing the origin, destination")
@@ -185,7 +194,9 @@ def _certificate(world: World, arguments: Arguments, told: str) -> Iterator[Viol
         if "delayed" in states and amount == 50 * len(each.passengers) and changed:
             return
     yield Violation(
-        "airline.compensation", "no flight cancelled, none delayed and changed", r"do not offer compensation for any other|delayed flights in a"
+        "airline.compensation",
+        "no flight cancelled, none delayed and changed",
+        r"do not offer compensation for any other|delayed flights in a",
     )
 
 
@@ -194,7 +205,9 @@ def _certificate(world: World, arguments: Arguments, told: str) -> Iterator[Viol
 
 def _exchange(world: World, arguments: Arguments, told: str) -> Iterator[Violation]:
     if any(a == b for a, b in zip(arguments["item_ids"], arguments["new_item_ids"], strict=False)):
-        yield Violation("retail.same_options", "exchanged for the same item", r"same product but of different product option")
+        yield Violation(
+            "retail.same_options", "exchanged for the same item", r"same product but of different product option"
+        )
 
 
 def _cancel_order(world: World, arguments: Arguments, told: str) -> Iterator[Violation]:
@@ -220,7 +233,9 @@ def _refuel(world: World, arguments: Arguments, told: str) -> Iterator[Violation
 def _request(world: World, arguments: Arguments, told: str) -> Iterator[Violation]:
     bill = find(world, "bills", arguments["bill_id"])
     if bill is not None and str(getattr(bill.status, "value", bill.status)) != "Overdue":
-        yield Violation("telecom.overdue", "the bill is not overdue", r"check the bill status to make sure it is overdue")
+        yield Violation(
+            "telecom.overdue", "the bill is not overdue", r"check the bill status to make sure it is overdue"
+        )
 
 
 def _resume(world: World, arguments: Arguments, told: str) -> Iterator[Violation]:

@@ -75,7 +75,6 @@ class Played:
     """Positions of the task's environment assertions that do not hold."""
 
 
-
 def fresh_world(domain: str, split: str, task: Task) -> World:
     """A world in the task's initial state. Raises what τ² raises for a state that contradicts itself."""
     from tau2_slime.world import domains

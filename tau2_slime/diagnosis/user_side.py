@@ -27,7 +27,9 @@ from tau2_slime.diagnosis.words import (
 from tau2_slime.outcome import Flaw
 
 
-def _user(what: What, said: Said, *more: Evidence, sure: float = 0.8, pattern: re.Pattern[str] | None = None, tool: str = "") -> Finding:
+def _user(
+    what: What, said: Said, *more: Evidence, sure: float = 0.8, pattern: re.Pattern[str] | None = None, tool: str = ""
+) -> Finding:
     evidence = (Evidence(said.turn, quoted(said.text, pattern)), *more)
     return Finding(Who.USER, what, said.turn, evidence, sure, tool=tool)
 
@@ -81,7 +83,11 @@ def _is_fact(each: Differing) -> bool:
     if isinstance(each.here, (int, float)):
         return True
     name = each.path.split(".")[-1].split("[")[0]
-    return bool(re.search(r"name|address|city|zip|state|country|email|phone|dob|payment_id|payment_method_id|flight_number", name))
+    return bool(
+        re.search(
+            r"name|address|city|zip|state|country|email|phone|dob|payment_id|payment_method_id|flight_number", name
+        )
+    )
 
 
 def asked_for(case: Case, call: Made) -> Said | None:
@@ -111,7 +117,9 @@ def _scenario_names(case: Case, call: Made) -> bool:
     named = [
         (kind, value)
         for kind, value in specifics(call.arguments, case.world)
-        if names_specifically(case.scenario, {"order_id": value} if kind == "record" else {"item_ids": [value]}, case.world)
+        if names_specifically(
+            case.scenario, {"order_id": value} if kind == "record" else {"item_ids": [value]}, case.world
+        )
     ]
     return bool(named)
 
@@ -128,7 +136,9 @@ def broke_off(case: Case) -> Iterator[Finding]:
             if found.flaw is Flaw.LEAK and found.position == _opening(case):  # common and harmless
                 continue
             if found.flaw is flaw and _nothing_sensible_after(case, found.position):
-                said = next(one for one in case.story.texts("user", after=found.position - 1) if one.turn == found.position)
+                said = next(
+                    one for one in case.story.texts("user", after=found.position - 1) if one.turn == found.position
+                )
                 yield _user(what, said, sure=0.85)
                 break
     stopped = premature_stop(case)
@@ -144,7 +154,9 @@ def _opening(case: Case) -> int:
 def _nothing_sensible_after(case: Case, turn: int) -> bool:
     if any(call.turn > turn and call.effective for call in case.story.calls):
         return False
-    flawed = {found.position for found in case.flaws if found.flaw in (Flaw.ROLE_FLIP, Flaw.LEAK, Flaw.EMPTY, Flaw.REPEAT)}
+    flawed = {
+        found.position for found in case.flaws if found.flaw in (Flaw.ROLE_FLIP, Flaw.LEAK, Flaw.EMPTY, Flaw.REPEAT)
+    }
     texts = case.story.texts("user")
     if texts and texts[0].turn == turn and len(texts) > 2:
         return False
@@ -201,7 +213,10 @@ _GIVEN: dict[str, tuple[str, str]] = {
     "name": (r"\bname\b", r"\b(?i:you are|you're|name is|your name:?) [A-Z]\w+ [A-Z]\w+"),
     "birth": (r"birth|\bdob\b", r"\b(19|20)\d\d-\d\d-\d\d\b|\b(?i:born|birth)\w*\b[^.]*\d{4}"),
     "payment": (r"payment|\bcard\b|paypal", r"credit card|gift card|paypal|certificate|visa|mastercard"),
-    "address": (r"address", r"\b\d+ [A-Z]\w+ (Street|St|Avenue|Ave|Road|Lane|Drive|Boulevard|Court|Way)\b|\d+ \w+ \w+, (Suite|Apt)"),
+    "address": (
+        r"address",
+        r"\b\d+ [A-Z]\w+ (Street|St|Avenue|Ave|Road|Lane|Drive|Boulevard|Court|Way)\b|\d+ \w+ \w+, (Suite|Apt)",
+    ),
     "passenger": (r"passenger", r"passenger"),
 }
 
@@ -225,7 +240,9 @@ def withheld(case: Case) -> Finding | None:
                 continue
             if any(re.search(form, one.text) for one in texts):
                 continue
-            return _user(What.WITHHELD, said, Evidence(asked.turn, quoted(asked.text, re.compile(words, re.I))), sure=0.8)
+            return _user(
+                What.WITHHELD, said, Evidence(asked.turn, quoted(asked.text, re.compile(words, re.I))), sure=0.8
+            )
     return None
 
 
@@ -263,7 +280,11 @@ def claimed_not_done(case: Case, write: GoldWrite) -> Finding | None:
             continue
         if about.search(said.text) or not calls:
             return _user(
-                What.CLAIMED_NOT_DONE, said, Evidence(asked.turn, quoted(asked.text, about)), tool=write.name, pattern=about
+                What.CLAIMED_NOT_DONE,
+                said,
+                Evidence(asked.turn, quoted(asked.text, about)),
+                tool=write.name,
+                pattern=about,
             )
     return None
 
@@ -273,13 +294,25 @@ _TOPICS: tuple[tuple[str, str, str], ...] = (
     (r"airplane", r"\bON\b|enabled|: yes", r"\bOFF\b|disabled|: no\b|not (on|enabled)"),
     (r"data saver", r"\bON\b|enabled|: yes", r"\bOFF\b|disabled|: no\b|not (on|enabled)"),
     (r"roaming", r"\bON\b|enabled(?!: no)|: yes", r"\bOFF\b|disabled|: no\b|not (on|enabled)"),
-    (r"mobile data|data (enabled|disabled)", r"\bON\b|enabled(?!: no)|: yes", r"\bOFF\b|disabled|: no\b|not (on|enabled)"),
+    (
+        r"mobile data|data (enabled|disabled)",
+        r"\bON\b|enabled(?!: no)|: yes",
+        r"\bOFF\b|disabled|: no\b|not (on|enabled)",
+    ),
     (r"wi-?fi calling", r"\bON\b|enabled", r"\bOFF\b|disabled|not (on|enabled)"),
     (r"\bvpn\b", r"\bON\b|connected|active", r"\bOFF\b|disconnected|no active|not connected"),
     (r"\bsim\b", r"active|working", r"missing|no sim|locked|not (detected|inserted)"),
     (r"speed", r"excellent", r"\b(very poor|poor|fair|good|no connection|failed|slow)\b"),
-    (r"mms|picture message", r"\bcan send|working|able to send|works|went through", r"cannot|can'?t|not able|unable|fail"),
-    (r"signal|service|cellular", r"excellent|good|fair|connected|full (bars|signal)|back", r"no (signal|service)|none|disconnected|not connected"),
+    (
+        r"mms|picture message",
+        r"\bcan send|working|able to send|works|went through",
+        r"cannot|can'?t|not able|unable|fail",
+    ),
+    (
+        r"signal|service|cellular",
+        r"excellent|good|fair|connected|full (bars|signal)|back",
+        r"no (signal|service)|none|disconnected|not connected",
+    ),
     (r"payment|bill", r"\bpaid|success|made|went through", r"no payment|not (been )?paid|fail|insufficient|declin"),
 )
 
@@ -292,14 +325,20 @@ def misreported(case: Case) -> Finding | None:
         fresh = [c for c in results if (since.turn if since else -1) < c.turn < said.turn]
         for call in fresh:
             for sentence in sentences(said.text):
-                about = next((t for t in _TOPICS if re.search(t[0], sentence, re.I) and _told(call, t) is not None), None)
+                about = next(
+                    (t for t in _TOPICS if re.search(t[0], sentence, re.I) and _told(call, t) is not None), None
+                )
                 if about is None:
                     continue
                 truth, claim = _told(call, about), _polarity(sentence, about)
                 if claim is not None and truth != claim:
-                    line = next((x for x in (call.result or "").splitlines() if re.search(about[0], x, re.I)), call.result or "")
+                    line = next(
+                        (x for x in (call.result or "").splitlines() if re.search(about[0], x, re.I)), call.result or ""
+                    )
                     evidence = Evidence(call.result_turn, line.strip()[:200])
-                    finding = Finding(Who.USER, What.MISREPORTED, said.turn, (Evidence(said.turn, sentence[:200]), evidence), 0.75)
+                    finding = Finding(
+                        Who.USER, What.MISREPORTED, said.turn, (Evidence(said.turn, sentence[:200]), evidence), 0.75
+                    )
                     return finding
     return None
 

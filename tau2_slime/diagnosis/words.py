@@ -15,7 +15,10 @@ _SUBJECTS: tuple[tuple[str, str], ...] = (
     (r"address", r"address|\bship|\bmoved?\b|deliver (it|them) to"),
     (r"order_payment$", r"\bpay|\bcard\b|paypal"),
     (r"^book", r"\bbook|\breserv(e|ation) (a|for)|new (flight|reservation)|\bfly\b"),
-    (r"reservation_flights$", r"chang|modif|upgrad|downgrad|switch|\bmove|resched|cabin|business|economy|nonstop|earlier|\blater"),
+    (
+        r"reservation_flights$",
+        r"chang|modif|upgrad|downgrad|switch|\bmove|resched|cabin|business|economy|nonstop|earlier|\blater",
+    ),
     (r"baggage", r"\bbags?\b|baggage|luggage|suitcase"),
     (r"passengers$", r"passenger|\bname\b|travell?er"),
     (r"certificate", r"certificate|compensat|voucher|gesture"),
@@ -63,7 +66,10 @@ _DECLINES = re.compile(
     r"|skip|not (yet|now|that|interested|going|what)|won'?t)\b",
     re.I,
 )
-_YES_FIRST = re.compile(r"^\W*(oh |ah |well,? |great,? |ok(ay)?,? |perfect,? )*(yes|yeah|yep|yup|yea|sure|confirm|absolutely|correct)\b", re.I)
+_YES_FIRST = re.compile(
+    r"^\W*(oh |ah |well,? |great,? |ok(ay)?,? |perfect,? )*(yes|yeah|yep|yup|yea|sure|confirm|absolutely|correct)\b",
+    re.I,
+)
 
 
 def agrees(text: str) -> bool:
@@ -192,7 +198,10 @@ def spellings(value: object) -> list[re.Pattern[str]]:
     if date:
         month, day = _MONTHS[(int(date[2]) - 1) % 12], int(date[3])
         return [
-            re.compile(rf"{month}\w* {day}(st|nd|rd|th)?\b|\b{day}(st|nd|rd|th)? (of )?{month}|\b0?{int(date[2])}/0?{day}\b|{text}", re.I)
+            re.compile(
+                rf"{month}\w* {day}(st|nd|rd|th)?\b|\b{day}(st|nd|rd|th)? (of )?{month}|\b0?{int(date[2])}/0?{day}\b|{text}",
+                re.I,
+            )
         ]
     words = re.sub(r"[_\s]+", r"[\\s_-]+", re.escape(text).replace(r"\ ", " "))
     return [re.compile(rf"(?<!\w){words}(?!\w)", re.I)]

@@ -17,6 +17,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw, Termination
 from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.text import well_formed, well_formed_value
+from tau2_slime.tokens.calls.action_text import action_format, in_format
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
@@ -86,6 +87,7 @@ class TrainableLLMAgent:
 
     def start(self, history: list[Message]) -> None:
         chat = [{"role": "system", "content": self.system_prompt()}, *map(chat_message, history)]
+        chat = in_format(self.transcript.actions, chat, self.tools)
         if self.transcript.ledger is None:
             self._pending = chat
         else:
@@ -96,9 +98,13 @@ class TrainableLLMAgent:
 
     async def respond(self, message: Delivered | None) -> AgentTurn:
         if message is not None:
-            self._pending += map(chat_message, getattr(message, "tool_messages", None) or [message])
+            self._pending += self.shown(getattr(message, "tool_messages", None) or [message])
         pending, self._pending = self._pending, []
         return self.interpret(await self.transcript.turn(pending))
+
+    def shown(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """``messages`` as the model is shown them, in the form of the setting ``agent_strategy``."""
+        return in_format(self.transcript.actions, list(map(chat_message, messages)), self.tools)
 
     # ---- meaning -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +149,7 @@ class TrainableLLMAgent:
             },
             raw_data={"reasoning": parsed.reasoning} if parsed.reasoning else None,
         )
-        self.transcript.chat.append(chat_message(message))
+        self.transcript.chat += self.shown([message])
         if self.agent_type == "solo" and calls:
             # τ²'s own rule: a message that calls `done` becomes the stop token, whatever else it calls.
             message = self.tau2_agent._check_if_stop_toolcall(message)
@@ -172,10 +178,10 @@ class TrainableLLMAgent:
 
 
 def build_agent(world: World, policy: Speaker, config: Tau2Config) -> TrainableLLMAgent:
-    """The agent that the settings ``agent_type``, ``agent_path`` and ``argument_types`` describe.
+    """The agent that the settings ``agent_type``, ``agent_path``, ``agent_strategy`` and ``argument_types`` describe.
 
     Raises:
-        ConfigError: ``agent_path`` names nothing that can be used; the message says why.
+        ConfigError: ``agent_path`` or ``agent_strategy`` names nothing that can be used; the message says why.
         ValueError: τ² does not let it play ``world.task``.
     """
     agent_type, agent_path = config.agent_type, config.agent_path
@@ -189,6 +195,7 @@ def build_agent(world: World, policy: Speaker, config: Tau2Config) -> TrainableL
             raise ConfigError(f"agent_path {agent_path!r} is not a class derived from tau2_slime's TrainableLLMAgent")
         agent = found(world, policy, agent_type)
     agent.path, agent.argument_types = agent_path or "", config.argument_types
+    agent.transcript.actions = action_format(config.agent_strategy, solo=agent_type == "solo")
     return agent
 
 

@@ -21,6 +21,7 @@ class EpisodeIdentity(TypedDict):
     task_id: str
     agent_type: str
     agent_path: str
+    agent_strategy: str
     user_model: str
 
 

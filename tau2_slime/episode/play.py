@@ -24,6 +24,7 @@ from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import offload, until_abort
 from tau2_slime.runtime.secrets import described, redact
+from tau2_slime.tokens.calls.action_text import NATIVE
 from tau2_slime.world import judge, scoring, tau2_compat
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User, UserStats, quality
@@ -69,6 +70,7 @@ class EpisodeSetup:
             "task_id": str(world.task.id),
             "agent_type": self.agent.agent_type,
             "agent_path": self.agent.path,
+            "agent_strategy": NATIVE if self.agent.transcript.actions is None else self.agent.transcript.actions.name,
             "user_model": self.user_model,
         }
 

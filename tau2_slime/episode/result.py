@@ -79,6 +79,8 @@ class InteractionResult:
     blame: Blame
     agent_path: str = ""
     """Class that played the agent, if it was not `agents.TrainableLLMAgent` itself."""
+    agent_strategy: str = "native"
+    """How it acted: the setting of that name."""
     detail: str = ""
     """One line for a human: what went wrong, empty when nothing did."""
     reward: float | None = None
@@ -138,6 +140,7 @@ class InteractionResult:
             "task_id": self.task_id,
             "agent_type": self.agent_type,
             "agent_path": self.agent_path,
+            "agent_strategy": self.agent_strategy,
             "user_model": self.user_model,
             "status": str(self.status),
             "termination": str(self.termination),

@@ -15,6 +15,7 @@ from tau2_slime.errors import CannotResume, Tau2SlimeError
 
 if TYPE_CHECKING:
     from tau2_slime.outcome import Termination
+    from tau2_slime.tokens.calls.action_text import ActionFormat
     from tau2_slime.tokens.calls.types import ParsedTurn, Tool
     from tau2_slime.tokens.ledger import TokenLedger
 
@@ -45,7 +46,9 @@ class Transcript:
     """One episode's conversation; a subclass says where the turns come from."""
 
     tools: list[Tool]
-    """OpenAI function schemas, as the model gets them."""
+    """OpenAI function schemas of the tools that the model may call."""
+    actions: ActionFormat | None = None
+    """How the model acts in plain text; None: with the tool calls of its chat template or server."""
     chat: list[dict[str, Any]] = field(default_factory=list)
     """The messages that the model has been shown, and its own turns as they were understood."""
     ledger: TokenLedger | None = None
@@ -63,6 +66,11 @@ class Transcript:
     aborted: Callable[[], bool] = lambda: False
     measures_drift: bool = False
     """True if `drift` is to be asked when the episode is over."""
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools as the chat template or the server gets them: none where the system prompt tells them."""
+        return self.tools if self.actions is None else []
 
     @property
     def parallel_calls(self) -> bool:

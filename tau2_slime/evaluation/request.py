@@ -118,7 +118,8 @@ def _as_typed(request: Request, error: ConfigError) -> ConfigError:
     """``error`` in the words of the command line."""
     words = str(error)
     for key in request.overrides:
-        option = "--user-concurrency" if key == "user_concurrency" else f"--set {key}"
+        own = key in ("user_concurrency", "agent_strategy")
+        option = f"--{key.replace('_', '-')}" if own else f"--set {key}"
         words = words.replace(f"sample.metadata[{key!r}]", option)
     return ConfigError(words)
 

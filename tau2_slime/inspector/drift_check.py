@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.inspector.check import Findings, Violation
 from tau2_slime.inspector.shown import NotComparable, ShownConversation, only_placeholders
@@ -16,6 +16,7 @@ from tau2_slime.inspector.trajectory import TokenSpan, Trajectory, common_length
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
+    from tau2_slime.tokens.calls.action_text import ActionFormat
 
 
 @dataclass
@@ -54,6 +55,8 @@ class _Episode:
             raise NotComparable("the policy was never asked")
         self.shown = ShownConversation.of(trajectory)
         self.tools = self.shown.tools
+        self.actions = _actions(trajectory)
+        self.offered = self.tools if self.actions is None else []
         self.turns = trajectory.turns()
         self.contexts = [span for span in trajectory.spans() if span.kind == "context"]
 
@@ -66,10 +69,11 @@ class _Episode:
             yield None, f"{len(self.turns)} sampled turns, but {len(sampled)} messages of the policy"
             return
         end = len(shown.messages)
-        chat = [{"role": "system", "content": shown.system}, *shown.chat(0, sampled[0] if sampled else end)]
+        opening = [{"role": "system", "content": shown.system}, *shown.chat(0, sampled[0] if sampled else end)]
+        chat = self._in_format(opening)
         counts.prompts += 1
         try:
-            expected = delta.first_prompt(chat, self.tools)
+            expected = delta.first_prompt(chat, self.offered)
         except TemplateError as error:
             raise NotComparable(f"the template refuses the first prompt: {error}") from error
         prompt = TokenSpan("prompt", 0, self.trajectory.prompt_length)
@@ -84,9 +88,10 @@ class _Episode:
                 yield context.start, "context after a turn that has no message"
                 return
             at, following = sampled[number], sampled[number + 1] if number + 1 < len(sampled) else end
-            (assistant,), new = shown.chat(at, at + 1), shown.chat(at + 1, following)
+            (assistant,) = self._in_format(shown.chat(at, at + 1))
+            new = self._in_format(shown.chat(at + 1, following))
             try:
-                after = delta.between(chat, assistant, new, self.tools).ids
+                after = delta.between(chat, assistant, new, self.offered).ids
             except TemplateError as error:
                 yield context.start, f"the template refuses what was appended here: {error}"
                 return
@@ -95,6 +100,12 @@ class _Episode:
             wanted = after[1:] if ids and ids[-1] == after[0] else after
             yield from _difference(self._ids(context), wanted, context.start, "what was appended after the turn")
             chat += [assistant, *new]
+
+    def _in_format(self, messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """``messages`` in the form in which the policy acted."""
+        from tau2_slime.tokens.calls.action_text import in_format
+
+        return in_format(self.actions, messages, self.tools)
 
     def _ids(self, span: TokenSpan) -> list[int]:
         return list(self.trajectory.tokens[span.start : span.stop])
@@ -108,7 +119,7 @@ class _Episode:
             return  # in solo play τ² turns a call of `done` into another message
         message = self.shown.messages[self.shown.sampled[number]]
         visible = ids[:-1] if ids and ids[-1] in self.language.delta.stop_ids else ids
-        parsed = self.language.parser.parse(
+        parsed = (self.actions or self.language.parser).parse(
             template.decode(visible), self.tools, reasoning_open=self.language.delta.report.reasoning_preopened
         )
         calls = [(call.name, call.arguments) for call in message.tool_calls or []]
@@ -118,6 +129,15 @@ class _Episode:
             yield start, f"turn {number + 1} decodes to {_shortened(decoded)}, its message is {_shortened(said)}"
         elif calls != again:
             yield start, f"turn {number + 1} decodes to the calls {again}, its message has {calls}"
+
+
+def _actions(trajectory: Trajectory) -> ActionFormat | None:
+    """The format of the episode's actions. A class of somebody's own is not loaded because a file names it."""
+    from tau2_slime.tokens.calls.action_text import FORMATS, NATIVE, action_format
+
+    if trajectory.agent_strategy not in (NATIVE, *FORMATS):
+        raise NotComparable(f"the agent acted in a format of its own, {trajectory.agent_strategy}")
+    return action_format(trajectory.agent_strategy, solo=trajectory.agent_type == "solo")
 
 
 def _difference(ids: Sequence[int], wanted: Sequence[int], start: int, what: str) -> Iterator[tuple[int, str]]:

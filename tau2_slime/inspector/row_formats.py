@@ -139,6 +139,7 @@ def _with_common_fields(out: Trajectory, source: Mapping[str, Any]) -> Trajector
         *("status", "termination", "blame", "detail"),
     ):
         setattr(out, name, _text(source.get(name)))
+    out.agent_strategy = _text(source.get("agent_strategy"), "native")
     out.stats = dict(_mapping(source.get("stats")))
     out.telemetry = {str(k): v for k, v in _mapping(source.get("telemetry")).items()}
     return out

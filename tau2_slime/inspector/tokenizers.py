@@ -26,6 +26,7 @@ def language_of(
     """
     from tau2_slime.config.settings import Tau2Config
     from tau2_slime.policy.checkpoint import build_profile
+    from tau2_slime.tokens.calls.action_text import FORMATS
 
     checkpoint = hf_checkpoint or found.checkpoint
     if checkpoint is None and found.embedded:
@@ -36,7 +37,10 @@ def language_of(
         return None
     if hf_checkpoint is None and Path(checkpoint).is_absolute() and not Path(checkpoint).exists():
         return None  # the file was written on another machine
-    overrides = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
+    overrides: dict[str, Any] = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
+    strategies = {trajectory.agent_strategy for trajectory in found.trajectories}
+    if strategies and strategies <= {*FORMATS}:  # a template without tools can be good enough for these
+        overrides["agent_strategy"] = min(strategies)
     trusted = trust_remote_code and hf_checkpoint is not None
     return build_profile(checkpoint, Tau2Config.resolve(None, overrides), trust_remote_code=trusted)
 

@@ -36,6 +36,8 @@ class Trajectory:
     task_split: str = ""
     task_id: str = ""
     agent_type: str = ""
+    agent_strategy: str = "native"
+    """How the agent acted; files of earlier versions do not say it."""
     user_model: str = ""
     status: str = ""
     termination: str = ""

@@ -13,8 +13,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tau2_slime.local.gold import CaseReference, find_reference
+from tau2_slime.tokens.calls.action_text import format_told_in
 
 if TYPE_CHECKING:
+    from tau2_slime.tokens.calls.action_text import ActionFormat
     from tau2_slime.tokens.template.chat_template import ChatTemplate
 
 _THINK = re.compile(r"</?think>")
@@ -41,6 +43,8 @@ class ScriptPosition:
     """Ids after the last assistant header: the rest of the generation prompt, and what an aborted call left there."""
     begun_text: str
     """The text of `begun` without the generation prompt's part."""
+    actions: ActionFormat | None = None
+    """How the system prompt wants actions to be written; None: as the chat template does."""
 
 
 class ContextReader:
@@ -52,6 +56,7 @@ class ContextReader:
         probe = [{"role": "user", "content": "x"}]
         without = template.render(probe, None, add_generation_prompt=False)
         prompt = template.render(probe, None, add_generation_prompt=True).removeprefix(without)
+        prompt = prompt or without.rpartition("x")[2]  # Mistral's turn begins where the user's ends
         self.header = _THINK.split(prompt)[0].rstrip()
         """The text that begins every turn of the assistant."""
         self._header_ids = template.encode(self.header)
@@ -81,6 +86,7 @@ class ContextReader:
             thinking=bool(opening.group(1)) and not opening.group(2),
             begun=begun,
             begun_text=begun_text[opening.end() :],
+            actions=format_told_in(self._decode(segments[0])),
         )
 
     def _header_positions(self, ids: list[int]) -> list[int]:

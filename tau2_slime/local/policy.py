@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 from tau2_slime.local.context import ContextReader, ScriptPosition
 from tau2_slime.local.gold import ASK_REFERENCE, CaseReference, GoldScript, ScriptTurn
 from tau2_slime.local.spelling import Speller, draw
+from tau2_slime.tokens.calls.action_text import TextActions
 
 if TYPE_CHECKING:
     from tau2_slime.local.solo import SoloCase
+    from tau2_slime.tokens.calls.action_text import ActionFormat
+    from tau2_slime.tokens.calls.types import ToolCallParser
+    from tau2_slime.tokens.template.chat_template import ChatTemplate
     from tau2_slime.tokens.tokenizer import Tokenizer
 
 _THOUGHT = "The script says what comes next.\n</think>\n\n"
+_THOUGHT_ALOUD = "Thought: The script says what comes next.\n"
 _CALL_STOPS = ("<|observation|>", "<|call|>")
 _TEXT_STOPS = ("<|user|>", "<|return|>")
 
@@ -46,11 +51,7 @@ class GoldPolicy:
         Raises:
             ValueError: the chat template cannot be used (TemplateError), or its tool-call format is unknown.
         """
-        from tau2_slime.tokens.calls.registry import detect_parser, get_parser
-        from tau2_slime.tokens.template.chat_delta import ChatDelta
-
-        self.template = ChatDelta.calibrate(tokenizer).template
-        self.parser = get_parser(detect_parser(self.template.template_source, self.template.control_tokens))
+        self.template, self.parser = _language(tokenizer)
         self.spelling, self.seed = spelling, seed
         self.mistakes, self.noise, self.gives_up = mistakes, noise, gives_up
         self._reader = ContextReader(self.template)
@@ -73,8 +74,9 @@ class GoldPolicy:
     def continuation(self, position: ScriptPosition, *, routing_key: str = "") -> list[int]:
         """Token ids of the rest of the turn, its stop token last. ``routing_key`` decides what goes wrong."""
         turn, case = self._due(position, routing_key)
-        text = (_THOUGHT if position.thinking else "") + self._text(turn)
-        ids = list(self._turn_ids(text, turn.call is not None, f"{self.seed}/{case}/{position.turn}"))
+        text = (_THOUGHT if position.thinking else "") + self._text(turn, position.actions)
+        is_call = turn.call is not None and position.actions is None
+        ids = list(self._turn_ids(text, is_call, f"{self.seed}/{case}/{position.turn}"))
         if not position.begun_text:
             return ids
         # An aborted call left the beginning of this turn: go on after the longest part of it that is there.
@@ -106,11 +108,15 @@ class GoldPolicy:
             return ScriptTurn("silence", text=""), case
         return script.turn(at), case
 
-    def _text(self, turn: ScriptTurn) -> str:
+    def _text(self, turn: ScriptTurn, actions: ActionFormat | None) -> str:
+        """What a model writes for ``turn``: as the system prompt wants it, or as its chat template does."""
+        writer = actions or self.parser
         if turn.call is None:
-            return turn.text or ""
-        text = self.parser.format([turn.call])
-        return _broken(text) if turn.kind == "broken" else text
+            text = actions.say(turn.text) if actions is not None and turn.text else turn.text or ""
+        else:
+            text = writer.format([turn.call]) if writer is not None else ""
+            text = _broken(text) if turn.kind == "broken" else text
+        return f"{_THOUGHT_ALOUD}{text}" if isinstance(actions, TextActions) and actions.thinks and text else text
 
     def _spell(self, text: str, is_call: bool, key: str) -> tuple[int, ...]:
         ids = self._speller.respell(self.template.encode(text), self.spelling, key)
@@ -150,6 +156,25 @@ class GoldPolicy:
                 if ticket not in self._solo:
                     self._solo[ticket] = SoloCase.find(ticket)
         return self._solo[ticket]
+
+
+def _language(tokenizer: Tokenizer) -> tuple[ChatTemplate, ToolCallParser | None]:
+    """The chat template, and who writes its tool calls; None if it can only be used for actions in plain text.
+
+    Raises:
+        ValueError: not even for these.
+    """
+    from tau2_slime.tokens.calls.registry import detect_parser, get_parser
+    from tau2_slime.tokens.template.chat_delta import ChatDelta
+
+    try:
+        template = ChatDelta.calibrate(tokenizer).template
+        return template, get_parser(detect_parser(template.template_source, template.control_tokens))
+    except ValueError as error:  # TemplateError, UnknownToolFormat, ParserUnavailable
+        try:
+            return ChatDelta.calibrate(tokenizer, text_only=True).template, None
+        except ValueError:
+            raise error from None
 
 
 def _broken(call: str) -> str:

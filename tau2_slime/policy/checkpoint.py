@@ -5,7 +5,9 @@ Built once per process, off the event loop, and shared by every episode.
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +15,7 @@ from typing import Any, cast
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.loops import Once
+from tau2_slime.tokens.calls.action_text import action_format
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import ToolCallParser
 from tau2_slime.tokens.replay import ExpertShape
@@ -52,7 +55,7 @@ async def profile_for(
         ConfigError: no such checkpoint, or its chat template cannot be used token-exactly; the message says why.
     """
     kwargs = json.dumps(config.chat_template_kwargs, sort_keys=True)
-    key = (checkpoint, kwargs, config.tool_call_parser, config.agent_type == "solo")
+    key = (checkpoint, kwargs, config.tool_call_parser, config.agent_type == "solo", config.agent_strategy)
     return await _profiles.get(
         key, lambda: build_profile(checkpoint, config, tokenizer, trust_remote_code=trust_remote_code)
     )
@@ -70,14 +73,18 @@ def build_profile(
     """
     if tokenizer is None:
         tokenizer = load_tokenizer(checkpoint, trust_remote_code=trust_remote_code)
+    actions = action_format(config.agent_strategy, solo=config.agent_type == "solo")
+    calibrate = functools.partial(
+        ChatDelta.calibrate,
+        tokenizer,
+        template_kwargs=config.chat_template_kwargs,
+        generation_stop_ids=_generation_stop_ids(checkpoint),
+    )
     try:
-        delta = ChatDelta.calibrate(
-            tokenizer,
-            template_kwargs=config.chat_template_kwargs,
-            generation_stop_ids=_generation_stop_ids(checkpoint),
-        )
+        delta = calibrate(text_only=actions is not None)
     except TemplateError as error:
-        raise ConfigError(f"the chat template of {checkpoint} cannot be used: {error}") from error
+        way_out = "" if actions is not None else _way_out(calibrate)
+        raise ConfigError(f"the chat template of {checkpoint} cannot be used: {error}{way_out}") from error
     if config.agent_type == "solo":
         try:
             delta.first_prompt([{"role": "system", "content": "You work on a ticket."}])
@@ -88,14 +95,24 @@ def build_profile(
             ) from error
     try:
         name = config.tool_call_parser
-        if name == "auto":
+        if name == "auto" and actions is None:
             name = detect_parser(delta.template.template_source, delta.template.control_tokens)
-        parser = get_parser(name)
+        parser = actions or get_parser(name)
     except ValueError as error:  # ParserUnavailable, UnknownToolFormat
-        raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}") from error
+        way_out = _way_out(calibrate)
+        raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}{way_out}") from error
     return CheckpointProfile(
         delta, parser, _size(checkpoint, "max_position_embeddings"), _size(checkpoint, "vocab_size")
     )
+
+
+def _way_out(calibrate: Callable[..., ChatDelta]) -> str:
+    """The end of an error's text: what works with this template although its own tool calls do not."""
+    try:
+        calibrate(text_only=True)
+    except TemplateError:
+        return ""
+    return "; or set agent_strategy: react (or act), which needs no tools in the template"
 
 
 def load_tokenizer(checkpoint: str, *, trust_remote_code: bool = False) -> Tokenizer:

@@ -88,7 +88,7 @@ class TokenTranscript(Transcript):
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         await self.feed(messages)
         text, reasoning_open = await self.sample()
-        return self.policy.parser.parse(text, self.tools, reasoning_open=reasoning_open)
+        return (self.actions or self.policy.parser).parse(text, self.tools, reasoning_open=reasoning_open)
 
     async def feed(self, messages: list[dict[str, Any]]) -> None:
         """Put ``messages`` into the ledger, as the chat template writes them.
@@ -113,7 +113,7 @@ class TokenTranscript(Transcript):
             addition = await self._first_prompt(self.chat)
             what, size = "the first prompt", len(addition.ids)
         else:
-            between = functools.partial(delta.between, self.chat[:-1], self.chat[-1], messages, self.tools)
+            between = functools.partial(delta.between, self.chat[:-1], self.chat[-1], messages, self.offered)
             try:
                 short = sum([len(message["content"]) for message in messages]) < _LONG
                 addition = between() if short else await until_abort(offload(between), self.aborted)
@@ -231,7 +231,7 @@ class TokenTranscript(Transcript):
 
     async def _first_prompt(self, chat: list[dict[str, Any]]) -> Delta:
         try:
-            work = offload(self.policy.delta.first_prompt_delta, list(chat), self.tools)
+            work = offload(self.policy.delta.first_prompt_delta, list(chat), self.offered)
             return await until_abort(work, self.aborted)
         except TemplateError as error:
             raise ConfigError(f"the chat template cannot write the first prompt of this task: {error}") from error
@@ -272,5 +272,5 @@ class TokenTranscript(Transcript):
         return (
             None
             if self.ledger is None
-            else retokenisation.measure(self.policy.delta, self.ledger, self.chat, self.joins, self.tools)
+            else retokenisation.measure(self.policy.delta, self.ledger, self.chat, self.joins, self.offered)
         )

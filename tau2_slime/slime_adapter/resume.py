@@ -19,6 +19,9 @@ from tau2_slime.slime_adapter.types import SlimeSample
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger
 from tau2_slime.tokens.replay import NOTHING, Replay, ReplaySpec
 
+_WITHOUT = {"agent_strategy": "native"}
+"""What a state that was saved before there was a choice stands for."""
+
 
 def read(sample: SlimeSample, identity: EpisodeIdentity, replay: ReplaySpec = NOTHING) -> Saved:
     """What an earlier rollout left in ``sample``; it must be of the same task, played by the same agent and user.
@@ -33,7 +36,7 @@ def read(sample: SlimeSample, identity: EpisodeIdentity, replay: ReplaySpec = NO
         if state["version"] != VERSION:
             raise CannotResume(f"the saved state has version {state['version']}, this package reads {VERSION}")
         for name, value in identity.items():
-            before = state["identity"].get(name, "")
+            before = state["identity"].get(name, _WITHOUT.get(name, ""))
             if before != value:
                 raise CannotResume(f"the saved state is of {name}={before!r}, now it is {value!r}")
         return Saved(

@@ -156,6 +156,7 @@ def fill_sample(
             "task_id": result.task_id,
             "agent_type": result.agent_type,
             "agent_path": result.agent_path,
+            "agent_strategy": result.agent_strategy,
             "user_model": result.user_model,
             "user_played": list(stats.user_played),
             "termination": str(result.termination),

@@ -152,10 +152,15 @@ def wrong_tool(domain: str, task: Any, seed: int) -> Made | None:
             other = "cancel_reservation", {"reservation_id": a["reservation_id"]}
         elif name == "cancel_reservation":
             held = find(e.world, "reservations", a["reservation_id"])
-            other = "update_reservation_passengers", {
-                "reservation_id": a["reservation_id"],
-                "passengers": [{"first_name": "Ann", "last_name": "Lee", "dob": "1990-01-01"} for _ in held.passengers],
-            }
+            other = (
+                "update_reservation_passengers",
+                {
+                    "reservation_id": a["reservation_id"],
+                    "passengers": [
+                        {"first_name": "Ann", "last_name": "Lee", "dob": "1990-01-01"} for _ in held.passengers
+                    ],
+                },
+            )
         else:
             return False
         hit.append(e.listed(*other))
@@ -188,7 +193,11 @@ def missing_request(domain: str, task: Any, seed: int) -> Made | None:
     play_all(e, lambda position, action: position == users[seed % len(users)])
     turn = finish(e, text="Your issue should be resolved now.")
     last = [i for i, m in enumerate(e.messages) if m["role"] == "assistant" and m.get("tool_calls")]
-    texts = [i for i, m in enumerate(e.messages) if m["role"] == "assistant" and m.get("content") and i > max(last, default=1)]
+    texts = [
+        i
+        for i, m in enumerate(e.messages)
+        if m["role"] == "assistant" and m.get("content") and i > max(last, default=1)
+    ]
     return e.done(), Label("missing_request", "agent", "missing_action", texts[0] if texts else turn)
 
 
@@ -210,7 +219,11 @@ def _extra(e: Episode) -> tuple[str, dict[str, Any]] | None:
     for name in user.reservations:
         held = find(e.world, "reservations", name)
         if held is not None and name not in touched:
-            free = (("regular", "silver", "gold").index(user.membership) + ("basic_economy", "economy", "business").index(held.cabin))
+            free = ("regular", "silver", "gold").index(user.membership) + (
+                "basic_economy",
+                "economy",
+                "business",
+            ).index(held.cabin)
             total = held.total_baggages + 1
             return "update_reservation_baggages", {
                 "reservation_id": name,
@@ -363,7 +376,11 @@ def premature_stop(domain: str, task: Any, seed: int) -> Made | None:
     for action in actions(domain, task)[:at]:
         step(e, *action)
     e.agent(f"{listing(*actions(domain, task)[at][1:3])} {CONFIRM[seed % 4]}")
-    turn = e.user(("Yes, please go ahead. Thank you! ###STOP###", "Yes. ###STOP###", "###STOP###", "Great, thanks! ###STOP###")[seed % 4])
+    turn = e.user(
+        ("Yes, please go ahead. Thank you! ###STOP###", "Yes. ###STOP###", "###STOP###", "Great, thanks! ###STOP###")[
+            seed % 4
+        ]
+    )
     return e.done(), Label("premature_stop", "user", "premature_stop", turn)
 
 
@@ -408,7 +425,9 @@ def withheld(domain: str, task: Any, seed: int) -> Made | None:
         return None
     e = begin(domain, task, seed, said="Hello, I need some help.")
     e.agent(f"Of course. Could you please give me your {what}?")
-    turn = e.user((f"I don't have my {what}.", f"Sorry, I don't remember my {what}.", f"I do not know my {what}.")[seed % 3])
+    turn = e.user(
+        (f"I don't have my {what}.", f"Sorry, I don't remember my {what}.", f"I do not know my {what}.")[seed % 3]
+    )
     e.agent(f"Without your {what} I cannot help you further. I am sorry.")
     e.user("Okay, bye. ###STOP###")
     return e.done(), Label("withheld", "user", "withheld", turn)
@@ -501,7 +520,11 @@ def swapped_user_steps(domain: str, task: Any, seed: int) -> Made | None:
         return None
     plan = actions(domain, task)
     names = [name for _, name, _, _ in plan]
-    for first, second in (("reset_apn_settings", "reboot_device"), ("make_payment", "resume_line"), ("resume_line", "reboot_device")):
+    for first, second in (
+        ("reset_apn_settings", "reboot_device"),
+        ("make_payment", "resume_line"),
+        ("resume_line", "reboot_device"),
+    ):
         if first in names and second in names and names.index(first) < names.index(second):
             order = [*plan]
             moved = order.pop(names.index(second))
@@ -545,7 +568,12 @@ ILLEGAL = {"airline": {"2", "7", "9", "27", "29", "33", "37", "38", "39", "44"},
 def gold_label(domain: str, task: Any, seed: int) -> Made | None:
     if task.id not in ILLEGAL.get(domain, ()):
         return None
-    bad = {"2": "send_certificate", "27": "send_certificate", "38": "send_certificate", "29": "update_reservation_flights"}
+    bad = {
+        "2": "send_certificate",
+        "27": "send_certificate",
+        "38": "send_certificate",
+        "29": "update_reservation_flights",
+    }
     bad |= {"33": "update_reservation_baggages", "18": "exchange", "91": "exchange", "107": "exchange"}
     name = bad.get(task.id, "cancel_reservation")
     e = begin(domain, task, seed)
@@ -553,7 +581,9 @@ def gold_label(domain: str, task: Any, seed: int) -> Made | None:
     def change(position: int, action: tuple[str, str, dict[str, Any], bool]) -> bool:
         if not action[3] or not action[1].startswith(name):
             return False
-        if name == "exchange" and all(a != b for a, b in zip(action[2]["item_ids"], action[2]["new_item_ids"], strict=True)):
+        if name == "exchange" and all(
+            a != b for a, b in zip(action[2]["item_ids"], action[2]["new_item_ids"], strict=True)
+        ):
             return False
         e.agent("I am sorry, our policy does not allow this, so I cannot do it.")
         e.user("All right, I understand.")
@@ -596,7 +626,9 @@ def user_errors(domain: str, task: Any, seed: int) -> Made | None:
         return None
     e = begin(domain, task, seed)
     e.agent("Please check your status bar.")
-    turns = [e.call("grant_app_permission", {"app_name": f"none{i}", "permission": "storage"}, "user") for i in range(10)]
+    turns = [
+        e.call("grant_app_permission", {"app_name": f"none{i}", "permission": "storage"}, "user") for i in range(10)
+    ]
     if not e.messages[turns[0] + 1].get("error"):
         turns = [e.call(f"check_thing_{i}", {}, "user") for i in range(10)]
     return e.done(Termination.TOO_MANY_ERRORS), Label("user_errors", "user", "error_limit", None)
@@ -604,7 +636,10 @@ def user_errors(domain: str, task: Any, seed: int) -> Made | None:
 
 CORRUPTIONS: dict[str, Corruption] = {
     **{f"wrong_argument.{k}": wrong_argument(k) for k in ("payment", "item", "amount", "value", "record")},
-    **{f"unconfirmed_write.{k}": wrong_argument(k, confirmed=False) for k in ("payment", "item", "amount", "value", "record")},
+    **{
+        f"unconfirmed_write.{k}": wrong_argument(k, confirmed=False)
+        for k in ("payment", "item", "amount", "value", "record")
+    },
     "wrong_tool": wrong_tool,
     "missing_action": missing_action,
     "missing_request": missing_request,

@@ -85,9 +85,17 @@ class Episode:
         """The episode with τ²'s own reward."""
         from tau2_slime.episode.history import load_messages
 
-        stamped = [{**m, "timestamp": f"2026-01-01T00:{i // 60:02}:{i % 60:02}", "turn_idx": i} for i, m in enumerate(self.messages)]
+        stamped = [
+            {**m, "timestamp": f"2026-01-01T00:{i // 60:02}:{i % 60:02}", "turn_idx": i}
+            for i, m in enumerate(self.messages)
+        ]
         info = scoring.score(
-            self.world, load_messages(stamped), self.rejected, termination, started=stamped[0]["timestamp"], duration=1.0
+            self.world,
+            load_messages(stamped),
+            self.rejected,
+            termination,
+            started=stamped[0]["timestamp"],
+            duration=1.0,
         )
         run = {
             "id": "x",
@@ -115,7 +123,14 @@ def opening(task: Any) -> str:
     """The scenario's wish in the first person, more or less as simulators say it."""
     i = task.user_scenario.instructions
     text = (i if isinstance(i, str) else f"{i.reason_for_call} {i.known_info or ''}").strip()
-    for old, new in (("You are", "I am"), ("you are", "I am"), ("Your", "My"), ("your", "my"), ("You", "I"), ("you", "I")):
+    for old, new in (
+        ("You are", "I am"),
+        ("you are", "I am"),
+        ("Your", "My"),
+        ("your", "my"),
+        ("You", "I"),
+        ("you", "I"),
+    ):
         text = text.replace(old, new)
     return text
 

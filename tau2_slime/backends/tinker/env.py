@@ -140,7 +140,8 @@ class Tau2Env(Env):
         if (extra or {}).get("stop_reason") == "length" or not self.renderer.ended(action):
             self._cut_turn = self.renderer.decode(action)
             return self._end(await self._stop(Termination.RESPONSE_LENGTH, "the turn did not end by itself"))
-        turn = await offload(self.renderer.parse, action, self._request.tools)
+        agent = self.episode.setup.agent
+        turn = await offload(self.renderer.parse, action, agent.tools, agent.transcript.actions)
         self.turns.append(turn)
         request = await self.episode.reply(turn)
         if request is None:

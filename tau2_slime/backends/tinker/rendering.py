@@ -19,6 +19,7 @@ from tau2_slime.backends.tinker.escaping import EscapingTokenizers
 from tau2_slime.chat.completion import read_message
 from tau2_slime.chat.faults import UnusableMessage
 from tau2_slime.errors import ConfigError
+from tau2_slime.tokens.calls.action_text import ActionFormat
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import (
@@ -86,6 +87,8 @@ class TurnRenderer:
         Raises:
             ConfigError: the renderer cannot show tools.
         """
+        if not tools:  # the system prompt tells them
+            return self._render(_cookbook_messages(chat))
         system = "".join(m["content"] for m in chat[:1] if m["role"] == "system")
         try:
             prefix = self.renderer.create_conversation_prefix_with_tools([_tool_spec(t) for t in tools], system)
@@ -164,11 +167,15 @@ class TurnRenderer:
         """True if the sampled turn ended with a stop token."""
         return bool(action) and action[-1] in self.stop_ids
 
-    def parse(self, action: list[int], tools: list[Tool]) -> ParsedTurn:
-        """The sampled turn as text, reasoning and calls. A malformed call keeps its error, as in every door."""
-        if self.parser is not None:
+    def parse(self, action: list[int], tools: list[Tool], actions: ActionFormat | None = None) -> ParsedTurn:
+        """The sampled turn as text, reasoning and calls. A malformed call keeps its error, as in every door.
+
+        ``actions``: how the model acts in plain text; None: with the tool calls of its renderer.
+        """
+        parser = actions or self.parser
+        if parser is not None:
             text = self.decode(action[:-1] if self.ended(action) else action)
-            return self.parser.parse(text, tools, reasoning_open=self._opens_reasoning)
+            return parser.parse(text, tools, reasoning_open=self._opens_reasoning)
         with self._lock:
             message, _ = self.renderer.parse_response(action)
         read = [

@@ -14,7 +14,7 @@ import verifiers as vf
 
 from tau2_slime.backends.chat_wire import with_call_ids
 from tau2_slime.backends.turns import TurnEpisode, TurnRequest
-from tau2_slime.backends.verifiers.messages import parse_message, to_verifiers_message, to_verifiers_tool
+from tau2_slime.backends.verifiers.messages import said_in, to_verifiers_message, to_verifiers_tool
 from tau2_slime.backends.verifiers.results import Evaluation, evaluation_score, run_or_return
 from tau2_slime.backends.verifiers.rubric import tau2_rubric
 from tau2_slime.backends.verifiers.settings import (
@@ -30,7 +30,6 @@ from tau2_slime.backends.verifiers.settings import (
 from tau2_slime.backends.verifiers.state_view import EPISODE_KEY, update_state
 from tau2_slime.chat.faults import UnusableMessage
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.agents import chat_message
 from tau2_slime.episode.history import agent_sees
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.setup import playable
@@ -100,7 +99,7 @@ class Tau2Env(vf.MultiTurnEnv):
         update_state(state, episode)  # before the first await: `end_episode` finds the episode even if it is cancelled
         request = await episode.begin()
         update_state(state, episode)
-        state["tool_defs"] = [to_verifiers_tool(tool) for tool in episode.setup.agent.tools]
+        state["tool_defs"] = [to_verifiers_tool(tool) for tool in episode.setup.agent.transcript.offered]
         if request is None:
             self._finish(state, episode)
         else:
@@ -117,7 +116,7 @@ class Tau2Env(vf.MultiTurnEnv):
             await episode.stop(Termination.RESPONSE_LENGTH, "the turn reached the limit of tokens")
         else:
             try:
-                turn = parse_message(messages[-1], episode.setup.agent.tools)
+                turn = episode.understood(said_in(messages[-1]))
             except UnusableMessage as error:
                 await episode.stop(Termination.AGENT_ERROR, f"the policy's message cannot be used: {error}")
             else:
@@ -128,7 +127,7 @@ class Tau2Env(vf.MultiTurnEnv):
         else:
             result = self._finish(state, episode)
             later = [m for m in result.messages[known:] if m.role != "assistant"]
-            told = [chat_message(message) for message in later if agent_sees(message)]
+            told = episode.setup.agent.shown([message for message in later if agent_sees(message)])
         calls = messages[-1].tool_calls or []
         out = [to_verifiers_message(message) for message in with_call_ids(told, [call.id for call in calls])]
         if request is None:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import verifiers as vf
 
-from tau2_slime.chat.completion import read_message
-from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
-from tau2_slime.tokens.calls.types import ParsedTurn, Tool
+from tau2_slime.chat.completion import Said, read_message
+from tau2_slime.tokens.calls.types import Tool
 
 if TYPE_CHECKING:
     from tau2_slime.backends.turns import ChatMessage
@@ -47,11 +46,11 @@ def to_verifiers_tool(tool: Tool) -> vf.Tool:
     )
 
 
-def parse_message(message: vf.AssistantMessage, tools: list[Tool]) -> ParsedTurn:
-    """The model's message as the policy's turn. Tool calls are checked against ``tools``, as in every door."""
+def said_in(message: vf.AssistantMessage) -> Said:
+    """The model's message, read as from any server."""
     whole = message.model_dump()
     whole["tool_calls"] = [
         {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
         for call in message.tool_calls or []
     ]
-    return chat_turn(read_message(whole), tools)
+    return read_message(whole)

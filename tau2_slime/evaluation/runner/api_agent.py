@@ -63,6 +63,8 @@ class _ApiTranscript(Transcript):
         self._spec = speaker.spec
         self._came: dict[int, Mapping[str, Any]] = {}
         """Position in `chat` -> the server's message that was understood as that turn."""
+        self._said: dict[int, str] = {}
+        """Position in `chat` -> the text of that turn, where actions are text."""
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         self.chat += messages
@@ -77,7 +79,9 @@ class _ApiTranscript(Transcript):
         if answer.ending is Ending.FILTERED:
             raise PolicyStopped(Termination.AGENT_ERROR, "the provider's content filter took the policy's message")
         self._came[len(self.chat)] = (answer.raw or {}).get("message") or {}
-        return chat_turn(answer.said, self.tools)
+        if self.actions is not None:
+            self._said[len(self.chat)] = answer.said.content or ""
+        return chat_turn(answer.said, self.tools, self.actions)
 
     async def _ask(self) -> Completion:
         """One answer, or the last one of an agent that says nothing."""
@@ -85,6 +89,8 @@ class _ApiTranscript(Transcript):
         prompt = [litellm_message(message) for message in self.chat]
         for position, came in self._came.items():
             prompt[position] = with_providers_own(prompt[position], came)
+        for position, text in self._said.items():
+            prompt[position] = {**prompt[position], "content": text}
         gate = _gates.get().setdefault(
             f"{connection.get('api_base')}|{spec.model}", asyncio.Semaphore(spec.concurrency)
         )
@@ -122,10 +128,10 @@ class _ApiTranscript(Transcript):
         spec, payer, ticket, answer, unknown = self._spec, PAYER.get(), None, None, False
         if payer is not None:
             own = spec.base_url is not None
-            ticket = payer.before("policy", spec.model, [*prompt, *self.tools], spec.args, own=own)
+            ticket = payer.before("policy", spec.model, [*prompt, *self.offered], spec.args, own=own)
         try:
             async with asyncio.timeout(spec.timeout):
-                answer = await complete(spec, prompt, self.tools or None)
+                answer = await complete(spec, prompt, self.offered or None)
         except TimeoutError:
             unknown = True
             raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None

@@ -58,6 +58,7 @@ class DatasetProtocol(TypedDict):
     """Digest of the agent's system prompts and tools."""
     agent_type: str
     agent_path: NotRequired[str]
+    agent_strategy: NotRequired[str]
     judge: NotRequired[dict[str, str | None]]
     """Model and endpoint, where an LLM judge may be asked."""
     """The class that plays the agent, if it is one of the user's own."""
@@ -144,6 +145,8 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
         }
     if config.allow_llm_judge:
         found["judge"] = {"model": config.judge_model or judge.tau2s_model(), "base_url": config.judge_base_url}
+    if config.agent_strategy != "native":
+        found["agent_strategy"] = config.agent_strategy
     if config.agent_path is not None:
         found["agent_path"] = config.agent_path
     return found

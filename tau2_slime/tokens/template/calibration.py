@@ -1,6 +1,7 @@
 """Start-up proof that a chat template can be used token-exactly, in 25 to 75 ms.
 
-`calibration_cases.TRANSITIONS` has conversations that end in an assistant turn, each with what the environment adds to it.
+`calibration_cases` has conversations that end in an assistant turn, each with what the environment adds to it: one battery
+for templates that tell tools, one for actions in plain text.
 The delta must be what the template writes at the end of the whole conversation, and its ids must be the same apart from the
 turn and together with it. A `TemplateError` names what fails; the `TemplateReport` has what only differs from template to
 template.
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tau2_slime.tokens.template import calibration_cases
-from tau2_slime.tokens.template.calibration_cases import BASE, DUMMY_BASE, DUMMY_TOOLS, TOOLS, TRANSITIONS, Transition
+from tau2_slime.tokens.template.calibration_cases import DUMMY_BASE, NATIVE, Battery, Transition
 from tau2_slime.tokens.template.calibration_report import Rewrites, TemplateReport
 from tau2_slime.tokens.template.chat_template import (
     ChatMessage,
@@ -30,7 +31,7 @@ from tau2_slime.tokens.template.stop_tokens import first_control_token
 if TYPE_CHECKING:
     from tau2_slime.tokens.tokenizer import Tokenizer
 
-CacheKey = tuple[str, str, str, tuple[int, ...]]
+CacheKey = tuple[str, str, str, tuple[int, ...], bool]
 
 SHAPES = (
     MessageShape(string_arguments=False, call_content=""),
@@ -44,18 +45,18 @@ TURN_ENDS = ("Sure.", "ok ", "ok\n", "ok\n\n", "好的", "...", '"}')
 """Ends of sampled turns that could merge with the delta's first characters."""
 
 
-def calibrate(template: ChatTemplate) -> TemplateReport:
-    """Prove `template` usable; its shape, and its closers if its family is not known, are found here.
+def calibrate(template: ChatTemplate, cases: Battery = NATIVE) -> TemplateReport:
+    """Prove `template` usable for `cases`; its shape, and its closers if its family is not known, are found here.
 
     Raises:
         TemplateError: it cannot be used token-exactly; the error says why, and what to do.
     """
-    _check_prompt(template)
-    _find_closers(template)
-    deltas = _find_shape(template)
+    _check_prompt(template, cases)
+    _find_closers(template, cases)
+    deltas = _find_shape(template, cases)
     _check_stops(template, deltas)
     _check_additive(template, deltas)
-    prompt = template.render(BASE, TOOLS)
+    prompt = template.render(cases.base, cases.tools)
     return TemplateReport(
         closers=dict(template.closers),
         stop_ids=template.stop_ids,
@@ -64,18 +65,22 @@ def calibrate(template: ChatTemplate) -> TemplateReport:
         parallel_ok="tools2" in deltas,
         mid_system_ok="sys" in deltas,
         text_with_call_ok="text_tool" in deltas,
-        dummy_base_ok=_dummy_base_ok(template, deltas),
-        rewrites_on_user=_rewrites(template, "user"),
-        rewrites_on_tool=_rewrites(template, "tool"),
+        dummy_base_ok=_dummy_base_ok(template, cases, deltas),
+        rewrites_on_user=_rewrites(template, cases, "user"),
+        rewrites_on_tool=_rewrites(template, cases, "tool"),
         reasoning_preopened=prompt.rstrip().endswith("<think>"),
         preset_kwargs=dict(template.preset_kwargs),
+        text_only=not cases.tools,
     )
 
 
 def cache_key(
-    tokenizer: Tokenizer, template_kwargs: Mapping[str, object] | None, generation_stop_ids: Iterable[int]
+    tokenizer: Tokenizer,
+    template_kwargs: Mapping[str, object] | None,
+    generation_stop_ids: Iterable[int],
+    text_only: bool = False,
 ) -> CacheKey:
-    """Equal for tokenizers that render and encode in the same way."""
+    """Equal for tokenizers that render and encode in the same way. ``text_only``: what is to be proved."""
     added = sorted((str(text), int(token)) for text, token in tokenizer.get_added_vocab().items())
     identity = (type(tokenizer).__name__, len(tokenizer), getattr(tokenizer, "eos_token_id", None), added)
     probe = tuple(tokenizer.encode(calibration_cases.PROBE, add_special_tokens=False))
@@ -85,44 +90,48 @@ def cache_key(
         hashlib.sha256(repr((identity, probe, names)).encode()).hexdigest(),
         json.dumps(dict(template_kwargs or {}), sort_keys=True, default=repr),
         tuple(sorted(set(generation_stop_ids))),
+        text_only,
     )
 
 
 # --- the first prompt
 
 
-def _check_prompt(template: ChatTemplate) -> None:
-    """Raise TemplateError unless tools, greeting and user are in the prompt, each in its own role."""
-    greeting, user = BASE[1]["content"], BASE[2]["content"]
-    prompt = template.render(BASE, TOOLS)
-    missing = [tool["function"]["name"] for tool in TOOLS if tool["function"]["name"] not in prompt]
+def _check_prompt(template: ChatTemplate, cases: Battery) -> None:
+    """Raise TemplateError unless tools, system prompt, greeting and user are in the prompt, each in its own role."""
+    prompt = template.render(cases.base, cases.tools)
+    missing = [tool["function"]["name"] for tool in cases.tools if tool["function"]["name"] not in prompt]
     if missing:
         raise TemplateError(
             "tools-not-rendered",
             f"the chat template ignores `tools`: {', '.join(missing)} is not in the prompt, so the model would not know "
             "its tools. Use a checkpoint, or a template given with the tokenizer, that renders tools",
         )
-    for name, text in (("system prompt", BASE[0]["content"]), ("greeting", greeting), ("user's message", user)):
-        if prompt.count(text) != 1:
+    names = {"system": "system prompt", "assistant": "greeting", "user": "user's message"}
+    for message in cases.base:
+        count = prompt.count(message["content"])
+        if count != 1:
             raise TemplateError(
-                "message-dropped", f"the chat template writes the {name} {prompt.count(text)} times instead of once"
+                "message-dropped",
+                f"the chat template writes the {names[message['role']]} {count} times instead of once",
             )
-    _check_greeting(template)
+    if cases.base[1]["role"] == "assistant":
+        _check_greeting(template, cases)
 
 
-def _check_greeting(template: ChatTemplate) -> None:
+def _check_greeting(template: ChatTemplate, cases: Battery) -> None:
     """Raise TemplateError unless something opens the greeting, and it is not written as a user's text would be."""
-    greeting = BASE[1]["content"]
-    prompt = template.render(BASE, TOOLS)
-    before = prompt.split(greeting)[0]
+    system_prompt, greeting, user = cases.base
+    prompt = template.render(cases.base, cases.tools)
+    before = prompt.split(greeting["content"])[0]
     remedy = (
         f"before it stands {before[-60:]!r}. Where the template has a switch for this, set it in the template arguments; "
         "else use a template that renders a leading assistant message"
     )
-    system = _render_or_none(template, BASE[:1], add_generation_prompt=False)
+    system = _render_or_none(template, cases, [system_prompt], add_generation_prompt=False)
     if system is not None and system.strip() == before.strip():
         raise TemplateError("greeting-not-assistant", f"the agent's greeting is rendered outside of any turn: {remedy}")
-    if _render_or_none(template, [BASE[0], {"role": "user", "content": greeting}, BASE[2]]) == prompt:
+    if _render_or_none(template, cases, [system_prompt, {**greeting, "role": "user"}, user]) == prompt:
         raise TemplateError(
             "greeting-as-user",
             f"the agent's greeting, an assistant message, is rendered as the words of the user: {remedy}",
@@ -130,11 +139,11 @@ def _check_greeting(template: ChatTemplate) -> None:
 
 
 def _render_or_none(
-    template: ChatTemplate, messages: Sequence[ChatMessage], add_generation_prompt: bool = True
+    template: ChatTemplate, cases: Battery, messages: Sequence[ChatMessage], add_generation_prompt: bool = True
 ) -> str | None:
     """None if the template refuses such a conversation, which it may."""
     try:
-        return template.render(messages, TOOLS, add_generation_prompt)
+        return template.render(messages, cases.tools, add_generation_prompt)
     except TemplateError:
         return None
 
@@ -142,39 +151,39 @@ def _render_or_none(
 # --- closers, shape, deltas
 
 
-def _find_closers(template: ChatTemplate) -> None:
+def _find_closers(template: ChatTemplate, cases: Battery) -> None:
     """For a template of an unknown family: its closer is the first added token after an assistant's text."""
     if template.closers:
         return
-    transition = TRANSITIONS["user"]
-    base = [*BASE, *transition.before[:-1]]
-    tail = template.after(base, transition.before[-1], transition.after, TOOLS, ControlTokenEscaper(template))
+    transition = cases.transitions["user"]
+    base = [*cases.base, *transition.before[:-1]]
+    tail = template.after(base, transition.before[-1], transition.after, cases.tools, ControlTokenEscaper(template))
     found = first_control_token(tail, template.control_tokens)
     if found is None:
         raise TemplateError("no-closer", f"no added token follows an assistant turn; the template writes {tail[:80]!r}")
     template.closers = {found[0]: found[1]}
 
 
-def _find_shape(template: ChatTemplate) -> dict[str, str]:
+def _find_shape(template: ChatTemplate, cases: Battery) -> dict[str, str]:
     """The deltas of the transitions, with the first message shape that works; no required transition is missing."""
     first: TemplateError | None = None
     for shape in SHAPES:
         template.shape = shape
         try:
-            return _deltas(template)
+            return _deltas(template, cases)
         except TemplateError as error:
             first = first or error
     assert first is not None
     raise first
 
 
-def _deltas(template: ChatTemplate) -> dict[str, str]:
+def _deltas(template: ChatTemplate, cases: Battery) -> dict[str, str]:
     """Delta text of each transition that works; raises for a required one that does not."""
     deltas: dict[str, str] = {}
-    for name, transition in TRANSITIONS.items():
+    for name, transition in cases.transitions.items():
         try:
-            delta = _delta(template, transition)
-            whole = template.render([*BASE, *transition.before, *transition.after], TOOLS)
+            delta = _delta(template, cases, transition)
+            whole = template.render([*cases.base, *transition.before, *transition.after], cases.tools)
             if not whole.endswith(delta):
                 raise TemplateError(
                     "not-suffix",
@@ -189,9 +198,9 @@ def _deltas(template: ChatTemplate) -> dict[str, str]:
     return deltas
 
 
-def _delta(template: ChatTemplate, transition: Transition, *, dummy: bool = False) -> str:
-    history = DUMMY_BASE if dummy else [*BASE, *transition.before[:-1]]
-    tools = DUMMY_TOOLS if dummy else TOOLS
+def _delta(template: ChatTemplate, cases: Battery, transition: Transition, *, dummy: bool = False) -> str:
+    history = DUMMY_BASE if dummy else [*cases.base, *transition.before[:-1]]
+    tools = cases.dummy_tools if dummy else cases.tools
     return template.after(history, transition.before[-1], transition.after, tools, ControlTokenEscaper(template))
 
 
@@ -210,10 +219,10 @@ def _check_content(name: str, transition: Transition, delta: str, whole: str) ->
             raise TemplateError("arguments-escaped", "the template encodes a call's arguments twice")
 
 
-def _dummy_base_ok(template: ChatTemplate, deltas: Mapping[str, str]) -> bool:
+def _dummy_base_ok(template: ChatTemplate, cases: Battery, deltas: Mapping[str, str]) -> bool:
     for name, real in deltas.items():
         try:
-            if _delta(template, TRANSITIONS[name], dummy=True) != real:
+            if _delta(template, cases, cases.transitions[name], dummy=True) != real:
                 return False
         except TemplateError:
             return False
@@ -264,18 +273,19 @@ def _check_additive(template: ChatTemplate, deltas: Mapping[str, str]) -> None:
 # --- what the template does to earlier turns
 
 
-def _rewrites(template: ChatTemplate, name: str) -> Rewrites:
+def _rewrites(template: ChatTemplate, cases: Battery, name: str) -> Rewrites:
     return Rewrites(
-        plain=_rewrites_turn(template, name, reasoning=False), reasoning=_rewrites_turn(template, name, reasoning=True)
+        plain=_rewrites_turn(template, cases, name, reasoning=False),
+        reasoning=_rewrites_turn(template, cases, name, reasoning=True),
     )
 
 
-def _rewrites_turn(template: ChatTemplate, name: str, *, reasoning: bool) -> bool | None:
+def _rewrites_turn(template: ChatTemplate, cases: Battery, name: str, *, reasoning: bool) -> bool | None:
     """True if what the template writes for a conversation changes when it goes on; None if it refuses one of the two."""
-    transition = TRANSITIONS[name]
+    transition = cases.transitions[name]
     before = [calibration_cases.with_reasoning(message) if reasoning else message for message in transition.before]
-    earlier = _render_or_none(template, [*BASE, *before], add_generation_prompt=False)
-    later = _render_or_none(template, [*BASE, *before, *transition.after])
+    earlier = _render_or_none(template, cases, [*cases.base, *before], add_generation_prompt=False)
+    later = _render_or_none(template, cases, [*cases.base, *before, *transition.after])
     if earlier is None or later is None:
         return None
     trimmed = earlier.rstrip()

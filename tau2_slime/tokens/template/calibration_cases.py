@@ -103,6 +103,39 @@ TRANSITIONS: dict[str, Transition] = {
 }
 
 
+def _acts(text: str) -> ChatMessage:
+    return _text(f'Action:\n{{"name": "find_booking_probe", "arguments": {{"booking_id": "{text}"}}}}')
+
+
+_TEXT_ONLY: dict[str, Transition] = {
+    "user": Transition((_text("Which booking is it?"),), (_user("The one on Friday."),)),
+    "tool": Transition((_acts("QX81"),), (_user("API output: Booking found."),)),
+    "late_tool": Transition(
+        (_acts("QX81"), _user("API output: Booking found."), _text("I see it."), _user("And 14C?"), _acts("14C")),
+        (_user("API output: Seat is free again."),),
+    ),
+    "late_user": Transition(
+        (_acts("QX81"), _user("API output: Booking found."), _text("I see two seats.")), (_user("What do they cost?"),)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Battery:
+    """What a template is tried on: every transition follows `base`."""
+
+    base: tuple[ChatMessage, ...]
+    tools: tuple[dict[str, Any], ...]
+    dummy_tools: tuple[dict[str, Any], ...]
+    transitions: Mapping[str, Transition]
+
+
+NATIVE = Battery(BASE, TOOLS, DUMMY_TOOLS, TRANSITIONS)
+"""The template tells the tools, writes the calls, and shows τ²'s greeting as a turn of the assistant."""
+TEXT_ONLY = Battery((BASE[0], BASE[2]), (), (), _TEXT_ONLY)
+"""Actions are text (`calls.action_text`): the template knows of no tools, and its first turn is the user's."""
+
+
 def with_reasoning(message: ChatMessage) -> ChatMessage:
     """An assistant message as it is handed in by those who keep reasoning apart; others unchanged."""
     if message["role"] != "assistant":

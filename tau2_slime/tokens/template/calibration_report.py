@@ -44,17 +44,21 @@ class TemplateReport:
     """The generation prompt ends in `<think>`: what the model samples begins inside its reasoning."""
     preset_kwargs: Mapping[str, object]
     """Template arguments that were set for the user."""
+    text_only: bool = False
+    """Proved for actions in plain text: the template is given no tools."""
 
     def one_line(self) -> str:
         """For the log and for `doctor`."""
         parts = [
             f"closes with {' '.join(self.closers)}",
-            f"parallel calls {'ok' if self.parallel_ok else 'REFUSED by the template'}",
+            "actions in plain text"
+            if self.text_only
+            else f"parallel calls {'ok' if self.parallel_ok else 'REFUSED by the template'}",
             f"delta from {'a dummy base' if self.dummy_base_ok else 'the real history'}",
         ]
-        if not self.text_with_call_ok:
+        if not self.text_with_call_ok and not self.text_only:
             parts.append("text beside a call NOT expressible")
-        if not self.mid_system_ok:
+        if not self.mid_system_ok and not self.text_only:
             parts.append("no system message in mid-conversation")
         if self.string_arguments:
             parts.append("arguments as JSON string")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tau2_slime.tokens.ledger import TokenLedger
 from tau2_slime.tokens.template import calibration
-from tau2_slime.tokens.template.calibration_cases import DUMMY_BASE, DUMMY_TOOLS
+from tau2_slime.tokens.template.calibration_cases import DUMMY_BASE, DUMMY_TOOLS, NATIVE, TEXT_ONLY
 from tau2_slime.tokens.template.calibration_report import TemplateReport
 from tau2_slime.tokens.template.chat_template import SENTINEL, ChatMessage, ChatTemplate, TemplateError, Tools
 from tau2_slime.tokens.template.control_tokens import ControlTokenEscaper
@@ -77,6 +77,7 @@ class ChatDelta:
         *,
         template_kwargs: Mapping[str, object] | None = None,
         generation_stop_ids: Iterable[int] = (),
+        text_only: bool = False,
     ) -> ChatDelta:
         """Prove the template usable, in 25 to 75 ms; a second call with equal arguments returns the same object.
 
@@ -84,16 +85,19 @@ class ChatDelta:
             tokenizer: the checkpoint's, with its chat template.
             template_kwargs: the user's arguments of the template, for example ``{"enable_thinking": False}``.
             generation_stop_ids: the ``eos_token_id`` list of the checkpoint's generation_config.
+            text_only: prove it for actions in plain text, without tools, instead of for the template's own tool calls.
 
         Raises:
             TemplateError: the template cannot be used token-exactly; the error says why, and what to do.
         """
-        key = calibration.cache_key(tokenizer, template_kwargs, generation_stop_ids)
+        key = calibration.cache_key(tokenizer, template_kwargs, generation_stop_ids, text_only)
         with _calibrating:
             cached = _calibrated.get(key)
             if cached is None:
                 template = ChatTemplate(tokenizer, template_kwargs, generation_stop_ids)
-                cached = _calibrated[key] = cls(template, calibration.calibrate(template))
+                cached = _calibrated[key] = cls(
+                    template, calibration.calibrate(template, TEXT_ONLY if text_only else NATIVE)
+                )
                 while len(_calibrated) > _CALIBRATION_CACHE_SIZE:
                     _calibrated.popitem(last=False)
             return cached

@@ -20,7 +20,6 @@ from tau2_slime.chat.completion import Ending, message_to_send_back
 from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import ConfigError, ContextOverflow, EngineError, Tau2SlimeError
 from tau2_slime.outcome import Status, Termination
-from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 
 if TYPE_CHECKING:
     from tau2_slime.backends.turns import ChatMessage
@@ -106,7 +105,7 @@ async def _play(episode: TurnEpisode, model: Endpoint, trace: vf.Trace) -> None:
                 break
             sent.append(message_to_send_back((answer.raw or {}).get("message") or {}))
             call_ids = [call.id for call in answer.said.calls]
-            request = await episode.reply(chat_turn(answer.said, request.tools))
+            request = await episode.reply(episode.understood(answer.said))
     except PolicyStopped as error:
         await episode.stop(Termination(error.termination), str(error))
     except ContextOverflow as error:

@@ -1,0 +1,336 @@
+"""Actions in plain text, for checkpoints whose chat template knows no tools: the formats ``act`` and ``react``.
+
+The tools stand in the system prompt. The model writes ``Action:`` and one JSON object; to talk to the user is an action too.
+The result of a call comes back as a user message. So a chat template needs nothing but turns of a user and an assistant.
+`action_format` finds a format by its name; `in_format` writes a conversation in its form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from tau2_slime.chat.thoughts import cut_thoughts, first_block
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.dotted_path import load_object
+from tau2_slime.tokens.calls.json_text import BadJson, read_json
+from tau2_slime.tokens.calls.reasoning import split_reasoning, without_reasoning
+from tau2_slime.tokens.calls.schema_types import checked_call
+from tau2_slime.tokens.calls.types import Call, CallStatus, JsonObject, ParsedCall, ParsedTurn, Tool, ToolCallParser
+
+NATIVE = "native"
+"""Not one of these formats: the chat template's own tool calls."""
+RESPOND = "respond"
+"""The action that talks to the user."""
+RESULT = "API output:"
+"""What a message with the result of a call begins with."""
+
+_MARKER = re.compile(r"^[^\S\n]*Action:", re.MULTILINE)
+_MARKER_OR_TAG = re.compile(rf"{_MARKER.pattern}|</?think>", re.MULTILINE)
+_THOUGHT = "Thought:"
+_CHANNELS = ("<|channel|>", "<|start|>")
+_KEYS = {"name", "arguments"}
+_MOST_THOUGHTS = 16
+"""Blocks of reasoning that are read one after the other; no model writes more of them before it speaks."""
+
+ChatMessage = dict[str, Any]
+
+
+@runtime_checkable
+class ActionFormat(ToolCallParser, Protocol):
+    """How a policy is told its tools, acts, and is told the results, in text alone.
+
+    A class of your own with these members is chosen by its dotted path, ``agent_strategy: my.module.MyFormat``. It is called
+    with ``solo=True`` for episodes without a user, else with ``solo=False``. Subclass `TextActions` to change a part.
+    """
+
+    form: str
+    """The part of `instructions` that is the same for all tools. The embedded policy knows the format by it."""
+
+    def instructions(self, tools: list[Tool]) -> str:
+        """What follows τ²'s system prompt: the tools and how to use them."""
+        ...
+
+    def say(self, text: str) -> str:
+        """The turn that a model writes to tell the user ``text``; `parse` reads it back."""
+        ...
+
+    def result(self, content: str) -> str:
+        """The user message that tells what a call returned. An error's ``content`` begins with ``Error:``."""
+        ...
+
+
+class TextActions:
+    """``Action:`` and one JSON object, after a thought if `thinks`. What cannot be read as exactly that is not executed."""
+
+    def __init__(self, name: str = "act", *, thinks: bool = False, solo: bool = False) -> None:
+        """``thinks``: each turn begins with ``Thought:``. ``solo``: there is no user to respond to."""
+        self.name, self.thinks, self.solo = name, thinks, solo
+        action = self.format([("<name of the tool>", {"<name of an argument>": "<its value>"})])
+        respond = (
+            ""
+            if solo
+            else f"\nTo talk to the user, respond:\n\n{self._example(self.say('Your order is on its way.'))}\n"
+        )
+        first = " Think first, in a few words, then act. Nobody but you reads the thought." if thinks else ""
+        self.form = (
+            "Each of your messages is one action: the line `Action:` and exactly one JSON object, with nothing after it."
+            f"{first} To use a tool:\n\n{self._example(action)}\n{respond}\nWhat a tool returns comes back in a message "
+            f"that begins with `{RESULT}`. Never write such a message yourself."
+        )
+
+    def _example(self, action: str) -> str:
+        return f"{_THOUGHT} <what you think>\n{action}" if self.thinks else action
+
+    # ---- what is told ------------------------------------------------------------------------------------------------
+
+    def instructions(self, tools: list[Tool]) -> str:
+        schemas = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+        return f"# Tools\n\nOne JSON schema a line:\n{schemas}\n\n# Actions\n\n{self.form}"
+
+    def result(self, content: str) -> str:
+        return f"{RESULT} {content}"
+
+    # ---- what is said ------------------------------------------------------------------------------------------------
+
+    def format(self, calls: list[Call]) -> str:
+        return "\n".join(
+            f"Action:\n{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}"
+            for name, arguments in calls
+        )
+
+    def say(self, text: str) -> str:
+        return self.format([(RESPOND, {"content": text})])
+
+    def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
+        thoughts, rest, unclosed = _cut_reasoning(text, reasoning_open)
+        if unclosed:
+            return ParsedTurn(None, _joined(thoughts), reasoning_unclosed=True)
+        rest = rest.rstrip()
+        rest = (
+            rest.removesuffix(RESULT).rstrip() if rest.endswith(RESULT) else rest
+        )  # a stop string, which ends the turn
+        marker = _first_marker(rest)
+        if marker is not None:
+            said, inside = without_reasoning(rest[: marker.start()].lstrip().removeprefix(_THOUGHT))
+            content, calls = self._act(rest[marker.start() :], rest[marker.end() :], tools)
+            return ParsedTurn(content, _joined([*thoughts, *inside, *said]), calls)
+        if _object_in(rest) is not None:
+            content, calls = self._act(rest, rest, tools)
+            return ParsedTurn(content, _joined(thoughts), calls)
+        said, inside = without_reasoning(rest)
+        talk = _joined(said)
+        if self.thinks and talk is not None and talk.startswith(_THOUGHT):
+            return ParsedTurn(None, _joined(thoughts), [self._bad(rest, "A thought alone reaches nobody")])
+        return ParsedTurn(talk, _joined([*thoughts, *inside]))
+
+    def _act(self, raw: str, body: str, tools: list[Tool]) -> tuple[str | None, list[ParsedCall]]:
+        """(what is said to the user, the call): one of the two is empty. ``body`` is what stands behind the marker."""
+        try:
+            name, arguments = _read_action(body)
+            if name == RESPOND and not self.solo:
+                return _words(arguments), []
+        except BadJson as problem:
+            return None, [self._bad(raw, str(problem))]
+        return None, [checked_call(name, arguments, tools, raw)]
+
+    def _bad(self, raw: str, problem: str) -> ParsedCall:
+        error = (
+            f"{problem}. Write the line `Action:` and exactly one JSON object, "
+            '{"name": "...", "arguments": {...}}, with nothing after it.'
+        )
+        return ParsedCall("", {}, CallStatus.INVALID_JSON, raw, error)
+
+
+class Act(TextActions):
+    """``act``: the action alone."""
+
+    def __init__(self, *, solo: bool = False) -> None:
+        super().__init__("act", solo=solo)
+
+
+class React(TextActions):
+    """``react``: a thought, then the action."""
+
+    def __init__(self, *, solo: bool = False) -> None:
+        super().__init__("react", thinks=True, solo=solo)
+
+
+FORMATS: Mapping[str, type[TextActions]] = {"act": Act, "react": React}
+
+_known: dict[tuple[str, bool], ActionFormat] = {
+    (name, solo): build(solo=solo) for name, build in FORMATS.items() for solo in (False, True)
+}
+
+
+def action_format(name: str, *, solo: bool = False) -> ActionFormat | None:
+    """The format that the setting ``agent_strategy`` names; None for ``native``. One object for the process.
+
+    Raises:
+        ConfigError: there is none of that name, or what the dotted path names is not a format.
+    """
+    if name == NATIVE:
+        return None
+    if (name, solo) not in _known:
+        _known[name, solo] = _own_format(name, solo)
+    return _known[name, solo]
+
+
+def format_told_in(prompt: str) -> ActionFormat | None:
+    """The format, of those that this process has used, whose instructions stand in the system prompt ``prompt``."""
+    return next((known for known in _known.values() if known.form in prompt), None)
+
+
+def _own_format(name: str, solo: bool) -> ActionFormat:
+    if "." not in name:
+        choices = ", ".join([NATIVE, *FORMATS])
+        raise ConfigError(f"agent_strategy {name!r} is unknown; there are: {choices}, or the dotted path of your own")
+    found = load_object(name, what="agent_strategy")
+    try:
+        made = found(solo=solo) if isinstance(found, type) else found
+    except Exception as error:  # the user's class may raise anything
+        raise ConfigError(
+            f"agent_strategy {name!r}: the class is called with solo={solo}, and that raises {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, ActionFormat):
+        lacking = [
+            m for m in ("name", "form", "parse", "format", "instructions", "say", "result") if not hasattr(made, m)
+        ]
+        raise ConfigError(
+            f"agent_strategy {name!r} is not an action format: it lacks {', '.join(lacking)}; "
+            "tau2_slime.tokens.calls.action_text.ActionFormat says what a format has"
+        )
+    made.name = name
+    return made
+
+
+def in_format(actions: ActionFormat | None, messages: Sequence[ChatMessage], tools: list[Tool]) -> list[ChatMessage]:
+    """``messages`` as the model is shown them. Without ``actions``: as they are.
+
+    The system prompt gets the instructions. What the agent says before the user speaks (τ²'s greeting) goes there too: many
+    templates refuse a conversation that the assistant begins. Roles alternate: results of one turn share a message.
+    """
+    if actions is None:
+        return list(messages)
+    out: list[ChatMessage] = []
+    for message in messages:
+        role, content = message["role"], message.get("content") or ""
+        if role == "system":
+            content = f"{content}\n\n{actions.instructions(tools)}"
+        elif role == "tool":
+            role, content = "user", actions.result(content)
+            if out and out[-1]["role"] == "user":
+                out[-1]["content"] += f"\n{content}"
+                continue
+        elif role == "assistant":
+            calls = [
+                (call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or []
+            ]
+            if not calls and [one["role"] for one in out] == ["system"]:
+                out[0]["content"] += f'\n\nYou have already said: "{content}"'
+                continue
+            content = actions.format(calls) if calls else actions.say(content)
+        out.append({"role": role, "content": content})
+    return out
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------------
+
+
+def _cut_reasoning(text: str, reasoning_open: bool) -> tuple[list[str], str, bool]:
+    """(thoughts, what follows them, whether they never end)."""
+    if not reasoning_open and text.lstrip().startswith(_CHANNELS):
+        spoken = cut_thoughts(text)
+        return [spoken.thoughts or ""], spoken.words, spoken.unclosed
+    thoughts: list[str] = []
+    if reasoning_open:
+        inside, text, unclosed = split_reasoning(text, reasoning_open=True)
+        thoughts.append(inside or "")
+        if unclosed:
+            return thoughts, "", True
+    for _ in range(_MOST_THOUGHTS):
+        if _is_action(text):  # a closing tag in one of its texts ends no thought
+            break
+        found = first_block(text)
+        if found is None:
+            break
+        thoughts.append(found[0])
+        if found[1] is None:
+            return thoughts, "", True
+        text = found[1]
+    return thoughts, text, False
+
+
+def _first_marker(text: str) -> re.Match[str] | None:
+    """The first line that begins with ``Action:`` and does not stand in a thought that is open there."""
+    thinking = False
+    for found in _MARKER_OR_TAG.finditer(text):
+        if found.group() in ("<think>", "</think>"):
+            thinking = found.group() == "<think>"
+        elif not thinking:
+            return found
+    return None
+
+
+def _is_action(text: str) -> bool:
+    found = _MARKER.search(text)
+    if found is not None and first_block(text[: found.start()]) is not None:
+        return False
+    return _object_in(text if found is None else text[found.end() :]) is not None
+
+
+def _object_in(text: str) -> JsonObject | None:
+    """The one JSON object that ``text`` is; None if it is something else."""
+    try:
+        return _read_object(text)
+    except BadJson:
+        return None
+
+
+def _read_object(text: str) -> JsonObject:
+    """The JSON object that ``text`` is, in a code fence or not. Raises BadJson."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and len(text) >= 6:
+        text = re.sub(r"\A\w*", "", text[3:-3]).strip()
+    value = read_json(text)
+    if not isinstance(value, dict):
+        raise BadJson("The action is not a JSON object")
+    return value
+
+
+def _read_action(body: str) -> tuple[str, JsonObject]:
+    """(name, arguments). Raises BadJson with a sentence that lacks its full stop."""
+    if not body.strip():
+        raise BadJson("Nothing follows `Action:`")
+    try:
+        value = _read_object(body)
+    except BadJson as problem:
+        raise BadJson(f"The action cannot be read: {problem}") from None
+    name, arguments = value.get("name"), value.get("arguments", {})
+    if not isinstance(name, str) or not name.strip():
+        raise BadJson('The action has no "name"')
+    if set(value) - _KEYS:
+        unknown = json.dumps(next(iter(sorted(set(value) - _KEYS))))
+        raise BadJson(f'The action has {unknown[:60]} beside "name" and "arguments"')
+    if isinstance(arguments, str):
+        try:
+            arguments = read_json(arguments)
+        except BadJson as problem:
+            raise BadJson(f'"arguments" cannot be read: {problem}') from None
+    if not isinstance(arguments, dict):
+        raise BadJson('"arguments" is not a JSON object')
+    return name, arguments
+
+
+def _words(arguments: JsonObject) -> str:
+    """What a respond says. Raises BadJson."""
+    content = arguments.get("content")
+    if not isinstance(content, str) or not content.strip() or len(arguments) > 1:
+        raise BadJson(f'{RESPOND} takes {{"content": "..."}}, a text that is not empty, and nothing else')
+    return content
+
+
+def _joined(pieces: Sequence[str]) -> str | None:
+    return "\n".join(stripped for piece in pieces if (stripped := piece.strip())) or None
