@@ -54,23 +54,24 @@ class Settings:
     """One run of reinforcement learning."""
 
     seed: int = 1
-    steps: int = 30
+    steps: int = 24
     mode: Mode = "sync"
     control: Control = "none"
     """``shuffle``: rewards change places within their group. ``context``: context tokens are trained on. ``shift``: the
     log-probs are off by one token."""
     groups: int = 8
     """Prompts of a rollout. Every task has as many of them."""
-    group_size: int = 8
-    global_batch: int = 32
+    group_size: int = 16
+    global_batch: int = 64
     """Episodes of one optimizer step."""
     rate: float = 5e-4
     """AdamW's learning rate: it rises over the first steps, then falls geometrically to ``final_rate``."""
     final_rate: float = 2e-5
     token_mean: bool = False
     """The loss is a mean over tokens, not over episodes (slime's ``--calculate-per-token-loss``)."""
-    divide_by_std: bool = True
-    """GRPO's advantages are divided by their group's standard deviation."""
+    divide_by_std: bool = False
+    """GRPO's advantages are divided by their group's standard deviation. A rare failure then weighs most, which makes the late
+    steps unsteady."""
     entropy_coef: float = 0.0
     kl_coef: float = 0.0
     """Of the KL divergence from the warm start, in the loss (slime's ``low_var_kl``)."""
