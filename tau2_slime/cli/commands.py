@@ -6,6 +6,7 @@ import typer
 
 from tau2_slime import __version__
 from tau2_slime.cli import tasks
+from tau2_slime.cli.curate import curate
 from tau2_slime.cli.data import data
 from tau2_slime.cli.doctor import doctor
 from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
@@ -29,6 +30,7 @@ app.command(
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(data)
+app.command()(curate)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(synth, name="synth")
 

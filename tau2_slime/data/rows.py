@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.config.task_split import anchored
+from tau2_slime.config.task_split import anchored, short_name
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import first_position
 from tau2_slime.world import domains, scoring
@@ -75,7 +75,7 @@ def row_content(domain: str, split: str, index: int, task_id: str) -> RowContent
     """
     return {
         "index": index,
-        "prompt": [{"role": "user", "content": f"tau2 {domain} task {task_id} ({split} {index})"}],
+        "prompt": [{"role": "user", "content": f"tau2 {domain} task {task_id} ({short_name(split)} {index})"}],
         "metadata": {"domain": domain, "task_split": split, "task_id": task_id},
     }
 

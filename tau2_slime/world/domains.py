@@ -194,6 +194,11 @@ def find_task(domain: str, split: str, *, task_id: str | None = None, index: int
     return pool[index]
 
 
+def position_of(domain: str, split: str, task_id: str) -> int:
+    """Where the task stands in its split, from 0. Raises KeyError if it does not."""
+    return _positions(domain, split)[task_id]
+
+
 # Tools and their schemas by what they depend on. Both live as long as the process, so that an id stays what it is.
 _tools: dict[str, tuple[list[Tau2Tool], list[Tau2Tool] | None]] = {}
 _schemas: dict[int, dict[str, Any]] = {}
