@@ -21,6 +21,7 @@ ORDER = (
         "slime_adapter",
         "observe",
         "inspector",
+        "diagnosis",
         "trainable_agents",
         "train",
         "eval_rollout",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tau2_slime import __version__
+from tau2_slime.cli.diagnose import diagnose
 from tau2_slime.cli.doctor import doctor
 from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
 from tau2_slime.cli.inspect import inspect
@@ -19,6 +20,7 @@ app.command(name="eval")(evaluate)
 app.command()(compare)
 app.command()(convert_v1)
 app.command()(inspect)
+app.command()(diagnose)
 
 
 @app.command()

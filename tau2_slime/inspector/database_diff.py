@@ -63,9 +63,8 @@ def _compare(trajectory: Trajectory) -> DatabaseDiff:
     from tau2_slime.episode import history
     from tau2_slime.world import domains
 
-    domain, task_id = trajectory.domain, trajectory.task_id
-    split = trajectory.task_split or _split_of(domain, task_id)
-    task = domains.find_task(domain, split, task_id=task_id)
+    domain = trajectory.domain
+    task, split = task_of(trajectory)
     world = domains.World(domain, split, task, solo=trajectory.agent_type in ("solo", "llm_agent_solo"))
     notes = []
     try:
@@ -74,11 +73,36 @@ def _compare(trajectory: Trajectory) -> DatabaseDiff:
         )
     except CannotResume as error:
         notes.append(f"the replay answers otherwise from there on: {error}")
-    before, gold = _reference_worlds(domain, split, task_id)
+    before, gold = _reference_worlds(domain, split, task)
     changes = _changes(before, world, gold)
     if len(changes) > MOST:
         notes.append(f"{len(changes)} changes, the first {MOST} are kept")
     return DatabaseDiff(changes[:MOST], "; ".join(notes))
+
+
+def task_of(trajectory: Trajectory) -> tuple[Task, str]:
+    """The task of an episode and its split: the file's own task, where it brings one, else the installed τ²'s.
+
+    Raises:
+        ConfigError: the file brings none, and the installed τ² has no such domain or task.
+        ValueError: the file's own is not a task of the installed τ².
+    """
+    from tau2_slime.world import domains
+
+    domain, task_id = trajectory.domain, trajectory.task_id
+    if trajectory.task is not None:
+        return _own_task(json.dumps(trajectory.task, sort_keys=True)), trajectory.task_split or "base"
+    split = trajectory.task_split or _split_of(domain, task_id)
+    return domains.find_task(domain, split, task_id=task_id), split
+
+
+@lru_cache(maxsize=4096)
+def _own_task(written: str) -> Task:
+    """One object for all attempts of a task, so that its gold end state is computed once."""
+    from tau2_slime.world import tau2_compat
+
+    task: Task = tau2_compat.load().Task.model_validate_json(written)
+    return task
 
 
 def _split_of(domain: str, task_id: str) -> str:
@@ -92,12 +116,16 @@ def _initial_history(task: Task) -> list[object]:
     return list(task.initial_state.message_history or []) if task.initial_state else []
 
 
-@lru_cache(maxsize=256)
-def _reference_worlds(domain: str, split: str, task_id: str) -> tuple[World, World]:
-    """The worlds before the episode and after the gold actions; read, never written."""
-    from tau2_slime.world import domains
+_references: dict[int, tuple[Task, World, World]] = {}
+MAX_REFERENCES = 256
 
-    task = domains.find_task(domain, split, task_id=task_id)
+
+def _reference_worlds(domain: str, split: str, task: Task) -> tuple[World, World]:
+    """The worlds before the episode and after the gold actions; read, never written."""
+    known = _references.get(id(task))
+    if known is not None:
+        return known[1:]
+    from tau2_slime.world import domains
 
     def fresh() -> World:
         world = domains.World(domain, split, task)
@@ -112,7 +140,10 @@ def _reference_worlds(domain: str, split: str, task_id: str) -> tuple[World, Wor
         except Exception:  # τ²'s evaluator goes on too: some gold actions are meant to be refused
             continue
         gold.environment.sync_tools()
-    return fresh(), gold
+    while len(_references) >= MAX_REFERENCES:
+        del _references[next(iter(_references))]
+    _references[id(task)] = task, fresh(), gold  # the task is kept with it, so that no other object gets its id
+    return _references[id(task)][1:]
 
 
 def _changes(before: World, here: World, gold: World) -> list[FieldChange]:

@@ -1,0 +1,312 @@
+"""What the agent did that gold does not, and what it left undone: each rule names the decisive message, or finds nothing."""
+
+from __future__ import annotations
+
+import re
+
+from tau2_slime.diagnosis.case import Case
+from tau2_slime.diagnosis.findings import Evidence, Finding, What, Who, as_text
+from tau2_slime.diagnosis.matching import canonical, exact, other_tool_for
+from tau2_slime.diagnosis.meaning import differing, names_specifically, record_of_call, speaks_of
+from tau2_slime.diagnosis.replay import GoldWrite
+from tau2_slime.diagnosis.story import Made, Said
+from tau2_slime.diagnosis.user_side import (
+    asked_for,
+    claimed_not_done,
+    gave_the_value,
+    misreported,
+    refused_offer,
+    withheld,
+)
+from tau2_slime.diagnosis.words import agrees, asks, asks_to_act, mentions, quoted, refusal, sentences, subject
+
+_CONFIRM = r"obtain explicit user confirmation|explicit user confirmation"
+_TRANSFER = r"transfer the user to a human agent if and only if"
+
+
+def _agent(
+    what: What,
+    turn: int,
+    *evidence: Evidence,
+    sure: float = 0.9,
+    tool: str = "",
+    detail: str = "",
+    clause: str | None = None,
+) -> Finding:
+    return Finding(Who.AGENT, what, turn, evidence, sure, detail, tool, clause)
+
+
+def _call(call: Made, gold: GoldWrite | None = None) -> Evidence:
+    gold_text = None if gold is None else f"{gold.name}({as_text(gold.arguments)})"
+    return Evidence(call.turn, name=call.name, here=as_text(call.arguments), gold=gold_text)
+
+
+# ---- divergent writes --------------------------------------------------------------------------------------------------
+
+
+def consent(case: Case, call: Made) -> Said | None:
+    """The customer's text that agrees to the call, after the agent has listed it; None if there is none."""
+    answer = case.story.last_text("user", before=call.turn)
+    if answer is None or not agrees(answer.text):
+        return None
+    listed = case.story.last_text("assistant", before=answer.turn)
+    if listed is None or not case.story.texts("user", before=listed.turn):  # the greeting lists nothing
+        return None
+    named = subject(call.name).search(listed.text) or any(mentions(listed.text, value) for value in _ids(call))
+    if not asks_to_act(listed.text) and not (named and asks(listed.text)):
+        return None
+    since = [c for c in case.made if answer.turn < c.turn < call.turn and c.requestor == "assistant"]
+    if any(_about_another(case, call, each, listed) for each in since):
+        return None
+    return answer
+
+
+def _about_another(case: Case, call: Made, earlier: Made, listed: Said) -> bool:
+    """True if the listing was that of an earlier write, and says nothing of this one."""
+    if record_of_call(call.arguments) != record_of_call(earlier.arguments):
+        return not names_specifically(listed.text, call.arguments, case.world)
+    if call.name != earlier.name:
+        return not subject(call.name).search(listed.text.replace(earlier.name.replace("_", " "), ""))
+    return False
+
+
+def _ids(call: Made) -> list[str]:
+    return [str(value) for key, value in call.arguments.items() if key.endswith("_id") and value]
+
+
+def divergent_write(case: Case, call: Made) -> Finding:
+    """What a write is that took effect and that gold does not have."""
+    pair = case.paired(call)
+    broken = call.violations[0] if call.violations else None
+    clause = case.clause(broken.pattern) if broken is not None else None
+    if pair is not None:
+        differences = differing(call.arguments, pair.arguments)
+        given = gave_the_value(case, call, differences)
+        if given is not None:
+            return given
+        first = differences[0] if differences else None
+        evidence = [
+            Evidence(call.turn, name=f"{call.name}.{each.path}", here=as_text(each.here), gold=as_text(each.gold))
+            for each in differences[:3]
+        ] or [_call(call, pair)]
+        detail = first.kind if first is not None else ""
+        if consent(case, call) is None:
+            before = case.story.last_text("user", before=call.turn)
+            said = [Evidence(before.turn, quoted(before.text))] if before is not None else []
+            clause = clause or case.clause(_CONFIRM)
+            return _agent(
+                What.UNCONFIRMED_WRITE,
+                call.turn,
+                *evidence,
+                *said,
+                tool=call.name,
+                detail=detail,
+                clause=clause,
+                sure=0.85,
+            )
+        return _agent(What.WRONG_ARGUMENT, call.turn, *evidence, tool=call.name, detail=detail, clause=clause)
+    other = other_tool_for(call, case.needed)
+    asked = asked_for(case, call) if broken is None else None
+    if other is not None and not (
+        asked is not None and not subject(other.name).search(asked.text) and _only_asks_for(case, call, other)
+    ):
+        return _agent(What.WRONG_TOOL, call.turn, _call(call, other), tool=call.name, clause=clause)
+    if asked is not None:
+        evidence_of_user = (Evidence(asked.turn, quoted(asked.text, subject(call.name))), _call(call))
+        return Finding(Who.USER, What.OFF_SCRIPT, asked.turn, evidence_of_user, 0.75, tool=call.name)
+    more = [Evidence(call.turn, name=broken.rule, here=broken.why)] if broken is not None else []
+    return _agent(What.EXTRA_ACTION, call.turn, _call(call), *more, tool=call.name, clause=clause, sure=0.85)
+
+
+def _only_asks_for(case: Case, call: Made, other: GoldWrite) -> bool:
+    """True if the user asks for the call's own tool and never for gold's."""
+    about = subject(other.name)
+    return not any(about.search(said.text) for said in case.story.texts("user", before=call.turn))
+
+
+# ---- order -------------------------------------------------------------------------------------------------------------
+
+
+def order_dependent(case: Case) -> Finding | None:
+    """The same writes in another order of independent calls or list items: as right as gold, with another hash."""
+    if not case.counts_database or not case.played.differences or case.missing or case.extra:
+        return None
+    if not case.played.equal_but_for_order and (_swapped(case) is not None or not _other_lists(case)):
+        return None
+    path, _, here, gold = case.played.differences[0]
+    turn = _first_out_of_order(case)
+    return Finding(Who.TASK, What.ORDER_DEPENDENT, turn, (Evidence(None, name=path, here=here, gold=gold),), 0.9)
+
+
+def _sequence(case: Case) -> list[tuple[Made, int]]:
+    """Each effective write with the position of the gold write that it is."""
+    waiting: dict[str, list[int]] = {}
+    for position, write in enumerate(case.gold.writes):
+        waiting.setdefault(canonical(write.requestor, write.name, write.arguments), []).append(position)
+    found = []
+    for call in case.made:
+        same = waiting.get(canonical(call.requestor, call.name, call.arguments))
+        if same:
+            found.append((call, same.pop(0)))
+    return found
+
+
+def _other_lists(case: Case) -> bool:
+    return any(
+        exact(call.requestor, call.name, call.arguments)
+        != exact(case.gold.writes[at].requestor, case.gold.writes[at].name, case.gold.writes[at].arguments)
+        for call, at in _sequence(case)
+    )
+
+
+def _first_out_of_order(case: Case) -> int:
+    sequence = _sequence(case)
+    for place, (call, at) in enumerate(sequence):
+        gold = case.gold.writes[at]
+        if at != place or exact(call.requestor, call.name, call.arguments) != exact(
+            gold.requestor, gold.name, gold.arguments
+        ):
+            return call.turn
+    return sequence[0][0].turn if sequence else case.story.last
+
+
+def _swapped(case: Case) -> tuple[Made, GoldWrite] | None:
+    """A write that came before another one that it depends on, and that other one; both made."""
+    sequence = _sequence(case)
+    for place, (call, at) in enumerate(sequence):
+        for _, earlier in sequence[place + 1 :]:
+            if earlier < at and _depends(case, call, case.gold.writes[at], case.gold.writes[earlier]):
+                return call, case.gold.writes[earlier]
+    return None
+
+
+def _depends(case: Case, call: Made, one: GoldWrite, other: GoldWrite) -> bool:
+    if not case.counts_database:
+        return True
+    return bool((one.touched | call.touched) & other.touched)
+
+
+def wrong_order(case: Case) -> Finding | None:
+    """Every gold write was made, or tried, but one before another one that it depends on."""
+    too_early = _too_early(case) or (None if case.needed else _swapped(case))
+    if too_early is None:
+        return None
+    call, before = too_early
+    turn = call.turn
+    if call.requestor == "user":  # the agent asked for it
+        asked = case.story.last_text("assistant", before=call.turn)
+        turn = asked.turn if asked is not None else turn
+    evidence = [
+        Evidence(
+            call.turn,
+            name=call.name,
+            here=as_text(call.arguments),
+            gold=f"after {before.name}({as_text(before.arguments)})",
+        )
+    ]
+    if call.error and call.result and call.result_turn is not None:
+        evidence.append(Evidence(call.result_turn, call.result[:200]))
+    clause = case.clause(call.violations[0].pattern) if call.violations else None
+    return _agent(What.WRONG_ORDER, turn, *evidence, tool=call.name, clause=clause, sure=0.8)
+
+
+def _too_early(case: Case) -> tuple[Made, GoldWrite] | None:
+    """A gold write that was refused, because another one that gold makes first came only afterwards."""
+    needed = {canonical(w.requestor, w.name, w.arguments): w for w in case.needed}
+    for call in case.story.calls:
+        write = needed.get(canonical(call.requestor, call.name, call.arguments))
+        if write is None or call.effective or not call.reached:
+            continue
+        at = case.gold.writes.index(write)
+        later = {i for made, i in _sequence(case) if made.turn > call.turn}
+        for position, before in enumerate(case.gold.writes):
+            if position != at and position in later and (position < at or before.touched & write.touched):
+                return call, before
+            if position > at and before.touched & write.touched:  # what gold makes later may have closed the record
+                made = next((made for made, i in _sequence(case) if i == position and made.turn < call.turn), None)
+                if made is not None:
+                    return made, write
+    return None
+
+
+# ---- left undone -------------------------------------------------------------------------------------------------------
+
+
+def left_undone(case: Case) -> list[Finding]:
+    """Why gold writes are missing: the first of the list is the cause."""
+    found: list[Finding] = []
+    write = case.needed[0]
+    malformed = _malformed(case, write)
+    if malformed is not None:
+        found.append(malformed)
+    earlier = withheld(case)
+    false = next((f for w in case.needed if (f := claimed_not_done(case, w)) is not None), None) or (
+        misreported(case) if case.has_user_tools else None
+    )
+    causes = [one for one in (earlier, false) if one is not None]
+    own = _transferred(case) or _refused(case)
+    if own is not None:
+        causes.append(own)
+    declined = next((f for w in case.needed if (f := refused_offer(case, w)) is not None), None)
+    if declined is not None:
+        causes.append(declined)
+    found += sorted(causes, key=lambda one: one.turn if one.turn is not None else 0)
+    turn = case.story.closing()
+    text = next((s for s in case.story.texts("assistant") if s.turn == turn), None)
+    words = [Evidence(turn, quoted(text.text))] if text is not None else []
+    gold = Evidence(None, name=write.name, here="(never made)", gold=as_text(write.arguments))
+    found.append(_agent(What.MISSING_ACTION, turn, gold, *words, tool=write.name, sure=0.8))
+    return found
+
+
+def _malformed(case: Case, write: GoldWrite) -> Finding | None:
+    call = next(
+        (c for c in case.story.calls if not c.reached and c.name == write.name and c.requestor == write.requestor), None
+    )
+    if call is None:
+        return None
+    return _agent(What.MALFORMED_CALL, call.turn, _call(call), tool=call.name)
+
+
+def _transferred(case: Case) -> Finding | None:
+    call = case.transfer
+    if call is None or case.gold.transfers:
+        return None
+    return _agent(What.PREMATURE_TRANSFER, call.turn, _call(call), tool=call.name, clause=case.clause(_TRANSFER))
+
+
+def _refused(case: Case) -> Finding | None:
+    """The agent says that it cannot or may not do what gold does."""
+    for strictly in (True, False):
+        for said in case.story.texts("assistant"):
+            sentence = refusal(said.text)
+            if sentence is None:
+                continue
+            for write in case.needed:
+                about = subject(write.name)
+                if write.requestor != "assistant" or any(
+                    c.turn > said.turn and c.name == write.name and c.effective for c in case.made
+                ):
+                    continue
+                before = case.story.last_text("user", before=said.turn)
+                asked = before is not None and speaks_of(
+                    before.text, write.name, write.arguments, case.world, strictly=False
+                )
+                last = not case.story.texts("assistant", after=said.turn + 2)
+                near = any(about.search(s) and refusal(s) for s in sentences(said.text))
+                if (near and (not case.alike(write.name) or not strictly)) or (not strictly and asked and last):
+                    return _agent(
+                        What.WRONG_REFUSAL, said.turn, Evidence(said.turn, sentence[:200]), tool=write.name, sure=0.75
+                    )
+    return None
+
+
+def not_communicated(case: Case) -> Finding | None:
+    """The world is as gold leaves it, but a required value was not said."""
+    if not case.unsaid:
+        return None
+    turn = case.story.closing()
+    text = next((s for s in case.story.texts("assistant") if s.turn == turn), None)
+    words = [Evidence(turn, quoted(text.text, re.compile(r"\d")))] if text is not None else []
+    gold = Evidence(None, name="communicate_info", here="(not said)", gold=", ".join(case.unsaid))
+    return _agent(What.NOT_COMMUNICATED, turn, gold, *words)
