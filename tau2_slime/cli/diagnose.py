@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tau2_slime.cli.options import begin
+from tau2_slime.cli.options import begin, refuse_unused
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import shown
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from tau2_slime.diagnosis.findings import Diagnosis
     from tau2_slime.inspector.sources import FoundEpisodes
+    from tau2_slime.inspector.trajectory import Trajectory
+    from tau2_slime.world.judge import JudgeSpec
 
 
 def diagnose(
@@ -35,6 +37,17 @@ def diagnose(
     output_path: Annotated[
         Path | None, typer.Option(help="Write the earlier tool's two lists of faults to this file.")
     ] = None,
+    llm: Annotated[
+        str | None, typer.Option("--llm", "--judge", help="Any litellm model, asked where the rules are not sure.")
+    ] = None,
+    judge_all: Annotated[bool, typer.Option("--judge-all", help="Ask it about every failure.")] = False,
+    judge_base_url: Annotated[str | None, typer.Option(help="Its endpoint, if it is your own.")] = None,
+    judge_api_key_var: Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")] = None,
+    judge_budget: Annotated[float | None, typer.Option(min=0.0, help="The most dollars that it may cost.")] = None,
+    judge_cache: Annotated[
+        Path | None, typer.Option(help="Keep its answers in this file; the same command then goes on.")
+    ] = None,
+    max_concurrency: Annotated[int | None, typer.Option(min=1, help="Calls of the model at a time, default 8.")] = None,
     max_num_failed_results: Annotated[
         int | None,
         typer.Option("--max-num-failed-results", "-n", min=1, help="Diagnose only so many failures of a run."),
@@ -45,12 +58,36 @@ def diagnose(
     if not paths:
         raise ConfigError("diagnose: name a RUN, such as a folder of `tau2-slime rollout` or τ²'s results .json")
     _refuse_unknown(who, what)
+    if llm is None:
+        options = {
+            "--judge-all": judge_all,
+            "--judge-base-url": judge_base_url,
+            "--judge-api-key-var": judge_api_key_var,
+            "--judge-budget": judge_budget is not None,
+            "--judge-cache": judge_cache,
+        }
+        refuse_unused(
+            {name: bool(given) and "no model is asked; name one with --llm" for name, given in options.items()}
+        )
     begin("diagnose", f"reading {', '.join(shown(path) for path in paths)}, loading τ²")
     names = _names(paths)
-    found = {
+    read = {
         name: _diagnosed(path, name, domain, max_num_failed_results) for name, path in zip(names, paths, strict=True)
     }
+    found = {name: [diagnosis for _, diagnosis in pairs] for name, pairs in read.items()}
     every = [one for diagnoses in found.values() for one in diagnoses]
+    if llm is not None:
+        from tau2_slime.world.judge import JudgeSpec
+
+        spec = JudgeSpec(
+            llm,
+            base_url=judge_base_url,
+            api_key_var=judge_api_key_var,
+            args={"temperature": 0.0},
+            concurrency=max_concurrency or 8,
+            budget=judge_budget,
+        )
+        _ask([pair for pairs in read.values() for pair in pairs], spec, judge_cache, every=judge_all)
     kept = [
         one
         for one in every
@@ -79,7 +116,33 @@ def _refuse_unknown(who: str | None, what: str | None) -> None:
             raise ConfigError(f"{option} {given}: give one of {', '.join(str(one) for one in known)}")
 
 
-def _diagnosed(path: Path, name: str, domain: str | None, most: int | None) -> list[Diagnosis]:
+def _ask(read: Sequence[tuple[Trajectory, Diagnosis]], spec: JudgeSpec, cache: Path | None, *, every: bool) -> None:
+    """Ask the judge, and say what came of it."""
+    import asyncio
+
+    from tau2_slime.diagnosis.judge import Opinions, judge_all, worth_asking
+    from tau2_slime.errors import BudgetSpent
+    from tau2_slime.runtime.console import progress
+
+    asked = [pair for pair in read if worth_asking(pair[1], every=every)]
+    problems: list[str] = []
+    try:
+        with progress(f"asking {shown(spec.model)}") as advance:
+            problems = asyncio.run(judge_all(asked, spec, Opinions(cache), advance))
+    except BudgetSpent as error:
+        problems = [f"the judge stopped: {error}"]
+    except OSError as error:
+        raise ConfigError(f"--judge-cache {cache}: {error.strerror}") from error
+    for line in problems[:10]:
+        typer.echo(f"not judged: {shown(line)}", err=True)
+    said = [one.judge for _, one in asked if one.judge is not None]
+    agree = sum(bool(one["agrees"]) for one in said)
+    typer.echo(
+        f"judge {shown(spec.model)}: {len(said)} of {len(asked)} answered, {agree} agree with the rules", err=True
+    )
+
+
+def _diagnosed(path: Path, name: str, domain: str | None, most: int | None) -> list[tuple[Trajectory, Diagnosis]]:
     """The diagnosis of every episode of a run; ``most``: so many failures, the others are left out."""
     from tau2_slime.diagnosis.decide import diagnose as diagnose_one
     from tau2_slime.runtime.console import progress
@@ -91,14 +154,14 @@ def _diagnosed(path: Path, name: str, domain: str | None, most: int | None) -> l
     if domain is not None and domain not in there:
         raise ConfigError(f"--domain {domain}: no episode of {path} has that (there are: {', '.join(there)})")
     chosen = [one for one in loaded.trajectories if domain is None or one.domain == domain]
-    found: list[Diagnosis] = []
+    found: list[tuple[Trajectory, Diagnosis]] = []
     failures = 0
     with progress(f"diagnosing {shown(name)}") as advance:
         for done, one in enumerate(chosen, 1):
             diagnosis = diagnose_one(one, name)
             failures += diagnosis.failed
             if not diagnosis.failed or most is None or failures <= most:
-                found.append(diagnosis)
+                found.append((one, diagnosis))
             advance(done, len(chosen))
     return found
 

@@ -30,6 +30,9 @@ def show_failures(diagnoses: Sequence[Diagnosis], *, total: int, several_runs: b
         table.add_column(name, no_wrap=True)
     table.add_column("evidence")
     failed = [one for one in diagnoses if one.failed]
+    judged = any(one.judge is not None for one in failed)
+    if judged:
+        table.add_column("judge", no_wrap=True)
     for one in failed[:MOST]:
         found = one.finding
         table.add_row(
@@ -42,12 +45,19 @@ def show_failures(diagnoses: Sequence[Diagnosis], *, total: int, several_runs: b
             found.who.value,
             Text(shown(f"{found.what}.{found.detail}" if found.detail else str(found.what))),
             ShortenedCell(shown(words_of(found.evidence))),
+            *([_opinion(one)] if judged else []),
         )
     if failed:
         console.print(table)
     if len(failed) > MOST:
         console.print(f"... and {len(failed) - MOST} more: --jsonl FILE has them all")
     console.print(f"{total} episodes, {len(failed)} failures{blamed(failed)}", markup=False)
+
+
+def _opinion(one: Diagnosis) -> str:
+    if one.judge is None:
+        return "-"
+    return "agrees" if one.judge["agrees"] else shown(f"{one.judge['who']} {one.judge['what']} at {one.judge['turn']}")
 
 
 def blamed(failed: Sequence[Diagnosis]) -> str:
