@@ -35,6 +35,7 @@ ORDER = (
         "slime_adapter",
         "observe",
         "inspector",
+        "diagnosis",
         "trainable_agents",
         "train",
         "eval_rollout",

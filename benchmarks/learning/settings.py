@@ -70,8 +70,8 @@ class Settings:
     token_mean: bool = False
     """The loss is a mean over tokens, not over episodes (slime's ``--calculate-per-token-loss``)."""
     divide_by_std: bool = False
-    """GRPO's advantages are divided by their group's standard deviation. Where a task is almost solved, its rare failures then
-    weigh most, and the late steps get unsteady."""
+    """GRPO's advantages are divided by their group's standard deviation. Where a task is almost solved, its rare failures
+    then weigh most, and the late steps get unsteady."""
     entropy_coef: float = 0.0
     kl_coef: float = 0.0
     """Of the KL divergence from the warm start, in the loss (slime's ``low_var_kl``)."""

@@ -8,6 +8,7 @@ from tau2_slime import __version__
 from tau2_slime.cli import tasks
 from tau2_slime.cli.curate import curate
 from tau2_slime.cli.data import data
+from tau2_slime.cli.diagnose import diagnose
 from tau2_slime.cli.doctor import doctor
 from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
 from tau2_slime.cli.export import export
@@ -33,6 +34,7 @@ app.command(
 app.command()(curate)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(synth, name="synth")
+app.command()(diagnose)
 
 
 @app.command()

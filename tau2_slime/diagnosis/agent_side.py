@@ -18,7 +18,7 @@ from tau2_slime.diagnosis.user_side import (
     refused_offer,
     withheld,
 )
-from tau2_slime.diagnosis.words import agrees, asks, mentions, quoted, refusal, sentences, subject
+from tau2_slime.diagnosis.words import agrees, asks, asks_to_act, mentions, quoted, refusal, sentences, subject
 
 _CONFIRM = r"obtain explicit user confirmation|explicit user confirmation"
 _TRANSFER = r"transfer the user to a human agent if and only if"
@@ -52,9 +52,8 @@ def consent(case: Case, call: Made) -> Said | None:
     listed = case.story.last_text("assistant", before=answer.turn)
     if listed is None or not case.story.texts("user", before=listed.turn):  # the greeting lists nothing
         return None
-    if not asks(listed.text) and len(listed.text) < 40:
-        return None
-    if not subject(call.name).search(listed.text) and not any(mentions(listed.text, value) for value in _ids(call)):
+    named = subject(call.name).search(listed.text) or any(mentions(listed.text, value) for value in _ids(call))
+    if not asks_to_act(listed.text) and not (named and asks(listed.text)):
         return None
     since = [c for c in case.made if answer.turn < c.turn < call.turn and c.requestor == "assistant"]
     if any(_about_another(case, call, each, listed) for each in since):
@@ -223,9 +222,9 @@ def _too_early(case: Case) -> tuple[Made, GoldWrite] | None:
         for position, before in enumerate(case.gold.writes):
             if position != at and position in later and (position < at or before.touched & write.touched):
                 return call, before
-            if position > at and any(i == position and made.turn < call.turn for made, i in _sequence(case)):
-                if before.touched & write.touched:  # what gold makes later was made first, and closed the record
-                    made = next(made for made, i in _sequence(case) if i == position)
+            if position > at and before.touched & write.touched:  # what gold makes later may have closed the record
+                made = next((made for made, i in _sequence(case) if i == position and made.turn < call.turn), None)
+                if made is not None:
                     return made, write
     return None
 
@@ -295,7 +294,7 @@ def _refused(case: Case) -> Finding | None:
                 )
                 last = not case.story.texts("assistant", after=said.turn + 2)
                 near = any(about.search(s) and refusal(s) for s in sentences(said.text))
-                if near and (not case.alike(write.name) or not strictly) or (not strictly and asked and last):
+                if (near and (not case.alike(write.name) or not strictly)) or (not strictly and asked and last):
                     return _agent(
                         What.WRONG_REFUSAL, said.turn, Evidence(said.turn, sentence[:200]), tool=write.name, sure=0.75
                     )

@@ -154,7 +154,7 @@ def gold_label(case: Case) -> Finding | None:
         return None
     allowed = list(illegal)
     for write in case.needed:
-        if write not in illegal and not _follows(write, illegal):
+        if write not in illegal:
             return None
     if not any(write in illegal for write in case.missing):
         return None
@@ -173,8 +173,3 @@ def gold_label(case: Case) -> Finding | None:
     )
     turn = next((call.turn for call in case.divergent), case.story.closing())
     return Finding(Who.TASK, What.GOLD_LABEL, turn, evidence, 0.8, tool=write.name, clause=case.clause(broken.pattern))
-
-
-def _follows(write: object, illegal: list[object] | list) -> bool:  # type: ignore[type-arg]
-    """Placeholder for gold writes that only an illegal one makes possible."""
-    return False

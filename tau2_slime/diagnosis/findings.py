@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 LONGEST = 200
 """Characters of one quotation."""
@@ -134,7 +135,8 @@ class Diagnosis:
     reward: float | None
     finding: Finding
     also: list[Finding] = field(default_factory=list)
-    by: str = "rules"
+    judge: dict[str, Any] | None = None
+    """What a model said, kept apart: `judge.read_opinion` with ``model`` and ``agrees``."""
     user_model: str = ""
     episode: str = ""
     """The episode's name in its file, as `tau2-slime inspect` shows it."""
@@ -163,7 +165,8 @@ class Diagnosis:
             "evidence": [one.to_dict() for one in found.evidence],
             "also": [one.to_dict() for one in self.also],
             "sure": found.sure,
-            "by": self.by,
+            "by": "rules",
             "user_model": self.user_model,
             "episode": self.episode,
+            **({"judge": self.judge} if self.judge is not None else {}),
         }

@@ -1,4 +1,4 @@
-"""What a write is about, in the words of a conversation: its record, its items, its payment; and how its arguments differ."""
+"""What a write is about, in the words of a conversation: record, items, payment; and how its arguments differ."""
 
 from __future__ import annotations
 

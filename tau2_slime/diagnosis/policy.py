@@ -1,8 +1,8 @@
 """Rules of a domain's policy that can be computed on the database: which of them a write breaks.
 
-`violations_of` is the seam: it takes a call and the state before it and names rules. Whoever knows more rules, or facts that
-stand in no database, adds them here; the decision works without any. Each rule carries a short pattern, and `clause_of` finds
-the sentence of *this* release's policy that it matches, so that no text of the policy is copied.
+`violations_of` is the seam: it takes a call and the state before it and names rules. Whoever knows more rules, or facts
+that stand in no database, adds them here; the decision works without any. Each rule carries a short pattern, and `clause_of`
+finds the sentence of *this* release's policy that it matches, so that no text of the policy is copied.
 """
 
 from __future__ import annotations

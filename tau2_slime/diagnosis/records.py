@@ -130,7 +130,7 @@ def normal(state: Records) -> list[str]:
 
 def _sorted(value: object) -> object:
     if isinstance(value, dict):
-        held = {_GENERATED.sub("(new)", str(key)): [] for key in value}
+        held: dict[str, list[object]] = {_GENERATED.sub("(new)", str(key)): [] for key in value}
         for key, item in value.items():
             held[_GENERATED.sub("(new)", str(key))].append(_sorted(item))
         return {key: sorted(items, key=_canonical) for key, items in held.items()}

@@ -1,4 +1,4 @@
-"""What the writes of an episode, and gold's, do to τ²'s databases: replayed from the writes alone, as reads change nothing."""
+"""What the writes of an episode, and gold's, do to τ²'s databases. Only writes are replayed: reads change nothing."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ def gold_play(domain: str, split: str, task: Task, scenario: str) -> GoldPlay:
     if found is not None:
         return found
     world = fresh_world(domain, split, task)
-    made, refused, names, transfers = [], [], set[str](), False
+    made: list[GoldWrite] = []
+    refused: list[GoldWrite] = []
+    names, transfers = set[str](), False
     for action in (task.evaluation_criteria.actions if task.evaluation_criteria else None) or []:
         transfers = transfers or action.name == TRANSFER
         requestor, arguments = str(action.requestor), dict(action.arguments)

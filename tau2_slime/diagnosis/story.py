@@ -82,11 +82,11 @@ class Story:
         return last if last is not None and last.stops else None
 
     def closing(self) -> int:
-        """Index of the agent's first text after its last call: where it takes the case for closed."""
-        calls = [call.turn for call in self.calls if call.requestor == "assistant"]
-        first_user = next((one.turn for one in self.said if one.role == "user"), -1)
-        after = max(calls, default=first_user)
-        texts = self.texts("assistant", after=after) or self.texts("assistant")
+        """Index of the agent's first text after the last call of either side: where it takes the case for closed."""
+        if not self.calls:
+            last = self.last_text("assistant", before=len(self.messages))
+            return last.turn if last is not None else self.last
+        texts = self.texts("assistant", after=max(call.turn for call in self.calls))
         return texts[0].turn if texts else self.last
 
 

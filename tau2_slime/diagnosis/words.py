@@ -56,13 +56,17 @@ def subject(tool: str) -> re.Pattern[str]:
 
 
 _AGREES = re.compile(
-    r"\b(yes|yeah|yep|yup|yea|sure|ok|okay|please|go ahead|proceed|confirm(ed)?|correct|right|agree[ds]?|absolutely|definitely"
-    r"|perfect|fine|great|exactly|of course|certainly|do (it|that|so)|sounds good|that works|looks good)\b",
+    r"\b(yes|yeah|yep|yup|yea|sure|ok|okay|please|go ahead|proceed|confirm(ed)?|correct|right|agree[ds]?|absolutely"
+    r"|definitely"
+    r"|perfect|fine|great|exactly|of course|certainly|do (it|that|so)|sounds good|that works|looks good|let'?s"
+    r"|go with|go for)\b",
     re.I,
 )
 _DECLINES = re.compile(
-    r"\b(no(?! (longer|problem|worries|other|more|further|additional|rush|issue|need))|nope|do(n'?t| not) (do|proceed|want|go|cancel|make|book"
-    r"|return|exchange|change|agree|need|wish|think|like)|wait|hold on|instead|rather|never ?mind|changed my mind|decline|leave it"
+    r"\b(no(?! (longer|problem|worries|other|more|further|additional|rush|issue|need))|nope|do(n'?t| not) (do"
+    r"|proceed|want|go|cancel|make|book"
+    r"|return|exchange|change|agree|need|wish|think|like)|wait|hold on|instead|rather|never ?mind|changed my mind"
+    r"|decline|leave it"
     r"|skip|not (yet|now|that|interested|going|what)|won'?t)\b",
     re.I,
 )
@@ -85,15 +89,21 @@ def declines(text: str) -> bool:
 
 
 _REFUSES = re.compile(
-    r"\b(unable to|can ?not|can'?t|could ?n[o']t|not able to|(not|isn'?t|aren'?t|wasn'?t) (be )?(allowed|permitted|possible|eligible|authorized"
-    r"|covered|available to be|something (i|we) can)|ineligible|do(es)?( not|n'?t) (allow|permit|qualify|support|offer|have the ability)"
-    r"|against (our|the|company) (policy|policies|rules)|policy (does not|doesn'?t|prohibits|prevents|forbids|requires)|have to (decline|deny|refuse)"
-    r"|must (decline|deny|refuse)|non-?refundable|won'?t be able|no way to|not in a position)\b",
+    r"\b(unable to|can ?not|can'?t|could ?n[o']t|not able to|(not|isn'?t|aren'?t|wasn'?t) (be )?(allowed|permitted"
+    r"|possible|eligible|authorized"
+    r"|covered|available to be|something (i|we) can)|ineligible|do(es)?( not|n'?t) (allow|permit|qualify|support"
+    r"|offer|have the ability)"
+    r"|against (our|the|company) (policy|policies|rules)|policy (does not|doesn'?t|prohibits|prevents|forbids"
+    r"|requires)|have to (decline|deny|refuse)"
+    r"|must (decline|deny|refuse)|non-?refundable|won'?t be able|no way to|not in a position)\b"
+    r"|\bunfortunately\b[^.]*\b(need|require|must)\b",
     re.I,
 )
 _NOT_A_REFUSAL = re.compile(
-    r"\b(unable to|can ?not|can'?t|could ?n[o']t|not able to) (find|locate|see|verify|access|look)|once|undone|if you (can|are)|be (reversed|undone)"
-    r"|(will|would) not be able to (modify|cancel|change)|(can ?not|can'?t) be (modified|cancelled|changed|undone|reversed) (after|once|again)",
+    r"\b(unable to|can ?not|can'?t|could ?n[o']t|not able to) (find|locate|see|verify|access|look)|\bundone\b"
+    r"|if you (can|are)|be (reversed|undone)"
+    r"|(will|would) not be able to (modify|cancel|change)|(can ?not|can'?t) be (modified|cancelled|changed|undone"
+    r"|reversed) (after|once|again)",
     re.I,
 )
 
@@ -107,14 +117,31 @@ def refusal(text: str) -> str | None:
 
 
 _OFFERS_HELP = re.compile(
-    r"(anything|something) else|further (assistance|help)|(other|more|additional) (question|request|concern|issue|help|assistance)|"
+    r"(anything|something) else|further (assistance|help)|(other|more|additional) (question|request|concern|issue"
+    r"|help|assistance)|"
     r"(can|may) i (help|assist) you (with|further|today)|else (i|we) can|let me know if|how (can|may) i (help|assist)",
     re.I,
 )
 _ASKS = re.compile(
-    r"\?|\bconfirm|\(yes/?(or )?(/)?no\)|\breply (with )?.?yes|\bproceed\b|\bplease (let me know|say|type|reply|respond)|would you like|shall i|do you want",
+    r"\?|\bconfirm|\(yes/?(or )?(/)?no\)|\breply (with )?.?yes|\bproceed\b|\bplease (let me know|say|type|reply"
+    r"|respond)|would you like|shall i|do you want",
     re.I,
 )
+
+
+_ASKS_TO_ACT = re.compile(
+    r"\b(shall|should|may|can) i\b|\b(would|do) you (like|want|wish)|\bproceed\b|\bgo ahead\b|\(yes|\bconfirm (that"
+    r"|if|whether|this|these|the)|"
+    r"\b(please|to|you|your|explicit) (explicitly )?confirm(ation)?\b(?! (your|the) (e-?mail|name|zip|user|identity"
+    r"|account|order number))"
+    r"|\bis (this|that|everything) (correct|ok|okay|right|fine)|\blet me know if|\bwhich (one|option)|\boptions?\b",
+    re.I,
+)
+
+
+def asks_to_act(text: str) -> bool:
+    """True if an agent's ``text`` asks whether it should do something."""
+    return _ASKS_TO_ACT.search(text) is not None
 
 
 def offers_help(text: str) -> bool:
@@ -128,8 +155,10 @@ def asks(text: str) -> bool:
 
 
 _LACKS = re.compile(
-    r"\b(do(n'?t| not)|can(no|')?t|can not|am not able to|unable to) (seem to )?(have|know|remember|recall|find|provide|give|share|see)\b"
-    r"|\b(no idea|not sure what|i forgot|forgotten|i lost|lost (it|my)|not have|have no (\w+ )?(email|e-mail|id|number|record|order|reservation)|not available to me|don'?t have)\b",
+    r"\b(do(n'?t| not)|can(no|')?t|can not|am not able to|unable to) (seem to )?(have|know|remember|recall|find"
+    r"|provide|give|share|see)\b"
+    r"|\b(no idea|not sure what|i forgot|forgotten|i lost|lost (it|my)|not have|have no (\w+ )?(email|e-mail|id"
+    r"|number|record|order|reservation)|not available to me|don'?t have)\b",
     re.I,
 )
 
@@ -140,8 +169,10 @@ def lacks(text: str) -> bool:
 
 
 _DONE = re.compile(
-    r"\b(i('ve| have)? (just |now |already )?(done|did|turned|toggled|rebooted|restarted|reset|reseated|re-?inserted|removed|switched|enabled|disabled|disconnected"
-    r"|connected|granted|changed|set|paid|made|completed|tried|performed|checked|followed)|(it('s| is)|that('s| is)|all|has been) (now )?(done|on|off|paid|reset|rebooted|enabled|disabled)"
+    r"\b(i('ve| have)? (just |now |already )?(done|did|turned|toggled|rebooted|restarted|reset|reseated"
+    r"|re-?inserted|removed|switched|enabled|disabled|disconnected"
+    r"|connected|granted|changed|set|paid|made|completed|tried|performed|checked|followed)|(it('s| is)|that('s| is)"
+    r"|all|has been) (now )?(done|on|off|paid|reset|rebooted|enabled|disabled)"
     r"|done\b|is now (on|off|enabled|disabled|active))",
     re.I,
 )
@@ -160,9 +191,10 @@ def sentences(text: str) -> tuple[str, ...]:
 
 def quoted(text: str, pattern: re.Pattern[str] | None = None) -> str:
     """The sentence of ``text`` that ``pattern`` matches, else its beginning; at most 200 characters, verbatim."""
-    for sentence in sentences(text) if pattern is not None else ():
-        if pattern.search(sentence):
-            return sentence[:200]
+    if pattern is not None:
+        for sentence in sentences(text):
+            if pattern.search(sentence):
+                return sentence[:200]
     return text.strip()[:200]
 
 
@@ -175,8 +207,21 @@ def squeeze(text: str) -> str:
     return re.sub(r"[^a-z0-9@]", "", re.sub(r"(\d)\.00\b", r"\1", text.lower()))
 
 
-_NUMBERS = "zero one two three four five six seven eight nine ten".split()
-_MONTHS = "January February March April May June July August September October November December".split()
+_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 
 def spellings(value: object) -> list[re.Pattern[str]]:
@@ -203,8 +248,8 @@ def spellings(value: object) -> list[re.Pattern[str]]:
                 re.I,
             )
         ]
-    words = re.sub(r"[_\s]+", r"[\\s_-]+", re.escape(text).replace(r"\ ", " "))
-    return [re.compile(rf"(?<!\w){words}(?!\w)", re.I)]
+    own = re.sub(r"[_\s]+", r"[\\s_-]+", re.escape(text).replace(r"\ ", " "))
+    return [re.compile(rf"(?<!\w){own}(?!\w)", re.I)]
 
 
 def mentions(text: str, value: object) -> bool:

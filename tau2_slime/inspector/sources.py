@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,17 @@ def _read_results(file: Path, found: FoundEpisodes) -> None:
         runs = []
     else:
         raise ConfigError(f"{file}: not τ²'s results: it has no simulations; give {_ACCEPTED}")
+    _add_runs(runs, written, found)
+
+
+def add_results(written: Mapping[str, Any], name: str, found: FoundEpisodes) -> None:
+    """Add the simulations of τ²'s results that are in memory; ``name``: what the place of an episode is called."""
+    runs = [(f"{name}[{position}]", run) for position, run in enumerate(written.get("simulations") or [])]
+    _add_runs(runs, written, found)
+    _make_names_unique(found.trajectories)
+
+
+def _add_runs(runs: Sequence[tuple[str, object]], written: Mapping[str, Any], found: FoundEpisodes) -> None:
     known = written.get("tasks")
     tasks = {str(task.get("id")): task for task in (known if isinstance(known, list) else []) if isinstance(task, dict)}
     info = written.get("info")

@@ -11,12 +11,12 @@ import importlib
 import random
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tau2_slime.chat.completion import Completion, Ending
 from tau2_slime.chat.faults import RETRIED, CallFailed, Fault
@@ -39,6 +39,11 @@ _MODULE = "tau2.evaluator.evaluator_nl_assertions"
 
 class JudgeUnavailable(Tau2SlimeError):
     """No try gave a verdict on every assertion. Nobody who speaks in the episode is to blame."""
+
+    def __init__(self, problem: str, fault: Fault = Fault.GARBAGE) -> None:
+        super().__init__(problem)
+        self.fault = fault
+        """Of the last try."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,9 @@ def tau2s_arguments() -> dict[str, Any]:
 _limits: PerLoop[dict[str, asyncio.Semaphore]] = PerLoop(dict)
 
 
+T = TypeVar("T")
+
+
 async def ask(spec: JudgeSpec, task: Task, messages: Sequence[Message]) -> Judgement:
     """A verdict on every assertion of ``task`` about a finished conversation.
 
@@ -107,8 +115,24 @@ async def ask(spec: JudgeSpec, task: Task, messages: Sequence[Message]) -> Judge
     spec = spec.resolved()
     assertions = list(task.evaluation_criteria.nl_assertions)
     prompt = _question(messages, assertions)
+    verdicts, tries, cost = await answered(spec, prompt, lambda answer: read_verdicts(answer, assertions))
+    return Judgement(verdicts, spec.model, spec.base_url, tries, cost)
+
+
+async def answered(
+    spec: JudgeSpec, prompt: list[dict[str, Any]], read: Callable[[Completion], T]
+) -> tuple[T, int, float]:
+    """What ``read`` makes of the model's answer, how many tries it took, and what they cost in dollars.
+
+    ``read`` raises CallFailed for an answer that it cannot use.
+
+    Raises:
+        JudgeUnavailable: no try gave a usable answer; its ``fault`` says why.
+        BudgetSpent, EpisodeAborted: the call must not be paid for.
+        ConfigError: the judge's key is not set.
+    """
     limit = _limits.get().setdefault(f"{spec.host}|{spec.model}", asyncio.Semaphore(spec.concurrency))
-    problem, pause, cost = "", 0.0, 0.0
+    problem, pause, cost, fault = "", 0.0, 0.0, Fault.GARBAGE
     for attempt in range(spec.retries + 1):
         if attempt:
             backoff = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
@@ -117,13 +141,12 @@ async def ask(spec: JudgeSpec, task: Task, messages: Sequence[Message]) -> Judge
             try:
                 answer = await _call(spec, prompt)
                 cost += answer.cost
-                verdicts = read_verdicts(answer, assertions)
-                return Judgement(verdicts, spec.model, spec.base_url, attempt + 1, cost)
+                return read(answer), attempt + 1, cost
             except CallFailed as failed:
-                problem, pause = str(failed), failed.retry_after or 0.0
-                if failed.fault not in RETRIED:
+                problem, pause, fault = str(failed), failed.retry_after or 0.0, failed.fault
+                if fault not in RETRIED:
                     break
-    raise JudgeUnavailable(f"judge model {spec.model}: {problem} ({attempt + 1} tries)")
+    raise JudgeUnavailable(f"judge model {spec.model}: {problem} ({attempt + 1} tries)", fault)
 
 
 async def _call(spec: JudgeSpec, prompt: list[dict[str, Any]]) -> Completion:
@@ -149,6 +172,18 @@ async def _call(spec: JudgeSpec, prompt: list[dict[str, Any]]) -> Completion:
     return answer
 
 
+def read_answer(answer: Completion) -> Any:
+    """The JSON of an answer, in a fence or without. Raises CallFailed: it is cut or is not JSON."""
+    if answer.ending is not Ending.WHOLE:
+        raise CallFailed(Fault.GARBAGE, f"the judge's answer was {answer.ending}")
+    text = answer.said.content or ""
+    fenced = _FENCE.match(text)
+    try:
+        return read_json(fenced.group(1) if fenced else text)
+    except ValueError as error:
+        raise CallFailed(Fault.GARBAGE, f"the judge's answer is not JSON ({error}): {text}") from None
+
+
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
@@ -158,14 +193,7 @@ def read_verdicts(answer: Completion, assertions: Sequence[str]) -> tuple[Verdic
     Raises:
         CallFailed: the answer is cut or is not JSON, or an assertion has no verdict, or more than one.
     """
-    if answer.ending is not Ending.WHOLE:
-        raise CallFailed(Fault.GARBAGE, f"the judge's answer was {answer.ending}")
-    text = answer.said.content or ""
-    fenced = _FENCE.match(text)
-    try:
-        value = read_json(fenced.group(1) if fenced else text)
-    except ValueError as error:
-        raise CallFailed(Fault.GARBAGE, f"the judge's answer is not JSON ({error}): {text}") from None
+    value, text = read_answer(answer), answer.said.content or ""
     results = value.get("results") if isinstance(value, Mapping) else None
     if not isinstance(results, list) or len(results) != len(assertions):
         count = len(results) if isinstance(results, list) else "no"

@@ -118,12 +118,12 @@ def write_files(replayed: Sequence[Replayed], tasks: Mapping[int, Task], domain:
     """``tasks.json``, a τ² task file, and ``simulations.json``, τ²'s `Results` of every run with a trajectory."""
     folder.mkdir(parents=True, exist_ok=True)
     dumped = [task.model_dump(mode="json") for task in tasks.values()]
-    results = _results(replayed, dumped, domain, name)
+    results = results_of(replayed, dumped, domain, name)
     write_atomically(folder / "tasks.json", json.dumps(dumped, indent=1, ensure_ascii=False) + "\n")
     write_atomically(folder / "simulations.json", results.model_dump_json(indent=1) + "\n")
 
 
-def _results(replayed: Sequence[Replayed], tasks: list[dict[str, Any]], domain: str, name: str) -> Results:
+def results_of(replayed: Sequence[Replayed], tasks: list[dict[str, Any]], domain: str, name: str) -> Results:
     """τ²'s `Results` of all runs. v1's files do not name the agent's model; ``name`` stands in its place."""
     environment = tau2_compat.build_environment(domain, solo=False, env_kwargs={})
     trials = Counter(r.run.task_id for r in replayed)
