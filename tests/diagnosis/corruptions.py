@@ -192,11 +192,7 @@ def missing_request(domain: str, task: Any, seed: int) -> Made | None:
     e = begin(domain, task, seed)
     play_all(e, lambda position, action: position == users[seed % len(users)])
     turn = finish(e, text="Your issue should be resolved now.")
-<<<<<<< HEAD
-    last = [i for i, m in enumerate(e.messages) if m["role"] == "assistant" and m.get("tool_calls")]
-=======
     last = [i for i, m in enumerate(e.messages) if m.get("tool_calls")]
->>>>>>> h18
     texts = [
         i
         for i, m in enumerate(e.messages)
@@ -566,11 +562,7 @@ def permuted_lists(domain: str, task: Any, seed: int) -> Made | None:
 
 
 ILLEGAL = {"airline": {"2", "7", "9", "27", "29", "33", "37", "38", "39", "44"}, "retail": {"18", "91", "107"}}
-<<<<<<< HEAD
-"""Official gold that the policy forbids, as its readers found: `cancel`, `compensation`, flown, another route, free bags, same options."""
-=======
 """Official gold that the policy forbids, as its readers found."""
->>>>>>> h18
 
 
 def gold_label(domain: str, task: Any, seed: int) -> Made | None:

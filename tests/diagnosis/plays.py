@@ -1,18 +1,10 @@
-<<<<<<< HEAD
-"""Labelled failures: gold plays of official tasks, each with one thing gone wrong, played in the real τ² and scored by it."""
-=======
 """Gold plays of official tasks, played in the real τ² and scored by it, for labelled failures to be made of."""
->>>>>>> h18
 
 from __future__ import annotations
 
 import json
 import random
-<<<<<<< HEAD
-from collections.abc import Callable, Iterator
-=======
 from collections.abc import Callable
->>>>>>> h18
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
