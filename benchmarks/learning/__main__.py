@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     kinds = ["sync", "shuffle", "partial", "async", *FAULTS]
     parser.add_argument("--kinds", nargs="+", default=kinds, choices=kinds)
-    parser.add_argument("--small", action="store_true", help="8 steps instead of 24")
+    parser.add_argument("--small", action="store_true", help="8 steps instead of 32")
     parser.add_argument("--at-once", type=int, default=2, help="runs that share the machine (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="Qwen3 checkpoint to start from instead of the tiny one")
     parser.add_argument("--router", help="http://host:port of a router that serves it (default: sglang on this CPU)")

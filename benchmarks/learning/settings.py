@@ -54,7 +54,7 @@ class Settings:
     """One run of reinforcement learning."""
 
     seed: int = 1
-    steps: int = 24
+    steps: int = 32
     mode: Mode = "sync"
     control: Control = "none"
     """``shuffle``: rewards change places within their group. ``context``: context tokens are trained on. ``shift``: the
@@ -64,9 +64,9 @@ class Settings:
     group_size: int = 16
     global_batch: int = 64
     """Episodes of one optimizer step."""
-    rate: float = 5e-4
+    rate: float = 2.5e-4
     """AdamW's learning rate: it rises over the first steps, then falls geometrically to ``final_rate``."""
-    final_rate: float = 2e-5
+    final_rate: float = 4e-5
     token_mean: bool = False
     """The loss is a mean over tokens, not over episodes (slime's ``--calculate-per-token-loss``)."""
     divide_by_std: bool = False
