@@ -105,10 +105,10 @@ async def build_episode(
         if user is not None:
             setup.user = user(world)
             return setup
-        setup.user = make_user(config, user_model, world, routers, evaluation=not training, attempt=attempt)
-        if setup.examine_user:
-            seed = user_spec(config, user_model, attempt=attempt).args.get("seed")
-            setup.seeds = {"user": seed} if isinstance(seed, int) else {}
+        spec = user_spec(config, user_model, routers, attempt=attempt)
+        setup.user = make_user(config, spec, world, routers, evaluation=not training, attempt=attempt)
+        seed = spec.args.get("seed")
+        setup.seeds = {"user": seed} if setup.examine_user and isinstance(seed, int) else {}
     return setup
 
 
@@ -139,37 +139,34 @@ Routers = Mapping[str, tuple[str, int]]
 
 def make_user(
     config: Tau2Config,
-    model: str,
+    spec: UserSpec,
     world: domains.World,
     routers: Routers | None = None,
     *,
     evaluation: bool = False,
     attempt: int = 0,
 ) -> User:
-    """The simulator that plays ``world.task``'s user. ``model``: its name in the pool, or a model.
+    """The simulator that plays ``world.task``'s user, from its `user_spec`.
 
-    ``routers``: what slime serves; None outside a training job. ``evaluation``: no other simulator takes over, no budget.
-    ``attempt``: see `user_spec`.
+    ``routers``, ``attempt``: those of ``spec``, for whoever takes over. ``evaluation``: nobody takes over, no budget.
 
     Raises:
         ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
     """
     scenario = str(world.task.user_scenario)
     if config.user_path is not None:
-        spec = user_spec(config, model, routers, attempt=attempt)
         context = UserContext(world.task, world.domain, world.split, scenario, world.user_tools, spec)
         return custom_user(config.user_path)(context)
-    plays = config.simulator(model).model
-    if is_scripted(plays):
+    if is_scripted(spec.model):
         from tau2_slime.local.scripted_user import ScriptedUser, style_of
 
-        return ScriptedUser(world.task, world.domain, world.split, style_of(plays))
+        return ScriptedUser(world.task, world.domain, world.split, style_of(spec.model))
     stop = None if evaluation else run_stop.reason_to_stop()
     if stop is not None:
         raise ConfigError(stop)
-    names = [model, *config.stand_ins_for(model, evaluation=evaluation)]
-    models = [name for name in names if not is_scripted(config.simulator(name).model)]
-    specs = [user_spec(config, name, routers, attempt=attempt) for name in models]
+    stand_ins = config.stand_ins_for(spec.name, evaluation=evaluation)
+    specs = [spec, *(user_spec(config, name, routers, attempt=attempt) for name in stand_ins)]
+    specs = [one for one in specs if not is_scripted(one.model)]
     if config.user_budget is not None and not evaluation:
         specs = [dataclasses.replace(spec, budget=config.user_budget) for spec in specs]
         for spec in specs:

