@@ -55,6 +55,7 @@ MEGATRON = {
     **dict.fromkeys(("--moe-router-dtype", "--moe-router-load-balancing-type", "--moe-router-score-function"), VALUE),
     **dict.fromkeys(("--moe-token-dispatcher-type", "--moe-token-drop-policy", "--position-embedding-type"), VALUE),
     "--spec": {"nargs": "*"},
+    "--norm-epsilon": {"type": float, "default": 1e-5},
     **{
         flag: {"type": int, "default": 1}
         for flag in (
@@ -65,7 +66,7 @@ MEGATRON = {
     **{
         flag: {"type": float, "default": 0.0}
         for flag in (
-            *("--norm-epsilon", "--lr", "--weight-decay", "--adam-beta1", "--adam-beta2"),
+            *("--lr", "--weight-decay", "--adam-beta1", "--adam-beta2"),
             *("--attention-dropout", "--hidden-dropout", "--clip-grad", "--min-lr", "--lr-warmup-fraction"),
             *("--moe-aux-loss-coeff", "--moe-router-bias-update-rate", "--moe-router-topk-scaling-factor"),
             "--rotary-percent",

@@ -152,7 +152,7 @@ def mask_generator(tokenizer: Tokenizer, kind: str, folder: Path | None = None) 
         folder: a checkout to take it from; None: the installed slime.
 
     Raises:
-        ConfigError: there is no slime.
+        ConfigError: slime cannot be imported.
         ValueError: its ``kind`` does not fit this tokenizer's chat template.
     """
     if folder is not None and str(folder) not in sys.path:
