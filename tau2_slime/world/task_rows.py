@@ -57,6 +57,10 @@ def _rows_of_document(data: bytes, path: Path) -> Iterator[Row]:
     while True:
         at = _after_blanks(text, at)
         if text[at : at + 1] == "]":
+            after = _after_blanks(text, at + 1)
+            if text[after : after + 1] not in ("", "}", ","):  # the last two: of the object that has the list
+                number = 1 + text.count("\n", 0, after)
+                raise ConfigError(f"task file {path}, line {number}: something follows the end of the list of tasks")
             return
         number, line, counted = number + 1, line + text.count("\n", counted, at), at
         where = f"task {number}, line {line}"

@@ -155,6 +155,10 @@ def test_telecom_with_other_customers_is_scored_as_tau2_does(seed: int, no_repla
     data["initial_state"]["initialization_data"] = {"agent_data": {"customers": db["customers"]}, "user_data": None}
     task = t.Task.model_validate(data)
     for calls in (gold_calls(task), []):
+        try:
+            stock_environment(task, "telecom")
+        except AttributeError:
+            pytest.skip("this τ² gives the user the agent's database, and cannot begin such a task")
         player = Player("telecom", task)
         for call in calls:
             player.call(call)
