@@ -25,14 +25,25 @@ class Intent:
 
 
 _SLOT = re.compile(r"\{(\w+)\}")
-_OPENINGS = ("", "Also, ", "In addition, ", "Besides that, ", "Another thing: ", "On top of that, ", "While you are at it, ")
+_OPENINGS = (
+    "",
+    "Also, ",
+    "In addition, ",
+    "Besides that, ",
+    "Another thing: ",
+    "On top of that, ",
+    "While you are at it, ",
+)
 
 
 @cache
 def _pattern(frame: str) -> re.Pattern[str]:
     parts = _SLOT.split(frame)
     return re.compile(
-        "".join(f"(?P<{part}>[^\\n]+?)" if i % 2 else re.escape(part if i else part[:1].lower() + part[1:]) for i, part in enumerate(parts))
+        "".join(
+            f"(?P<{part}>[^\\n]+?)" if i % 2 else re.escape(part if i else part[:1].lower() + part[1:])
+            for i, part in enumerate(parts)
+        )
     )
 
 
@@ -49,7 +60,7 @@ def write(rng: random.Random, intents: Sequence[Intent], frames: Mapping[str, Se
 
 def read(text: str, frames: Mapping[str, Sequence[str]]) -> list[Intent] | None:
     """The intents of a text that `write` wrote; None if a line is not one of its sentences, or could be two."""
-    found = []
+    found: list[Intent] = []
     for line in text.split("\n"):
         opening = next((o for o in _OPENINGS if o and line.startswith(o)), "")
         sentence = line[len(opening) :]

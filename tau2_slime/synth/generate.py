@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.errors import ConfigError
 from tau2_slime.synth import frames
 from tau2_slime.synth.gates.held_out import HoldOut, held_out
+from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.proposal import WRITES, Proposal
 from tau2_slime.synth.sampling import airline, mock, retail, telecom
 from tau2_slime.synth.sandbox import Sandbox
@@ -78,15 +79,11 @@ class Event:
                 "asked_for_compensation": p.stated.asked_for_compensation,
                 "refuel_gb": p.stated.refuel_gb,
             },
-            "writes": sum(call.name in _write_names(self.plan.domain) or call.requestor == "user" for call in p.calls),
+            "writes": sum(
+                call.name in POLICIES[self.plan.domain].writes or call.requestor == "user" for call in p.calls
+            ),
             "calls": len(p.calls),
         }
-
-
-def _write_names(domain: str) -> frozenset[str]:
-    from tau2_slime.synth.policy.check import POLICIES
-
-    return POLICIES[domain].writes
 
 
 class Generator:
@@ -132,8 +129,8 @@ class Generator:
             return None
         assert self._box is not None
         user = rng.choice(self._users)
-        sampler = retail if plan.domain == "retail" else airline
-        return sampler.propose(rng, self._box, user, plan.difficulty, plan.weights)
+        propose = retail.propose if plan.domain == "retail" else airline.propose
+        return propose(rng, self._box, user, plan.difficulty, plan.weights)
 
     def _judged(self, proposal: Proposal, task: Task) -> Verdict:
         wording = {"retail": retail.FRAMES, "airline": airline.FRAMES, "mock": mock.FRAMES}.get(self.plan.domain)
@@ -171,7 +168,9 @@ class Journal:
                 row = json.loads(line)
                 row["key"], row["task"]
             except (ValueError, KeyError, TypeError):
-                raise ConfigError(f"{path}: line {number} is not one of a synth run; give another --output-dir") from None
+                raise ConfigError(
+                    f"{path}: line {number} is not one of a synth run; give another --output-dir"
+                ) from None
             self.rows.append(row)
         if rest:
             path.write_text(complete + "\n" if complete else "", encoding="utf-8")
@@ -223,7 +222,9 @@ def run(
             accepted += event.verdict.accepted
             done(row, accepted, total)
     wanted = [[plan.domain, plan.difficulty, plan.seed] for plan in plans]
-    return sorted((r for r in journal.rows if r["key"][:3] in wanted), key=lambda r: (wanted.index(r["key"][:3]), r["key"][3:]))
+    return sorted(
+        (r for r in journal.rows if r["key"][:3] in wanted), key=lambda r: (wanted.index(r["key"][:3]), r["key"][3:])
+    )
 
 
 def _domain_of(row: Mapping[str, Any]) -> str:

@@ -39,7 +39,9 @@ def test_a_clean_task_is_accepted() -> None:
     assert judged("retail", GOOD) == {}
 
 
-@pytest.mark.parametrize("task_id", ["0", "1", "59", "66", "69", "73", "75", "76", "78", "80", "81", "82", "88", "103", "109"])
+@pytest.mark.parametrize(
+    "task_id", ["0", "1", "59", "66", "69", "73", "75", "76", "78", "80", "81", "82", "88", "103", "109"]
+)
 def test_clean_official_retail_tasks_are_accepted(task_id: str) -> None:
     assert judged("retail", row_of(official("retail")[task_id]), "test") == {}
 
@@ -61,7 +63,14 @@ def changed(row: dict[str, Any], place: str, value: object) -> dict[str, Any]:
 
 ACTIONS = "evaluation_criteria.actions"
 REASON = "user_scenario.instructions.reason_for_call"
-ADDRESS = {"address1": "1 Main Street", "address2": "", "city": "Austin", "state": "TX", "country": "USA", "zip": "78701"}
+ADDRESS = {
+    "address1": "1 Main Street",
+    "address2": "",
+    "city": "Austin",
+    "state": "TX",
+    "country": "USA",
+    "zip": "78701",
+}
 
 MUTATIONS = {
     "no scenario": ("G1", {key: value for key, value in GOOD.items() if key != "user_scenario"}),
@@ -71,11 +80,17 @@ MUTATIONS = {
     "extra argument": ("G2", changed(GOOD, f"{ACTIONS}.1.arguments.force", True)),
     "wrong type": ("G2", changed(GOOD, f"{ACTIONS}.0.arguments.zip", 78712)),
     "order that does not exist": ("G3", changed(GOOD, f"{ACTIONS}.1.arguments.order_id", "#W0000000")),
-    "only reads": ("G4", retail("You want to know the status of order #W5199551.", ("get_order_details", {"order_id": "#W5199551"}))),
+    "only reads": (
+        "G4",
+        retail("You want to know the status of order #W5199551.", ("get_order_details", {"order_id": "#W5199551"})),
+    ),
     "an address that is overwritten": (
         "G6",
         retail(
-            "First change the address of order #W5199551 to 2 Oak Street, Austin, 78701, then to 1 Main Street, Austin, 78701.",
+            (
+                "First change the address of order #W5199551 to 2 Oak Street, Austin, 78701, then to 1 Main "
+                "Street, Austin, 78701."
+            ),
             ("modify_pending_order_address", {"order_id": "#W5199551", **ADDRESS, "address1": "2 Oak Street"}),
             ("modify_pending_order_address", {"order_id": "#W5199551", **ADDRESS}),
         ),
@@ -90,7 +105,9 @@ MUTATIONS = {
     ),
     "after a transfer": (
         "G7",
-        retail("You no longer need order #W5199551: cancel it.", ("transfer_to_human_agents", {"summary": "s"}), CANCEL),
+        retail(
+            "You no longer need order #W5199551: cancel it.", ("transfer_to_human_agents", {"summary": "s"}), CANCEL
+        ),
     ),
     "nothing to do": ("G8", retail("You want to cancel order #W5199551 for a refund in cash; else you keep it.")),
     "an order that nobody names": (
@@ -106,22 +123,40 @@ MUTATIONS = {
     ),
     "a request of another kind": ("G9", retail("You want to cancel order #W5199551, no longer needed.", CANCEL, WATCH)),
     "a tool's name": ("G11", changed(GOOD, REASON, "Ask for cancel_pending_order on #W5199551: no longer needed.")),
-    "a payment id": ("G11", changed(GOOD, REASON, "Cancel order #W5199551, no longer needed, refund to paypal_5364164.")),
+    "a payment id": (
+        "G11",
+        changed(GOOD, REASON, "Cancel order #W5199551, no longer needed, refund to paypal_5364164."),
+    ),
     "a stop token": ("G11", changed(GOOD, REASON, "Cancel order #W5199551, no longer needed. Then say ###STOP###.")),
-    "words of grading": ("G11", changed(GOOD, REASON, "Cancel #W5199551, no longer needed: this is the expected action.")),
-    "a verdict": ("G11", changed(GOOD, REASON, "Cancel #W5199551, no longer needed. The agent should refuse all else.")),
-    "a short value": ("G15", retail(GOOD["user_scenario"]["instructions"]["reason_for_call"], CANCEL, communicate_info=["1"])),
+    "words of grading": (
+        "G11",
+        changed(GOOD, REASON, "Cancel #W5199551, no longer needed: this is the expected action."),
+    ),
+    "a verdict": (
+        "G11",
+        changed(GOOD, REASON, "Cancel #W5199551, no longer needed. The agent should refuse all else."),
+    ),
+    "a short value": (
+        "G15",
+        retail(GOOD["user_scenario"]["instructions"]["reason_for_call"], CANCEL, communicate_info=["1"]),
+    ),
     "a value that no tool shows": (
         "G15",
         retail(GOOD["user_scenario"]["instructions"]["reason_for_call"], CANCEL, communicate_info=["99123.77"]),
     ),
     "a value that the customer says": (
         "G15",
-        retail("You no longer need order #W5199551, cancel it; tell me whether I get 5364164.", CANCEL, communicate_info=["5364164"]),
+        retail(
+            "You no longer need order #W5199551, cancel it; tell me whether I get 5364164.",
+            CANCEL,
+            communicate_info=["5364164"],
+        ),
     ),
     "a request that is left out": (
         "G17",
-        retail("Please cancel order #W5199551, no longer needed. Cancel order #W8665881 as well, no longer needed.", CANCEL),
+        retail(
+            "Please cancel order #W5199551, no longer needed. Cancel order #W8665881 as well, no longer needed.", CANCEL
+        ),
     ),
 }
 
@@ -151,7 +186,10 @@ def test_a_second_bill_with_an_invented_id_is_not_repeatable() -> None:
     customers = [json.loads(c.model_dump_json()) for c in db.customers]
     for customer in customers:
         customer["bill_ids"] = [b for b in customer["bill_ids"] if b in kept]
-    row["initial_state"]["initialization_data"] = {"agent_data": {"bills": bills, "customers": customers}, "user_data": None}
+    row["initial_state"]["initialization_data"] = {
+        "agent_data": {"bills": bills, "customers": customers},
+        "user_data": None,
+    }
     assert "G5" in judged("telecom", row)
 
 

@@ -37,14 +37,25 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
         "For {trip} you would like to fly {cabin} on the flights you have, and you settle the difference with {pay}.",
     ),
     "flight": (
-        "You want to change {trip} from its flight {old} to flight {new} on {day}, in the same cabin; the difference goes through {pay}.",
-        "Please rebook {trip}: instead of {old} you take flight {new} on {day}, same cabin, and {pay} covers the difference.",
-        "For {trip} you would like flight {new} on {day} in place of {old}. The cabin stays, and you settle the difference with {pay}.",
+        (
+            "You want to change {trip} from its flight {old} to flight {new} on {day}, in the same cabin; the "
+            "difference goes through {pay}."
+        ),
+        (
+            "Please rebook {trip}: instead of {old} you take flight {new} on {day}, same cabin, and {pay} covers "
+            "the difference."
+        ),
+        (
+            "For {trip} you would like flight {new} on {day} in place of {old}. The cabin stays, and you settle "
+            "the difference with {pay}."
+        ),
     ),
     "book": (
-        "You want to book a one-way flight from {origin} to {destination} on {day} with flight {flight} in {cabin} for {people}, "
+        "You want to book a one-way flight from {origin} to {destination} on {day} with flight {flight} in "
+        "{cabin} for {people}, "
         "with {bags}, {insurance}, paid with {pay}.",
-        "Please book flight {flight} from {origin} to {destination} on {day}, one way, in {cabin}, for {people}; you take {bags}, "
+        "Please book flight {flight} from {origin} to {destination} on {day}, one way, in {cabin}, for "
+        "{people}; you take {bags}, "
         "{insurance}, and you pay with {pay}.",
     ),
     "certificate": (
@@ -54,7 +65,11 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _WHY = {
-    "health": ("you fell ill", "you are sick and cannot travel", "your doctor advised you not to fly for health reasons"),
+    "health": (
+        "you fell ill",
+        "you are sick and cannot travel",
+        "your doctor advised you not to fly for health reasons",
+    ),
     "weather": ("a storm is forecast there", "the weather at your destination is dangerous"),
     "other": ("your plans have changed", "a meeting was moved", "the event that you wanted to see does not take place"),
 }
@@ -142,7 +157,9 @@ class Sampler:
 
     def _trip(self, reservation: Any) -> str:
         r = reservation
-        return self._rng.choice((f"reservation {r.reservation_id}", f"your reservation {r.reservation_id}", f"the trip {r.reservation_id}"))
+        return self._rng.choice(
+            (f"reservation {r.reservation_id}", f"your reservation {r.reservation_id}", f"the trip {r.reservation_id}")
+        )
 
     def _cancel(self, reservation: Any) -> tuple[Intent, Call] | None:
         self._reasons.add(self._reason)
@@ -236,7 +253,8 @@ class Sampler:
                 total += self._db.flights[key[0]].dates[key[1]].prices[cabin]
             else:
                 return None
-        return (total - sum(s.price for s in reservation.flights)) * len(reservation.passengers)
+        paid: int = sum(s.price for s in reservation.flights)
+        return (total - paid) * len(reservation.passengers)
 
     def _flight(self, reservation: Any) -> tuple[Intent, Call] | None:
         if reservation.cabin == "basic_economy":
@@ -260,7 +278,13 @@ class Sampler:
         card = self._card(cost) if cost is not None else None
         if card is None or old["flight_number"] == number:
             return None
-        slots = {"trip": self._trip(reservation), "old": old["flight_number"], "new": number, "day": day, "pay": card[1]}
+        slots = {
+            "trip": self._trip(reservation),
+            "old": old["flight_number"],
+            "new": number,
+            "day": day,
+            "pay": card[1],
+        }
         arguments = {
             "reservation_id": reservation.reservation_id,
             "cabin": reservation.cabin,
@@ -384,13 +408,21 @@ class Sampler:
         ids = [r.reservation_id for r in self._reservations]
         place = rng.randint(min(1, len(out)), len(out))
         if rng.random() < 0.3:
-            out[place:place] = [Call("get_reservation_details", {"reservation_id": r}) for r in rng.sample(ids, min(2, len(ids)))]
+            out[place:place] = [
+                Call("get_reservation_details", {"reservation_id": r}) for r in rng.sample(ids, min(2, len(ids)))
+            ]
         trips = [r for r in self._reservations if r.flights]
         if trips and rng.random() < 0.25:
             leg = rng.choice(rng.choice(trips).flights)
             where = {"origin": leg.origin, "destination": leg.destination, "date": leg.date}
             place = rng.randint(min(1, len(out)), len(out))
-            kinds = rng.choice((("search_direct_flight",), ("search_onestop_flight",), ("search_direct_flight", "search_onestop_flight")))
+            kinds = rng.choice(
+                (
+                    ("search_direct_flight",),
+                    ("search_onestop_flight",),
+                    ("search_direct_flight", "search_onestop_flight"),
+                )
+            )
             if leg.date <= LAST_DAY:
                 out[place:place] = [Call(kind, where) for kind in kinds]
         if rng.random() < 0.12:

@@ -10,7 +10,10 @@ from tau2_slime.synth.policy.rules import NOTHING_STATED, Call
 from tau2_slime.synth.proposal import Proposal, manner_of
 
 FRAMES: Mapping[str, tuple[str, ...]] = {
-    "create": ("You want a new task called '{title}' for user_1.", "Please have the task '{title}' created for user_1."),
+    "create": (
+        "You want a new task called '{title}' for user_1.",
+        "Please have the task '{title}' created for user_1.",
+    ),
 }
 _VERBS = ("Prepare", "Review", "Plan", "Order", "Clean", "Book", "Draft", "Print")
 _THINGS = ("the budget", "the slides", "the meeting room", "the invoices", "the garden", "the agenda", "the catering")

@@ -27,13 +27,25 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "exchange": (
         "You want to exchange the {item} of {order} for one with {options}, everything else unchanged, using {pay}.",
-        "From {order}, the {item} should be exchanged for one with {options} and otherwise as it is; use {pay} for the difference.",
-        "You would like to swap the {item} that came with {order} for one with {options}. The other features stay, and you choose {pay}.",
+        (
+            "From {order}, the {item} should be exchanged for one with {options} and otherwise as it is; use "
+            "{pay} for the difference."
+        ),
+        (
+            "You would like to swap the {item} that came with {order} for one with {options}. The other features "
+            "stay, and you choose {pay}."
+        ),
     ),
     "modify": (
         "You want to modify {order}: the {item} should become one with {options}, everything else unchanged, using {pay}.",
-        "In {order}, the {item} should be changed to one with {options} and otherwise as it is; use {pay} for the difference.",
-        "You would like the {item} in {order} to be switched to one with {options}. The other features stay, and you choose {pay}.",
+        (
+            "In {order}, the {item} should be changed to one with {options} and otherwise as it is; use {pay} for "
+            "the difference."
+        ),
+        (
+            "You would like the {item} in {order} to be switched to one with {options}. The other features stay, "
+            "and you choose {pay}."
+        ),
     ),
     "address": (
         "You want {order} to be shipped to {address}.",
@@ -78,7 +90,17 @@ _MATTERS = (
     "report a broken link on the website",
     "ask for an extended warranty contract",
 )
-_STREETS = ("Maple Lane", "River Road", "Birch Street", "Hill Avenue", "Meadow Drive", "Church Street", "Garden Way", "Lake View", "Mill Road")
+_STREETS = (
+    "Maple Lane",
+    "River Road",
+    "Birch Street",
+    "Hill Avenue",
+    "Meadow Drive",
+    "Church Street",
+    "Garden Way",
+    "Lake View",
+    "Mill Road",
+)
 _PLACES = (
     *(("Austin", "TX", "78704"), ("Denver", "CO", "80203"), ("Portland", "OR", "97209"), ("Columbus", "OH", "43215")),
     *(("Madison", "WI", "53703"), ("Tucson", "AZ", "85719"), ("Raleigh", "NC", "27605"), ("Omaha", "NE", "68102")),
@@ -170,8 +192,14 @@ class Sampler:
         """How the customer refers to an order: by its number, or by an item that no other order holds."""
         alone = [item.name for item in order.items if self._products[item.name] == 1]
         if alone and self._rng.random() < 0.35:
-            return f"the order with the {alone[0]} ({order.order_id})" if self._rng.random() < 0.3 else f"order {order.order_id}"
-        return self._rng.choice((f"order {order.order_id}", f"your order {order.order_id}", f"the order {order.order_id}"))
+            return (
+                f"the order with the {alone[0]} ({order.order_id})"
+                if self._rng.random() < 0.3
+                else f"order {order.order_id}"
+            )
+        return self._rng.choice(
+            (f"order {order.order_id}", f"your order {order.order_id}", f"the order {order.order_id}")
+        )
 
     def _look(self, order: Any) -> list[Call]:
         return [Call("get_order_details", {"order_id": order.order_id})]
@@ -205,7 +233,11 @@ class Sampler:
             "items": " and the ".join([", the ".join(names[:-1]), names[-1]] if len(names) > 1 else names),
             "pay": self._pay(method, original),
         }
-        arguments = {"order_id": order.order_id, "item_ids": [i.item_id for i in chosen], "payment_method_id": method.id}
+        arguments = {
+            "order_id": order.order_id,
+            "item_ids": [i.item_id for i in chosen],
+            "payment_method_id": method.id,
+        }
         return Intent("return", slots), self._look(order), Call("return_delivered_order_items", arguments)
 
     def _exchange(self) -> tuple[Intent, list[Call], Call] | None:
@@ -223,7 +255,11 @@ class Sampler:
             return None
         item = self._rng.choice(items)
         product = self._db.products[item.product_id]
-        others = [v for v in product.variants.values() if v.available and v.item_id != item.item_id and v.options != item.options]
+        others = [
+            v
+            for v in product.variants.values()
+            if v.available and v.item_id != item.item_id and v.options != item.options
+        ]
         if not others:
             return None
         new = self._rng.choice(others)
@@ -265,7 +301,9 @@ class Sampler:
         return {"address1": first, "address2": second, "city": city, "state": state, "country": "USA", "zip": zip_code}
 
     def _said(self, a: Mapping[str, str]) -> str:
-        return ", ".join(part for part in (a["address1"], a["address2"], a["city"], f"{a['state']} {a['zip']}", "USA") if part)
+        return ", ".join(
+            part for part in (a["address1"], a["address2"], a["city"], f"{a['state']} {a['zip']}", "USA") if part
+        )
 
     def _address(self) -> tuple[Intent, list[Call], Call] | None:
         order = self._order("pending")
@@ -297,7 +335,9 @@ class Sampler:
 
     def _ask_something(self) -> None:
         """Now and then a value that the agent must say: what comes back, or a tracking number."""
-        backs = [(i, c) for i, _, c in self._steps if c.name in ("return_delivered_order_items", "cancel_pending_order")]
+        backs = [
+            (i, c) for i, _, c in self._steps if c.name in ("return_delivered_order_items", "cancel_pending_order")
+        ]
         if backs and self._rng.random() < 0.4:
             intent, call = self._rng.choice(backs)
             order = self._db.orders[call.arguments["order_id"]]
@@ -305,7 +345,9 @@ class Sampler:
             if len(prices) > 1 or call.name.startswith("return"):
                 reads = [Call("calculate", {"expression": " + ".join(map(str, prices))})] if len(prices) > 1 else []
                 self._extra.append((Intent("refund_total", {"order": intent.slots["order"]}), reads))
-                self.communicate.append(f"{sum(prices):.2f}".rstrip("0").rstrip(".") if len(prices) > 1 else str(prices[0]))
+                self.communicate.append(
+                    f"{sum(prices):.2f}".rstrip("0").rstrip(".") if len(prices) > 1 else str(prices[0])
+                )
         shipped = [order for order in self._orders if order.fulfillments]
         if shipped and self._rng.random() < 0.12:
             order = self._rng.choice(shipped)
@@ -330,7 +372,9 @@ class Sampler:
         known = f"You are {first} {last}. " + (
             f"Your email is {user.email}." if by_email else f"Your zip code is {user.address.zip}."
         )
-        unknown = None if by_email else rng.choice(("You do not remember your email address.", "You do not know your email."))
+        unknown = (
+            None if by_email else rng.choice(("You do not remember your email address.", "You do not know your email."))
+        )
         return Proposal(
             domain="retail",
             difficulty=difficulty,

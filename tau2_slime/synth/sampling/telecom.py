@@ -15,10 +15,40 @@ from tau2_slime.synth.proposal import WRITES, Proposal
 from tau2_slime.synth.sandbox import gold_calls
 from tau2_slime.world import domains, tau2_compat
 
-_FIRST = ("Alice", "Marta", "Devon", "Priya", "Tomas", "Grace", "Omar", "Lucia", "Henry", "Naomi", "Felipe", "Ruth", "Ivan", "Clara")
-_LAST = ("Nguyen", "Ortega", "Fischer", "Kaplan", "Iverson", "Mehta", "Dubois", "Larsen", "Quinn", "Romano", "Silva", "Tanner")
+_FIRST = (
+    "Alice",
+    "Marta",
+    "Devon",
+    "Priya",
+    "Tomas",
+    "Grace",
+    "Omar",
+    "Lucia",
+    "Henry",
+    "Naomi",
+    "Felipe",
+    "Ruth",
+    "Ivan",
+    "Clara",
+)
+_LAST = (
+    "Nguyen",
+    "Ortega",
+    "Fischer",
+    "Kaplan",
+    "Iverson",
+    "Mehta",
+    "Dubois",
+    "Larsen",
+    "Quinn",
+    "Romano",
+    "Silva",
+    "Tanner",
+)
 _PLACES = ("France", "Spain", "Italy", "Japan", "Portugal", "Norway", "Canada", "Greece")
-_WRITING = frozenset({"resume_line", "send_payment_request", "enable_roaming", "refuel_data", "suspend_line", "disable_roaming"})
+_WRITING = frozenset(
+    {"resume_line", "send_payment_request", "enable_roaming", "refuel_data", "suspend_line", "disable_roaming"}
+)
 
 
 @lru_cache(maxsize=8)
@@ -84,7 +114,9 @@ def propose(rng: random.Random, difficulty: str, hold_out: HoldOut) -> Proposal 
     made["user_scenario"]["persona"] = rng.choice(_personas())
     made["initial_state"]["initialization_data"] = {"agent_data": json.loads(renamed(_database())), "user_data": None}
     goals = [a["func_name"] for a in made["evaluation_criteria"]["env_assertions"] or []]
-    faults = [f["func_name"] for f in made["initial_state"]["initialization_actions"] if f["func_name"] != "set_user_info"]
+    faults = [
+        f["func_name"] for f in made["initial_state"]["initialization_actions"] if f["func_name"] != "set_user_info"
+    ]
     calls = [Call(a["name"], a["arguments"], a["requestor"]) for a in made["evaluation_criteria"]["actions"]]
     refuels = [c.arguments["gb_amount"] for c in calls if c.name == "refuel_data"]
     told = made["user_scenario"]["instructions"]
