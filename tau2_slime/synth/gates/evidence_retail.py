@@ -19,7 +19,7 @@ from tau2_slime.synth.gates.phrases import (
     says_value,
 )
 from tau2_slime.synth.policy.retail import ORDER_WRITES
-from tau2_slime.synth.policy.rules import Call
+from tau2_slime.synth.policy.rules import Call, Record
 
 _OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like"
 REQUEST = {
@@ -61,7 +61,7 @@ def check(case: Case, found: Findings) -> None:
             found.fail("G17", reason)
 
 
-def _judge(case: Case, db: Any, call: Call) -> Iterator[tuple[str, str]]:
+def _judge(case: Case, db: Record, call: Call) -> Iterator[tuple[str, str]]:
     a = call.arguments
     if "address1" in a:
         yield from _address(case, db, a)
@@ -78,7 +78,7 @@ def _judge(case: Case, db: Any, call: Call) -> Iterator[tuple[str, str]]:
         yield from _payment(case, db, call, order)
 
 
-def _address(case: Case, db: Any, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _address(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     user = db.users[case.customer]
     known = [user.address, *(db.orders[i].address for i in user.orders if i in db.orders)]
     if any(all(getattr(address, key) == a[key] for key in ("address1", "address2", "zip")) for address in known):
@@ -109,7 +109,7 @@ def _address_part(text: str, value: str) -> bool:
     return bare(value) in bare(text)
 
 
-def _order(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, str]]:
+def _order(case: Case, db: Record, call: Call, order: Record) -> Iterator[tuple[str, str]]:
     named = {m.group(0).lstrip("#") for m in ORDER_ID.finditer(case.text)}
     if order.order_id.lower().lstrip("#") in named:
         return
@@ -140,7 +140,7 @@ def _option_words(case: Case, items: Sequence[Any]) -> int:
     return max(sum(says_value(case.text, str(value)) for value in item.options.values()) for item in items)
 
 
-def _items(case: Case, db: Any, order: Any, item_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _items(case: Case, db: Record, order: Record, item_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     names = {item.item_id: item.name for item in order.items}
     spoken = {name for name in names.values() if names_product(case.text, name)}
     if (
@@ -154,7 +154,7 @@ def _items(case: Case, db: Any, order: Any, item_ids: Sequence[str]) -> Iterator
             yield "G9", f"the customer says nothing about {names.get(item_id)}"
 
 
-def _variant(case: Case, db: Any, order: Any, old: str, new: str) -> Iterator[tuple[str, str]]:
+def _variant(case: Case, db: Record, order: Record, old: str, new: str) -> Iterator[tuple[str, str]]:
     item = next(item for item in order.items if item.item_id == old)
     product = db.products[item.product_id]
     gold = product.variants[new]
@@ -175,7 +175,7 @@ def _variant(case: Case, db: Any, order: Any, old: str, new: str) -> Iterator[tu
         yield "G13", f"the words fit {rival} as well as {new} ({item.name})"
 
 
-def _fitting(text: str, item: Any, product: Any) -> list[str]:
+def _fitting(text: str, item: Record, product: Record) -> list[str]:
     """The available variants that ``text`` describes: what is said is new, what nobody mentions stays as it was."""
     said: dict[str, set[str]] = {}
     for variant in product.variants.values():
@@ -194,7 +194,7 @@ def _fitting(text: str, item: Any, product: Any) -> list[str]:
     return strictly or [v.item_id for v in others if fits(v.options, loosely=True)]
 
 
-def _payment(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, str]]:
+def _payment(case: Case, db: Record, call: Call, order: Record) -> Iterator[tuple[str, str]]:
     methods = db.users[order.user_id].payment_methods
     method = methods.get(call.arguments["payment_method_id"])
     if method is None:
@@ -221,7 +221,7 @@ def _payment(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str,
         yield "G13", f"{same[0].id} fits what is said as well as {method.id}"
 
 
-def _brand_decides(text: str, method: Any, same: Sequence[Any]) -> bool:
+def _brand_decides(text: str, method: Record, same: Sequence[Any]) -> bool:
     return str(method.brand).lower() in text and all(str(m.brand).lower() != str(method.brand).lower() for m in same)
 
 
@@ -233,7 +233,7 @@ def _ends_elsewhere(case: Case, call: Call, payment_method_id: str) -> bool:
     return box.run(calls) and box.state() != case.end
 
 
-def _asked_and_not_done(case: Case, db: Any) -> Iterator[str]:
+def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
     """Requests about an order by its number that the gold leaves out although the policy allows them."""
     done = {str(call.arguments.get("order_id")).lower().lstrip("#") for call in case.writes}
     if any(step.call.name == "transfer_to_human_agents" for step in case.steps):

@@ -10,7 +10,7 @@ from typing import Any
 from tau2_slime.synth.frames import Intent, write
 from tau2_slime.synth.policy import airline
 from tau2_slime.synth.policy.airline import flight_status, free_bags, is_flown
-from tau2_slime.synth.policy.rules import Call, Past, Stated
+from tau2_slime.synth.policy.rules import Call, Past, Record, Stated
 from tau2_slime.synth.proposal import Proposal, manner_of, pick_weighted, split_count
 from tau2_slime.synth.sandbox import Sandbox
 
@@ -81,7 +81,7 @@ KINDS = ("cancel", "bags", "rename", "cabin", "flight", "book", "certificate")
 LAST_DAY = "2024-05-30"
 
 
-def users(db: Any) -> dict[str, int]:
+def users(db: Record) -> dict[str, int]:
     """User id -> how many writes the reservations allow, about."""
     out = {}
     for user_id, user in db.users.items():
@@ -90,7 +90,7 @@ def users(db: Any) -> dict[str, int]:
     return out
 
 
-def _open(db: Any, reservation: Any) -> bool:
+def _open(db: Record, reservation: Record) -> bool:
     """True for a reservation that something can be done with."""
     return (
         reservation.status != "cancelled"
@@ -155,13 +155,13 @@ class Sampler:
         look = [Call("get_reservation_details", {"reservation_id": reservation.reservation_id})]
         return made[0], look, made[1]
 
-    def _trip(self, reservation: Any) -> str:
+    def _trip(self, reservation: Record) -> str:
         r = reservation
         return self._rng.choice(
             (f"reservation {r.reservation_id}", f"your reservation {r.reservation_id}", f"the trip {r.reservation_id}")
         )
 
-    def _cancel(self, reservation: Any) -> tuple[Intent, Call] | None:
+    def _cancel(self, reservation: Record) -> tuple[Intent, Call] | None:
         self._reasons.add(self._reason)
         slots = {"trip": self._trip(reservation), "why": self._rng.choice(_WHY[self._reason])}
         call = Call("cancel_reservation", {"reservation_id": reservation.reservation_id})
@@ -183,7 +183,7 @@ class Sampler:
                 return method.id, "your gift card"
         return None
 
-    def _bags(self, reservation: Any) -> tuple[Intent, Call] | None:
+    def _bags(self, reservation: Record) -> tuple[Intent, Call] | None:
         more = self._rng.randint(1, 3)
         total = reservation.total_baggages + more
         paid = max(0, total - free_bags(self._user.membership, reservation.cabin, len(reservation.passengers)))
@@ -201,7 +201,7 @@ class Sampler:
         }
         return Intent("bags", slots), Call("update_reservation_baggages", arguments)
 
-    def _rename(self, reservation: Any) -> tuple[Intent, Call] | None:
+    def _rename(self, reservation: Record) -> tuple[Intent, Call] | None:
         passengers = [p.model_dump() for p in reservation.passengers]
         position = self._rng.randrange(len(passengers))
         old = passengers[position]
@@ -223,7 +223,7 @@ class Sampler:
         born = date(self._rng.randint(1955, 2004), self._rng.randint(1, 12), self._rng.randint(1, 28))
         return {"first_name": self._rng.choice(_NAMES), "last_name": self._rng.choice(_LAST), "dob": born.isoformat()}
 
-    def _cabin(self, reservation: Any) -> tuple[Intent, Call] | None:
+    def _cabin(self, reservation: Record) -> tuple[Intent, Call] | None:
         cabins = [cabin for cabin in _CABINS if cabin != reservation.cabin and cabin != "basic_economy"]
         cabin = self._rng.choice(cabins)
         flights = [{"flight_number": s.flight_number, "date": s.date} for s in reservation.flights]
@@ -242,7 +242,7 @@ class Sampler:
         }
         return Intent("cabin", slots), Call("update_reservation_flights", arguments)
 
-    def _cost(self, reservation: Any, flights: list[dict[str, str]], cabin: str) -> float | None:
+    def _cost(self, reservation: Record, flights: list[dict[str, str]], cabin: str) -> float | None:
         total = 0
         there = {(s.flight_number, s.date): s.price for s in reservation.flights} if cabin == reservation.cabin else {}
         for flight in flights:
@@ -256,7 +256,7 @@ class Sampler:
         paid: int = sum(s.price for s in reservation.flights)
         return (total - paid) * len(reservation.passengers)
 
-    def _flight(self, reservation: Any) -> tuple[Intent, Call] | None:
+    def _flight(self, reservation: Record) -> tuple[Intent, Call] | None:
         if reservation.cabin == "basic_economy":
             return None
         position = self._rng.randrange(len(reservation.flights))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tau2_slime.synth.frames import Intent, write
-from tau2_slime.synth.policy.rules import Call, Stated
+from tau2_slime.synth.policy.rules import Call, Record, Stated
 from tau2_slime.synth.proposal import Proposal, manner_of, pick_weighted, split_count
 from tau2_slime.synth.sandbox import Sandbox
 
@@ -109,7 +109,7 @@ _PLACES = (
 KINDS = ("cancel", "return", "exchange", "modify", "address", "payment", "user_address")
 
 
-def capacity(db: Any, user: Any) -> int:
+def capacity(db: Record, user: Record) -> int:
     """How many writes the orders of ``user`` allow, at least."""
     count = 1
     for order_id in user.orders:
@@ -119,7 +119,7 @@ def capacity(db: Any, user: Any) -> int:
     return count
 
 
-def users(db: Any) -> dict[str, int]:
+def users(db: Record) -> dict[str, int]:
     """User id -> capacity."""
     return {user_id: capacity(db, user) for user_id, user in db.users.items()}
 
@@ -188,7 +188,7 @@ class Sampler:
         orders = [order for order in self._orders if order.status == status]
         return self._rng.choice(orders) if orders else None
 
-    def _name(self, order: Any) -> str:
+    def _name(self, order: Record) -> str:
         """How the customer refers to an order: by its number, or by an item that no other order holds."""
         alone = [item.name for item in order.items if self._products[item.name] == 1]
         if alone and self._rng.random() < 0.35:
@@ -201,7 +201,7 @@ class Sampler:
             (f"order {order.order_id}", f"your order {order.order_id}", f"the order {order.order_id}")
         )
 
-    def _look(self, order: Any) -> list[Call]:
+    def _look(self, order: Record) -> list[Call]:
         return [Call("get_order_details", {"order_id": order.order_id})]
 
     def _cancel(self) -> tuple[Intent, list[Call], Call] | None:
@@ -246,7 +246,7 @@ class Sampler:
     def _modify(self) -> tuple[Intent, list[Call], Call] | None:
         return self._variant("modify", self._order("pending"), "modify_pending_order_items")
 
-    def _variant(self, kind: str, order: Any, tool: str) -> tuple[Intent, list[Call], Call] | None:
+    def _variant(self, kind: str, order: Record, tool: str) -> tuple[Intent, list[Call], Call] | None:
         if order is None:
             return None
         counts = Counter(item.name for item in order.items)
@@ -285,7 +285,7 @@ class Sampler:
         reads = [*self._look(order), Call("get_product_details", {"product_id": item.product_id})]
         return Intent(kind, slots), reads, Call(tool, arguments)
 
-    def _pay(self, method: Any, original: str) -> str:
+    def _pay(self, method: Record, original: str) -> str:
         if method.id == original and self._rng.random() < 0.4:
             return "the original payment method"
         same = [m for m in self._user.payment_methods.values() if m.source == method.source]
