@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from tau2_slime.cli.options import begin
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import exit_status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tau2_slime.synth.gates.held_out import HoldOut
 
 synth = typer.Typer(
     add_completion=False,
@@ -24,11 +29,132 @@ HoldOutOption = Annotated[
 ]
 
 
-def checked_hold_out(value: str) -> str:
+def checked_hold_out(value: str) -> HoldOut:
     """Raises ConfigError for anything but a name in `HOLD_OUTS`."""
     if value not in HOLD_OUTS:
         raise ConfigError(f"--hold-out {value!r} is unknown: it is {', '.join(HOLD_OUTS)}")
-    return value
+    return cast("HoldOut", value)
+
+
+@synth.callback()
+def generate(
+    context: typer.Context,
+    domain: Annotated[list[str] | None, typer.Option(help="Repeatable: airline, retail, telecom, mock.")] = None,
+    difficulty: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable: easy (1 gold write), medium (2 to 5), hard (6 to 10). Default: medium."),
+    ] = None,
+    num_samples: Annotated[int, typer.Option(min=1, help="Tasks a domain and difficulty.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    hold_out: HoldOutOption = "test",
+    from_failures: Annotated[
+        Path | None, typer.Option(help="JSON of weights by kind of intent, or by domain: what is drawn more often.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Default: runs/synth-<time>. One that exists is resumed.")
+    ] = None,
+    output_file: Annotated[
+        Path | None, typer.Option(help="A collection of tasks that runs add to; nothing in it is made again.")
+    ] = None,
+    intermediate: Annotated[bool, typer.Option("--intermediate", help="Also write rows before formatting.")] = False,
+) -> None:
+    """Make verified synthetic tasks: offline, deterministic, resumed where it was interrupted."""
+    if context.invoked_subcommand is not None:
+        return
+    begin("synth", "loading τ²")
+    if not domain:
+        raise ConfigError("synth needs --domain: airline, retail, telecom or mock (repeatable)")
+    from tau2_slime.runtime.files import hold_folder, new_run_folder
+    from tau2_slime.synth.generate import Plan
+
+    weights = _weights(from_failures)
+    plans = [
+        Plan(name, level, num_samples, seed, checked_hold_out(hold_out), weights.get(name, weights.get("*", {})))
+        for name in dict.fromkeys(domain)
+        for level in dict.fromkeys(difficulty or ["medium"])
+    ]
+    for plan in plans:
+        plan.check()
+    folder = output_dir or new_run_folder("synth")
+    with hold_folder(folder, "synth"):
+        raise typer.Exit(_make(plans, folder, output_file, intermediate))
+
+
+def _weights(path: Path | None) -> dict[str, dict[str, float]]:
+    """Domain, or ``*`` for any -> kind of intent -> weight."""
+    if path is None:
+        return {}
+    import json
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(value, int | float) for value in content.values()):
+            content = {"*": content}
+        found = {name: {kind: float(weight) for kind, weight in kinds.items()} for name, kinds in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"--from-failures {path}: a JSON object of weights by kind of intent was expected ({error})"
+        ) from None
+    if any(weight < 0 for kinds in found.values() for weight in kinds.values()):
+        raise ConfigError(f"--from-failures {path}: a weight is negative")
+    return found
+
+
+def _make(plans: list[Any], folder: Path, collection: Path | None, intermediate: bool) -> int:
+    from tau2_slime.runtime.console import new_console, progress, resume_command
+    from tau2_slime.runtime.files import write_atomically
+    from tau2_slime.synth import output
+    from tau2_slime.synth.generate import Journal, run
+
+    console = new_console()
+    own_ids = {f"{p.domain}_{p.difficulty}_{p.seed}_" for p in plans}
+    seen = (
+        [r for r in output.read_collection(collection) if not str(r["id"]).startswith(tuple(own_ids))]
+        if collection
+        else []
+    )
+    journal = Journal(folder / "journal.jsonl")
+    rejected: Counter[str] = Counter()
+    try:
+        with progress("tasks", console) as advance:
+
+            def done(row: Mapping[str, Any], accepted: int, total: int) -> None:
+                rejected.update(row["failed"])
+                advance(accepted, total)
+
+            rows = run(plans, journal, seen=seen, done=done)
+    except KeyboardInterrupt:
+        held = sum(row["accepted"] for row in journal.rows)
+        typer.echo(
+            f"tau2-slime: interrupted; {held} tasks are kept, and this goes on: {resume_command(folder)}", err=True
+        )
+        return exit_status.UNFINISHED
+    finally:
+        journal.close()
+    shift = ", ".join(f"{kind} x{weight:g}" for plan in plans[:1] for kind, weight in sorted(plan.weights.items()))
+    summaries = output.write_all(folder, rows, shift=shift)
+    if intermediate:
+        made = [output.ancestor_row(row) for row in rows if row["accepted"]]
+        write_atomically(folder / "user_actions.json", output.as_json(made))
+    if collection is not None:
+        console.print(
+            f"{output.add_to_collection(collection, rows)} tasks in {collection}", markup=False, soft_wrap=True
+        )
+    for found in summaries:
+        console.print(
+            f"{found['domain']}: {found['accepted']} accepted of {found['proposals']} proposals ({found['yield']:.1%})"
+        )
+    short = [
+        p
+        for p in plans
+        if sum(r["accepted"] and r["key"][:3] == [p.domain, p.difficulty, p.seed] for r in rows) < p.count
+    ]
+    for plan in short:
+        console.print(
+            f"{plan.domain} {plan.difficulty}: the database allows no more tasks of this kind", style="yellow"
+        )
+    console.print(f"tasks and report: {folder}", markup=False, soft_wrap=True)
+    return exit_status.NO if short else exit_status.FINE
 
 
 @synth.command()
@@ -45,7 +171,7 @@ def verify(
 
     console = new_console()
     with progress("tasks", console) as advance:
-        verdicts = judge(domain, tasks, report, hold_out=checked_hold_out(hold_out), advance=advance)  # type: ignore[arg-type]
+        verdicts = judge(domain, tasks, report, hold_out=checked_hold_out(hold_out), advance=advance)
     accepted = sum(verdict.accepted for verdict in verdicts)
     console.print(f"{accepted} of {len(verdicts)} tasks accepted")
     by_gate = Counter(gate for verdict in verdicts for gate in verdict.failed)

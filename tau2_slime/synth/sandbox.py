@@ -37,6 +37,7 @@ class Sandbox:
         self.world.set_state(list((initial.message_history if initial else None) or []))
         self._watch = PolicyWatch(domain, stated) if domain in POLICIES else None
         self._calls = 0
+        self._is_reading = False
 
     @property
     def db(self) -> DB:
@@ -53,11 +54,15 @@ class Sandbox:
     def reading(self) -> Iterator[DB]:
         """The agent's database for code that only reads it, without private copies of its records."""
         fast = self.world.fast
-        if fast is None or fast.database is None:
-            yield self.db
+        if self._is_reading or fast is None or fast.database is None:
+            yield self.db  # the outer `reading` goes on
             return
-        with fast.database.reading():
-            yield self.db
+        self._is_reading = True
+        try:
+            with fast.database.reading():
+                yield self.db
+        finally:
+            self._is_reading = False
 
     def state(self) -> Hashable:
         """Equal for two sandboxes of one domain exactly if τ²'s hashes of both databases are."""

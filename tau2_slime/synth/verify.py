@@ -70,6 +70,10 @@ class Judge:
             return Verdict(named if isinstance(named, str) and named else name, {"G1": why}, {})
         return self.judge(task)
 
+    def remember(self, task: Task) -> None:
+        """``task`` is part of the set: what follows must differ from it."""
+        self.seen.add(Case(self.domain, task))
+
     def judge(self, task: Task, stated: Stated | None = None) -> Verdict:
         """The verdict on ``task``. ``stated``: what its customer states, as data; without it, what the text says."""
         found = Findings()

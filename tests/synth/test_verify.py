@@ -87,7 +87,10 @@ MUTATIONS = {
     "an address that is overwritten": (
         "G6",
         retail(
-            "First change the address of order #W5199551 to 2 Oak Street, Austin, 78701, then to 1 Main Street, Austin, 78701.",
+            (
+                "First change the address of order #W5199551 to 2 Oak Street, Austin, 78701, then to 1 Main "
+                "Street, Austin, 78701."
+            ),
             ("modify_pending_order_address", {"order_id": "#W5199551", **ADDRESS, "address1": "2 Oak Street"}),
             ("modify_pending_order_address", {"order_id": "#W5199551", **ADDRESS}),
         ),

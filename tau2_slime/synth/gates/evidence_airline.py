@@ -11,7 +11,7 @@ from typing import Any
 from tau2_slime.synth.gates.case import Case, Findings, word_in
 from tau2_slime.synth.gates.phrases import ALL, GENERIC_PAYMENT, HEDGE, PAYMENT, kinds_named
 from tau2_slime.synth.policy.airline import RESERVATION_WRITES
-from tau2_slime.synth.policy.rules import Call
+from tau2_slime.synth.policy.rules import Call, Record
 
 REQUEST = {
     "cancel_reservation": r"cancel|call off|refund|get rid|drop",
@@ -83,11 +83,11 @@ def check(case: Case, found: Findings) -> None:
             found.fail("G17", reason)
 
 
-def _named_reservations(case: Case, db: Any) -> set[str]:
+def _named_reservations(case: Case, db: Record) -> set[str]:
     return {m.group(0).upper() for m in _RESERVATION_ID.finditer(case.text) if m.group(0).upper() in db.reservations}
 
 
-def _judge(case: Case, db: Any, call: Call) -> Iterator[tuple[str, str]]:
+def _judge(case: Case, db: Record, call: Call) -> Iterator[tuple[str, str]]:
     a = call.arguments
     if call.name == "book_reservation":
         yield from _booking(case, db, a)
@@ -119,7 +119,7 @@ def _judge(case: Case, db: Any, call: Call) -> Iterator[tuple[str, str]]:
         yield from _payment(case, db, call, reservation)
 
 
-def _speaks_of_trip(text: str, reservation: Any) -> bool:
+def _speaks_of_trip(text: str, reservation: Record) -> bool:
     places = [
         word
         for code in (reservation.origin, reservation.destination)
@@ -128,7 +128,7 @@ def _speaks_of_trip(text: str, reservation: Any) -> bool:
     return any(word_in(text, place) for place in places) or any(_says_date(text, s.date) for s in reservation.flights)
 
 
-def _other_trips(case: Case, db: Any, call: Call, reservation: Any) -> Iterator[tuple[str, str]]:
+def _other_trips(case: Case, db: Record, call: Call, reservation: Record) -> Iterator[tuple[str, str]]:
     """Another reservation of the customer between the same places, for which the call would be as allowed."""
     if not _speaks_of_trip(case.text, reservation) or any(_says_date(case.text, s.date) for s in reservation.flights):
         return
@@ -146,7 +146,7 @@ def _other_trips(case: Case, db: Any, call: Call, reservation: Any) -> Iterator[
             yield "G13", f"{other_id} goes from {other.origin} to {other.destination} as well"
 
 
-def _booking(case: Case, db: Any, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _booking(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for code in (a["origin"], a["destination"]):
         named = any(word_in(case.text, word) for word in (code.lower(), *_CITIES.get(code, ())))
         if not named and not _CRITERION.search(case.text):
@@ -164,7 +164,7 @@ def _booking(case: Case, db: Any, a: Mapping[str, Any]) -> Iterator[tuple[str, s
     yield from _booking_payment(case, db, a)
 
 
-def _booking_payment(case: Case, db: Any, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _booking_payment(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     methods = db.users[a["user_id"]].payment_methods
     kinds = kinds_named(case.text)
     for payment in a["payment_methods"]:
@@ -193,7 +193,7 @@ def _booking_payment(case: Case, db: Any, a: Mapping[str, Any]) -> Iterator[tupl
             yield "G13", f"{same[0].id} fits what is said as well as {method.id}"
 
 
-def _told_apart(text: str, method: Any, same: list[Any]) -> bool:
+def _told_apart(text: str, method: Record, same: list[Any]) -> bool:
     """True if the brand or the balance in the text is that of ``method`` alone; 'small' and 'large' decide as well."""
     brand = getattr(method, "brand", None)
     if brand is not None:
@@ -208,7 +208,7 @@ def _told_apart(text: str, method: Any, same: list[Any]) -> bool:
     )
 
 
-def _people(case: Case, db: Any, people: list[Any], there: list[Any]) -> Iterator[tuple[str, str]]:
+def _people(case: Case, db: Record, people: list[Any], there: list[Any]) -> Iterator[tuple[str, str]]:
     user = db.users[case.customer]
     known = [
         (user.name.first_name, user.name.last_name, user.dob),
@@ -250,7 +250,7 @@ def _flights(case: Case, flights: list[Any]) -> Iterator[tuple[str, str]]:
             yield "G9", f"the text names {', '.join(numbers).upper()}, not {flight['flight_number']}"
 
 
-def _payment(case: Case, db: Any, call: Call, reservation: Any) -> Iterator[tuple[str, str]]:
+def _payment(case: Case, db: Record, call: Call, reservation: Record) -> Iterator[tuple[str, str]]:
     methods = db.users[reservation.user_id].payment_methods
     method = methods.get(call.arguments["payment_id"])
     if method is None:
@@ -321,7 +321,7 @@ def _says_date(text: str, day: str, *, year: bool = False) -> bool:
     return found is not None or re.search(rf"\b{when.day}(?:st|nd|rd|th)\b", text) is not None
 
 
-def _asked_and_not_done(case: Case, db: Any) -> Iterator[str]:
+def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
     """Cancellations of a reservation by its number that the gold leaves out although the policy allows them."""
     done = {str(call.arguments.get("reservation_id")) for call in case.writes}
     if any(step.call.name == "transfer_to_human_agents" for step in case.steps):

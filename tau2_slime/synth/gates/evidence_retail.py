@@ -19,7 +19,7 @@ from tau2_slime.synth.gates.phrases import (
     says_value,
 )
 from tau2_slime.synth.policy.retail import ORDER_WRITES
-from tau2_slime.synth.policy.rules import Call
+from tau2_slime.synth.policy.rules import Call, Record
 
 _OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like"
 REQUEST = {
@@ -61,7 +61,7 @@ def check(case: Case, found: Findings) -> None:
             found.fail("G17", reason)
 
 
-def _judge(case: Case, db: Any, call: Call) -> Iterator[tuple[str, str]]:
+def _judge(case: Case, db: Record, call: Call) -> Iterator[tuple[str, str]]:
     a = call.arguments
     if "address1" in a:
         yield from _address(case, db, a)
@@ -78,7 +78,7 @@ def _judge(case: Case, db: Any, call: Call) -> Iterator[tuple[str, str]]:
         yield from _payment(case, db, call, order)
 
 
-def _address(case: Case, db: Any, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _address(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     user = db.users[case.customer]
     known = [user.address, *(db.orders[i].address for i in user.orders if i in db.orders)]
     if any(all(getattr(address, key) == a[key] for key in ("address1", "address2", "zip")) for address in known):
@@ -109,7 +109,7 @@ def _address_part(text: str, value: str) -> bool:
     return bare(value) in bare(text)
 
 
-def _order(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, str]]:
+def _order(case: Case, db: Record, call: Call, order: Record) -> Iterator[tuple[str, str]]:
     named = {m.group(0).lstrip("#") for m in ORDER_ID.finditer(case.text)}
     if order.order_id.lower().lstrip("#") in named:
         return
@@ -120,6 +120,7 @@ def _order(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, s
         return
     if named or ALL.search(case.text) or len(by_item) != 1 or call.name not in _FIT:
         return
+    spoken = _option_words(case, [item for item in order.items if item.name == by_item[0]])
     others = [
         other
         for i in db.users[order.user_id].orders
@@ -128,14 +129,18 @@ def _order(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, s
         and other.status in _FIT[call.name]
         and any(item.name == by_item[0] for item in other.items)
         and not any(c.arguments.get("order_id") == i for c in case.writes)
+        and _option_words(case, [item for item in other.items if item.name == by_item[0]]) >= spoken
     ]
-    if (others and call.name != "cancel_pending_order" and not COMPARISON.search(case.text)) or (
-        others and call.name == "cancel_pending_order"
-    ):
+    if others and not COMPARISON.search(case.text):
         yield "G13", f"{by_item[0]} is in {others[0].order_id} as well as in {order.order_id}"
 
 
-def _items(case: Case, db: Any, order: Any, item_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _option_words(case: Case, items: Sequence[Any]) -> int:
+    """How many options of the item that is described best stand in the text."""
+    return max(sum(says_value(case.text, str(value)) for value in item.options.values()) for item in items)
+
+
+def _items(case: Case, db: Record, order: Record, item_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     names = {item.item_id: item.name for item in order.items}
     spoken = {name for name in names.values() if names_product(case.text, name)}
     if (
@@ -149,50 +154,47 @@ def _items(case: Case, db: Any, order: Any, item_ids: Sequence[str]) -> Iterator
             yield "G9", f"the customer says nothing about {names.get(item_id)}"
 
 
-def _variant(case: Case, db: Any, order: Any, old: str, new: str) -> Iterator[tuple[str, str]]:
+def _variant(case: Case, db: Record, order: Record, old: str, new: str) -> Iterator[tuple[str, str]]:
     item = next(item for item in order.items if item.item_id == old)
     product = db.products[item.product_id]
     gold = product.variants[new]
-    changed = {key: value for key, value in gold.options.items() if item.options.get(key) != value}
-    unsaid = {key: value for key, value in changed.items() if not says_value(case.text, str(value))}
-    if word_in(case.text, new):
+    if word_in(case.text, new) or COMPARISON.search(case.text):
+        return  # a choice by price, by size or by taste: what it leads to is not in the words
+    sentences = [s for s in re.split(r"(?<=[.;!?\n])\s+", case.text) if names_product(s, item.name)]
+    readings = [_fitting(text, item, product) for text in ("\n".join(sentences), case.text) if text]
+    if any(reading == [new] for reading in readings):
         return
-    free = COMPARISON.search(_without_names(case))
-    if unsaid and not free:
-        key, value = next(iter(unsaid.items()))
-        yield "G9", f"nobody says that the {key} of the {item.name} becomes {value!r}"
-        return
-    if free:
-        return
-    # What is said is new, and what nobody mentions stays as it was: one available variant must fit.
+    rivals = [reading for reading in readings if new in reading]
+    if not rivals:
+        unsaid = {
+            k: v for k, v in gold.options.items() if v != item.options.get(k) and not says_value(case.text, str(v))
+        }
+        yield "G9", f"nobody says that the {item.name} becomes one with {unsaid or gold.options}"
+    else:
+        rival = next(item_id for item_id in rivals[0] if item_id != new)
+        yield "G13", f"the words fit {rival} as well as {new} ({item.name})"
+
+
+def _fitting(text: str, item: Record, product: Record) -> list[str]:
+    """The available variants that ``text`` describes: what is said is new, what nobody mentions stays as it was."""
     said: dict[str, set[str]] = {}
     for variant in product.variants.values():
         for key, value in variant.options.items():
-            if value != item.options.get(key) and says_value(case.text, str(value)):
+            if value != item.options.get(key) and says_value(text, str(value)):
                 said.setdefault(key, set()).add(value)
+    others = [v for v in product.variants.values() if v.available and v.item_id != item.item_id]
 
-    def misfits(options: Mapping[str, str]) -> int:
-        return sum(
-            value not in said[key] if key in said else item.options.get(key) != value for key, value in options.items()
+    def fits(options: Mapping[str, str], *, loosely: bool) -> bool:
+        return all(
+            value in said[key] if key in said else loosely or item.options.get(key) == value
+            for key, value in options.items()
         )
 
-    gold_misfits = misfits(gold.options)
-    for variant in product.variants.values():
-        if not variant.available or variant.item_id in (old, new) or misfits(variant.options):
-            continue
-        if gold_misfits:
-            yield "G9", f"the words fit {variant.item_id}, not {new} ({item.name})"
-        else:
-            yield "G13", f"the words fit {variant.item_id} as well as {new} ({item.name})"
-        return
+    strictly = [v.item_id for v in others if fits(v.options, loosely=False)]
+    return strictly or [v.item_id for v in others if fits(v.options, loosely=True)]
 
 
-def _without_names(case: Case) -> str:
-    """The text that speaks of the request: names of products hold words such as 'portable' or 'smart'."""
-    return case.text.replace("no longer", " ").replace("more than", " more ")
-
-
-def _payment(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str, str]]:
+def _payment(case: Case, db: Record, call: Call, order: Record) -> Iterator[tuple[str, str]]:
     methods = db.users[order.user_id].payment_methods
     method = methods.get(call.arguments["payment_method_id"])
     if method is None:
@@ -219,7 +221,7 @@ def _payment(case: Case, db: Any, call: Call, order: Any) -> Iterator[tuple[str,
         yield "G13", f"{same[0].id} fits what is said as well as {method.id}"
 
 
-def _brand_decides(text: str, method: Any, same: Sequence[Any]) -> bool:
+def _brand_decides(text: str, method: Record, same: Sequence[Any]) -> bool:
     return str(method.brand).lower() in text and all(str(m.brand).lower() != str(method.brand).lower() for m in same)
 
 
@@ -231,7 +233,7 @@ def _ends_elsewhere(case: Case, call: Call, payment_method_id: str) -> bool:
     return box.run(calls) and box.state() != case.end
 
 
-def _asked_and_not_done(case: Case, db: Any) -> Iterator[str]:
+def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
     """Requests about an order by its number that the gold leaves out although the policy allows them."""
     done = {str(call.arguments.get("order_id")).lower().lstrip("#") for call in case.writes}
     if any(step.call.name == "transfer_to_human_agents" for step in case.steps):

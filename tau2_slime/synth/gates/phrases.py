@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable
 
 ALL = re.compile(
-    r"\b(all|every|everything|each|any|anything|both|entire|whole|other|others|another|rest|remaining|pending orders|"
-    r"recent|recently|latest|last|just|same|two|three|four|five|multiple|duplicates?|orders)\b"
+    r"\b(all|every|everything|each|both|any|anything|entire|whole|rest|remaining|orders|reservations|trips|flights|bookings|"
+    r"other (?:order|one|trip|reservation)|another (?:order|one|trip|reservation)|recent|recently|latest|last|duplicates?|"
+    r"just (?:bought|received|ordered|placed|got|booked|made))\b"
 )
 HEDGE = re.compile(
     r"\b(if|unless|whether|otherwise|don't|do not|not|never|except|keep|instead|rather|but|only|check|know|"
@@ -15,27 +16,27 @@ HEDGE = re.compile(
     r"like in|unlike|already|could|would|might|maybe|can|possible|cannot|can't|when)\b"
 )
 COMPARISON = re.compile(
-    r"\b(cheap\w*|expensive\w*|costl\w*|larg\w*|small\w*|bigg\w*|big|less\w*|more|most|least|bright\w*|dim\w*|"
-    r"light\w*|heav\w*|high\w*|"
-    r"low\w*|long\w*|short\w*|same|similar|prefer\w*|any|another|different|better|best|upgrade\w*|fanc\w*|"
-    r"item (?:id|number)|"
-    r"whatever|closest|newer|size (?:up|down)|lowest|highest|max\w*|min\w*|intermediate|beginner|expert|version|either|care|"
-    r"compatible|instead|received|item)\b"
+    r"\b(cheap\w*|(?:most|less|more) expensive|costl\w*|larger|largest|smaller|smallest|bigger|biggest|less|more|most|least|"
+    r"brighter|brightest|dimmer|lighter|heavier|higher|highest|lower|lowest|longer|longest|shorter|shortest|similar|prefer\w*|"
+    r"better|best|upgrade\w*|fanc\w*|whatever|closest|newer|size (?:up|down)|maximum|minimum|intermediate|either|care|"
+    r"compatible|same (?:type|kind|one|item|specs?|product)|exact(?:ly)? (?:the )?same|item (?:id|number))\b"
 )
 PAYMENT = re.compile(
-    r"\b(pay\w*|paid|card|visa|mastercard|amex|american express|gift ?card|giftcard|credit|debit|paypal|"
+    r"\b(pay\w*|paid|cards?|gc|cc|visa|mastercard|amex|american express|gift ?card|giftcard|credit|debit|paypal|"
     r"method|original|refund\w*|"
     r"certificates?|voucher|balance|ending)\b"
 )
 _KINDS = {
-    "gift_card": re.compile(r"gift ?-?cards?"),
+    "gift_card": re.compile(r"gift ?-?cards?|\bgcs?\b"),
     "paypal": re.compile(r"\bpay ?pal"),
-    "credit_card": re.compile(r"credit|visa|master ?card|amex|american express|\bcards? (?:ending|with)|\bcard\b"),
+    "credit_card": re.compile(r"credit|visa|master ?card|amex|american express|\bcards?\b|\bcc\b"),
     "certificate": re.compile(r"certificate|voucher"),
 }
 GENERIC_PAYMENT = re.compile(
-    r"\b(original|same|whichever|whatever|any|other|another|way (?:i|you|it)|used for|used to pay|initial|"
-    r"possible|prefer\w*|covers?)\b"
+    r"\b(?:original|same|initial|other|another|any|whichever|whatever|preferred)(?: \w+){0,2} "
+    r"(?:payment|payments|method|methods|card|cards|account|form|way|ways|certificates?)\b|\bway (?:i|you) (?:paid|pay)\b|"
+    r"\b(?:paid|used|charged)(?: \w+){0,2} (?:originally|initially|for)\b|\boriginal(?:ly)? (?:payment|paid|used)\b|"
+    r"\bused to pay\b|\boriginal\b|\bcovers?\b|\bif (?:it is )?not possible\b"
 )
 
 
@@ -81,8 +82,10 @@ def says_value(text: str, value: str) -> bool:
         return True
     if len(value) > 2 and any(c.isdigit() for c in value):
         return re.sub(r"[\s-]+", "", value) in squeezed
-    words = [word for word in re.findall(r"[a-z0-9]+", value) if len(word) > 2]
-    return bool(words) and all(re.search(rf"\b{re.escape(_stem(word))}", text) for word in words)
+    words = re.findall(r"[a-z0-9]+", value)
+    if not any(len(word) > 2 for word in words):
+        return False
+    return all(re.search(rf"\b{re.escape(_stem(word))}" + (r"\b" if len(word) < 3 else ""), text) for word in words)
 
 
 def mentions(text: str, words: Iterable[str]) -> bool:

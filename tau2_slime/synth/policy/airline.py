@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from tau2_slime.synth.policy.rules import Call, Past, Rule, Stated, Violation
+from tau2_slime.synth.policy.rules import Call, Past, Record, Rule, Stated, Violation
 
 NOW = datetime(2024, 5, 15, 15, 0, 0)
 """The time that the policy names."""
@@ -67,19 +67,19 @@ def free_bags(membership: str, cabin: str, passengers: int) -> int:
     return (_FREE_BAGS[membership] + _CABIN_BAGS[cabin]) * passengers
 
 
-def flight_status(db: Any, flight_number: str, date: str) -> str:
+def flight_status(db: Record, flight_number: str, date: str) -> str:
     """τ²'s status of a flight on a date; empty if it does not fly then."""
     flight = db.flights.get(flight_number)
     instance = flight.dates.get(date) if flight is not None else None
     return str(instance.status) if instance is not None else ""
 
 
-def is_flown(db: Any, segment: Any) -> bool:
+def is_flown(db: Record, segment: Record) -> bool:
     """True for a segment of a reservation that has taken off. A cancelled flight of the past has not."""
     return flight_status(db, segment.flight_number, segment.date) in FLOWN
 
 
-def may_cancel(db: Any, reservation: Any, stated: Stated) -> bool:
+def may_cancel(db: Record, reservation: Record, stated: Stated) -> bool:
     """True if the policy has a ground for cancelling, flown segments aside. An unknown reason counts as a fitting one."""
     if NOW - datetime.fromisoformat(reservation.created_at) <= timedelta(hours=24):
         return True
@@ -91,7 +91,7 @@ def may_cancel(db: Any, reservation: Any, stated: Stated) -> bool:
     return reservation.insurance == "yes" and (reasons is None or bool(reasons & {"health", "weather"}))
 
 
-def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
+def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
     """See `DomainPolicy.check`."""
     if call.name not in writes:
         return
@@ -121,11 +121,11 @@ def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation
         yield from _certificate(db, user, a, past, stated)
 
 
-def _value(entry: Any, key: str) -> Any:
+def _value(entry: Record, key: str) -> Any:
     return entry.get(key) if isinstance(entry, Mapping) else getattr(entry, key)
 
 
-def _book(db: Any, user: Any, a: Mapping[str, Any]) -> Iterator[Violation]:
+def _book(db: Record, user: Record, a: Mapping[str, Any]) -> Iterator[Violation]:
     passengers, flights = len(a["passengers"]), a["flights"]
     if passengers > 5:
         yield Violation(rules["A3"], f"{passengers} passengers")
@@ -154,13 +154,13 @@ def _book(db: Any, user: Any, a: Mapping[str, Any]) -> Iterator[Violation]:
             yield Violation(rules["A4"], f"{paid} are paid, {total} are due")
 
 
-def _price(db: Any, flight: Any, cabin: str) -> int | None:
+def _price(db: Record, flight: Record, cabin: str) -> int | None:
     known = db.flights.get(_value(flight, "flight_number"))
     instance = known.dates.get(_value(flight, "date")) if known is not None else None
     return instance.prices[cabin] if instance is not None and instance.status == "available" else None
 
 
-def _available(db: Any, flights: Sequence[Any], cabin: str, passengers: int) -> Iterator[Violation]:
+def _available(db: Record, flights: Sequence[Any], cabin: str, passengers: int) -> Iterator[Violation]:
     for flight in flights:
         number, date = _value(flight, "flight_number"), _value(flight, "date")
         status = flight_status(db, number, date)
@@ -171,7 +171,7 @@ def _available(db: Any, flights: Sequence[Any], cabin: str, passengers: int) -> 
 
 
 def _connected(
-    db: Any, flights: Sequence[Any], origin: str, destination: str, flight_type: str, ends: Rule
+    db: Record, flights: Sequence[Any], origin: str, destination: str, flight_type: str, ends: Rule
 ) -> Iterator[Violation]:
     legs = [db.flights.get(_value(flight, "flight_number")) for flight in flights]
     if not legs or any(leg is None for leg in legs):
@@ -199,13 +199,13 @@ def _moment(date: str, time: str) -> tuple[str, str]:
     return day.date().isoformat(), time.removesuffix("+1")
 
 
-def _paid_bags(user: Any, cabin: str, passengers: int, total: int, paid: int) -> Iterator[Violation]:
+def _paid_bags(user: Record, cabin: str, passengers: int, total: int, paid: int) -> Iterator[Violation]:
     due = max(0, total - free_bags(user.membership, cabin, passengers))
     if paid != due:
         yield Violation(rules["A6"], f"{due} of {total} bags are to be paid ({user.membership}, {cabin}), not {paid}")
 
 
-def _certificate(db: Any, user: Any, a: Mapping[str, Any], past: Past, stated: Stated) -> Iterator[Violation]:
+def _certificate(db: Record, user: Record, a: Mapping[str, Any], past: Past, stated: Stated) -> Iterator[Violation]:
     if stated.asked_for_compensation is False:
         yield Violation(rules["A18"], "the customer did not ask for compensation")
     eligible, cancelled, delayed = [], [], []
@@ -235,14 +235,14 @@ def _certificate(db: Any, user: Any, a: Mapping[str, Any], past: Past, stated: S
         yield Violation(rules["A20"], f"{amount} is not 50 dollars a passenger of a changed, delayed reservation")
 
 
-def _cancel(db: Any, reservation: Any, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
+def _cancel(db: Record, reservation: Record, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
     if any(is_flown(db, segment) for segment in reservation.flights):
         yield Violation(rules["A16"], f"{reservation.reservation_id} has a flown segment")
     elif not may_cancel(db, reservation, stated):
         yield Violation(rules["A17"], f"{reservation.reservation_id} has no ground for a cancellation")
 
 
-def _method(db: Any, reservation: Any, payment_id: str) -> Iterator[Violation]:
+def _method(db: Record, reservation: Record, payment_id: str) -> Iterator[Violation]:
     method = db.users[reservation.user_id].payment_methods.get(payment_id)
     if method is None:
         yield Violation(rules["A15"], f"{payment_id} is not in the profile of {reservation.user_id}")
@@ -250,7 +250,7 @@ def _method(db: Any, reservation: Any, payment_id: str) -> Iterator[Violation]:
         yield Violation(rules["A15"], f"{payment_id} is a certificate")
 
 
-def _bags(db: Any, reservation: Any, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
+def _bags(db: Record, reservation: Record, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
     if a["total_baggages"] < reservation.total_baggages:
         yield Violation(rules["A12"], f"{reservation.total_baggages} bags become {a['total_baggages']}")
     user = db.users[reservation.user_id]
@@ -260,12 +260,12 @@ def _bags(db: Any, reservation: Any, a: Mapping[str, Any], stated: Stated) -> It
     yield from _method(db, reservation, a["payment_id"])
 
 
-def _passengers(db: Any, reservation: Any, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
+def _passengers(db: Record, reservation: Record, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
     if len(a["passengers"]) != len(reservation.passengers):
         yield Violation(rules["A14"], f"{len(reservation.passengers)} passengers become {len(a['passengers'])}")
 
 
-def _flights(db: Any, reservation: Any, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
+def _flights(db: Record, reservation: Record, a: Mapping[str, Any], stated: Stated) -> Iterator[Violation]:
     old = [(segment.flight_number, segment.date) for segment in reservation.flights]
     new = [(_value(flight, "flight_number"), _value(flight, "date")) for flight in a["flights"]]
     flown = [(s.flight_number, s.date) for s in reservation.flights if is_flown(db, s)]
@@ -293,7 +293,7 @@ _CHECKS = {
 }
 
 
-def customer(db: Any, call: Call, answer: str) -> str | None:
+def customer(db: Record, call: Call, answer: str) -> str | None:
     """See `DomainPolicy.customer`."""
     if call.name in ("get_user_details", "book_reservation", "send_certificate"):
         user_id = call.arguments.get("user_id")

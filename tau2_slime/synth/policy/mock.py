@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from tau2_slime.synth.policy.rules import Call, Past, Rule, Stated, Violation
+from tau2_slime.synth.policy.rules import Call, Past, Record, Rule, Stated, Violation
 
 rules = {
     rule.id: rule
@@ -16,7 +15,7 @@ rules = {
 writes = frozenset({"create_task", "update_task_status", "delete_task"})
 
 
-def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
+def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
     """See `DomainPolicy.check`."""
     a = call.arguments
     if call.name == "delete_task":
@@ -27,7 +26,7 @@ def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation
         yield Violation(rules["M1"], f"the status {a['status']!r} does not exist")
 
 
-def customer(db: Any, call: Call, answer: str) -> str | None:
+def customer(db: Record, call: Call, answer: str) -> str | None:
     """See `DomainPolicy.customer`."""
     return None
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-from tau2_slime.synth.policy.rules import Call, Past, Rule, Stated, Violation
+from tau2_slime.synth.policy.rules import Call, Past, Record, Rule, Stated, Violation
 
 REASONS = ("no longer needed", "ordered by mistake")
 
@@ -47,7 +46,7 @@ ORDER_WRITES = frozenset(
 writes = ORDER_WRITES | {"modify_user_address"}
 
 
-def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
+def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
     """See `DomainPolicy.check`."""
     if call.name not in writes:
         return
@@ -73,7 +72,7 @@ def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation
     yield from _CHECKS[call.name](db, order, a, method, stated)
 
 
-def _cancel(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterator[Violation]:
+def _cancel(db: Record, order: Record, a: Record, method: Record, stated: Stated) -> Iterator[Violation]:
     if order.status != "pending":
         yield Violation(rules["R3"], f"order {order.order_id} is {order.status!r}")
     if a["reason"] not in REASONS:
@@ -83,16 +82,16 @@ def _cancel(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterato
         yield Violation(rules["R4"], f"the reason {a['reason']!r} is not the customer's ({given})")
 
 
-def _pending(order: Any) -> Iterator[Violation]:
+def _pending(order: Record) -> Iterator[Violation]:
     if order.status != "pending":
         yield Violation(rules["R5"], f"order {order.order_id} is {order.status!r}")
 
 
-def _address(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterator[Violation]:
+def _address(db: Record, order: Record, a: Record, method: Record, stated: Stated) -> Iterator[Violation]:
     yield from _pending(order)
 
 
-def _payment(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterator[Violation]:
+def _payment(db: Record, order: Record, a: Record, method: Record, stated: Stated) -> Iterator[Violation]:
     yield from _pending(order)
     history = order.payment_history
     if len(history) != 1 or history[0].transaction_type != "payment":
@@ -103,7 +102,7 @@ def _payment(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterat
         yield Violation(rules["R15"], f"{method.id} holds {method.balance}, the order costs {history[0].amount}")
 
 
-def _modify(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterator[Violation]:
+def _modify(db: Record, order: Record, a: Record, method: Record, stated: Stated) -> Iterator[Violation]:
     if order.status == "pending (item modified)":
         yield Violation(rules["R13"], f"the items of order {order.order_id} were changed before")
     yield from _pending(order)
@@ -111,13 +110,13 @@ def _modify(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterato
     yield from _new_items(db, order, a, method, rules["R6"])
 
 
-def _exchange(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterator[Violation]:
+def _exchange(db: Record, order: Record, a: Record, method: Record, stated: Stated) -> Iterator[Violation]:
     yield from _delivered(order)
     yield from _items(order, a["item_ids"])
     yield from _new_items(db, order, a, method, rules["R12"])
 
 
-def _return(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterator[Violation]:
+def _return(db: Record, order: Record, a: Record, method: Record, stated: Stated) -> Iterator[Violation]:
     yield from _delivered(order)
     yield from _items(order, a["item_ids"])
     original = order.payment_history[0].payment_method_id if order.payment_history else None
@@ -125,7 +124,7 @@ def _return(db: Any, order: Any, a: Any, method: Any, stated: Stated) -> Iterato
         yield Violation(rules["R10"], f"{method.id} did not pay order {order.order_id} and is not a gift card")
 
 
-def _delivered(order: Any) -> Iterator[Violation]:
+def _delivered(order: Record) -> Iterator[Violation]:
     if order.status in ("return requested", "exchange requested"):
         yield Violation(rules["R9"], f"order {order.order_id} was returned or exchanged before")
         yield Violation(rules["R13"], f"order {order.order_id} needs a second call")
@@ -133,14 +132,14 @@ def _delivered(order: Any) -> Iterator[Violation]:
         yield Violation(rules["R9"], f"order {order.order_id} is {order.status!r}")
 
 
-def _items(order: Any, item_ids: list[str]) -> Iterator[Violation]:
+def _items(order: Record, item_ids: list[str]) -> Iterator[Violation]:
     there = Counter(item.item_id for item in order.items)
     for item_id, count in Counter(item_ids).items():
         if count > there[item_id]:
             yield Violation(rules["R11"], f"item {item_id} is {there[item_id]} times in {order.order_id}, not {count}")
 
 
-def _new_items(db: Any, order: Any, a: Any, method: Any, rule: Rule) -> Iterator[Violation]:
+def _new_items(db: Record, order: Record, a: Record, method: Record, rule: Rule) -> Iterator[Violation]:
     difference = 0.0
     for old, new in zip(a["item_ids"], a["new_item_ids"], strict=False):
         item = next((item for item in order.items if item.item_id == old), None)
@@ -169,7 +168,7 @@ _CHECKS = {
 }
 
 
-def customer(db: Any, call: Call, answer: str) -> str | None:
+def customer(db: Record, call: Call, answer: str) -> str | None:
     """See `DomainPolicy.customer`."""
     if identifies(call):
         return answer if answer in db.users else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+Record: TypeAlias = Any
+"""A record of τ²'s database, or the database itself. Its fields are those of the domain's data model in τ²."""
 Requestor = Literal["assistant", "user"]
 
 
@@ -88,11 +90,11 @@ class DomainPolicy(Protocol):
     writes: frozenset[str]
     """Tools of the agent that change the database."""
 
-    def check(self, db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
+    def check(self, db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
         """What ``call`` would break in the state ``db``, τ²'s database model of the domain, which is only read."""
         ...
 
-    def customer(self, db: Any, call: Call, answer: str) -> str | None:
+    def customer(self, db: Record, call: Call, answer: str) -> str | None:
         """The user id that ``call`` works with, if that shows; ``answer`` is what τ² said to the call."""
         ...
 

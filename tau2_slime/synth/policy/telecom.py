@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
 
-from tau2_slime.synth.policy.rules import Call, Past, Rule, Stated, Violation
+from tau2_slime.synth.policy.rules import Call, Past, Record, Rule, Stated, Violation
 
 TODAY = date(2025, 2, 25)
 """The day that the policy names."""
@@ -27,7 +26,7 @@ writes = frozenset(
 )
 
 
-def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
+def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violation]:
     """See `DomainPolicy.check`."""
     if call.requestor != "assistant" or call.name not in writes:
         return
@@ -60,7 +59,7 @@ def check(db: Any, call: Call, past: Past, stated: Stated) -> Iterator[Violation
             yield Violation(rules["T4"], f"the customer wants {stated.refuel_gb:g} GB, not {amount:g}")
 
 
-def customer(db: Any, call: Call, answer: str) -> str | None:
+def customer(db: Record, call: Call, answer: str) -> str | None:
     """See `DomainPolicy.customer`."""
     if call.requestor == "assistant" and isinstance(call.arguments.get("customer_id"), str):
         return str(call.arguments["customer_id"])

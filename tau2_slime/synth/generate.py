@@ -1,0 +1,240 @@
+"""From a seed to accepted tasks: proposals in a fixed order, each judged, each verdict written down before the next one.
+
+The journal is what survives a kill: it holds every accepted and rejected proposal. A run that finds one goes on after it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tau2_slime.errors import ConfigError
+from tau2_slime.synth import frames
+from tau2_slime.synth.gates.held_out import HoldOut, held_out
+from tau2_slime.synth.policy.check import POLICIES
+from tau2_slime.synth.proposal import WRITES, Proposal
+from tau2_slime.synth.sampling import airline, mock, retail, telecom
+from tau2_slime.synth.sandbox import Sandbox
+from tau2_slime.synth.verify import Judge, Verdict
+from tau2_slime.world import tau2_compat
+
+if TYPE_CHECKING:
+    from tau2_slime.world.types import Task
+
+SAMPLER_VERSION = 1
+MOST_ATTEMPTS = 400
+"""Proposals and dead ends for one task; after them the database holds no more of the kind."""
+DOMAINS = ("airline", "mock", "retail", "telecom")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One set of tasks of one difficulty."""
+
+    domain: str
+    difficulty: str
+    count: int
+    seed: int
+    hold_out: HoldOut = "test"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Kind of intent -> how often it is drawn, 1 if it is not named."""
+
+    def check(self) -> None:
+        """Raises ConfigError for what no sampler can make."""
+        if self.domain not in DOMAINS:
+            raise ConfigError(f"--domain {self.domain!r}: synth makes tasks for {', '.join(DOMAINS)}")
+        if self.difficulty not in WRITES:
+            raise ConfigError(f"--difficulty {self.difficulty!r} is unknown: it is {', '.join(WRITES)}")
+
+
+@dataclass
+class Event:
+    """What became of one proposal."""
+
+    plan: Plan
+    slot: int
+    attempt: int
+    proposal: Proposal
+    row: dict[str, Any]
+    verdict: Verdict
+
+    def as_row(self) -> dict[str, Any]:
+        """One line of the journal; the same for the same seed."""
+        p = self.proposal
+        return {
+            "key": [self.plan.domain, self.plan.difficulty, self.plan.seed, self.slot, self.attempt],
+            "accepted": self.verdict.accepted,
+            "failed": self.verdict.failed,
+            "task": self.row,
+            "user": p.user,
+            "intents": [{"kind": intent.kind, **dict(intent.slots)} for intent in p.intents],
+            "facts": p.facts,
+            "stated": {
+                "cancel_reasons": sorted(p.stated.cancel_reasons) if p.stated.cancel_reasons is not None else None,
+                "asked_for_compensation": p.stated.asked_for_compensation,
+                "refuel_gb": p.stated.refuel_gb,
+            },
+            "writes": sum(
+                call.name in POLICIES[self.plan.domain].writes or call.requestor == "user" for call in p.calls
+            ),
+            "calls": len(p.calls),
+        }
+
+
+class Generator:
+    """The proposals of one plan. ``judge`` is shared by the plans of a set: nothing is made twice in it."""
+
+    def __init__(self, plan: Plan, judge: Judge) -> None:
+        plan.check()
+        self.plan, self._judge = plan, judge
+        self._users: list[str] = []
+        self._box: Sandbox | None = None
+        if plan.domain in ("retail", "airline"):
+            self._box = Sandbox(plan.domain, blank_task(plan.domain))
+            banned = held_out(plan.domain, plan.hold_out).users if plan.hold_out != "none" else set()
+            with self._box.reading() as db:
+                room = (retail if plan.domain == "retail" else airline).users(db)
+            least = WRITES[plan.difficulty][0]
+            self._users = [user for user, count in room.items() if count >= least and user not in banned]
+
+    def events(self, begin: tuple[int, int] = (0, 0)) -> Iterator[Event]:
+        """Every proposal from (slot, attempt) ``begin`` on, judged. Ends early where the database holds no more."""
+        slot, attempt = begin
+        while slot < self.plan.count:
+            if attempt >= MOST_ATTEMPTS:
+                return
+            proposal = self._propose(slot, attempt)
+            if proposal is None:
+                attempt += 1
+                continue
+            task_id = f"{self.plan.domain}_{self.plan.difficulty}_{self.plan.seed}_{slot:05d}"
+            row = proposal.task_row(task_id)
+            verdict = self._judged(proposal, tau2_compat.load().Task.model_validate(row))
+            yield Event(self.plan, slot, attempt, proposal, row, verdict)
+            slot, attempt = (slot + 1, 0) if verdict.accepted else (slot, attempt + 1)
+
+    def _propose(self, slot: int, attempt: int) -> Proposal | None:
+        plan = self.plan
+        rng = random.Random(f"{SAMPLER_VERSION} {plan.domain} {plan.difficulty} {plan.seed} {slot} {attempt}")
+        if plan.domain == "telecom":
+            return telecom.propose(rng, plan.difficulty, plan.hold_out)
+        if plan.domain == "mock":
+            return mock.propose(rng, plan.difficulty)
+        if not self._users:
+            return None
+        assert self._box is not None
+        user = rng.choice(self._users)
+        propose = retail.propose if plan.domain == "retail" else airline.propose
+        return propose(rng, self._box, user, plan.difficulty, plan.weights)
+
+    def _judged(self, proposal: Proposal, task: Task) -> Verdict:
+        wording = {"retail": retail.FRAMES, "airline": airline.FRAMES, "mock": mock.FRAMES}.get(self.plan.domain)
+        if wording is not None:
+            understood = frames.read(proposal.reason, wording)
+            if understood is None or not frames.same(understood, proposal.intents):
+                return Verdict(task.id, {"G17": "the text does not read as its intents"}, {})
+        return self._judge.judge(task, proposal.stated)
+
+
+def blank_task(domain: str) -> Task:
+    """A task without initial state and gold, for an untouched environment."""
+    task: Task = tau2_compat.load().Task.model_validate(
+        {
+            "id": "blank",
+            "user_scenario": {"instructions": "nothing"},
+            "evaluation_criteria": {"actions": [], "reward_basis": ["DB"]},
+        }
+    )
+    del domain
+    return task
+
+
+class Journal:
+    """The events of a run as JSON lines, flushed one by one; what was there is read first."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError if the file holds anything else. A last line that was cut off is dropped."""
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        complete, _, rest = text.rpartition("\n")
+        for number, line in enumerate(complete.split("\n") if complete else (), start=1):
+            try:
+                row = json.loads(line)
+                row["key"], row["task"]
+            except (ValueError, KeyError, TypeError):
+                raise ConfigError(
+                    f"{path}: line {number} is not one of a synth run; give another --output-dir"
+                ) from None
+            self.rows.append(row)
+        if rest:
+            path.write_text(complete + "\n" if complete else "", encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write one event down; after this line a kill does not lose it."""
+        self._file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
+        self._file.flush()
+        self.rows.append(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def run(
+    plans: Sequence[Plan],
+    journal: Journal,
+    *,
+    seen: Sequence[Mapping[str, Any]] = (),
+    done: Callable[[Mapping[str, Any], int, int], None] = lambda row, accepted, total: None,
+) -> list[dict[str, Any]]:
+    """Make what ``plans`` ask for, and return all events in their order, those of an interrupted run included.
+
+    Args:
+        seen: rows of tasks that exist already (``--output-file``); nothing is made like them.
+        done: told about each event, with how many tasks are accepted, of how many.
+    """
+    judges: dict[str, Judge] = {}
+    for plan in plans:
+        plan.check()
+        judges.setdefault(plan.domain, Judge(plan.domain, hold_out=plan.hold_out, templates=True))
+    known = [(row, _domain_of(row)) for row in seen]
+    for task_row, domain in [*known, *((r["task"], r["key"][0]) for r in journal.rows if r["accepted"])]:
+        if domain in judges:
+            judges[domain].remember(tau2_compat.load().Task.model_validate(task_row))
+    total = sum(plan.count for plan in plans)
+    accepted = sum(row["accepted"] for row in journal.rows)
+    for plan in plans:
+        own = [row for row in journal.rows if row["key"][:3] == [plan.domain, plan.difficulty, plan.seed]]
+        begin = (0, 0)
+        if own:
+            _, _, _, slot, attempt = own[-1]["key"]
+            begin = (slot + 1, 0) if own[-1]["accepted"] else (slot, attempt + 1)
+        for event in Generator(plan, judges[plan.domain]).events(begin):
+            row = event.as_row()
+            journal.add(row)
+            accepted += event.verdict.accepted
+            done(row, accepted, total)
+    wanted = [[plan.domain, plan.difficulty, plan.seed] for plan in plans]
+    return sorted(
+        (r for r in journal.rows if r["key"][:3] in wanted), key=lambda r: (wanted.index(r["key"][:3]), r["key"][3:])
+    )
+
+
+def _domain_of(row: Mapping[str, Any]) -> str:
+    told = row["user_scenario"]["instructions"]
+    return str(told.get("domain", "")) if isinstance(told, Mapping) else ""
+
+
+def yields(rows: Sequence[Mapping[str, Any]]) -> tuple[int, Counter[str]]:
+    """(accepted, gate -> rejected proposals)."""
+    gates: Counter[str] = Counter()
+    for row in rows:
+        gates.update(row["failed"])
+    return sum(bool(row["accepted"]) for row in rows), gates
