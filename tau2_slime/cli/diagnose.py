@@ -27,6 +27,9 @@ def diagnose(
         typer.Argument(metavar="[RUN]...", help="Whatever `inspect` opens, and files of tau-bench v1."),
     ] = None,
     jsonl: Annotated[Path | None, typer.Option(help="Write a line for each episode to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the failed episodes as one page to this file, each with its diagnosis.")
+    ] = None,
     steer: Annotated[
         Path | None, typer.Option(help="Write what to make tasks for, and what to repair, to this file.")
     ] = None,
@@ -94,6 +97,9 @@ def diagnose(
         if (who is None or one.finding.who == who) and (what is None or str(one.finding.what) == what)
     ]
     _write(jsonl, steer, output_path, every, kept)
+    if html is not None:
+        chosen = {id(one) for one in kept if one.failed}
+        _write_page(html, [pair for pairs in read.values() for pair in pairs if id(pair[1]) in chosen], paths)
     _show(kept, found)
 
 
@@ -205,10 +211,27 @@ def _write(
         typer.echo(f"written: {shown(path)}", err=True)
 
 
+def _write_page(html: Path, pairs: Sequence[tuple[Trajectory, Diagnosis]], paths: Sequence[Path]) -> None:
+    """The inspector's page of the failed episodes, each headed by its diagnosis."""
+    from tau2_slime.diagnosis.table import in_a_sentence
+    from tau2_slime.inspector.page import write_page
+    from tau2_slime.runtime.console import progress
+
+    for trajectory, diagnosis in pairs:
+        trajectory.detail = " - ".join(filter(None, (in_a_sentence(diagnosis), trajectory.detail)))
+        trajectory.name = f"{diagnosis.key.run}/{trajectory.name}" if len(paths) > 1 else trajectory.name
+    try:
+        with progress("comparing databases and packing") as advance:
+            size = write_page(html, [one for one, _ in pairs], title=", ".join(map(str, paths)), advance=advance)
+    except OSError as error:
+        raise ConfigError(f"--html {html}: {error.strerror}") from error
+    typer.echo(f"{len(pairs)} failures: {shown(html)} ({size / 1e6:.1f} MB)", err=True)
+
+
 def _interval(domains: Sequence[str], tasks: Sequence[object], values: Sequence[float]) -> tuple[float, float]:
     from tau2_slime.evaluation.statistics.intervals import score_interval, strata_of
 
-    return score_interval(strata_of(domains, tasks, values))  # type: ignore[arg-type]
+    return score_interval(strata_of(domains, tasks, values))
 
 
 def _held_out(domain: str, task_id: str) -> bool:

@@ -5,35 +5,18 @@ from __future__ import annotations
 import re
 
 from tau2_slime.diagnosis.case import Case
-from tau2_slime.diagnosis.findings import Evidence, Finding, What, Who, as_text
-from tau2_slime.diagnosis.matching import canonical, exact, other_tool_for
+from tau2_slime.diagnosis.findings import Evidence, Finding, What, Who, agent_finding, as_text
+from tau2_slime.diagnosis.matching import other_tool_for
 from tau2_slime.diagnosis.meaning import differing, names_specifically, record_of_call, speaks_of
 from tau2_slime.diagnosis.replay import GoldWrite
 from tau2_slime.diagnosis.story import Made, Said
-from tau2_slime.diagnosis.user_side import (
-    asked_for,
-    claimed_not_done,
-    gave_the_value,
-    misreported,
-    refused_offer,
-    withheld,
-)
+from tau2_slime.diagnosis.user_devices import claimed_not_done, misreported
+from tau2_slime.diagnosis.user_requests import asked_for, gave_the_value
+from tau2_slime.diagnosis.user_side import refused_offer, withheld
 from tau2_slime.diagnosis.words import agrees, asks, asks_to_act, mentions, quoted, refusal, sentences, subject
 
 _CONFIRM = r"obtain explicit user confirmation|explicit user confirmation"
 _TRANSFER = r"transfer the user to a human agent if and only if"
-
-
-def _agent(
-    what: What,
-    turn: int,
-    *evidence: Evidence,
-    sure: float = 0.9,
-    tool: str = "",
-    detail: str = "",
-    clause: str | None = None,
-) -> Finding:
-    return Finding(Who.AGENT, what, turn, evidence, sure, detail, tool, clause)
 
 
 def _call(call: Made, gold: GoldWrite | None = None) -> Evidence:
@@ -94,7 +77,7 @@ def divergent_write(case: Case, call: Made) -> Finding:
             before = case.story.last_text("user", before=call.turn)
             said = [Evidence(before.turn, quoted(before.text))] if before is not None else []
             clause = clause or case.clause(_CONFIRM)
-            return _agent(
+            return agent_finding(
                 What.UNCONFIRMED_WRITE,
                 call.turn,
                 *evidence,
@@ -104,129 +87,24 @@ def divergent_write(case: Case, call: Made) -> Finding:
                 clause=clause,
                 sure=0.85,
             )
-        return _agent(What.WRONG_ARGUMENT, call.turn, *evidence, tool=call.name, detail=detail, clause=clause)
+        return agent_finding(What.WRONG_ARGUMENT, call.turn, *evidence, tool=call.name, detail=detail, clause=clause)
     other = other_tool_for(call, case.needed)
     asked = asked_for(case, call) if broken is None else None
     if other is not None and not (
         asked is not None and not subject(other.name).search(asked.text) and _only_asks_for(case, call, other)
     ):
-        return _agent(What.WRONG_TOOL, call.turn, _call(call, other), tool=call.name, clause=clause)
+        return agent_finding(What.WRONG_TOOL, call.turn, _call(call, other), tool=call.name, clause=clause)
     if asked is not None:
         evidence_of_user = (Evidence(asked.turn, quoted(asked.text, subject(call.name))), _call(call))
         return Finding(Who.USER, What.OFF_SCRIPT, asked.turn, evidence_of_user, 0.75, tool=call.name)
     more = [Evidence(call.turn, name=broken.rule, here=broken.why)] if broken is not None else []
-    return _agent(What.EXTRA_ACTION, call.turn, _call(call), *more, tool=call.name, clause=clause, sure=0.85)
+    return agent_finding(What.EXTRA_ACTION, call.turn, _call(call), *more, tool=call.name, clause=clause, sure=0.85)
 
 
 def _only_asks_for(case: Case, call: Made, other: GoldWrite) -> bool:
     """True if the user asks for the call's own tool and never for gold's."""
     about = subject(other.name)
     return not any(about.search(said.text) for said in case.story.texts("user", before=call.turn))
-
-
-# ---- order -------------------------------------------------------------------------------------------------------------
-
-
-def order_dependent(case: Case) -> Finding | None:
-    """The same writes in another order of independent calls or list items: as right as gold, with another hash."""
-    if not case.counts_database or not case.played.differences or case.missing or case.extra:
-        return None
-    if not case.played.equal_but_for_order and (_swapped(case) is not None or not _other_lists(case)):
-        return None
-    path, _, here, gold = case.played.differences[0]
-    turn = _first_out_of_order(case)
-    return Finding(Who.TASK, What.ORDER_DEPENDENT, turn, (Evidence(None, name=path, here=here, gold=gold),), 0.9)
-
-
-def _sequence(case: Case) -> list[tuple[Made, int]]:
-    """Each effective write with the position of the gold write that it is."""
-    waiting: dict[str, list[int]] = {}
-    for position, write in enumerate(case.gold.writes):
-        waiting.setdefault(canonical(write.requestor, write.name, write.arguments), []).append(position)
-    found = []
-    for call in case.made:
-        same = waiting.get(canonical(call.requestor, call.name, call.arguments))
-        if same:
-            found.append((call, same.pop(0)))
-    return found
-
-
-def _other_lists(case: Case) -> bool:
-    return any(
-        exact(call.requestor, call.name, call.arguments)
-        != exact(case.gold.writes[at].requestor, case.gold.writes[at].name, case.gold.writes[at].arguments)
-        for call, at in _sequence(case)
-    )
-
-
-def _first_out_of_order(case: Case) -> int:
-    sequence = _sequence(case)
-    for place, (call, at) in enumerate(sequence):
-        gold = case.gold.writes[at]
-        if at != place or exact(call.requestor, call.name, call.arguments) != exact(
-            gold.requestor, gold.name, gold.arguments
-        ):
-            return call.turn
-    return sequence[0][0].turn if sequence else case.story.last
-
-
-def _swapped(case: Case) -> tuple[Made, GoldWrite] | None:
-    """A write that came before another one that it depends on, and that other one; both made."""
-    sequence = _sequence(case)
-    for place, (call, at) in enumerate(sequence):
-        for _, earlier in sequence[place + 1 :]:
-            if earlier < at and _depends(case, call, case.gold.writes[at], case.gold.writes[earlier]):
-                return call, case.gold.writes[earlier]
-    return None
-
-
-def _depends(case: Case, call: Made, one: GoldWrite, other: GoldWrite) -> bool:
-    if not case.counts_database:
-        return True
-    return bool((one.touched | call.touched) & other.touched)
-
-
-def wrong_order(case: Case) -> Finding | None:
-    """Every gold write was made, or tried, but one before another one that it depends on."""
-    too_early = _too_early(case) or (None if case.needed else _swapped(case))
-    if too_early is None:
-        return None
-    call, before = too_early
-    turn = call.turn
-    if call.requestor == "user":  # the agent asked for it
-        asked = case.story.last_text("assistant", before=call.turn)
-        turn = asked.turn if asked is not None else turn
-    evidence = [
-        Evidence(
-            call.turn,
-            name=call.name,
-            here=as_text(call.arguments),
-            gold=f"after {before.name}({as_text(before.arguments)})",
-        )
-    ]
-    if call.error and call.result and call.result_turn is not None:
-        evidence.append(Evidence(call.result_turn, call.result[:200]))
-    clause = case.clause(call.violations[0].pattern) if call.violations else None
-    return _agent(What.WRONG_ORDER, turn, *evidence, tool=call.name, clause=clause, sure=0.8)
-
-
-def _too_early(case: Case) -> tuple[Made, GoldWrite] | None:
-    """A gold write that was refused, because another one that gold makes first came only afterwards."""
-    needed = {canonical(w.requestor, w.name, w.arguments): w for w in case.needed}
-    for call in case.story.calls:
-        write = needed.get(canonical(call.requestor, call.name, call.arguments))
-        if write is None or call.effective or not call.reached:
-            continue
-        at = case.gold.writes.index(write)
-        later = {i for made, i in _sequence(case) if made.turn > call.turn}
-        for position, before in enumerate(case.gold.writes):
-            if position != at and position in later and (position < at or before.touched & write.touched):
-                return call, before
-            if position > at and before.touched & write.touched:  # what gold makes later may have closed the record
-                made = next((made for made, i in _sequence(case) if i == position and made.turn < call.turn), None)
-                if made is not None:
-                    return made, write
-    return None
 
 
 # ---- left undone -------------------------------------------------------------------------------------------------------
@@ -255,7 +133,7 @@ def left_undone(case: Case) -> list[Finding]:
     text = next((s for s in case.story.texts("assistant") if s.turn == turn), None)
     words = [Evidence(turn, quoted(text.text))] if text is not None else []
     gold = Evidence(None, name=write.name, here="(never made)", gold=as_text(write.arguments))
-    found.append(_agent(What.MISSING_ACTION, turn, gold, *words, tool=write.name, sure=0.8))
+    found.append(agent_finding(What.MISSING_ACTION, turn, gold, *words, tool=write.name, sure=0.8))
     return found
 
 
@@ -265,14 +143,14 @@ def _malformed(case: Case, write: GoldWrite) -> Finding | None:
     )
     if call is None:
         return None
-    return _agent(What.MALFORMED_CALL, call.turn, _call(call), tool=call.name)
+    return agent_finding(What.MALFORMED_CALL, call.turn, _call(call), tool=call.name)
 
 
 def _transferred(case: Case) -> Finding | None:
     call = case.transfer
     if call is None or case.gold.transfers:
         return None
-    return _agent(What.PREMATURE_TRANSFER, call.turn, _call(call), tool=call.name, clause=case.clause(_TRANSFER))
+    return agent_finding(What.PREMATURE_TRANSFER, call.turn, _call(call), tool=call.name, clause=case.clause(_TRANSFER))
 
 
 def _refused(case: Case) -> Finding | None:
@@ -295,7 +173,7 @@ def _refused(case: Case) -> Finding | None:
                 last = not case.story.texts("assistant", after=said.turn + 2)
                 near = any(about.search(s) and refusal(s) for s in sentences(said.text))
                 if (near and (not case.alike(write.name) or not strictly)) or (not strictly and asked and last):
-                    return _agent(
+                    return agent_finding(
                         What.WRONG_REFUSAL, said.turn, Evidence(said.turn, sentence[:200]), tool=write.name, sure=0.75
                     )
     return None
@@ -309,4 +187,4 @@ def not_communicated(case: Case) -> Finding | None:
     text = next((s for s in case.story.texts("assistant") if s.turn == turn), None)
     words = [Evidence(turn, quoted(text.text, re.compile(r"\d")))] if text is not None else []
     gold = Evidence(None, name="communicate_info", here="(not said)", gold=", ".join(case.unsaid))
-    return _agent(What.NOT_COMMUNICATED, turn, gold, *words)
+    return agent_finding(What.NOT_COMMUNICATED, turn, gold, *words)

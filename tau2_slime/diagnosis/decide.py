@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tau2_slime.diagnosis import agent_side, user_side
+from tau2_slime.diagnosis import agent_side, order, user_side
 from tau2_slime.diagnosis.case import Case
 from tau2_slime.diagnosis.endings import ending
 from tau2_slime.diagnosis.findings import Diagnosis, Evidence, Finding, Key, What, Who, as_text
@@ -114,13 +114,13 @@ def _causes(case: Case) -> list[Finding]:
     found: list[Finding] = []
     if case.world_as_gold and not case.unsaid:
         found += _as_gold(case)
-    found += [one for one in (agent_side.order_dependent(case), gold_label(case)) if one is not None]
+    found += [one for one in (order.order_dependent(case), gold_label(case)) if one is not None]
     divergent = [agent_side.divergent_write(case, call) for call in case.divergent]
     if not divergent:
         found += user_side.broke_off(case)
-    order = agent_side.wrong_order(case)
-    if order is not None and not divergent:
-        found.append(order)
+    too_early = order.wrong_order(case)
+    if too_early is not None and not divergent:
+        found.append(too_early)
     found += divergent
     if case.needed and not divergent:
         found += agent_side.left_undone(case)

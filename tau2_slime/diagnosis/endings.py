@@ -32,6 +32,8 @@ def ending(trajectory: Trajectory, story: Story) -> Finding | None:
         return Finding(Who.AGENT, What.STEP_LIMIT, last if turn is None else turn, _words(trajectory, story, turn), 0.9)
     if how in _NORMAL and trajectory.counted_reward is not None:
         return None
+    if how in _NORMAL and trajectory.blame == Blame.USER:  # the user hung up at once: excluded, but not broken
+        return None
     if how in _NORMAL and trajectory.blame != Blame.INFRASTRUCTURE and not trajectory.excluded:
         return None if trajectory.reward is not None else _machines(trajectory, "no reward was computed")
     if how == "" and trajectory.blame in ("", Blame.AGENT, Blame.LIMIT) and trajectory.counted_reward is not None:

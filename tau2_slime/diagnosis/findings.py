@@ -116,6 +116,18 @@ class Finding:
         return shown
 
 
+def agent_finding(
+    what: What,
+    turn: int,
+    *evidence: Evidence,
+    sure: float = 0.9,
+    tool: str = "",
+    detail: str = "",
+    clause: str | None = None,
+) -> Finding:
+    return Finding(Who.AGENT, what, turn, evidence, sure, detail, tool, clause)
+
+
 @dataclass(frozen=True)
 class Key:
     """What names one episode among all that are read: task ids alone repeat between domains and attempts."""

@@ -143,8 +143,10 @@ async def judge_all(
         nonlocal done
         prompt = question(trajectory, diagnosis)
         key = hashlib.sha256(json.dumps([spec.model, spec.args, prompt], sort_keys=True).encode()).hexdigest()
-        opinion = opinions.get(key)
-        if opinion is None:
+        known = opinions.get(key)
+        if known is not None:
+            opinion = known
+        else:
             try:
                 opinion, _, _ = await answered(spec, prompt, lambda answer: read_opinion(answer, trajectory))
             except JudgeUnavailable as error:

@@ -1,4 +1,4 @@
-"""What a user simulator did that led a conversation astray: each rule names the message, or finds nothing."""
+"""What a user simulator did that brought a conversation to nothing: each rule names the message, or finds nothing."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Iterator
 
 from tau2_slime.diagnosis.case import Case
 from tau2_slime.diagnosis.findings import Evidence, Finding, What, Who, as_text
-from tau2_slime.diagnosis.meaning import Differing, expressed, names_specifically, speaks_of, specifics
+from tau2_slime.diagnosis.meaning import names_specifically, speaks_of
 from tau2_slime.diagnosis.replay import GoldWrite
-from tau2_slime.diagnosis.story import Made, Said
+from tau2_slime.diagnosis.story import TRANSFER, Said
 from tau2_slime.diagnosis.words import (
     agrees,
     asks,
     claims_done,
     declines,
     lacks,
-    mentions,
     offers_help,
     quoted,
     refusal,
@@ -27,101 +26,11 @@ from tau2_slime.diagnosis.words import (
 from tau2_slime.outcome import Flaw
 
 
-def _user(
+def user_finding(
     what: What, said: Said, *more: Evidence, sure: float = 0.8, pattern: re.Pattern[str] | None = None, tool: str = ""
 ) -> Finding:
     evidence = (Evidence(said.turn, quoted(said.text, pattern)), *more)
     return Finding(Who.USER, what, said.turn, evidence, sure, tool=tool)
-
-
-# ---- before a divergent write ------------------------------------------------------------------------------------------
-
-
-def gave_the_value(case: Case, call: Made, differences: list[Differing]) -> Finding | None:
-    """The user's words hold the value with which a divergent write differs from gold, and the scenario does not."""
-    for each in differences:
-        for said in case.story.texts("user", before=call.turn):
-            where = _first_said(case, said, each, call)
-            if where is None:
-                continue
-            what = What.INVENTED if _is_fact(each) and not _known(case, said.turn, each) else What.OFF_SCRIPT
-            path = f"{call.name}.{each.path}"
-            evidence = (
-                Evidence(said.turn, where[:200]),
-                Evidence(call.turn, name=path, here=as_text(each.here), gold=as_text(each.gold)),
-            )
-            return Finding(Who.USER, what, said.turn, evidence, 0.8, each.kind, call.name)
-    return None
-
-
-def _first_said(case: Case, said: Said, each: Differing, call: Made) -> str | None:
-    """The user's sentence that says the differing value, which neither its scenario nor the agent has said before.
-
-    Small numbers count only beside what the call is about.
-    """
-    small = isinstance(each.here, (int, float)) and abs(each.here) < 100
-    told = [case.scenario, *(one.text for one in case.story.texts("assistant", before=said.turn))]
-    for sentence in sentences(said.text):
-        if small and not subject(call.name).search(sentence):
-            continue
-        for words in expressed(sentence, each.here, each.gold, each.kind, case.world):
-            form = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", re.I)
-            if not any(form.search(text) for text in told):
-                return sentence
-    return None
-
-
-def _known(case: Case, turn: int, each: Differing) -> bool:
-    value = squeeze(as_text(each.here))
-    return value in squeeze(case.scenario) or value in squeeze(case.heard_before(turn))
-
-
-def _is_fact(each: Differing) -> bool:
-    """An id, address, e-mail, name or amount; not a choice such as a cabin or a colour."""
-    if each.kind in ("record", "amount"):
-        return True
-    if isinstance(each.here, (int, float)):
-        return True
-    name = each.path.split(".")[-1].split("[")[0]
-    return bool(
-        re.search(
-            r"name|address|city|zip|state|country|email|phone|dob|payment_id|payment_method_id|flight_number", name
-        )
-    )
-
-
-def asked_for(case: Case, call: Made) -> Said | None:
-    """The user's text that asks for an extra write before the agent has offered it, and that its scenario does not hold."""
-    about = subject(call.name)
-    strict = case.alike(call.name) or bool(about.search(case.scenario))
-    for said in case.story.texts("user", before=call.turn):
-        if not speaks_of(said.text, call.name, call.arguments, case.world, strictly=False):
-            continue
-        if strict and not names_specifically(said.text, call.arguments, case.world):
-            continue
-        offered = [
-            one
-            for one in case.story.texts("assistant", before=said.turn)
-            if speaks_of(one.text, call.name, call.arguments, case.world, strictly=strict) and asks(one.text)
-        ]
-        if offered:
-            return None
-        if strict and _scenario_names(case, call):
-            return None
-        return said
-    return None
-
-
-def _scenario_names(case: Case, call: Made) -> bool:
-    """True if the scenario speaks of the record or an item of the write."""
-    named = [
-        (kind, value)
-        for kind, value in specifics(call.arguments, case.world)
-        if names_specifically(
-            case.scenario, {"order_id": value} if kind == "record" else {"item_ids": [value]}, case.world
-        )
-    ]
-    return bool(named)
 
 
 # ---- with which the conversation ends ----------------------------------------------------------------------------------
@@ -139,11 +48,31 @@ def broke_off(case: Case) -> Iterator[Finding]:
                 said = next(
                     one for one in case.story.texts("user", after=found.position - 1) if one.turn == found.position
                 )
-                yield _user(what, said, sure=0.85)
+                yield user_finding(what, said, sure=0.85)
                 break
     stopped = premature_stop(case)
     if stopped is not None:
         yield stopped
+    misled = _misled(case)
+    if misled is not None:
+        yield misled
+
+
+def _misled(case: Case) -> Finding | None:
+    """The user invents a fact with which the agent then finds nothing, and the conversation comes to nothing."""
+    for found in case.flaws:
+        if found.flaw is not Flaw.INVENTED:
+            continue
+        value = squeeze(found.words)
+        later = [call for call in case.story.calls if call.turn > found.position and call.requestor == "assistant"]
+        used = next(
+            (call for call in later if call.error and value and value in squeeze(as_text(call.arguments))), None
+        )
+        if used is not None and not any(call.effective for call in later) and case.needed:
+            said = next(one for one in case.story.texts("user", after=found.position - 1))
+            evidence = Evidence(used.turn, name=used.name, here=as_text(used.arguments))
+            return user_finding(What.INVENTED, said, evidence, pattern=re.compile(re.escape(found.words)))
+    return None
 
 
 def _opening(case: Case) -> int:
@@ -172,19 +101,23 @@ def premature_stop(case: Case) -> Finding | None:
     if before is None or case.transfer is not None:
         return None
     if any(found.flaw is Flaw.PREMATURE_STOP and found.position == stop.turn for found in case.flaws):
-        return _user(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.9)
-    questions = [s for s in sentences(before.text) if asks(s) and not offers_help(s)]
-    pending = [w for w in case.needed if any(subject(w.name).search(s) for s in sentences(before.text))]
-    said = re.sub(r"###\w[\w-]*###", "", stop.text)
-    if questions and pending and not declines(said) and refusal(before.text) is None:
-        return _user(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.8)
+        return user_finding(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.9)
     if refusal(before.text) is not None:
         return None
+    questions = [s for s in sentences(before.text) if asks(s) and not offers_help(s)]
+    pending = [w for w in case.needed if subject(w.name).search(before.text)]
+    said = re.sub(r"###\w[\w-]*###", "", stop.text)
+    told_to = any(w.requestor == "user" for w in pending) and not claims_done(said)
+    if not declines(said) and ((questions and pending) or (told_to and not offers_help(before.text))):
+        return user_finding(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.8)
+    refused = any(refusal(one.text) is not None for one in case.story.texts("assistant"))
+    if questions and case.needed and not refused and not lacks(said) and not declines(said):
+        return user_finding(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.6)
     if case.has_user_tools or any(refused_offer(case, write) is not None for write in case.needed):
         return None
     unspoken = [write for write in case.needed if write.requestor == "assistant" and not _spoken(case, write)]
     if unspoken and len(unspoken) == len(case.needed) and (offers_help(before.text) or questions):
-        return _user(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.7)
+        return user_finding(What.PREMATURE_STOP, stop, _asked_last(before), sure=0.7)
     return None
 
 
@@ -238,12 +171,23 @@ def withheld(case: Case) -> Finding | None:
             given = re.search(form, case.known)
             if given is None or (case.unknown and re.search(words, case.unknown, re.I)):
                 continue
-            if any(re.search(form, one.text) for one in texts):
+            if any(re.search(form, one.text) for one in texts) or _went_on(case, said):
                 continue
-            return _user(
+            return user_finding(
                 What.WITHHELD, said, Evidence(asked.turn, quoted(asked.text, re.compile(words, re.I))), sure=0.8
             )
     return None
+
+
+def _went_on(case: Case, said: Said) -> bool:
+    """True if the agent found another way: it looks something up afterwards."""
+    calls = (call for call in case.story.calls if call.turn > said.turn and call.requestor == "assistant")
+    return any(not call.error and call.name not in (TRANSFER, "calculate") for call in calls)
+
+
+def _answers(case: Case, said: Said, about: re.Pattern[str]) -> bool:
+    before = case.story.last_text("assistant", before=said.turn)
+    return before is not None and about.search(before.text) is not None
 
 
 def refused_offer(case: Case, write: GoldWrite) -> Finding | None:
@@ -258,107 +202,10 @@ def refused_offer(case: Case, write: GoldWrite) -> Finding | None:
             continue
         if case.alike(write.name) and not names_specifically(before.text, write.arguments, case.world):
             continue
-        agreed_later = any(agrees(one.text) and not one.stops for one in case.story.texts("user", after=said.turn))
+        agreed_later = any(
+            agrees(one.text) and not one.stops and _answers(case, one, about)
+            for one in case.story.texts("user", after=said.turn)
+        )
         if not agreed_later:
-            return _user(What.REFUSED_OFFER, said, Evidence(before.turn, offers[-1][:200]), tool=write.name)
+            return user_finding(What.REFUSED_OFFER, said, Evidence(before.turn, offers[-1][:200]), tool=write.name)
     return None
-
-
-def claimed_not_done(case: Case, write: GoldWrite) -> Finding | None:
-    """The user says that it did what it was asked to do on its device, without the call."""
-    if write.requestor != "user":
-        return None
-    about = subject(write.name)
-    for asked in case.story.texts("assistant"):
-        if not about.search(asked.text):
-            continue
-        said = next(iter(case.story.texts("user", after=asked.turn)), None)
-        if said is None or not claims_done(said.text) or lacks(said.text):
-            continue
-        calls = [call for call in case.story.calls if call.requestor == "user" and asked.turn < call.turn < said.turn]
-        if any(call.name == write.name for call in calls):
-            continue
-        if about.search(said.text) or not calls:
-            return _user(
-                What.CLAIMED_NOT_DONE,
-                said,
-                Evidence(asked.turn, quoted(asked.text, about)),
-                tool=write.name,
-                pattern=about,
-            )
-    return None
-
-
-_TOPICS: tuple[tuple[str, str, str], ...] = (
-    # what it is about, what a tool or a user says if it is so, and if it is not
-    (r"airplane", r"\bON\b|enabled|: yes", r"\bOFF\b|disabled|: no\b|not (on|enabled)"),
-    (r"data saver", r"\bON\b|enabled|: yes", r"\bOFF\b|disabled|: no\b|not (on|enabled)"),
-    (r"roaming", r"\bON\b|enabled(?!: no)|: yes", r"\bOFF\b|disabled|: no\b|not (on|enabled)"),
-    (
-        r"mobile data|data (enabled|disabled)",
-        r"\bON\b|enabled(?!: no)|: yes",
-        r"\bOFF\b|disabled|: no\b|not (on|enabled)",
-    ),
-    (r"wi-?fi calling", r"\bON\b|enabled", r"\bOFF\b|disabled|not (on|enabled)"),
-    (r"\bvpn\b", r"\bON\b|connected|active", r"\bOFF\b|disconnected|no active|not connected"),
-    (r"\bsim\b", r"active|working", r"missing|no sim|locked|not (detected|inserted)"),
-    (r"speed", r"excellent", r"\b(very poor|poor|fair|good|no connection|failed|slow)\b"),
-    (
-        r"mms|picture message",
-        r"\bcan send|working|able to send|works|went through",
-        r"cannot|can'?t|not able|unable|fail",
-    ),
-    (
-        r"signal|service|cellular",
-        r"excellent|good|fair|connected|full (bars|signal)|back",
-        r"no (signal|service)|none|disconnected|not connected",
-    ),
-    (r"payment|bill", r"\bpaid|success|made|went through", r"no payment|not (been )?paid|fail|insufficient|declin"),
-)
-
-
-def misreported(case: Case) -> Finding | None:
-    """The user reports another result than its tool gave."""
-    results = [call for call in case.story.calls if call.requestor == "user" and call.result is not None]
-    for said in case.story.texts("user"):
-        since = case.story.last_text("user", before=said.turn)
-        fresh = [c for c in results if (since.turn if since else -1) < c.turn < said.turn]
-        for call in fresh:
-            for sentence in sentences(said.text):
-                about = next(
-                    (t for t in _TOPICS if re.search(t[0], sentence, re.I) and _told(call, t) is not None), None
-                )
-                if about is None:
-                    continue
-                truth, claim = _told(call, about), _polarity(sentence, about)
-                if claim is not None and truth != claim:
-                    line = next(
-                        (x for x in (call.result or "").splitlines() if re.search(about[0], x, re.I)), call.result or ""
-                    )
-                    evidence = Evidence(call.result_turn, line.strip()[:200])
-                    finding = Finding(
-                        Who.USER, What.MISREPORTED, said.turn, (Evidence(said.turn, sentence[:200]), evidence), 0.75
-                    )
-                    return finding
-    return None
-
-
-def _told(call: Made, topic: tuple[str, str, str]) -> bool | None:
-    """What a tool's result says about the topic; None if nothing, or both."""
-    for line in (call.result or "").splitlines():
-        for part in line.split("|"):
-            if re.search(topic[0], part, re.I) or re.search(topic[0], call.name.replace("_", " "), re.I):
-                found = _polarity(part, topic)
-                if found is not None:
-                    return found
-    return None
-
-
-def _polarity(text: str, topic: tuple[str, str, str]) -> bool | None:
-    yes, no = re.search(topic[1], text, re.I) is not None, re.search(topic[2], text, re.I) is not None
-    return None if yes == no else yes
-
-
-def answered_nothing(case: Case, value: str) -> bool:
-    """True if nobody but the tools has said ``value``."""
-    return not any(mentions(said.text, value) for said in case.story.said)

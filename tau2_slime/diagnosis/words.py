@@ -56,7 +56,7 @@ def subject(tool: str) -> re.Pattern[str]:
 
 
 _AGREES = re.compile(
-    r"\b(yes|yeah|yep|yup|yea|sure|ok|okay|please|go ahead|proceed|confirm(ed)?|correct|right|agree[ds]?|absolutely"
+    r"\b(yes|yeah|yep|yup|yea|sure|ok|okay|go ahead|proceed|confirm(ed)?|correct|right|agree[ds]?|absolutely"
     r"|definitely"
     r"|perfect|fine|great|exactly|of course|certainly|do (it|that|so)|sounds good|that works|looks good|let'?s"
     r"|go with|go for)\b",
@@ -76,11 +76,19 @@ _YES_FIRST = re.compile(
 )
 
 
+_TELLS_TO = re.compile(
+    r"\b(please|you (can|may)|let'?s) (just |then |also |now )?(do|go|proceed|continue|cancel|return|exchange"
+    r"|modify|change|update|book|use|send|add|make"
+    r"|apply|process|refund|upgrade|switch|swap|complete|finalize|confirm)\b(?!\W+(not|your|the) (policy|details))",
+    re.I,
+)
+
+
 def agrees(text: str) -> bool:
     """True if a customer's ``text`` says yes and does not decline."""
-    if _YES_FIRST.search(text):
+    if _YES_FIRST.search(text) or _TELLS_TO.search(text):
         return True
-    return _AGREES.search(text) is not None and _DECLINES.search(text) is None
+    return "?" not in text and _AGREES.search(text) is not None and _DECLINES.search(text) is None
 
 
 def declines(text: str) -> bool:

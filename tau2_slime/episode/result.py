@@ -229,8 +229,8 @@ def telemetry(
     * ``tool/<name>/calls``, ``tool/<name>/errors``: the agent's calls of a tool, and how many were answered by an error;
     * ``checks/<kind>``: share of τ²'s own checks that were met (``db``, ``actions``, ``env_assertions``, ``communicate``,
       ``nl_assertions``): compliance with the policy, where τ² can tell it;
-    * ``gold/done``: share of the gold actions that the episode took, and ``gold/first_divergence``: position, from 0, of the
-      first that it did not take (missing if it took all);
+    * ``gold/done``: share of the gold actions that were called, also where the call failed (τ² compares calls, not effects),
+      and ``gold/first_divergence``: position, from 0, of the first that was not called (missing if all were);
     * ``loops``: calls that were made with the same arguments, and answered the same, at least twice before;
     * ``repeated_errors``: errors that the same tool had given in the same words before;
     * ``cut_turns``: turns of the policy that ended at a length limit;

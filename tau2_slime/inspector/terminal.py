@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 _STYLES = {"assistant": "bold cyan", "user": "bold green", "tool": "bold yellow", "prompt": "dim"}
 
 
+LONGEST_NAME = 40
+"""Columns of an episode's name in the list: telecom's are 200 characters long, and would leave no room for the others."""
+
+
 def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()) -> None:
     """A row per episode, the telemetry of all, and what could not be read."""
     from rich.text import Text
 
     console = new_console()
     table = _new_table()
-    table.add_column("episode", no_wrap=True)
+    table.add_column(
+        "episode", no_wrap=all(len(one.name) <= LONGEST_NAME for one in trajectories), max_width=LONGEST_NAME
+    )
     table.add_column("domain", no_wrap=True)
     # On a narrow terminal names are shortened, and numbers never: half a number would be a wrong one.
     table.add_column("task", max_width=48)
@@ -39,7 +45,7 @@ def show_list(trajectories: Sequence[Trajectory], unreadable: Sequence[str] = ()
         table.add_column("user")
     for one in trajectories:
         table.add_row(
-            Text(shown(one.name)),
+            ShortenedCell(shown(one.name)) if len(one.name) > LONGEST_NAME else Text(shown(one.name)),
             Text(shown(one.domain)),
             ShortenedCell(shown(one.task_id)),
             str(len(one.messages) or "-"),
@@ -81,7 +87,8 @@ def _show_telemetry(console: Console, metrics: Mapping[str, float]) -> None:
             tool, _, what = name.removeprefix("tool/").rpartition("/")
             by_tool.setdefault(tool, {})[what] = value
         else:
-            measures.add_row(Text(shown(name)), f"{value:.3g}")
+            note = " (calls made, also those that failed)" if name in ("checks/actions", "gold/done") else ""
+            measures.add_row(Text(shown(f"{name}{note}")), f"{value:.3g}")
     tools.add_column("tool")
     tools.add_column("calls", justify="right")
     tools.add_column("without an error", justify="right")

@@ -94,13 +94,13 @@ def wrong(e: Episode, name: str, a: dict[str, Any], kind: str) -> dict[str, Any]
             return None
     elif kind == "record":
         user = _owner(e, a)
-        for key, held in (("order_id", "orders"), ("reservation_id", "reservations")):
-            if key in a and name in ("cancel_pending_order", "cancel_reservation"):
+        for record, held in (("order_id", "orders"), ("reservation_id", "reservations")):
+            if record in a and name in ("cancel_pending_order", "cancel_reservation"):
                 taken = str(actions(e.domain, e.task)) + told(e.task)
                 others = [x for x in getattr(user, held) if x not in taken]
-                others = [x for x in others if key != "order_id" or find(e.world, "orders", x).status == "pending"]
+                others = [x for x in others if record != "order_id" or find(e.world, "orders", x).status == "pending"]
                 if others:
-                    b[key] = others[0]
+                    b[record] = others[0]
                     return b
         return None
     return b

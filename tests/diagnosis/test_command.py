@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,36 @@ def test_the_earlier_tools_flags(run: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["diagnose", *flags])
     assert result.exit_code == 0, result.output
     assert len(json.loads(old.read_text())["fault_assignment_analysis"]) == 1
+
+
+def test_the_page_shows_each_failure_with_its_diagnosis(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["diagnose", str(run), "--html", str(page)])
+    assert result.exit_code == 0, result.output
+    packed = "".join(re.findall(r'id="episodes-\d+"[^>]*>([^<]+)<', page.read_text()))
+    content = gzip.decompress(base64.b64decode(packed)).decode()
+    assert content.count("agent: wrong_argument (payment) at message") == 1
+    assert content.count("user: premature_stop at message") == 1
+
+
+def test_the_shares_are_a_metric_of_ones_own() -> None:
+    from tau2_slime.diagnosis.metric import shares
+    from tau2_slime.episode.history import load_messages
+    from tau2_slime.episode.result import InteractionResult
+    from tau2_slime.outcome import Blame, Termination
+
+    trajectory, label = labelled(1, kinds=iter(["wrong_argument.payment"]))[0]
+    result = InteractionResult(
+        *(trajectory.domain, "base", trajectory.task_id, "llm", "scripted"),
+        termination=Termination.USER_STOP,
+        blame=Blame.AGENT,
+        reward=trajectory.reward,
+        messages=load_messages(trajectory.messages),
+    )
+    numbers = shares(result)
+    assert {name for name, value in numbers.items() if value} == {"failed_by/agent", f"failed_by/agent/{label.what}"}
+    result.reward = 1.0
+    assert not any(shares(result).values())
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,8 @@ function rewards({ reward_breakdown: parts, ...rest }) {
   if (!parts && !details.length) return [];
   const out = [el("h3", "", "Reward")];
   if (parts) out.push(table(["part", "reward"], Object.entries(parts)));
-  return [...out, ...details.map(([name, value]) => folded(name, json(value)))];
+  const label = (name) => name === "action_checks" ? "action_checks: which calls were made, also those that failed" : name;
+  return [...out, ...details.map(([name, value]) => folded(label(name), json(value)))];
 }
 function database({ note, changes }) {
   const out = [el("h3", "", "Database, beside gold's")], heads = ["field", "before", "this episode", "gold"];
