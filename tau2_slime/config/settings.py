@@ -18,7 +18,7 @@ from tau2_slime.config import secret_names, sources, task_split
 from tau2_slime.config.own_functions import MetricPath
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.config.secret_names import KeylessArguments, KeylessText, KeylessUrl, VariableName
-from tau2_slime.config.simulators import Failover, Rotation, Simulator, check_pool, choose
+from tau2_slime.config.simulators import Failover, Rotation, Simulator, UserStrategy, check_pool, choose
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw
 
@@ -71,9 +71,11 @@ class Tau2Config(BaseModel):
     user_model_rotation: tuple[KeylessText, ...] = ()
     """Training only: sample i talks to ``models[i % n]``. Names of `user_simulators`, or models, such as ``a,b,c``."""
     user_simulators: tuple[Simulator, ...] = ()
-    """The pool: each has name, model, base_url, api_key_var, args, weight, concurrency, price."""
+    """The pool: each has name, model, base_url, api_key_var, args, weight, concurrency, price, strategy, verifier."""
     user_rotation: Rotation = "within_group"
     """Training only: who gets which simulator: within_group (by sample), across_groups (by group), weighted (by weight)."""
+    user_strategy: UserStrategy = "llm"
+    """How a simulator comes to a message: llm (one call), rules, react, verify or reflection. See `user_simulators.md`."""
     user_failover: Failover = "wait"
     """Training only: when a simulator is out, ``wait`` for it, or let the ``next`` of the pool go on."""
     user_quality_gate: tuple[Flaw, ...] = ()

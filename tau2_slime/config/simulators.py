@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tau2_slime.config.secret_names import KeylessArguments, KeylessText, KeylessUrl, VariableName
 
 Rotation = Literal["within_group", "across_groups", "weighted"]
+UserStrategy = Literal["llm", "rules", "react", "verify", "reflection"]
 Failover = Literal["wait", "next"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -35,7 +36,7 @@ class Price(BaseModel):
 class Simulator(BaseModel):
     """One user simulator of the pool.
 
-    Only `args` and `concurrency`, if left out, are taken from the user_* keys.
+    Only `args`, `concurrency` and `strategy`, if left out, are taken from the user_* keys.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +55,10 @@ class Simulator(BaseModel):
     """Its share of the samples with ``user_rotation: weighted``, relative to the weights of the others."""
     concurrency: int | None = Field(default=None, ge=1)
     """Its calls in flight per event loop; unset: user_concurrency."""
+    strategy: UserStrategy | None = None
+    """How it comes to a message: llm, rules, react, verify, reflection; unset: user_strategy."""
+    verifier: str = ""
+    """The simulator of the pool, or model, that judges its drafts with verify and reflection; unset: itself."""
     price: Price | None = None
     """US dollars for a million tokens; unset: litellm's price table, and nothing for a model that slime serves."""
 

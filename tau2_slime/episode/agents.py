@@ -17,7 +17,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw, Termination
 from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.text import well_formed, well_formed_value
-from tau2_slime.tokens.calls.action_text import action_format, in_format
+from tau2_slime.tokens.calls.action_text import NATIVE, action_format, in_format
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
@@ -87,7 +87,8 @@ class TrainableLLMAgent:
 
     def start(self, history: list[Message]) -> None:
         chat = [{"role": "system", "content": self.system_prompt()}, *map(chat_message, history)]
-        chat = in_format(self.transcript.actions, chat, self.tools)
+        if self.transcript.actions is not None:
+            chat = in_format(self.transcript.actions, chat, self.tools)
         if self.transcript.ledger is None:
             self._pending = chat
         else:
@@ -104,7 +105,8 @@ class TrainableLLMAgent:
 
     def shown(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """``messages`` as the model is shown them, in the form of the setting ``agent_strategy``."""
-        return in_format(self.transcript.actions, list(map(chat_message, messages)), self.tools)
+        chat, actions = list(map(chat_message, messages)), self.transcript.actions
+        return chat if actions is None else in_format(actions, chat, self.tools)
 
     # ---- meaning -----------------------------------------------------------------------------------------------------
 
@@ -195,7 +197,8 @@ def build_agent(world: World, policy: Speaker, config: Tau2Config) -> TrainableL
             raise ConfigError(f"agent_path {agent_path!r} is not a class derived from tau2_slime's TrainableLLMAgent")
         agent = found(world, policy, agent_type)
     agent.path, agent.argument_types = agent_path or "", config.argument_types
-    agent.transcript.actions = action_format(config.agent_strategy, solo=agent_type == "solo")
+    if config.agent_strategy != NATIVE and (actions := action_format(config.agent_strategy, solo=agent_type == "solo")):
+        agent.transcript.act_in_text(actions)
     return agent
 
 

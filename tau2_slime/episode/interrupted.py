@@ -23,6 +23,7 @@ class EpisodeIdentity(TypedDict):
     agent_path: str
     agent_strategy: str
     user_model: str
+    user_strategy: str
 
 
 @dataclass

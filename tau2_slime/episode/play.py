@@ -46,6 +46,8 @@ class EpisodeSetup:
     limits: Limits
     user_model: str = ""
     """Name of the user simulator, as results show it."""
+    user_strategy: str = "llm"
+    """How the simulator comes to its messages (`world.users.strategies`)."""
     judge: JudgeSpec | None = None
     """Who judges where the task's reward needs an LLM judge; None: such a task cannot be scored."""
     excluded_flaws: tuple[Flaw, ...] = ()
@@ -72,6 +74,7 @@ class EpisodeSetup:
             "agent_path": self.agent.path,
             "agent_strategy": NATIVE if self.agent.transcript.actions is None else self.agent.transcript.actions.name,
             "user_model": self.user_model,
+            "user_strategy": self.user_strategy,
         }
 
 

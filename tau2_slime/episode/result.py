@@ -56,6 +56,10 @@ class EpisodeStats:
     """Calls of the simulator that gave nothing usable, by kind (rate_limit, timeout, ...)."""
     user_played: dict[str, int] = field(default_factory=dict)
     """Messages by the simulator that really wrote them: with `user_failover: next` more than one may have."""
+    user_kinds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """With a `user_strategy`: calls, tokens, cost and seconds by what was asked for: draft, verdict, reflection."""
+    user_unverified: int = 0
+    """Messages that the strategy sent although nobody had approved of them."""
     user_flaws: dict[str, int] = field(default_factory=dict)
     """Messages of the simulator that no customer would have sent, by `world.users.quality.Flaw`."""
     seeds: dict[str, int] = field(default_factory=dict)
@@ -81,6 +85,8 @@ class InteractionResult:
     """Class that played the agent, if it was not `agents.TrainableLLMAgent` itself."""
     agent_strategy: str = "native"
     """How it acted: the setting of that name."""
+    user_strategy: str = "llm"
+    """How the user simulator came to its messages: the setting of that name."""
     detail: str = ""
     """One line for a human: what went wrong, empty when nothing did."""
     reward: float | None = None
@@ -142,6 +148,7 @@ class InteractionResult:
             "agent_path": self.agent_path,
             "agent_strategy": self.agent_strategy,
             "user_model": self.user_model,
+            "user_strategy": self.user_strategy,
             "status": str(self.status),
             "termination": str(self.termination),
             "blame": str(self.blame),

@@ -14,6 +14,7 @@ from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.play import EpisodeSetup
 from tau2_slime.errors import ConfigError
+from tau2_slime.outcome import Flaw
 from tau2_slime.runtime import run_stop
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import domains, scoring
@@ -107,8 +108,10 @@ async def build_episode(
             return setup
         spec = user_spec(config, user_model, routers, attempt=attempt)
         setup.user = make_user(config, spec, world, routers, evaluation=not training, attempt=attempt)
-        seed = spec.args.get("seed")
-        setup.seeds = {"user": seed} if setup.examine_user and isinstance(seed, int) else {}
+        if setup.examine_user:
+            setup.user_strategy = strategy_of(config, user_model)
+            seed = spec.args.get("seed")
+            setup.seeds = {"user": seed} if isinstance(seed, int) else {}
     return setup
 
 
@@ -173,7 +176,27 @@ def make_user(
             _check_budget(spec)
     for spec in specs:  # what is missing is told before the policy is asked anything
         spec.ready()
-    return LitellmUser(specs[0], tools=world.user_tools, instructions=scenario, others=specs[1:])
+    named = config.simulator(model).verifier
+    verifier = user_spec(config, named, routers, attempt=attempt) if named else None
+    if verifier is not None:
+        verifier = dataclasses.replace(verifier, budget=specs[0].budget)
+        verifier.ready()
+    return LitellmUser(
+        specs[0],
+        tools=world.user_tools,
+        instructions=scenario,
+        others=specs[1:],
+        strategy=strategy_of(config, model),
+        gate=config.user_quality_gate or tuple(Flaw),
+        verifier=verifier,
+    )
+
+
+def strategy_of(config: Tau2Config, model: str) -> str:
+    """How the simulator ``model`` comes to a message; only a model that is asked here has a choice."""
+    simulator = config.simulator(model)
+    asked = config.user_path is None and not is_scripted(simulator.model)
+    return (simulator.strategy or config.user_strategy) if asked else "llm"
 
 
 def _check_budget(spec: UserSpec) -> None:

@@ -19,7 +19,7 @@ from tau2_slime.slime_adapter.types import SlimeSample
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger
 from tau2_slime.tokens.replay import NOTHING, Replay, ReplaySpec
 
-_WITHOUT = {"agent_strategy": "native"}
+_WITHOUT = {"agent_strategy": "native", "user_strategy": "llm"}
 """What a state that was saved before there was a choice stands for."""
 
 

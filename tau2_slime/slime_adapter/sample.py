@@ -158,6 +158,7 @@ def fill_sample(
             "agent_path": result.agent_path,
             "agent_strategy": result.agent_strategy,
             "user_model": result.user_model,
+            "user_strategy": result.user_strategy,
             "user_played": list(stats.user_played),
             "termination": str(result.termination),
             "blame": str(result.blame),

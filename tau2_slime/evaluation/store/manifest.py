@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 from tau2_slime import __version__
 from tau2_slime.config.task_split import names_a_file, short_name
 from tau2_slime.data.files import source_hashes
-from tau2_slime.episode.setup import user_label
+from tau2_slime.episode.setup import strategy_of, user_label
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Plan
 from tau2_slime.runtime.files import write_atomically
@@ -59,6 +59,7 @@ class DatasetProtocol(TypedDict):
     agent_type: str
     agent_path: NotRequired[str]
     agent_strategy: NotRequired[str]
+    user_strategy: NotRequired[str]
     judge: NotRequired[dict[str, str | None]]
     """Model and endpoint, where an LLM judge may be asked."""
     """The class that plays the agent, if it is one of the user's own."""
@@ -147,6 +148,8 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
         found["judge"] = {"model": config.judge_model or judge.tau2s_model(), "base_url": config.judge_base_url}
     if config.agent_strategy != "native":
         found["agent_strategy"] = config.agent_strategy
+    if not solo and (strategy := strategy_of(config, config.user_model)) != "llm":
+        found["user_strategy"] = strategy
     if config.agent_path is not None:
         found["agent_path"] = config.agent_path
     return found

@@ -48,6 +48,10 @@ class UserStats:
     """Calls that gave nothing usable, by `faults.Fault`."""
     played: dict[str, int] = field(default_factory=dict)
     """Messages by the simulator that wrote them, in the order in which they took over."""
+    kinds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """With a `user_strategy`: calls, tokens, cost and seconds by what was asked for: draft, verdict, reflection."""
+    unverified: int = 0
+    """Messages that the strategy sent although nobody had approved of them."""
 
 
 class User(Protocol):

@@ -59,10 +59,15 @@ def examine(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Fi
     found: list[Finding] = []
     for position, turn in enumerate(turns):
         if turn.role == "user":
-            message = _UserMessage(turn, turns[:position], scenario, has_tools)
-            words = ((flaw, check(message)) for flaw, check in _CHECKS.items())
-            found += [Finding(flaw, position, text) for flaw, text in words if text is not None]
+            found += examine_last(turns[: position + 1], scenario, has_tools=has_tools)
     return found
+
+
+def examine_last(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Finding]:
+    """The flaws of the last message, which is the user's."""
+    message = _UserMessage(turns[-1], turns[:-1], scenario, has_tools)
+    words = ((flaw, check(message)) for flaw, check in _CHECKS.items())
+    return [Finding(flaw, len(turns) - 1, text) for flaw, text in words if text is not None]
 
 
 def turns_of(messages: Iterable[Message]) -> list[Turn]:

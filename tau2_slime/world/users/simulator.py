@@ -11,31 +11,32 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.chat.completion import Completion, Ending, RequestedCall, providers_own, with_providers_own
+from tau2_slime.chat.completion import Completion, with_providers_own
 from tau2_slime.chat.faults import OUTAGE, RETRIED, CallFailed, Fault
 from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
+from tau2_slime.outcome import Flaw
 from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
 from tau2_slime.world.domains import tool_schema
 from tau2_slime.world.users import endpoints
+from tau2_slime.world.users.answers import SPOKEN_BY, user_message
 from tau2_slime.world.users.completion import complete
 from tau2_slime.world.users.protocol import UserStats
 from tau2_slime.world.users.spec import UserSpec
 from tau2_slime.world.users.spending import spending
+from tau2_slime.world.users.strategies import STRATEGIES, Read
 
 if TYPE_CHECKING:
-    from tau2_slime.world.types import Delivered, Message, Tau2Tool, ToolCall, UserMessage
+    from tau2_slime.world.types import Delivered, Message, Tau2Tool, UserMessage
 
 logger = logging.getLogger(__name__)
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 """Seconds before the second try of a call, doubled before each further one up to the maximum."""
-MAX_CHARACTERS = 100_000
-"""Of a user's message. No customer writes a tenth of it, and every later prompt would carry it."""
 LEAST_ROOM = 4096
 """Tokens that a simulator whose message was cut gets at its second try, if that is more than four times what it had."""
 
@@ -56,10 +57,15 @@ class LitellmUser:
         tools: list[Tau2Tool] | None,
         instructions: str,
         others: Sequence[UserSpec] = (),
+        strategy: str = "llm",
+        gate: Sequence[Flaw] = tuple(Flaw),
+        verifier: UserSpec | None = None,
     ) -> None:
         """``tools``: τ²'s user tools or None; ``instructions``: ``str(task.user_scenario)``.
 
         ``others``: who plays on, in this order, when ``spec`` is out. Whoever has taken over stays for the episode.
+        ``strategy``: one of `strategies.STRATEGIES`. ``gate``: the flaws for which ``rules`` asks again. ``verifier``: who
+        judges drafts; None: whoever plays.
         """
         self.spec = spec
         self.stats = UserStats()
@@ -69,6 +75,8 @@ class LitellmUser:
         self._tools = [tool_schema(tool) for tool in tools] if tools else None
         self._state: Any = None
         """τ²'s state of its simulator, made in `start`."""
+        self.scenario, self.has_tools, self.gate = instructions, bool(tools), gate
+        self._strategy, self._verifier = strategy, verifier
 
     def start(self, history: list[Message]) -> None:
         self._state = self._tau2_user.get_init_state(message_history=list(history))
@@ -80,13 +88,39 @@ class LitellmUser:
         t = tau2_compat.load()
         state = self._state
         state.messages.extend(message.tool_messages if isinstance(message, t.MultiToolMessage) else [message])
-        started = time.perf_counter()
+        started, paid = time.perf_counter(), self.stats.cost
         try:
-            reply = await self._ask()
+            reply = await STRATEGIES[self._strategy](self)
         finally:
             self.stats.seconds += time.perf_counter() - started
+        if self._strategy != "llm":
+            reply.cost = self.stats.cost - paid  # of every call that it took
+        label = (reply.raw_data or {})[SPOKEN_BY]
+        self.stats.played[label] = self.stats.played.get(label, 0) + 1
         state.messages.append(reply)
         return reply
+
+    # ---- what a strategy asks (`strategies.Simulator`) ---------------------------------------------------------------
+
+    @property
+    def seen(self) -> Sequence[Message]:
+        return list(self._state.messages)
+
+    async def draft(
+        self, kind: str = "draft", told: Sequence[dict[str, Any]] = (), order: str = "", read: Read | None = None
+    ) -> UserMessage:
+        return await self._ask(_Question(kind, list(told), order, read, self._tools))
+
+    async def judge(self, prompt: list[dict[str, Any]]) -> str:
+        question = _Question("verdict", prompt, whole=True)
+        try:
+            spec = self._verifier or self._simulators[self._playing]
+            return str((await self._ask_one(spec, question, may_leave=True)).content)
+        except SimulatorUnavailable as out:
+            raise UserSimulatorError(f"verifier: {out}") from None
+
+    def unverified(self) -> None:
+        self.stats.unverified += 1
 
     def _prompt(self, spec: UserSpec) -> list[dict[str, Any]]:
         """The conversation as ``spec``'s model sees it; each turn of its own with what its provider wants back."""
@@ -96,18 +130,18 @@ class LitellmUser:
         )
         for position, message in enumerate(state.messages, start=len(state.system_messages)):
             raw = message.raw_data if message.role == "user" else None
-            if raw and raw.get(_SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict):
+            if raw and raw.get(SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict):
                 prompt[position] = with_providers_own(prompt[position], raw["message"])
         return prompt
 
-    async def _ask(self) -> UserMessage:
+    async def _ask(self, question: _Question) -> UserMessage:
         """The reply of the simulator that plays now, or of the next one that can."""
         problems = []
         while True:
             spec = self._simulators[self._playing]
             last = self._playing == len(self._simulators) - 1
             try:
-                reply = await self._ask_one(spec, may_leave=not last)
+                return await self._ask_one(spec, question, may_leave=not last)
             except SimulatorUnavailable as out:
                 problems.append(f"user model {spec.label}: {out}")
                 if last:
@@ -116,11 +150,8 @@ class LitellmUser:
                 told = f"user simulator {spec.label} is out, {self._simulators[self._playing].label} plays on"
                 if first_time(told, str(out)):
                     logger.warning("tau2_slime: %s: %s", told, out)
-            else:
-                self.stats.played[spec.label] = self.stats.played.get(spec.label, 0) + 1
-                return reply
 
-    async def _ask_one(self, spec: UserSpec, *, may_leave: bool) -> UserMessage:
+    async def _ask_one(self, spec: UserSpec, question: _Question, *, may_leave: bool) -> UserMessage:
         """One usable message of ``spec``, after as many tries as it has.
 
         Raises:
@@ -129,7 +160,7 @@ class LitellmUser:
             BudgetSpent: no more calls.
         """
         spec.ready()
-        prompt = self._prompt(spec)
+        prompt = question.prompt(self._prompt(spec))
         address = f"{spec.host}|{spec.model}"
         endpoint = endpoints.endpoint_of(address)
         limit = _limits.get().setdefault(f"{address}|{spec.concurrency}", asyncio.Semaphore(spec.concurrency))
@@ -154,7 +185,7 @@ class LitellmUser:
                     endpoint.dropped()
                     raise
                 try:
-                    return await self._call(asked, prompt, endpoint)
+                    return await self._call(asked, prompt, endpoint, question)
                 except CallFailed as failed:
                     problem = str(failed)
                     self.stats.faults[failed.fault] = self.stats.faults.get(failed.fault, 0) + 1
@@ -175,7 +206,9 @@ class LitellmUser:
         finally:
             self.stats.waited += time.perf_counter() - started
 
-    async def _call(self, spec: UserSpec, prompt: list[dict[str, Any]], endpoint: endpoints.Endpoint) -> UserMessage:
+    async def _call(
+        self, spec: UserSpec, prompt: list[dict[str, Any]], endpoint: endpoints.Endpoint, question: _Question
+    ) -> UserMessage:
         """One call; the endpoint's breaker learns how it went.
 
         Raises:
@@ -193,7 +226,7 @@ class LitellmUser:
         outcome = endpoint.dropped  # cancelled, or a mistake of this package, unless something else is known
         try:
             async with asyncio.timeout(spec.timeout):
-                answer = await complete(spec, prompt, self._tools)
+                answer = await complete(spec, prompt, question.tools)
             outcome = endpoint.succeeded
         except TimeoutError:
             outcome, unknown = endpoint.failed, True
@@ -208,10 +241,11 @@ class LitellmUser:
                 spending.failed(spec.label)
             if payer is not None:
                 payer.after(ticket, answer, unknown=unknown)
-        cost = self._book(spec, answer, time.perf_counter() - started)
-        return self._message(spec.label, answer, cost)
+        cost = self._book(spec, answer, time.perf_counter() - started, question.kind)
+        message = user_message(spec.label, answer, cost, question.tools)
+        return message if question.read is None else question.read(message)
 
-    def _book(self, spec: UserSpec, answer: Completion, seconds: float) -> float:
+    def _book(self, spec: UserSpec, answer: Completion, seconds: float, kind: str) -> float:
         """Book an answer, usable or not, and return its price in US dollars."""
         usage, cost = answer.usage, answer.cost
         if spec.price is not None:
@@ -219,68 +253,37 @@ class LitellmUser:
         self.stats.cost += cost
         self.stats.prompt_tokens += usage.prompt_tokens
         self.stats.completion_tokens += usage.completion_tokens
+        if self._strategy != "llm":
+            booked = self.stats.kinds.setdefault(kind, {})
+            new = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+            for name, value in {"calls": 1, **new, "cost": cost, "seconds": seconds}.items():
+                booked[name] = booked.get(name, 0) + value
         spending.answered(spec.label, seconds, usage.prompt_tokens, usage.completion_tokens, cost)
         return cost
 
-    def _message(self, label: str, answer: Completion, cost: float) -> UserMessage:
-        """The reply as τ²'s `UserMessage`, tool calls flipped to the user.
 
-        Raises:
-            CallFailed: empty, cut, filtered, unparsable, far too long, or a tool call where the user has no tools.
-        """
-        said = answer.said
-        content = said.content or ""
-        if said.aloud and first_time(f"reasoning of {label}"):
-            logger.warning(
-                "tau2_slime: user model %s sends its reasoning as text, which is cut off. Serve it with a reasoning "
-                "parser, or without thinking",
-                label,
-            )
-        if answer.ending is Ending.CUT:
-            raise CallFailed(
-                Fault.CUT,
-                f"the message was cut at a limit of tokens after {len(content):,} characters (finish_reason length); "
-                "give the simulator more room with max_tokens",
-            )
-        if answer.ending is Ending.FILTERED:
-            raise CallFailed(Fault.CONTENT_FILTER, "the provider's content filter took the message")
-        if answer.ending is Ending.FAILED:
-            raise CallFailed(Fault.UNAVAILABLE, "the server stopped in the middle of the message")
-        if not content.strip() and not said.calls:
-            raise CallFailed(Fault.GARBAGE, "an empty message")
-        if len(content) > MAX_CHARACTERS:
-            raise CallFailed(Fault.GARBAGE, f"a message of {len(content):,} characters, more than {MAX_CHARACTERS:,}")
-        if said.calls and not self._tools:
-            raise CallFailed(Fault.GARBAGE, f"a call of tool {said.calls[0].name!r}, but this user has no tools")
-        return tau2_compat.load().UserMessage(
-            role="user",
-            content=said.content,
-            tool_calls=[_tool_call(call) for call in said.calls] or None,
-            cost=cost,
-            usage={
-                "completion_tokens": answer.usage.completion_tokens,
-                "prompt_tokens": answer.usage.prompt_tokens,
-            },
-            raw_data={**(answer.raw or {}), _SPOKEN_BY: label},
-        )
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    """What is asked of a model for one message."""
 
+    kind: str
+    """draft, verdict or reflection: what its calls are booked under."""
+    told: list[dict[str, Any]]
+    """What stands after the conversation."""
+    order: str = ""
+    """What stands at the end of the system prompt."""
+    read: Read | None = None
+    tools: list[dict[str, Any]] | None = None
+    whole: bool = False
+    """`told` is all that the model gets: no conversation of its own."""
 
-_SPOKEN_BY = "tau2_slime_simulator"
-"""Which simulator said a message: its provider's data means nothing to another one's."""
-
-
-def kept_for_provider(raw: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Of a message's ``raw_data``, what an interrupted episode takes along; None if its provider wants nothing back."""
-    came = (raw or {}).get("message")
-    if raw is None or _SPOKEN_BY not in raw or not isinstance(came, dict):
-        return None
-    if not providers_own(came) and not any(set(call) - _PLAIN_CALL for call in came.get("tool_calls") or ()):
-        return None
-    message = {**providers_own(came), "tool_calls": came.get("tool_calls")}
-    return {_SPOKEN_BY: raw[_SPOKEN_BY], "message": message}
-
-
-_PLAIN_CALL = {"id", "type", "function", "index"}
+    def prompt(self, conversation: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if self.whole:
+            return self.told
+        if self.order:
+            first = conversation[0]
+            conversation = [{**first, "content": f"{first['content']}\n\n{self.order}"}, *conversation[1:]]
+        return [*conversation, *self.told]
 
 
 def _with_more_room(spec: UserSpec) -> UserSpec:
@@ -289,8 +292,3 @@ def _with_more_room(spec: UserSpec) -> UserSpec:
     given = spec.args.get(name)
     room = max(LEAST_ROOM, 4 * given if isinstance(given, int) else 0)
     return dataclasses.replace(spec, args={**spec.args, name: room})
-
-
-def _tool_call(call: RequestedCall) -> ToolCall:
-    """The user's call in τ²'s form. Raises CallFailed if its arguments are not a JSON object."""
-    return tau2_compat.load().ToolCall(id=call.id, name=call.name, arguments=call.values(), requestor="user")
