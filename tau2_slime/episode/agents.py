@@ -174,7 +174,12 @@ class TrainableLLMAgent:
         from tau2_slime.episode.play import EpisodeSetup, play_and_score
 
         setup = EpisodeSetup(
-            self, user, limits, user_model, JudgeSpec() if allow_judge else None, tuple(excluded_flaws)
+            self,
+            user,
+            limits,
+            user_model,
+            judge=JudgeSpec() if allow_judge else None,
+            excluded_flaws=tuple(excluded_flaws),
         )
         return await play_and_score(setup, aborted=aborted, saved=saved)
 

@@ -176,7 +176,7 @@ def make_user(
             _check_budget(spec)
     for spec in specs:  # what is missing is told before the policy is asked anything
         spec.ready()
-    named = config.simulator(model).verifier
+    named = config.simulator(spec.name).verifier
     verifier = user_spec(config, named, routers, attempt=attempt) if named else None
     if verifier is not None:
         verifier = dataclasses.replace(verifier, budget=specs[0].budget)
@@ -186,7 +186,7 @@ def make_user(
         tools=world.user_tools,
         instructions=scenario,
         others=specs[1:],
-        strategy=strategy_of(config, model),
+        strategy=strategy_of(config, spec.name),
         gate=config.user_quality_gate or tuple(Flaw),
         verifier=verifier,
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.taubench_v1.command import DOMAINS, results_of
+from tau2_slime.evaluation.taubench_v1.command import results_of
 from tau2_slime.evaluation.taubench_v1.recorded import read_results
-from tau2_slime.evaluation.taubench_v1.replay import domain_of, replay, tau2_tasks
+from tau2_slime.evaluation.taubench_v1.replay import DOMAINS, domain_of, replay, tau2_tasks
 
 
 def is_v1(path: Path) -> bool:
