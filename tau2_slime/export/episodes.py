@@ -200,7 +200,7 @@ def _test_split(one: Trajectory) -> str:
 
 
 def _content(one: Trajectory) -> str:
-    """What two equal episodes have in common: the task and every token, or every word where there are no tokens."""
+    """What equal episodes share: the task and every token, or every word where there are no tokens."""
     if one.tokens:
         return f"{one.task_key} {list(one.tokens)}"
     words = [[m.get("role"), m.get("content"), _calls(m)] for m in one.messages]
