@@ -81,7 +81,7 @@ def test_an_evaluation_plays_the_file_and_is_not_resumed_over_another(tmp_path: 
     write(file, {}, changed)
     first, second = (task.id for task in domains.tasks("mock", "base")[:2])
     said = error_of(run(*words))
-    assert f"task mock/file:m.jsonl/{second}" in said and f"m.jsonl/{first}:" not in said
+    assert f"tasks_of_files.mock/file:m.jsonl/{second}: " in said and f"m.jsonl/{first}:" not in said
 
 
 def test_prompt_data_from_a_file_names_it_and_trains_no_test_task(tmp_path: Path) -> None:

@@ -12,23 +12,23 @@ _STOP_WORDS = {"to", "of", "the", "a", "and", "user", "details", "get", "set", "
 
 
 def clauses(policy: str, tools: Iterable[str]) -> list[str]:
-    """For each tool the section of ``policy`` (Markdown) whose heading shares most words with its name, each section once.
+    """The sections of ``policy`` (Markdown) whose headings speak of these tools, each once, in the tools' order.
 
     >>> clauses("# Rules\\nBe kind.\\n## Cancel an order\\nOnly pending ones.", ["cancel_pending_order", "calculate"])
     ['## Cancel an order\\nOnly pending ones.']
     """
-    starts = [(match.start(), match.group(1)) for match in _HEADING.finditer(policy)]
+    starts = [(match.start(), _words(match.group(1))) for match in _HEADING.finditer(policy)]
     ends = [*(start for start, _ in starts[1:]), len(policy)]
     found: dict[str, None] = {}
     for tool in tools:
         words = _words(tool.replace("_", " "))
-        scored = [
-            (len(words & _words(heading)), -len(_words(heading) - words), -start, end)
+        shared = [
+            (len(words & heading), not heading - words, policy[start:end].strip())
             for (start, heading), end in zip(starts, ends, strict=True)
         ]
-        best = max(scored, default=(0, 0, 0, 0))
-        if best[0] > 0:
-            found[policy[-best[2] : best[3]].strip()] = None
+        exact = [text for count, whole, text in shared if count > 1 and whole]
+        best = max(shared, key=lambda one: one[:2], default=(0, False, ""))
+        found.update(dict.fromkeys(exact or ([best[2]] if best[0] else [])))
     return list(found)
 
 

@@ -194,7 +194,7 @@ def protocol_differences(one: DatasetProtocol, other: DatasetProtocol) -> list[F
     before, now = (cast("dict[str, str]", part.get("tasks_of_files") or {}) for part in (one, other))
     same_file = one["task_files"] == other["task_files"]
     changed: list[FieldDifference] = [
-        (f"task {name}", digest, now.get(name))
+        (f"tasks_of_files.{name}", digest, now.get(name))
         for name, digest in before.items()
         if now.get(name, digest if same_file else None) != digest
     ]
