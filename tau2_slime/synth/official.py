@@ -42,15 +42,22 @@ def _reward(domain: str, task: Task, calls: Sequence[Call], last_words: str) -> 
     return float(found.reward)
 
 
-def conversation(
-    domain: str, task: Task, calls: Sequence[Call], last_words: str, *, split: str = SPLIT
-) -> tuple[World, list[Message]]:
+def unmodified_reward(domain: str, task: Task, calls: Sequence[Call], last_words: str) -> float:
+    """The reward of the same play by τ²'s own evaluator, which replays everything in environments that it builds itself."""
+    world, messages = conversation(domain, task, calls, last_words)
+    world.fast = None
+    now = tau2_compat.load().get_now()
+    found = scoring.score(world, messages, {}, Termination.USER_STOP, started=now, duration=0.0)
+    return float(found.reward)
+
+
+def conversation(domain: str, task: Task, calls: Sequence[Call], last_words: str) -> tuple[World, list[Message]]:
     """A played conversation: the greeting, the calls of both sides, the agent's last words, the user's good-bye.
 
     Calls of a tool that the domain lacks are left out. Raises what τ² raises if the initial state contradicts itself.
     """
     t = tau2_compat.load()
-    world = World(domain, split, task)
+    world = World(domain, SPLIT, task)
     history = list((task.initial_state.message_history if task.initial_state else None) or [])
     world.set_state(history)
     messages: list[Message] = [
