@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 Arguments = Mapping[str, Any]
 RECORDS = ("order_id", "reservation_id", "line_id", "bill_id", "task_id", "user_id", "customer_id")
 """Arguments that name the record that a write is about."""
-_SOURCES = {"credit_card": r"credit card|\bvisa|mastercard", "debit_card": "debit card", "gift_card": "gift card"}
-_SOURCES |= {"paypal": "paypal", "certificate": "certificate"}
+_SOURCES = {
+    "credit_card": r"credit ?card|\bvisa\b|master ?card|\bCC\b|\bamex\b",
+    "debit_card": r"debit ?card",
+    "gift_card": r"gift ?card|\bGCs?\b",
+    "paypal": r"pay ?pal",
+    "certificate": r"certificate|voucher",
+}
 
 
 @dataclass(frozen=True)
@@ -98,18 +103,20 @@ def variant(world: World, item_id: str) -> tuple[str, dict[str, str]] | None:
     return None
 
 
-def expressed(text: str, value: Any, other: Any, kind: str, world: World) -> list[str]:
-    """The words with which ``text`` says ``value``, and not also ``other``, the value that stands against it."""
+def expressed(text: str, value: Any, other: Any, kind: str, world: World) -> list[re.Pattern[str]]:
+    """The ways to say ``value`` of which ``text`` uses one; it must not also say ``other``, which stands against it."""
     if value is None:
         return []
-    found = [match.group(0) for pattern in spellings(value) if (match := pattern.search(text))]
+    forms = spellings(value)
+    found = [re.compile("|".join(form.pattern for form in forms), re.I)] if forms else []
     if kind == "item":
-        found += _item_words(text, str(value), None if other is None else str(other), world)
+        words = _item_words(text, str(value), None if other is None else str(other), world)
+        found += [re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.I) for word in words]
     elif kind == "payment":
-        mine, theirs = _source(str(value)), _source(str(other or ""))
-        match = re.search(_SOURCES[mine], text, re.I) if mine != theirs and mine in _SOURCES else None
-        found += [match.group(0)] if match else []
-    return found
+        mine, theirs = (_SOURCES.get(_source(str(each or ""))) for each in (value, other))
+        if mine is not None and mine != theirs and not (theirs is not None and re.search(theirs, text, re.I)):
+            found.append(re.compile(mine, re.I))
+    return [form for form in found if form.search(text)]
 
 
 def _source(payment: str) -> str:

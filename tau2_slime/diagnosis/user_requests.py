@@ -54,8 +54,7 @@ def _first_said(case: Case, said: Said, each: Differing, call: Made) -> str | No
     for sentence in sentences(said.text):
         if small and not subject(call.name).search(sentence):
             continue
-        for words in expressed(sentence, each.here, each.gold, each.kind, case.world):
-            form = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", re.I)
+        for form in expressed(sentence, each.here, each.gold, each.kind, case.world):
             if not any(form.search(text) for text in told):
                 return sentence
     return None
