@@ -133,11 +133,17 @@ def test_the_page_on_reward_shaping_lists_every_part_with_its_default() -> None:
 
 @functools.cache
 def options() -> dict[str, set[str]]:
-    """The options of each subcommand of ``tau2-slime``."""
+    """The options of each subcommand of ``tau2-slime``, with those of its own subcommands."""
     group = get_command(app)
     commands = group.commands
     return {
-        name: {word for option in command.params for word in (*option.opts, *option.secondary_opts)} | {"--help"}
+        name: {
+            word
+            for part in (command, *getattr(command, "commands", {}).values())
+            for option in part.params
+            for word in (*option.opts, *option.secondary_opts)
+        }
+        | {"--help"}
         for name, command in commands.items()
     }
 
