@@ -136,7 +136,7 @@ def test_the_page_on_reward_shaping_lists_every_part_with_its_default() -> None:
 
 @functools.cache
 def options() -> dict[str, set[str]]:
-    """The options of each subcommand of ``tau2-slime``."""
+    """The options of each subcommand of ``tau2-slime``, with those of its own subcommands."""
     group = get_command(app)
     found = {name: options_of(command) | {"--help"} for name, command in group.commands.items()}
     return {**found, "data": {word for option in parser()._actions for word in option.option_strings}}

@@ -1,4 +1,4 @@
-"""``python -m tau2_slime.synth.generate_user_actions``: the first stage of the earlier pipeline, with its flags and its rows.
+"""``python -m tau2_slime.synth.generate_user_actions``: the first stage of the earlier pipeline, with its flags and rows.
 
 The rows hold the customer, the gold calls and a summary, before they become tasks. Only proposals that pass every gate are
 written. Runs accumulate in the output file.

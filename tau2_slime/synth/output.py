@@ -10,7 +10,7 @@ from typing import Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.files import write_atomically
-from tau2_slime.synth import report
+from tau2_slime.synth import page, report
 from tau2_slime.synth.generate import SAMPLER_VERSION
 from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.verify import GATES
@@ -79,6 +79,7 @@ def write_all(folder: Path, rows: Sequence[Mapping[str, Any]], *, shift: str = "
         for found in summaries:
             found["shift"] = shift
     write_atomically(folder / "report.json", as_json(summaries))
+    write_atomically(folder / "report.html", page.page(summaries, rows))
     write_atomically(folder / "report.md", report.markdown(summaries, rows))
     return summaries
 

@@ -80,6 +80,9 @@ def test_the_folder_holds_what_the_guide_names(tmp_path: Path) -> None:
     assert sorted(split["train"] + split["dev"]) == sorted(task["id"] for task in tasks)
     lines = (tmp_path / "provenance.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["id"] for line in lines] == [task["id"] for task in tasks]
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "create_task" in html
+    assert "<svg" in html
     assert "# Synthetic tasks" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
@@ -90,5 +93,5 @@ def test_a_kind_that_the_database_has_no_room_for_ends() -> None:
 
 @pytest.mark.parametrize(("domain", "difficulty"), [("retial", "easy"), ("retail", "extreme")])
 def test_a_misspelt_plan_is_one_clear_error(domain: str, difficulty: str) -> None:
-    with pytest.raises(ConfigError, match="synth makes tasks for|is unknown"):
+    with pytest.raises(ConfigError, match=r"synth makes tasks for|is unknown"):
         Plan(domain, difficulty, 1, 0).check()

@@ -157,7 +157,16 @@ def _list_is_fixed(case: Case, call: Call, key: str) -> bool:
     if reservation is not None:
         changed = [name for i, name in enumerate(names) if i >= len(there) or name != there[i]]
         return len(changed) <= 1 or _in_order_of_mention(case, changed)
-    return _in_order_of_mention(case, names)
+    return _in_order_of_mention(case, ["yourself" if name == _own_name(case) else name for name in names])
+
+
+def _own_name(case: Case) -> str | None:
+    """The customer's name, if the text says 'yourself' for it."""
+    with case.start.reading() as db:
+        user = db.users.get(case.customer)
+        if user is None or "yourself" not in case.text:
+            return None
+        return f"{user.name.first_name} {user.name.last_name}".lower()
 
 
 def _payments_in_order(case: Case, call: Call, entries: Sequence[Mapping[str, object]]) -> bool:
