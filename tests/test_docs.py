@@ -24,7 +24,7 @@ COUNTED = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 PAGES = [*COUNTED, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 MOST_WORDS_OF_THE_README = 900
-MOST_WORDS_OF_ALL = 15_000
+MOST_WORDS_OF_ALL = 15_700
 LONGEST_MEAN_SENTENCE = 20
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
