@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from tau2_slime import __version__
@@ -17,8 +19,28 @@ from tau2_slime.cli.rollout import rollout
 from tau2_slime.cli.synth import synth
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="τ²-bench episodes for slime, without a training job."
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="τ²-bench episodes for slime, without a training job.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit(0)
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the versions and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """τ²-bench episodes for slime, without a training job."""
+
+
 app.command()(rollout)
 app.command()(doctor)
 app.command(name="eval")(evaluate)

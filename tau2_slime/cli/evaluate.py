@@ -12,7 +12,9 @@ from tau2_slime.cli.options import (
     AgentStrategy,
     HfCheckpoint,
     Router,
+    TaskIds,
     TrustRemoteCode,
+    UserStrategy,
     begin,
     refuse_misspelt_domains,
     refuse_unused,
@@ -35,12 +37,24 @@ def evaluate(
     policy_api_key_var: Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")] = None,
     policy_args: Annotated[str | None, typer.Option(help="JSON object of further litellm arguments.")] = None,
     policy_name: Annotated[str, typer.Option(help="What reports call the policy.")] = "",
-    domain: Annotated[list[str] | None, typer.Option(help="Without --config. Repeatable.")] = None,
-    split: Annotated[str | None, typer.Option(help="Without --config: a split or file:PATH; default: test.")] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, help="Without --config: tasks per domain, default 10.")] = None,
+    domain: Annotated[list[str] | None, typer.Option("--domain", "-d", help="Without --config. Repeatable.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", "--task-split", help="Without --config: a split or file:PATH; default: test."),
+    ] = None,
+    tasks: Annotated[
+        int | None, typer.Option("--tasks", "--groups", min=1, help="Without --config: tasks per domain, default 10.")
+    ] = None,
+    task_ids: TaskIds = None,
     user_model: Annotated[list[str] | None, typer.Option(help="Without --config: user models. Repeatable.")] = None,
     agent_strategy: AgentStrategy = None,
-    attempts: Annotated[int | None, typer.Option(min=1, help="Attempts per task; wins over the file's.")] = None,
+    user_strategy: UserStrategy = None,
+    attempts: Annotated[
+        int | None,
+        typer.Option(
+            "--attempts", "--num-trials", "--samples-per-prompt", min=1, help="Attempts per task; wins over the file's."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE for every dataset, such as max_turns=50. Repeatable.")
     ] = None,
@@ -49,7 +63,10 @@ def evaluate(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that it plays to the end."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Episodes, so calls of the policy, at a time.")] = 16,
+    concurrency: Annotated[
+        int,
+        typer.Option("--concurrency", "--max-concurrency", min=1, help="Episodes, so calls of the policy, at a time."),
+    ] = 16,
     user_concurrency: Annotated[int | None, typer.Option(min=1, help="Calls at a time of each user endpoint.")] = None,
     retries: Annotated[int, typer.Option(min=0, help="Further tries of an episode that failed, not by the agent.")] = 2,
     retry_excluded: Annotated[bool, typer.Option(help="Play the excluded episodes of an earlier run again.")] = False,
@@ -63,8 +80,11 @@ def evaluate(
     fail_under: Annotated[
         list[str] | None, typer.Option(help="Exit status 1 if pass^1 is below this; or pass^K=X, pass@K=X. Repeatable.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, the calls and an estimate of the price; play nothing.")
+    ] = False,
     output_dir: Annotated[
-        Path | None, typer.Option(help="Default: runs/eval-<time>. One that exists is resumed.")
+        Path | None, typer.Option("--output-dir", "-o", help="Default: runs/eval-<time>. One that exists is resumed.")
     ] = None,
 ) -> None:
     """Evaluate a policy: pass@k and pass^k with error bars. Interrupted runs go on where they stopped."""
@@ -82,6 +102,7 @@ def evaluate(
             "--max-context-len": max_context_len is not None
             and policy_model is not None
             and "a model behind an API counts its own tokens",
+            "--tasks": tasks is not None and bool(task_ids) and "--task-ids names the tasks",
             "--data-dir": data_dir is not None and config is None and "it is about --config, which is not given",
         }
     )
@@ -94,7 +115,7 @@ def evaluate(
     if data_dir is not None:
         os.environ["DATA_DIR"] = str(data_dir)
     overrides = parse_settings(set_ or [])
-    options = {"user_concurrency": user_concurrency, "agent_strategy": agent_strategy}
+    options = {"user_concurrency": user_concurrency, "agent_strategy": agent_strategy, "user_strategy": user_strategy}
     overrides |= {key: value for key, value in options.items() if value is not None}
     request = Request(
         output_dir=output_dir or new_run_folder("eval"),
@@ -102,6 +123,7 @@ def evaluate(
         domains=domain or [],
         split=split,
         tasks=tasks,
+        task_ids=task_ids or [],
         attempts=attempts,
         users=user_model or [],
         overrides=overrides,
@@ -125,7 +147,7 @@ def evaluate(
         wandb_project=wandb_project,
         fail_under=fail_under or [],
     )
-    raise typer.Exit(command.evaluate(request, new_console()))
+    raise typer.Exit((command.dry_run if dry_run else command.evaluate)(request, new_console()))
 
 
 def compare(

@@ -26,11 +26,12 @@ def main() -> NoReturn:
 
 def _run() -> int:
     from tau2_slime.cli.commands import app, usage_error
+    from tau2_slime.cli.options import spread_lists
     from tau2_slime.errors import ConfigError
 
     _show_log_lines()
     try:
-        status = app(standalone_mode=False)
+        status = app(args=spread_lists(sys.argv[1:]), standalone_mode=False)
     except ConfigError as error:
         return _say(str(error), exit_status.WRONG)
     except BrokenPipeError:  # whoever read the output has seen enough

@@ -27,9 +27,34 @@ UserApiKeyVar = Annotated[str | None, typer.Option(help="NAME of the variable th
 AgentStrategy = Annotated[
     str | None, typer.Option(help="How the agent acts: native, act, react, or the dotted path of a format of yours.")
 ]
+UserStrategy = Annotated[
+    str | None, typer.Option(help="How the user model comes to a message: llm, rules, react, verify or reflection.")
+]
+TaskIds = Annotated[
+    list[str] | None, typer.Option("--task-ids", "--task-id", help="Exactly these: --task-ids 2 4 6. Repeatable.")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML with a tau2: mapping, as for --custom-config-path.")
 ]
+
+
+def spread_lists(words: Sequence[str]) -> list[str]:
+    """``--task-ids 2 4 6``, as τ-bench and τ² write it, with the option before each value.
+
+    >>> spread_lists(["eval", "--task-ids", "2", "4", "--attempts", "1"])
+    ['eval', '--task-ids', '2', '--task-ids', '4', '--attempts', '1']
+    """
+    out: list[str] = []
+    option, values = "", 0
+    for word in words:
+        if word.startswith("-") and not word[1:2].isdigit():
+            option, values = (word if word in ("--task-ids", "--task-id") else ""), 0
+        elif option:
+            if values:
+                out.append(option)
+            values += 1
+        out.append(word)
+    return out
 
 
 def config_mapping(path: Path | None) -> dict[str, object]:
@@ -88,6 +113,7 @@ def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> 
         why = "a solo agent has no user"
     elif settings.user_path is None and all(is_scripted(settings.simulator(n).model) for n in models_of(settings)):
         why, names = "the user is scripted; name a model with --user-model", names[1:]
+    names = [*names, "user_strategy"] if names else ["user_strategy"]
     return {f"--{name.replace('_', '-')}": options.get(name) is not None and why for name in names}
 
 

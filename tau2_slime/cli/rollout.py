@@ -16,9 +16,11 @@ from tau2_slime.cli.options import (
     ConfigFile,
     HfCheckpoint,
     Router,
+    TaskIds,
     TrustRemoteCode,
     UserApiKeyVar,
     UserBaseUrl,
+    UserStrategy,
     as_typed,
     begin,
     config_mapping,
@@ -44,13 +46,22 @@ def rollout(
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
     trust_remote_code: TrustRemoteCode = False,
-    domain: Annotated[list[str] | None, typer.Option(help="Repeatable; default: airline retail telecom mock.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="τ²'s split, or file:PATH; default: train, or base in a domain without train.")
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", "-d", help="Repeatable; default: airline retail telecom mock.")
     ] = None,
-    task_id: Annotated[list[str] | None, typer.Option(help="Repeatable; exactly these tasks.")] = None,
-    groups: Annotated[int | None, typer.Option(min=1, help="Tasks (prompts) per domain; default: 3.")] = None,
-    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Episodes per task.")] = 1,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base in a domain without train."
+        ),
+    ] = None,
+    task_id: TaskIds = None,
+    groups: Annotated[
+        int | None, typer.Option("--groups", "--tasks", min=1, help="Tasks (prompts) per domain; default: 3.")
+    ] = None,
+    samples_per_prompt: Annotated[
+        int, typer.Option("--samples-per-prompt", "--attempts", "--num-trials", min=1, help="Episodes per task.")
+    ] = 1,
     user_model: Annotated[
         str | None,
         typer.Option(help="litellm model of the user simulator, or 'scripted'. Default: scripted if embedded."),
@@ -59,12 +70,15 @@ def rollout(
     user_api_key_var: UserApiKeyVar = None,
     agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
     agent_strategy: AgentStrategy = None,
+    user_strategy: UserStrategy = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Messages of agent and user together.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens per turn.")] = 8192,
     max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Episodes at a time.")] = 64,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "--max-concurrency", min=1, help="Episodes at a time.")
+    ] = 64,
     mistakes: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that go wrong at the end."),
@@ -78,7 +92,8 @@ def rollout(
     ] = None,
     config: ConfigFile = None,
     output_dir: Annotated[
-        Path | None, typer.Option(help="Default: runs/rollout-<time>. One that exists is resumed.")
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Default: runs/rollout-<time>. One that exists is resumed."),
     ] = None,
 ) -> None:
     """Play τ² tasks through the real generate() and show what came out. An interrupted one goes on where it stopped."""
@@ -95,6 +110,7 @@ def rollout(
         "user_api_key_var": user_api_key_var,
         "agent_type": agent_type,
         "agent_strategy": agent_strategy,
+        "user_strategy": user_strategy,
         "max_turns": max_turns,
     }
     defaults: dict[str, object] = {"drift_rate": 1.0}

@@ -46,8 +46,6 @@ class EpisodeSetup:
     limits: Limits
     user_model: str = ""
     """Name of the user simulator, as results show it."""
-    user_strategy: str = "llm"
-    """How the simulator comes to its messages (`world.users.strategies`)."""
     judge: JudgeSpec | None = None
     """Who judges where the task's reward needs an LLM judge; None: such a task cannot be scored."""
     excluded_flaws: tuple[Flaw, ...] = ()
@@ -60,6 +58,8 @@ class EpisodeSetup:
     """Dotted paths of the run's own reward parts (`own_functions.RewardPart`)."""
     seeds: dict[str, int] = field(default_factory=dict)
     """By role (``user``, ``policy``): the seed with which its model is asked, where there is one."""
+    user_strategy: str = "llm"
+    """How the simulator comes to its messages (`world.users.strategies`)."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
 

@@ -36,6 +36,27 @@ OWN_USER_BUDGET = (
 )
 
 
+def dry_run(request: Request, console: Console) -> int:
+    """Print what would be played, how many calls that takes and what they may cost. Nothing is asked or written.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    from tau2_slime.evaluation.estimate import plan_table
+    from tau2_slime.evaluation.runner.budget import Budget, parse_prices
+
+    plan = make_plan(request)
+    check_attempts([parse_threshold(text) for text in request.fail_under], plan)
+    policy = make_policy(request, plan)
+    console.print(plan_table(plan, policy.paid_models(), Budget(None, None, parse_prices(request.prices))))
+    console.print(
+        f"{plan.episodes} episodes. Calls and dollars are estimates from the tasks' gold actions: a real agent may need "
+        "twice as many turns. Nothing was asked.",
+        soft_wrap=True,
+    )
+    return PASSED
+
+
 def evaluate(request: Request, console: Console) -> int:
     """Play, report and return the exit status.
 

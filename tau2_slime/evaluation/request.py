@@ -34,6 +34,7 @@ class Request:
     domains: list[str] = field(default_factory=list)
     split: str | None = None
     tasks: int | None = None
+    task_ids: list[str] = field(default_factory=list)
     attempts: int | None = None
     users: list[str] = field(default_factory=list)
     overrides: dict[str, Any] = field(default_factory=dict)
@@ -78,9 +79,9 @@ def make_plan(request: Request) -> Plan:
         request.overrides, "--set", Tau2Config.model_fields, not_here=dict.fromkeys(TRAINING_ONLY, "training only")
     )
     if request.config is not None:
-        if request.domains or request.users or request.tasks or request.split:
+        if request.domains or request.users or request.tasks or request.task_ids or request.split:
             raise ConfigError(
-                "--domain, --split, --tasks and --user-model are the config file's business: change it there"
+                "--domain, --split, --tasks, --task-ids and --user-model are the config file's business: change it there"
             )
         try:
             return load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
@@ -109,6 +110,7 @@ def make_plan(request: Request) -> Plan:
         request.users or users,
         split=split,
         tasks=request.tasks or 10,
+        task_ids=request.task_ids,
         attempts=request.attempts or 4,
         overrides=overrides,
     )
@@ -118,7 +120,7 @@ def _as_typed(request: Request, error: ConfigError) -> ConfigError:
     """``error`` in the words of the command line."""
     words = str(error)
     for key in request.overrides:
-        own = key in ("user_concurrency", "agent_strategy")
+        own = key in ("user_concurrency", "agent_strategy", "user_strategy")
         option = f"--{key.replace('_', '-')}" if own else f"--set {key}"
         words = words.replace(f"sample.metadata[{key!r}]", option)
     return ConfigError(words)

@@ -117,6 +117,7 @@ def default_plan(
     *,
     split: str | None = None,
     tasks: int | None = 10,
+    task_ids: Sequence[str] = (),
     attempts: int = 4,
     sampling: Mapping[str, object] | None = None,
     overrides: Mapping[str, object] | None = None,
@@ -124,6 +125,7 @@ def default_plan(
     """The domains ``chosen`` x the user models ``users``, without a file.
 
     ``split``: τ²'s; None: test, or base in a domain without test. ``tasks``: at most so many of each domain; None: all.
+    ``task_ids``: exactly these of each domain.
     ``attempts``: episodes of each task. ``sampling``: slime's keys, as in a file. ``overrides``: `Tau2Config` keys for all.
 
     Raises:
@@ -139,7 +141,12 @@ def default_plan(
             metadata = {"domain": domain, "task_split": wanted, **(overrides or {}), "user_model": user}
             config = Tau2Config.resolve(None, metadata)
             why = partial(unplayable, domain, agent_type=config.agent_type, allow_judge=config.allow_llm_judge)
-            pool = list(islice((task for task in domains.tasks(domain, wanted) if why(task) is None), tasks))
+            pool = [domains.find_task(domain, wanted, task_id=task_id) for task_id in dict.fromkeys(task_ids)]
+            for task in pool:
+                if reason := why(task):
+                    raise ConfigError(f"--task-ids {task.id}: {reason}")
+            if not pool:
+                pool = list(islice((task for task in domains.tasks(domain, wanted) if why(task) is None), tasks))
             if not pool:
                 raise ConfigError(
                     f"{domain}/{wanted}: no task that agent_type={config.agent_type} can play and τ² score"
