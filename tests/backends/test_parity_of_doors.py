@@ -5,13 +5,17 @@ docs/parity.md says what is played, and where a door and τ² differ on purpose.
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tau2_slime.world import domains
 from tests.backends.doors import cases as scripts
 from tests.backends.doors.cases import Cases
 from tests.backends.doors.checkpoint import qwen3
@@ -35,7 +39,21 @@ def sample() -> Cases:
         special = domain in ("mock", "telecom")
         tasks = {task_id: every[task_id] for task_id in chosen}
         parts.append(scripts.gather(domain, tasks, seeds=2, special=int(special), solo=True))
-    return scripts.joined(*parts)
+    return scripts.joined(*parts, *map(from_a_file, ("mock", "retail")))
+
+
+def from_a_file(domain: str) -> Cases:
+    """Gold and wrong scripts of two tasks of a file under ids that τ² has too, one with a record of its own."""
+    found = [task.model_dump(mode="json") for task in domains.tasks(domain, "base")[:2]]
+    table, records = {"mock": ("users", {"user_9": {"user_id": "user_9", "name": "Nine", "tasks": []}})}.get(
+        domain, ("users", {})
+    )
+    data = {"initialization_data": {"agent_data": {table: records}, "user_data": None}}
+    found[0]["initial_state"] = {**data, "initialization_actions": None, "message_history": None}
+    path = Path(tempfile.mkdtemp()) / f"{domain}.json"
+    path.write_text(json.dumps(found))
+    split = f"file:{path}"
+    return scripts.gather(domain, {task.id: (split, task) for task in domains.tasks(domain, split)}, seeds=0)
 
 
 def chunk(domain: str, number: int, *, base: bool) -> Cases:
