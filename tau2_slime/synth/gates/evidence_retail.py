@@ -15,6 +15,7 @@ from tau2_slime.synth.gates.phrases import (
     HEDGE,
     PAYMENT,
     kinds_named,
+    listed,
     names_product,
     names_product_fully,
     says_value,
@@ -283,9 +284,5 @@ def _items_left_out(case: Case, db: Record) -> Iterator[str]:
             if not any(names_product_fully(sentence, name) for name in returned):
                 continue
             for item in order.items:
-                if (
-                    item.item_id not in touched
-                    and item.name not in returned
-                    and names_product_fully(sentence, item.name)
-                ):
+                if item.item_id not in touched and item.name not in returned and listed(sentence, item.name):
                     yield f"the customer asks to return the {item.name} as well, and the gold leaves it out"
