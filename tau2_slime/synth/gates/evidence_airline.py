@@ -326,7 +326,15 @@ def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
     done = {str(call.arguments.get("reservation_id")) for call in case.writes}
     if any(step.call.name == "transfer_to_human_agents" for step in case.steps):
         return
+    bags = any(call.name in ("update_reservation_baggages", "book_reservation") for call in case.writes)
     for sentence in re.split(r"(?<=[.;!?])\s+", case.text):
+        if (
+            not bags
+            and case.writes
+            and not HEDGE.search(sentence)
+            and re.search(r"\badd (?:\w+ ){0,3}bags?\b", sentence)
+        ):
+            yield "the customer asks for more bags, and the gold leaves them out"
         if (
             HEDGE.search(sentence)
             or not re.search(r"\bcancel\w*\b", sentence)

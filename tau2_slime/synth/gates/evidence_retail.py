@@ -15,7 +15,9 @@ from tau2_slime.synth.gates.phrases import (
     HEDGE,
     PAYMENT,
     kinds_named,
+    listed,
     names_product,
+    names_product_fully,
     says_value,
 )
 from tau2_slime.synth.policy.retail import ORDER_WRITES
@@ -238,7 +240,11 @@ def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
     done = {str(call.arguments.get("order_id")).lower().lstrip("#") for call in case.writes}
     if any(step.call.name == "transfer_to_human_agents" for step in case.steps):
         return
+    yield from _items_left_out(case, db)
     for sentence in re.split(r"(?<=[.;!?])\s+", case.text):
+        own_address = re.search(r"\b(?:change|update|set) (?:your|the|my) (?:default|user|profile) address\b", sentence)
+        if own_address and not HEDGE.search(sentence) and all(c.name != "modify_user_address" for c in case.writes):
+            yield "the customer asks for another default address, and the gold leaves it out"
         ids = [m.group(0).lstrip("#") for m in ORDER_ID.finditer(sentence)]
         if not ids or HEDGE.search(sentence):
             continue
@@ -258,3 +264,25 @@ def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
                 if other or re.search(r"address|exchang|modif|chang", sentence):
                     continue
                 yield f"the customer asks for {tool} on {order.order_id}, and the gold leaves it out"
+
+
+def _items_left_out(case: Case, db: Record) -> Iterator[str]:
+    """Items that stand beside a returned one in the same plain sentence, and that no call of the gold touches."""
+    touched = {str(item_id) for call in case.writes for item_id in call.arguments.get("item_ids", ())}
+    for call in case.writes:
+        order = db.orders.get(call.arguments.get("order_id"))
+        if call.name != "return_delivered_order_items" or order is None:
+            continue
+        returned = [item.name for item in order.items if item.item_id in touched]
+        for sentence in re.split(r"(?<=[.;!?\n])\s+", case.text):
+            if (
+                "return" not in sentence
+                or HEDGE.search(sentence)
+                or re.search(r"exchang|cancel|modif|chang|same order", sentence)
+            ):
+                continue
+            if not any(names_product_fully(sentence, name) for name in returned):
+                continue
+            for item in order.items:
+                if item.item_id not in touched and item.name not in returned and listed(sentence, item.name):
+                    yield f"the customer asks to return the {item.name} as well, and the gold leaves it out"

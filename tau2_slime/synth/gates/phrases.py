@@ -11,9 +11,9 @@ ALL = re.compile(
     r"just (?:bought|received|ordered|placed|got|booked|made))\b"
 )
 HEDGE = re.compile(
-    r"\b(if|unless|whether|otherwise|don't|do not|not|never|except|keep|instead|rather|but|only|check|know|"
-    r"ask|status|wonder|same as|"
-    r"like in|unlike|already|could|would|might|maybe|can|possible|cannot|can't|when)\b"
+    r"\b(if|unless|whether|otherwise|don't|do "
+    r"not|not|never|except|keep|instead|rather|only|check|know|status|wonder|same as|"
+    r"like in|unlike|already|might|maybe|possible|cannot|can't|first try|try to|consider\w*|insist\w*)\b"
 )
 COMPARISON = re.compile(
     r"\b(cheap\w*|(?:most|less|more) expensive|costl\w*|larger|largest|smaller|smallest|bigger|biggest|less|more|most|least|"
@@ -61,6 +61,18 @@ def names_product(text: str, name: str) -> bool:
 def names_product_fully(text: str, name: str) -> bool:
     """True if ``text`` has the whole name, in singular or plural."""
     return re.search(rf"\b{re.escape(_stem(name.lower()))}\w{{0,3}}\b", text) is not None
+
+
+def listed(text: str, name: str) -> bool:
+    """True if ``text`` has the whole name as a further entry of a list: after 'and' or a comma.
+
+    >>> listed("return the lamp and the chair", "Chair"), listed("return the lamp you sent with the chair", "Chair")
+    (True, False)
+    """
+    return (
+        re.search(rf"(?:\band|,|&) (?:the |your |my |an? )?{re.escape(_stem(name.lower()))}\w{{0,3}}\b", text)
+        is not None
+    )
 
 
 def _stem(word: str) -> str:

@@ -14,7 +14,8 @@ PAYMENT_ID = re.compile(r"\b(?:credit_card|gift_card|paypal|certificate|debit_ca
 _TELECOM_ID = re.compile(r"\b[CLBDP]\d{4,}\b")
 _LONG_NUMBER = re.compile(r"(?<![\d#])\b\d{10}\b")
 _GRADING = re.compile(
-    r"\b(ground[ -]?truth|gold(?:en)? (?:action|label|standard|answer|trajectory|solution)s?|reward\w*|evaluat(?:ion|or)s?"
+    r"\b(ground[ -]?truth|gold(?:en)? (?:action|label|standard|answer|trajectory|solution)s?|reward "
+    r"(?:is|of|signal|basis|function)|evaluat(?:ion|or)s?"
     r"|grad(?:ed|er|ing)|nl_assertions?|env_assertions?|communicate_info|evaluation_criteria|reward_basis|benchmark\w*"
     r"|test case|expected (?:action|answer|outcome|tool|call)s?|database (?:state|hash)|tool calls? (?:should|must)"
     r"|correct (?:action|answer|tool|sequence)|pass(?:es)? the test|unit test|assertions?|scor(?:ed|ing))\b"
@@ -26,9 +27,9 @@ _VERDICT = re.compile(
     r"says|states|only allows?|allows?|requires?)"
     r"|(?:not|n't) (?:allowed|permitted|possible) (?:by|under|per) (?:the |our |their )?polic\w+"
     r"|(?:allowed|permitted|forbidden|prohibited) (?:by|under|per) (?:the |our |their )?polic\w+"
-    r"|(?:the )?agent (?:should|must|ought to|has to|needs to|"
-    r"is supposed to|is required to|is not allowed|isn't allowed"
-    r"|is expected to) (?!know|be able)\w+"
+    r"|(?:the )?agent (?:should|must|ought to|has to|needs to|is supposed to|is required to|is expected to|will have to)"
+    r" (?:not|never|only|refuse|deny|decline|reject|transfer|escalate|allow|comply|call|use|invoke|verify|check that)"
+    r"|(?:the )?agent (?:is not allowed|isn't allowed|is not permitted|cannot legally)"
     r"|per (?:the )?policy|according to (?:the |our |their )?policy)\b"
 )
 _CODE = re.compile(r"[$#]?[A-Za-z0-9][A-Za-z0-9.,:/_-]*")
