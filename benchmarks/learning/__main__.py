@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -99,6 +100,7 @@ def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argpa
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--slime", default=os.environ.get("SLIME_DIR"), help="slime checkout (default: SLIME_DIR)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning")

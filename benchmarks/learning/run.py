@@ -13,6 +13,7 @@ import json
 import math
 import os
 import random
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -156,6 +157,7 @@ def describe(row: Row) -> str:
 
 def main(folder: Path, checkpoint: Path, slime: str) -> None:
     """Carry out the run that ``folder/settings.json`` describes, or what is left of it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are stopped on the way out
     given = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     router = given.pop("router", None)
     settings = Settings(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})

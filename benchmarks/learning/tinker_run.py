@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -98,6 +99,7 @@ def train(url: str, checkpoint: Path, folder: Path, steps: int, groups: int, siz
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     parser = argparse.ArgumentParser(description="The Tinker door trains against SkyRL's server, on a CPU.")
     parser.add_argument("skyrl_python", type=Path)
     parser.add_argument("checkpoint", type=Path)
