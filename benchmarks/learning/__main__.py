@@ -61,6 +61,16 @@ def warm_start(slime: str, cache: Path) -> Path:
     return start.make(WarmStart(), slime_code.load_loss(slime), args, cache)
 
 
+_running: list[subprocess.Popen[str]] = []
+
+
+def _stop(*_: object) -> None:
+    """On SIGTERM: the runs stop their servers, and go on after their last step when they are started again."""
+    for process in _running:
+        process.terminate()
+    sys.exit(143)
+
+
 def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argparse.Namespace) -> verdict.Curve:
     """A run in a process of its own; its lines are printed with its name."""
     from benchmarks.learning.run import read_curve
@@ -85,6 +95,7 @@ def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argpa
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=log, text=True
         )
+        _running.append(process)
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -94,13 +105,14 @@ def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argpa
                     log.write(line)
         finally:
             process.terminate()
+            _running.remove(process)
     if process.wait():
         raise SystemExit(f"{folder.name} failed; see {folder / 'log.txt'}")
     return verdict.Curve(folder.name, read_curve(folder))
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
+    signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--slime", default=os.environ.get("SLIME_DIR"), help="slime checkout (default: SLIME_DIR)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning")
