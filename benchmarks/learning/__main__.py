@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.learning import plot, verdict
+from benchmarks.learning.rows import read_curve
 from benchmarks.learning.settings import Settings, WarmStart
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,8 +74,6 @@ def _stop(*_: object) -> None:
 
 def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argparse.Namespace) -> verdict.Curve:
     """A run in a process of its own; its lines are printed with its name."""
-    from benchmarks.learning.run import read_curve
-
     folder.mkdir(parents=True, exist_ok=True)
     wanted = json.dumps({**asdict(settings), **({"router": options.router} if options.router else {})})
     described = folder / "settings.json"
@@ -103,8 +102,10 @@ def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argpa
                     print(f"{folder.name}: {line}", end="", flush=True)
                 else:
                     log.write(line)
-        finally:
+        except BaseException:
             process.terminate()
+            raise
+        finally:
             _running.remove(process)
     if process.wait():
         raise SystemExit(f"{folder.name} failed; see {folder / 'log.txt'}")
