@@ -40,7 +40,7 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
     right.set(title="evaluations", xlabel="step")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="lower right")
+        axes.legend(fontsize=7, loc="best")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
