@@ -75,7 +75,7 @@ class Judging(Delegating):
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "modules"
     folder.mkdir()
-    (folder / "own_users.py").write_text(USERS)
+    (folder / "budget_users.py").write_text(USERS)
     monkeypatch.syspath_prepend(str(folder))
     return folder
 
@@ -84,7 +84,7 @@ def evaluate(modules: Path, folder: Path, user: str, *arguments: str) -> subproc
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAU2_")}
     environment = {**kept, "PYTHONPATH": str(modules), "XDG_CACHE_HOME": str(modules), "COLUMNS": "140"}
     command = [sys.executable, "-m", "tau2_slime.cli", "eval", "--domain", "mock", "--tasks", "2", "--attempts", "2"]
-    command += ["--user-model", "x", "--set", f"user_path=own_users.{user}", "--concurrency", "1", "--no-baselines"]
+    command += ["--user-model", "x", "--set", f"user_path=budget_users.{user}", "--concurrency", "1", "--no-baselines"]
     command += ["--output-dir", str(folder), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -97,7 +97,7 @@ def test_what_a_simulator_reports_ends_the_run_and_is_in_the_report(modules: Pat
     folder = tmp_path / "run"
     done = evaluate(modules, folder, "Costly", "--max-cost", "0.1")
     assert done.returncode == 3, done.stdout + done.stderr
-    told = "--max-cost does not see every call of the user simulator own_users.Costly"
+    told = "--max-cost does not see every call of the user simulator budget_users.Costly"
     assert done.stdout.count(told) == 1
     assert done.stdout.index(told) < done.stdout.index("Policy: ")
     assert "the next call could pass --max-cost 0.1" in done.stdout
@@ -106,7 +106,7 @@ def test_what_a_simulator_reports_ends_the_run_and_is_in_the_report(modules: Pat
     calls = record["stats"]["user_calls"]
     assert calls > 0
     assert bill == {
-        **{"role": "user", "model": "own_users.Costly:x", "calls": calls, "cost": calls / 4},
+        **{"role": "user", "model": "budget_users.Costly:x", "calls": calls, "cost": calls / 4},
         **{"prompt_tokens": 100 * calls, "reply_tokens": 10 * calls},
     }
     assert record["cost"] == {"policy": 0.0, "user": calls / 4}
@@ -128,14 +128,14 @@ def test_the_last_episode_may_use_up_the_budget_and_the_run_is_complete(modules:
 def test_a_simulator_that_reports_nothing_costs_nothing_and_that_is_told(modules: Path, tmp_path: Path) -> None:
     done = evaluate(modules, tmp_path / "run", "Silent", "--max-cost", "0.1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "does not see every call of the user simulator own_users.Silent" in done.stdout
+    assert "does not see every call of the user simulator budget_users.Silent" in done.stdout
     assert not (tmp_path / "run" / "costs.jsonl").exists()
     done = evaluate(modules, tmp_path / "unlimited", "Silent")
     assert "does not see" not in done.stdout
 
 
 def test_reported_tokens_have_the_price_that_is_given_for_them(modules: Path, tmp_path: Path) -> None:
-    price = ("--price", "own_users.Counting:x=1000,5000")
+    price = ("--price", "budget_users.Counting:x=1000,5000")
     assert evaluate(modules, tmp_path / "priced", "Counting", *price).returncode == 0
     for bill in bills(tmp_path / "priced"):
         assert bill["cost"] == pytest.approx(bill["calls"] * (100 * 1e-3 + 10 * 5e-3))
@@ -153,7 +153,7 @@ async def test_calls_through_litellm_user_are_counted_once(
 
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     async with ApiServer(hello) as server:
-        overrides = {"user_path": f"own_users.{user}", "user_base_url": server.url}
+        overrides = {"user_path": f"budget_users.{user}", "user_base_url": server.url}
         plan = default_plan(["mock"], ["openai/own"], tasks=1, attempts=1, overrides=overrides)
         policy = ApiPolicy(ApiSpec("openai/policy", base_url=server.url))
         prices = parse_prices(["openai/own=100,0", "openai/policy=0,0"])
@@ -164,7 +164,7 @@ async def test_calls_through_litellm_user_are_counted_once(
     (record,) = store.records.values()
     assert record["cost"]["user"] == pytest.approx(0.1 + own_cost)  # 1,000 tokens of the server's answer, and its own
     assert budget.bills["user", "openai/own"].calls == 1
-    reported = budget.bills.get(("user", f"own_users.{user}:openai/own"))
+    reported = budget.bills.get(("user", f"budget_users.{user}:openai/own"))
     assert (reported.calls if reported else 0) == own_calls
     again = Budget(tmp_path / "costs.jsonl", 1000.0, prices)
     assert again.bills == budget.bills

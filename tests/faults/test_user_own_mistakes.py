@@ -20,7 +20,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "writing the request": (completion, "served_name"),
     "choosing the way": (completion, "is_direct"),
     "booking the answer": (simulator.LitellmUser, "_book"),
-    "building the message": (simulator.LitellmUser, "_message"),
+    "building the message": (simulator, "user_message"),
     "cutting the reasoning off": (chat_completion, "cut_thoughts"),
     "telling the breaker": (endpoints.Endpoint, "succeeded"),
     "the list of expenses": (simulator.spending, "answered"),

@@ -157,7 +157,9 @@ def _list_is_fixed(case: Case, call: Call, key: str) -> bool:
     if reservation is not None:
         changed = [name for i, name in enumerate(names) if i >= len(there) or name != there[i]]
         return len(changed) <= 1 or _in_order_of_mention(case, changed)
-    return _in_order_of_mention(case, ["yourself" if name == _own_name(case) else name for name in names])
+    own = _own_name(case)
+    said = ["yourself" if name == own else name for name in names]
+    return _in_order_of_mention(case, names) or _in_order_of_mention(case, said)
 
 
 def _own_name(case: Case) -> str | None:
