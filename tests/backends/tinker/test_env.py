@@ -362,7 +362,8 @@ async def test_only_what_the_agent_did_reaches_the_gradient(
         return None
 
     async def create(*_: Any, **__: Any) -> Any:
-        return SimpleNamespace(result=result, begin=begin, reply=reply)
+        agent = SimpleNamespace(tools=[], transcript=SimpleNamespace(actions=None))
+        return SimpleNamespace(result=result, begin=begin, reply=reply, setup=SimpleNamespace(agent=agent))
 
     monkeypatch.setattr(TurnEpisode, "create", create)
     try:
