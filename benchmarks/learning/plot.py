@@ -34,13 +34,14 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
             evaluated = [row for row in curve.rows if "evaluation" in row]
             for dataset, style in (("train", "-"), ("held_out", ":")):
                 values = [curve.evaluation(row, dataset) for row in evaluated]
-                named = f"{_NAMES[kind]}, {dataset.replace('_', ' ')} tasks" if number == 0 else None
-                right.plot([row["step"] for row in evaluated], values, style, color=colour, lw=1.2, label=named)
+                right.plot([row["step"] for row in evaluated], values, style, color=colour, lw=1.2)
     left.set(title="training rollouts", xlabel="step", ylabel="mean reward", ylim=(0, 1))
     right.set(title="evaluations", xlabel="step")
-    for axes in (left, right):
+    for name, style in (("trained tasks", "-"), ("held-out tasks", ":")):
+        right.plot([], [], style, color="black", lw=1.2, label=name)
+    for axes, place in ((left, "lower right"), (right, "upper left")):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="best")
+        axes.legend(fontsize=7, loc=place)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
