@@ -8,7 +8,6 @@ on after its last line.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import os
@@ -41,8 +40,6 @@ class Run:
         self._tokenizer = AutoTokenizer.from_pretrained(str(checkpoint))
         model = Qwen3ForCausalLM.from_pretrained(str(checkpoint), dtype=torch.float32).to(settings.device)
         self._trainer = Trainer(loss, self._rollouts.args, model)
-        if settings.kl_coef:
-            self._trainer.reference = copy.deepcopy(model)
         self.stop_worker = self._rollouts.worker_ended
 
     # ---- one step ----------------------------------------------------------------------------------------------------

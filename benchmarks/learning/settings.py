@@ -67,14 +67,9 @@ class Settings:
     rate: float = 2.5e-4
     """AdamW's learning rate: it rises over the first steps, then falls geometrically to ``final_rate``."""
     final_rate: float = 4e-5
-    token_mean: bool = False
-    """The loss is a mean over tokens, not over episodes (slime's ``--calculate-per-token-loss``)."""
     divide_by_std: bool = False
     """GRPO's advantages are divided by their group's standard deviation. Where a task is almost solved, its rare failures
     then weigh most, and the late steps get unsteady."""
-    entropy_coef: float = 0.0
-    kl_coef: float = 0.0
-    """Of the KL divergence from the warm start, in the loss (slime's ``low_var_kl``)."""
     eval_every: int = 10
     eval_attempts: int = 16
     """Episodes of each task in one of the evaluations on the way."""

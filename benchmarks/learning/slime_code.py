@@ -96,15 +96,10 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
         *("--rollout-num-gpus", "1", "--rollout-num-gpus-per-engine", "1", "--actor-num-gpus-per-node", "1"),
         *("--rollout-seed", str(settings.seed), "--rollout-shuffle", "--eval-config", str(folder / "eval.yaml")),
         *("--advantage-estimator", "grpo", "--eps-clip", "0.2", "--eps-clip-high", "0.28"),
-        *("--entropy-coef", str(settings.entropy_coef), *HOOKS),
+        *("--entropy-coef", "0", *HOOKS),
     ]
-    if settings.token_mean:
-        argv += ["--calculate-per-token-loss"]
     if not settings.divide_by_std:
         argv += ["--disable-grpo-std-normalization"]
-    if settings.kl_coef:
-        argv += ["--use-kl-loss", "--kl-loss-coef", str(settings.kl_coef), "--kl-loss-type", "low_var_kl"]
-        argv += ["--ref-load", str(checkpoint)]
     if settings.mode == "partial":
         argv += ["--partial-rollout", "--over-sampling-batch-size", str(settings.groups * 2), "--use-rollout-logprobs"]
         argv += ["--dynamic-sampling-filter-path", "tau2_slime.hooks.keep_informative_groups"]

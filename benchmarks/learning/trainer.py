@@ -58,8 +58,6 @@ class Trainer:
         self.args, self.model = args, model
         self._loss = loss
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.0)
-        self.reference: Qwen3ForCausalLM | None = None
-        """The model that ``args.use_kl_loss`` keeps the policy near."""
 
     def train(
         self, episodes: Episodes, rate: float, log_probs: list[torch.Tensor] | None = None
@@ -79,8 +77,6 @@ class Trainer:
     def _policy_fields(self, episodes: Episodes, log_probs: list[torch.Tensor]) -> dict[str, list[Any]]:
         """Log-probs, and slime's advantages."""
         fields: dict[str, list[Any]] = {"rollout_log_probs": episodes.rollout_log_probs, "log_probs": log_probs}
-        if self.args.use_kl_loss and self.reference is not None:
-            fields["ref_log_probs"] = self.score(self.reference, episodes)
         data = {
             "rewards": episodes.rewards,
             "response_lengths": episodes.response_lengths,
