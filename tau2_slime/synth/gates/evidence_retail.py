@@ -89,7 +89,7 @@ def _address(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str
     for key in ("address1", "address2", "zip", "city"):
         value = plain(str(a[key]))
         if value and not _address_part(case.text, value) and not (value in on_file and key != "address2"):
-            yield "G9", f"{key} {a[key]!r} is not said, and is no address of the customer"
+            yield "G9", f"{key} {a[key]!r} is not said, and is not an address of the customer"
 
 
 def _address_part(text: str, value: str) -> bool:
