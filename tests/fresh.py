@@ -13,4 +13,5 @@ def forget_users() -> None:
     endpoints._refused.clear()
     run_stop.clear()
     spending._accounts.clear()
+    spending._elsewhere.clear()
     _messages.clear()

@@ -123,6 +123,9 @@ class Tau2Config(BaseModel):
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
 
+    rollout_workers: int = Field(default=0, ge=0)
+    """Processes that play slime's episodes; 0: slime's own. The job's setting, the same for all rows. See `scale.md`."""
+
     metrics: tuple[MetricPath, ...] = ()
     """Your own metrics: functions of a finished episode, such as my.module.my_metric. Their means are logged."""
     reward_shaping: RewardShaping | None = None
