@@ -16,6 +16,7 @@ from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, firs
 from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import Once, until_abort
 from tau2_slime.runtime.secrets import described
+from tau2_slime.slime_adapter import weights
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 
 if TYPE_CHECKING:
@@ -54,8 +55,18 @@ async def generate(
         1.0
     """
     workers = _workers(args)
-    if not workers:
-        return await play(args, sample, sampling_params, evaluation)
+    if workers:
+        await _have_played(workers, args, sample, sampling_params, evaluation)
+    else:
+        await play(args, sample, sampling_params, evaluation)
+    weights.saw(getattr(sample, "weight_versions", None) or ())
+    return sample
+
+
+async def _have_played(
+    workers: int, args: SlimeArgs, sample: SlimeSample, sampling_params: dict[str, Any], evaluation: bool
+) -> None:
+    """Have one of the worker processes play ``sample`` and fill it."""
     from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, replay_spec
     from tau2_slime.slime_adapter.workers.pool import pool
     from tau2_slime.tokens.replay import NOTHING
@@ -68,11 +79,10 @@ async def generate(
         await chosen.play(args, sample, sampling_params, evaluation=evaluation, aborted=aborted)
     except Exception as error:  # no worker played it: the training job goes on
         if is_interrupted(sample) and isinstance(error, EpisodeAborted):
-            return sample
+            return  # it keeps what it has
         result = _failed(error)
         _log_failure(result)
         fill_sample(sample, result, replay=replay)
-    return sample
 
 
 def _workers(args: SlimeArgs) -> int:
@@ -123,7 +133,7 @@ async def play(
             return until_abort(work, aborted)
 
         if interrupted:
-            result = await _resume(sample, build, replay, aborted)
+            result = await _resume(sample, build, replay, aborted, config.max_weight_lag)
         else:
             result = await play_and_score(await build(), aborted=aborted)
     except Exception as error:  # whatever it is, the training job must go on; it is logged and blamed
@@ -147,13 +157,17 @@ async def _resume(
     build: Callable[[], Awaitable[EpisodeSetup]],
     replay: ReplaySpec,
     aborted: Callable[[], bool],
+    max_lag: int | None,
 ) -> InteractionResult:
-    """Go on where an earlier rollout left the episode, or start over if that is not possible any more."""
+    """Go on where an earlier rollout left the episode; start over if that is not possible any more, or it is too old."""
     from tau2_slime.episode.play import play_and_score
     from tau2_slime.slime_adapter import resume
 
     setup = await build()
     try:
+        behind = weights.lag_of_versions(sample.weight_versions)
+        if max_lag is not None and behind > max_lag:
+            raise CannotResume(f"its tokens are {behind} weight updates old, max_weight_lag is {max_lag}")
         saved = resume.read(sample, setup.identity, replay)
         return await play_and_score(setup, aborted=aborted, saved=saved)
     except CannotResume as error:

@@ -134,6 +134,8 @@ class Tau2Config(BaseModel):
     """`post_process_rewards`: ``batch`` also takes out how easy each user simulator is, as estimated over the batch."""
     min_valid_samples: int = Field(default=2, ge=2)
     """`keep_informative_groups`: a group with fewer samples that count is dropped."""
+    max_weight_lag: int | None = Field(default=None, ge=0)
+    """Weight updates that a group's oldest trained token may be behind; beyond it nothing is trained. Unset: no bound."""
 
     @field_validator("user_model_rotation", "user_quality_gate", "metrics", mode="before")
     @classmethod

@@ -132,7 +132,9 @@ async def answered(
         BudgetSpent, EpisodeAborted: the call must not be paid for.
         ConfigError: the judge's key is not set.
     """
-    limit = _limits.get().setdefault(f"{spec.host}|{spec.model}", asyncio.Semaphore(endpoints.part_of(spec.concurrency)))
+    limit = _limits.get().setdefault(
+        f"{spec.host}|{spec.model}", asyncio.Semaphore(endpoints.part_of(spec.concurrency))
+    )
     problem, pause, cost, fault = "", 0.0, 0.0, Fault.GARBAGE
     for attempt in range(spec.retries + 1):
         if attempt:

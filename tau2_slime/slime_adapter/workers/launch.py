@@ -17,6 +17,10 @@ PROGRAM = "from tau2_slime.slime_adapter.workers.process import main; main()"
 class Started(Protocol):
     """A worker that was started."""
 
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+
     async def ended(self) -> str:
         """Wait until it is over; the text says how it ended."""
 
@@ -66,6 +70,10 @@ class _Process:
         process.stdin.close()
         return cls(process)
 
+    @property
+    def name(self) -> str:
+        return f"process {self._process.pid}"
+
     async def ended(self) -> str:
         status = await self._process.wait()
         if status >= 0:
@@ -86,6 +94,10 @@ class _Actor:
         actor = ray.remote(num_cpus=1, max_restarts=0, scheduling_strategy="SPREAD")(RayWorker)
         self._actor = actor.remote()
         self._run = self._actor.run.remote(host, port, number, key)
+
+    @property
+    def name(self) -> str:
+        return f"actor {self._actor._actor_id.hex()[:12]}"
 
     async def ended(self) -> str:
         try:

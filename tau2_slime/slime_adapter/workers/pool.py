@@ -125,9 +125,9 @@ class Pool:
         played = await asyncio.wrap_future(episode.played)
         played.put_into(sample)
 
-    def pids(self) -> list[str]:
-        """What the log calls the workers that are connected."""
-        return [worker.name for worker in self._workers]
+    def workers(self) -> dict[str, int]:
+        """The workers that are connected, as the log calls them: how many episodes each plays now."""
+        return {worker.name: len(worker.episodes) for worker in self._workers}
 
     def close(self) -> None:
         """End the workers; what they play is lost. For programs that do not end with their last rollout."""
@@ -191,16 +191,18 @@ class Pool:
             if failures >= MOST_FAILURES:
                 break
             pause = min(PAUSE_MAX, PAUSE_FIRST * 2 ** max(0, failures - 1))
-            logger.warning("tau2_slime: worker process %d is started again in %.1f s", slot, pause)
+            logger.warning("tau2_slime: worker %d is started again in %.1f s (%s)", slot, pause, why)
             await asyncio.sleep(pause)
         self._alive -= 1
         logger.error(
-            "tau2_slime: worker process %d ended %d times in a row without having finished an episode (%s): it is not "
+            "tau2_slime: worker %d ended %d times in a row without having finished an episode (%s): it is not "
             "started again; %d of %d are left",
             *(slot, failures, why, self._alive, self._size),
         )
         if not self._alive:
-            reason = f"no worker process can be kept alive ({why}); set rollout_workers: 0 to play in slime's own process"
+            reason = (
+                f"no worker process can be kept alive ({why}); set rollout_workers: 0 to play in slime's own process"
+            )
             run_stop.stop_run(reason)
             self._give_up(reason)
 
@@ -219,7 +221,7 @@ class Pool:
         try:
             await asyncio.wait({ended, arrived}, timeout=START_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
             if arrived.done():
-                worker = _Worker(f"{slot}.{number}", arrived.result())
+                worker = _Worker(f"{slot} ({process.name})", arrived.result())
                 await self._serve(worker)
                 await asyncio.wait({ended}, timeout=5)
             elif not ended.done():
@@ -227,10 +229,11 @@ class Pool:
             why = why or (ended.result() if ended.done() else "its connection was lost")
         finally:
             process.stop()
+            await asyncio.wait({ended}, timeout=5)
             ended.cancel()
             self._expected.pop(number, None)
             if worker is not None:
-                self._bury(worker, slot, why or "it was stopped")
+                self._bury(worker, why)
         return (worker.finished if worker is not None else 0), why
 
     async def _serve(self, worker: _Worker) -> None:
@@ -279,7 +282,7 @@ class Pool:
         if worker is not None and worker.episodes.pop(episode.number, None) is not None and episode.played.cancelled():
             worker.channel.post("cancel", episode.number)
 
-    def _bury(self, worker: _Worker, slot: int, why: str) -> None:
+    def _bury(self, worker: _Worker, why: str) -> None:
         """A worker is gone: others play its episodes again, from where slime handed them over."""
         if worker in self._workers:
             self._workers.remove(worker)
@@ -287,8 +290,8 @@ class Pool:
         left = [episode for episode in worker.episodes.values() if not episode.played.done()]
         worker.episodes.clear()
         if not self._lost:
-            told = "tau2_slime: worker process %d ended (%s); %d episodes that it played begin again elsewhere"
-            logger.warning(told, slot, why, len(left))
+            told = "tau2_slime: worker %s ended (%s); %d episodes that it played begin again elsewhere"
+            logger.warning(told, worker.name, why, len(left))
         for episode in left:
             episode.worker, episode.deaths = None, episode.deaths + 1
             if episode.told:

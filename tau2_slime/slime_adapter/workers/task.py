@@ -13,6 +13,7 @@ from enum import Enum
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.slime_adapter import weights
 from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields
 from tau2_slime.slime_adapter.sample import StandaloneSample, is_interrupted
 
@@ -35,7 +36,14 @@ SLIMES_ARGUMENTS: dict[str, object] = {
     "save_debug_rollout_data": None,
 }
 """What an episode reads of slime's command line, with what stands for an argument that this slime does not have."""
-OTHER_ARGUMENTS = ("tau2", "tau2_trust_remote_code", "sglang_model_routers", "custom_config_path", "prompt_data", "eval_config")
+OTHER_ARGUMENTS = (
+    "tau2",
+    "tau2_trust_remote_code",
+    "sglang_model_routers",
+    "custom_config_path",
+    "prompt_data",
+    "eval_config",
+)
 """What it reads of the namespace if it is there."""
 
 _TOLD = ("index", "group_index", "prompt", "session_id", "metadata")
@@ -82,11 +90,11 @@ class Task:
     """Of the sample."""
     sampling_params: dict[str, Any]
     evaluation: bool
+    newest_weights: int | None
+    """That slime's process knows of."""
 
     @classmethod
-    def of(
-        cls, args: SlimeArgs, sample: SlimeSample, sampling_params: Mapping[str, Any], *, evaluation: bool
-    ) -> Task:
+    def of(cls, args: SlimeArgs, sample: SlimeSample, sampling_params: Mapping[str, Any], *, evaluation: bool) -> Task:
         """What `generate` was called with."""
         given = {name: argument(args, name, default) for name, default in SLIMES_ARGUMENTS.items()}
         given |= {name: getattr(args, name) for name in OTHER_ARGUMENTS if hasattr(args, name)}
@@ -99,7 +107,7 @@ class Task:
         names = _TOLD + (_TOLD_IF_INTERRUPTED if is_interrupted(sample) else ())
         status = getattr(getattr(sample, "status", None), "name", "PENDING")
         fields = {name: getattr(sample, name) for name in names if hasattr(sample, name)}
-        return cls(given, status, fields, dict(sampling_params), evaluation)
+        return cls(given, status, fields, dict(sampling_params), evaluation, weights.newest())
 
     def arguments(self, aborted: Callable[[], bool]) -> SlimeArgs:
         """The namespace that stands for slime's. ``aborted``: slime's abort flag, as this process knows it."""
@@ -108,6 +116,7 @@ class Task:
 
     def sample(self) -> WorkerSample:
         """The sample that stands for slime's."""
+        weights.saw([self.newest_weights])
         return WorkerSample(**self.fields, status=StandaloneSample.Status[self.status])
 
 

@@ -1,6 +1,7 @@
 """What the simulators of this process have cost so far: tokens, seconds and dollars of each, and the limit on them.
 
-Where several processes play one run, each knows the others' bills too (`sharing`). Samples carry their own share, but a dynamic filter drops samples, and their bill stays.
+Samples carry their own share, but a dynamic filter drops samples, and their bill stays. Where several processes play one
+run, each is told the others' bills too (`sharing`).
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ def _sum(one: Account, other: Account) -> Account:
 
 _messages: dict[float, str] = {}
 """Budget -> the message when it was first spent: everyone repeats it, whatever calls in flight add to the bill."""
+
 
 def spent_budgets() -> dict[float, str]:
     """Budget -> the message that it is spent: a copy."""
