@@ -250,6 +250,9 @@ def generation_trace(sample: SlimeSample) -> Trace | None:
 
     slime takes its perf/request metrics from the spans of that name.
     """
+    own: Trace | None = getattr(sample, "own_trace", None)
+    if own is not None:  # a worker's: slime's process opens the spans later (`workers.traces`)
+        return own
     module = next((sys.modules[name] for name in _TRACING if name in sys.modules), None)
     trace_span = getattr(module, "trace_span", None)
     attributes = getattr(module, "build_sglang_meta_trace_attrs", None)

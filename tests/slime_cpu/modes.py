@@ -32,6 +32,7 @@ MODES: dict[str, dict[str, Any]] = {
         **_PARTIAL_PLAN,
         "flags": (*_PARTIAL, "--rollout-top-p", "0.9", "--use-rollout-routing-replay"),
     },
+    "partial, two workers": {**_PARTIAL_PLAN, "flags": _PARTIAL, "tau2": {"rollout_workers": 2}},
     "fully-async": {**_ASYNC_PLAN, "rollouts": 4},
     "fully-async, eval beside it": {**_ASYNC_PLAN, "rollouts": 2, "eval_beside": True},
 }

@@ -23,7 +23,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.runtime import run_stop
 from tau2_slime.slime_adapter.sample import StandaloneSample
-from tau2_slime.slime_adapter.workers import launch, pool
+from tau2_slime.slime_adapter.workers import episodes, launch, pool
 from tau2_slime.world.users import spending
 from tests.faults.conftest import GOLD, PAID, PATIENCE, TASK, Flag, Status, check_sample, detail, outcome
 from tests.faults.servers import Move, Router, UserModel, UserMove, after, hang, partial
@@ -222,7 +222,7 @@ async def test_a_killed_worker_loses_nothing(
 
     router.script, router.choose = GOLD, choose
     samples = [new_sample(f"episode-{i}") for i in range(4)]
-    episodes = [asyncio.create_task(generate(args, sample)) for sample in samples]
+    playing = [asyncio.create_task(generate(args, sample)) for sample in samples]
     await asyncio.wait_for(busy.wait(), PATIENCE)
     await until(lambda: len(the_pool().workers()) == 2)
     victim = max(the_pool().workers().items(), key=lambda item: item[1])[0]
@@ -233,7 +233,7 @@ async def test_a_killed_worker_loses_nothing(
         await until(lambda: any("begin again elsewhere" in r.getMessage() for r in caplog.records))
         await router.stop()  # ends the calls that hang in the other worker, whose client asks again
         await router.start()
-        await asyncio.gather(*episodes)
+        await asyncio.gather(*playing)
     assert {outcome(sample) for sample in samples} == {PAID}
     assert [sample.reward for sample in samples] == [1.0] * 4
     (told,) = [r.getMessage() for r in caplog.records if "begin again elsewhere" in r.getMessage()]
@@ -244,7 +244,7 @@ async def test_a_killed_worker_loses_nothing(
 async def test_an_episode_that_kills_its_workers_is_given_up(
     checkpoint: Path, router: Router, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "MOST_DEATHS", 1)
+    monkeypatch.setattr(episodes, "MOST_DEATHS", 1)
     asked = asyncio.Event()
     router.script = [after(asked.set, hang())]
     episode = asyncio.create_task(generate(arguments(checkpoint, router.port, workers), new_sample()))

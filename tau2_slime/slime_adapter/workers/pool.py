@@ -15,15 +15,15 @@ import os
 import pickle
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.errors import EpisodeAborted, Tau2SlimeError
+from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.runtime import run_stop
 from tau2_slime.slime_adapter.workers import launch
+from tau2_slime.slime_adapter.workers.episodes import Episode, Episodes, Worker
+from tau2_slime.slime_adapter.workers.logs import OneVoice
 from tau2_slime.slime_adapter.workers.process import NEWS_EVERY, Welcome
 from tau2_slime.slime_adapter.workers.task import Played, Task
 from tau2_slime.slime_adapter.workers.wire import Channel, admit
@@ -34,46 +34,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ABORT_EVERY = 0.1
-"""Seconds between two looks at slime's abort flag."""
 START_PATIENCE = 300.0
 """Seconds that a worker may take to connect."""
-MOST_DEATHS = 3
-"""An episode is given up when so many workers have died while they played it: it may be what kills them."""
 MOST_FAILURES = 5
 """A worker that ends so many times in a row without having finished an episode is not started again."""
 PAUSE_FIRST, PAUSE_MAX = 0.5, 30.0
 """Seconds before it is started again, doubled each time."""
-
-
-@dataclass(eq=False)
-class _Episode:
-    number: int
-    task: bytes
-    """A pickled `Task`."""
-    aborted: Callable[[], bool]
-    played: Future[Played]
-    worker: _Worker | None = None
-    told: bool = False
-    """The worker knows that it is aborted."""
-    deaths: int = 0
-
-    def end(self, outcome: Played | Exception) -> None:
-        with contextlib.suppress(InvalidStateError):  # its caller was cancelled at this moment
-            if isinstance(outcome, Played):
-                self.played.set_result(outcome)
-            else:
-                self.played.set_exception(outcome)
-
-
-@dataclass(eq=False)
-class _Worker:
-    name: str
-    channel: Channel
-    episodes: dict[int, _Episode] = field(default_factory=dict)
-    finished: int = 0
-    told: tuple[object, ...] = ()
-    """The gist of the last news that it was told."""
 
 
 class Pool:
@@ -86,14 +52,10 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._expected: dict[int, tuple[bytes, asyncio.Future[Channel]]] = {}
-        self._workers: list[_Worker] = []
         self._alive = size
         """Workers that run or will be started again."""
-        self._waiting: list[_Episode] = []
-        self._episodes: dict[int, _Episode] = {}
-        self._lost = ""
-        """Why no worker can be had any more."""
-        self._log = _OneVoice()
+        self._episodes = Episodes()
+        self._log = OneVoice()
 
     # ---- called from slime's event loops -----------------------------------------------------------------------------
 
@@ -113,25 +75,25 @@ class Pool:
             Tau2SlimeError: no worker can be kept alive, or none survives this episode.
         """
         task = Task.of(args, sample, sampling_params, evaluation=evaluation)
-        episode = _Episode(next(self._numbers), pickle.dumps(task), aborted, Future())
+        episode = Episode(next(self._numbers), pickle.dumps(task), aborted, Future())
         loop = self._running()
 
         def over(_: Future[Played]) -> None:
             with contextlib.suppress(RuntimeError):  # the pool was closed
-                loop.call_soon_threadsafe(self._over, episode)
+                loop.call_soon_threadsafe(self._episodes.over, episode)
 
         episode.played.add_done_callback(over)
-        loop.call_soon_threadsafe(self._hand_over, episode)
+        loop.call_soon_threadsafe(self._episodes.hand_over, episode)
         played = await asyncio.wrap_future(episode.played)
         played.put_into(sample)
 
     def workers(self) -> dict[str, int]:
         """The workers that are connected, as the log calls them: how many episodes each plays now."""
-        return {worker.name: len(worker.episodes) for worker in self._workers}
+        return {worker.name: len(worker.episodes) for worker in self._episodes.workers}
 
     def close(self) -> None:
         """End the workers; what they play is lost. For programs that do not end with their last rollout."""
-        self._lost = "the pool of worker processes was closed"
+        self._episodes.lost = "the pool of worker processes was closed"
         if self._loop is not None and self._thread.is_alive():
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._supervisor.cancel)
@@ -162,12 +124,12 @@ class Pool:
             async with server, asyncio.TaskGroup() as tasks:
                 for slot in range(self._size):
                     tasks.create_task(self._keep(slot, host, port))
-                tasks.create_task(self._watch_aborts())
+                tasks.create_task(self._episodes.watch())
                 tasks.create_task(self._pass_news_on())
         except asyncio.CancelledError:
-            self._give_up(self._lost)
+            self._episodes.give_up(self._episodes.lost)
         except BaseException as error:  # nobody may wait for a pool that is not there
-            self._give_up(f"the pool of worker processes failed: {error!r}")
+            self._episodes.give_up(f"the pool of worker processes failed: {error!r}")
             logger.exception("tau2_slime: the pool of worker processes failed")
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,7 +166,7 @@ class Pool:
                 f"no worker process can be kept alive ({why}); set rollout_workers: 0 to play in slime's own process"
             )
             run_stop.stop_run(reason)
-            self._give_up(reason)
+            self._episodes.give_up(reason)
 
     async def _one_life(self, slot: int, host: str, port: int) -> tuple[int, str]:
         """Start a worker and serve it until it ends: how many episodes it finished, and how it ended."""
@@ -217,11 +179,12 @@ class Pool:
         except OSError as error:
             self._expected.pop(number)
             return 0, f"it cannot be started: {error}"
-        ended = asyncio.create_task(process.ended())
+        ended: asyncio.Future[str] = asyncio.ensure_future(process.ended())
         try:
-            await asyncio.wait({ended, arrived}, timeout=START_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {ended, arrived}
+            await asyncio.wait(either, timeout=START_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
             if arrived.done():
-                worker = _Worker(f"{slot} ({process.name})", arrived.result())
+                worker = Worker(f"{slot} ({process.name})", arrived.result())
                 await self._serve(worker)
                 await asyncio.wait({ended}, timeout=5)
             elif not ended.done():
@@ -233,122 +196,36 @@ class Pool:
             ended.cancel()
             self._expected.pop(number, None)
             if worker is not None:
-                self._bury(worker, why)
+                self._episodes.bury(worker, why)
         return (worker.finished if worker is not None else 0), why
 
-    async def _serve(self, worker: _Worker) -> None:
+    async def _serve(self, worker: Worker) -> None:
         """Until the worker's connection ends."""
         welcome = Welcome(self._play, self._alive, logging.root.getEffectiveLevel(), sharing.news())
         worker.channel.post("welcome", welcome)
-        self._workers.append(worker)
-        waiting, self._waiting = self._waiting, []
-        for episode in waiting:
-            self._hand_over(episode)
+        self._episodes.arrived(worker, self._alive - len(self._episodes.workers) - 1)
         with contextlib.suppress(EOFError, OSError):
             while True:
                 what, *rest = await worker.channel.receive()
                 if what == "done":
                     number, played, why = rest
-                    episode = worker.episodes.get(number)
-                    if episode is None or episode.played.done():
-                        continue
-                    worker.finished += 1
-                    failure = Tau2SlimeError(f"a worker process could not play the sample: {why}")
-                    episode.end(failure if played is None else played)
+                    if number in worker.episodes:  # else its caller was cancelled
+                        worker.finished += 1
+                        failure = Tau2SlimeError(f"a worker process could not play the sample: {why}")
+                        worker.episodes[number].end(failure if played is None else played)
                 elif what == "log":
                     self._log.say(worker.name, *rest)
                 elif what == "news":
                     sharing.learn(f"worker {worker.name}", rest[0])
 
-    def _hand_over(self, episode: _Episode) -> None:
-        """To the worker with the fewest episodes; it waits if none is connected."""
-        if episode.played.done():
-            return
-        self._episodes[episode.number] = episode
-        if self._lost:
-            episode.end(Tau2SlimeError(self._lost))
-        elif not self._workers:
-            self._waiting.append(episode)
-        else:
-            worker = min(self._workers, key=lambda one: len(one.episodes))
-            worker.episodes[episode.number] = episode
-            episode.worker = worker
-            worker.channel.post("play", episode.number, episode.task)
-
-    def _over(self, episode: _Episode) -> None:
-        """The caller has its answer, or was cancelled."""
-        self._episodes.pop(episode.number, None)
-        worker = episode.worker
-        if worker is not None and worker.episodes.pop(episode.number, None) is not None and episode.played.cancelled():
-            worker.channel.post("cancel", episode.number)
-
-    def _bury(self, worker: _Worker, why: str) -> None:
-        """A worker is gone: others play its episodes again, from where slime handed them over."""
-        if worker in self._workers:
-            self._workers.remove(worker)
-        worker.channel.close()
-        left = [episode for episode in worker.episodes.values() if not episode.played.done()]
-        worker.episodes.clear()
-        if not self._lost:
-            told = "tau2_slime: worker %s ended (%s); %d episodes that it played begin again elsewhere"
-            logger.warning(told, worker.name, why, len(left))
-        for episode in left:
-            episode.worker, episode.deaths = None, episode.deaths + 1
-            if episode.told:
-                episode.end(EpisodeAborted("its worker process ended after the rollout was aborted"))
-            elif episode.deaths >= MOST_DEATHS:
-                what = f"{episode.deaths} worker processes ended while they played this episode (the last one: {why})"
-                episode.end(Tau2SlimeError(what))
-            else:
-                self._hand_over(episode)
-
-    def _give_up(self, why: str) -> None:
-        self._lost = why
-        for episode in list(self._episodes.values()):
-            episode.end(Tau2SlimeError(why))
-
-    async def _watch_aborts(self) -> None:
-        while True:
-            told: dict[_Worker, list[int]] = {}
-            for episode in list(self._episodes.values()):
-                if episode.told or episode.played.done() or not episode.aborted():
-                    continue
-                episode.told = True
-                if episode.worker is None:
-                    self._waiting.remove(episode)
-                    episode.end(EpisodeAborted("the rollout was aborted before the episode began"))
-                else:
-                    told.setdefault(episode.worker, []).append(episode.number)
-            for worker, numbers in told.items():
-                worker.channel.post("abort", numbers)
-            await asyncio.sleep(ABORT_EVERY)
-
     async def _pass_news_on(self) -> None:
         while True:
-            for worker in self._workers:
+            for worker in self._episodes.workers:
                 news = sharing.news(without=f"worker {worker.name}")
                 if news.gist != worker.told:
                     worker.told = news.gist
                     worker.channel.post("news", news)
             await asyncio.sleep(NEWS_EVERY)
-
-
-class _OneVoice:
-    """Hands the workers' log records to this process's loggers. What one worker has said is not said again by another."""
-
-    def __init__(self, kept: int = 1000) -> None:
-        self._kept = kept
-        self._said: OrderedDict[tuple[str, int, str], str] = OrderedDict()
-        """A record -> the worker that said it first."""
-
-    def say(self, worker: str, name: str, level: int, text: str) -> None:
-        key = name, level, text
-        first = self._said.setdefault(key, worker)
-        self._said.move_to_end(key)
-        if len(self._said) > self._kept:
-            self._said.popitem(last=False)
-        if first == worker:
-            logging.getLogger(name).log(level, "%s", text)
 
 
 _lock = threading.Lock()

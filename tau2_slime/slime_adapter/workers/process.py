@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import pickle
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.secrets import described
+from tau2_slime.slime_adapter.workers.logs import ToThePool
 from tau2_slime.slime_adapter.workers.task import Played, Task
 from tau2_slime.slime_adapter.workers.wire import Channel, introduce
 from tau2_slime.world.users import endpoints, sharing
@@ -94,22 +94,6 @@ class Worker:
             await asyncio.sleep(NEWS_EVERY)
 
 
-class _ToThePool(logging.Handler):
-    """Sends every record to the pool's process, whose handlers know what to do with it."""
-
-    def __init__(self, channel: Channel) -> None:
-        super().__init__()
-        self._channel, self._loop = channel, asyncio.get_running_loop()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = self.format(record)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(self._channel.post, "log", record.name, record.levelno, text)
-        except Exception:  # as every handler of `logging`
-            self.handleError(record)
-
-
 async def serve(host: str, port: int, number: int, key: bytes) -> None:
     """Be worker ``number`` of the pool at ``host:port`` until that pool is gone.
 
@@ -123,7 +107,7 @@ async def serve(host: str, port: int, number: int, key: bytes) -> None:
         if isinstance(error, PermissionError):
             raise
         return
-    logging.root.handlers[:] = [_ToThePool(channel)]
+    logging.root.handlers[:] = [ToThePool(channel)]
     logging.root.setLevel(welcome.level)
     await Worker(channel, welcome).run()
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.slime_adapter import weights
-from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields
+from tau2_slime.slime_adapter.compat import RecordMeta, argument, count_calls, has_field, set_fields
 from tau2_slime.slime_adapter.sample import StandaloneSample, is_interrupted
+from tau2_slime.slime_adapter.workers.traces import TracedCall, taken_down, trace_calls
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import SlimeArgs, SlimeSample
@@ -77,6 +79,12 @@ class WorkerSample(StandaloneSample):
     """The sample that a worker fills."""
 
     prefix_cache_info: _Calls = field(default_factory=_Calls)
+    calls: list[TracedCall] = field(default_factory=list)
+    """For slime's tracing."""
+
+    def own_trace(self, max_new_tokens: int) -> AbstractContextManager[RecordMeta]:
+        """Takes down one call; see `compat.generation_trace`."""
+        return taken_down(self.calls, max_new_tokens)
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ class Played:
     """The other ones."""
     metas: list[dict[str, Any]]
     """What slime counts of each call of the server."""
+    calls: list[TracedCall]
 
     @classmethod
     def of(cls, sample: WorkerSample) -> Played:
@@ -148,6 +157,7 @@ class Played:
             log_probs=None if sample.rollout_log_probs is None else array("d", sample.rollout_log_probs),
             fields={name: getattr(sample, name) for name in names},
             metas=sample.prefix_cache_info.metas,
+            calls=sample.calls,
         )
 
     def put_into(self, sample: SlimeSample) -> None:
@@ -162,3 +172,4 @@ class Played:
             status=statuses[self.status],
         )
         count_calls(sample, self.metas)
+        trace_calls(sample, self.calls)
