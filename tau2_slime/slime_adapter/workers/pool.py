@@ -235,7 +235,9 @@ _pools: dict[tuple[int, str], Pool] = {}
 def pool(size: int, play: str) -> Pool:
     """This process's pool of ``size`` workers."""
     with _lock:
-        return _pools.setdefault((size, play), Pool(size, play))
+        if (size, play) not in _pools:
+            _pools[size, play] = Pool(size, play)
+        return _pools[size, play]
 
 
 def close() -> None:
