@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.check import POLICIES
 from tau2_slime.synth import frames
 from tau2_slime.synth.gates.held_out import HoldOut, held_out
-from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.proposal import WRITES, Proposal
 from tau2_slime.synth.sampling import airline, mock, retail, telecom
 from tau2_slime.synth.sandbox import Sandbox

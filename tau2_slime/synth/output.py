@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.check import POLICIES
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.synth import page, report
 from tau2_slime.synth.generate import SAMPLER_VERSION
-from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.verify import GATES
 from tau2_slime.world import tau2_compat
 

@@ -9,10 +9,10 @@ from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tau2_slime.policy_rules.check import POLICIES
+from tau2_slime.policy_rules.stated import text_of
 from tau2_slime.synth.gates.held_out import canonical
-from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.sandbox import gold_calls
-from tau2_slime.synth.stated import text_of
 from tau2_slime.world import domains, tau2_compat
 
 if TYPE_CHECKING:
