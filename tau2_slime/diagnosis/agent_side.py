@@ -150,7 +150,9 @@ def _transferred(case: Case) -> Finding | None:
     call = case.transfer
     if call is None or case.gold.transfers:
         return None
-    return agent_finding(What.PREMATURE_TRANSFER, call.turn, _call(call), tool=call.name, clause=case.clause(_TRANSFER))
+    left = Evidence(None, name=case.needed[0].name, here="(never made)", gold=as_text(case.needed[0].arguments))
+    clause = case.clause(_TRANSFER)
+    return agent_finding(What.PREMATURE_TRANSFER, call.turn, _call(call), left, tool=call.name, clause=clause)
 
 
 def _refused(case: Case) -> Finding | None:

@@ -34,6 +34,7 @@ def diagnose(trajectory: Trajectory, run: str = "") -> Diagnosis:
         Finding(Who.NONE, What.NONE, None, (), 1.0),
         user_model=trajectory.user_model,
         episode=trajectory.name,
+        split=trajectory.task_split,
     )
     story = read_story(trajectory)
     succeeded = trajectory.counted_reward is not None and trajectory.counted_reward >= SUCCESS

@@ -118,6 +118,11 @@ class Generator:
             yield Event(self.plan, slot, attempt, proposal, row, verdict)
             slot, attempt = (slot + 1, 0) if verdict.accepted else (slot, attempt + 1)
 
+    def draws(self, count: int) -> Iterator[Proposal]:
+        """What is drawn first for ``count`` tasks, not judged; fewer where the database gives nothing."""
+        drawn = (self._propose(slot, 0) for slot in range(count))
+        return (proposal for proposal in drawn if proposal is not None)
+
     def _propose(self, slot: int, attempt: int) -> Proposal | None:
         plan = self.plan
         rng = random.Random(f"{SAMPLER_VERSION} {plan.domain} {plan.difficulty} {plan.seed} {slot} {attempt}")

@@ -235,7 +235,7 @@ def _lengths(records: Sequence[Record]) -> list[str]:
 
 
 def metric_table(summary: Summary) -> Table | None:
-    """Compliance with the policy and the metrics of one's own, for every row of the score table that has them."""
+    """The metrics of one's own, for every row of the score table that has them."""
     rows = [
         [label(group) if i == 0 else "", name.removeprefix(OWN_METRIC), f"{found.mean:.4g}", str(found.episodes)]
         for group in summary.groups
@@ -244,9 +244,7 @@ def metric_table(summary: Summary) -> Table | None:
     if not rows:
         return None
     note = "Over the episodes that have the metric and are not excluded."
-    return Table(
-        "Policy and your own metrics, mean per episode", ["", "metric", "mean", "episodes"], rows, note, text_columns=2
-    )
+    return Table("Your own metrics, mean per episode", ["", "metric", "mean", "episodes"], rows, note, text_columns=2)
 
 
 def cost_table(summary: Summary) -> Table | None:

@@ -20,12 +20,11 @@ from tau2_slime.outcome import SUCCESS
 
 OWN_METRIC = "custom/"
 """How the names of metrics of one's own begin in an episode's telemetry."""
-COMPLIANCE = "policy/compliance"
 
 
 @dataclass(frozen=True)
 class MetricMean:
-    """Compliance with the policy, or a metric of one's own, over the episodes that have it and are not excluded."""
+    """A metric of one's own, over the episodes that have it and are not excluded."""
 
     mean: float
     episodes: int
@@ -179,7 +178,7 @@ def _own_metrics(records: Iterable[Record | None]) -> dict[str, MetricMean]:
     for record in records:
         if record is not None and not record["excluded"]:
             for name, value in record.get("telemetry", {}).items():
-                if name.startswith(OWN_METRIC) or name == COMPLIANCE:
+                if name.startswith(OWN_METRIC):
                     values.setdefault(name, []).append(value)
     return {name: MetricMean(fmean(found), len(found)) for name, found in sorted(values.items())}
 
