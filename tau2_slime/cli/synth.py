@@ -48,7 +48,10 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     hold_out: HoldOutOption = "test",
     from_failures: Annotated[
-        Path | None, typer.Option(help="JSON of weights by kind of intent, or by domain: what is drawn more often.")
+        Path | None,
+        typer.Option(
+            help="What the policy fails at is drawn more often: a RUN, diagnosis.jsonl, steer.json, or weights of your own."
+        ),
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="Default: runs/synth-<time>. One that exists is resumed.")
@@ -64,12 +67,13 @@ def generate(
     begin("synth", "loading τ²")
     if not domain:
         raise ConfigError("synth needs --domain: airline, retail, telecom or mock (repeatable)")
+    from tau2_slime.cli.aimed import keep_weights, read_weights
     from tau2_slime.runtime.files import hold_folder, new_run_folder
     from tau2_slime.synth.generate import Plan
 
-    weights = _weights(from_failures)
+    weights = read_weights(from_failures, list(dict.fromkeys(domain))) if from_failures is not None else {}
     plans = [
-        Plan(name, level, num_samples, seed, checked_hold_out(hold_out), weights.get(name, weights.get("*", {})))
+        Plan(name, level, num_samples, seed, checked_hold_out(hold_out), weights.get(name, {}))
         for name in dict.fromkeys(domain)
         for level in dict.fromkeys(difficulty or ["medium"])
     ]
@@ -77,34 +81,17 @@ def generate(
         plan.check()
     folder = output_dir or new_run_folder("synth")
     with hold_folder(folder, "synth"):
+        keep_weights(folder, weights)
         raise typer.Exit(_make(plans, folder, output_file, intermediate))
-
-
-def _weights(path: Path | None) -> dict[str, dict[str, float]]:
-    """Domain, or ``*`` for any -> kind of intent -> weight."""
-    if path is None:
-        return {}
-    import json
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(value, int | float) for value in content.values()):
-            content = {"*": content}
-        found = {name: {kind: float(weight) for kind, weight in kinds.items()} for name, kinds in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"--from-failures {path}: a JSON object of weights by kind of intent was expected ({error})"
-        ) from None
-    if any(weight < 0 for kinds in found.values() for weight in kinds.values()):
-        raise ConfigError(f"--from-failures {path}: a weight is negative")
-    return found
 
 
 def _make(plans: list[Any], folder: Path, collection: Path | None, intermediate: bool) -> int:
     from tau2_slime.runtime.console import new_console, progress, resume_command
     from tau2_slime.runtime.files import write_atomically
     from tau2_slime.synth import output
+    from tau2_slime.synth.aim import shift_of
     from tau2_slime.synth.generate import Journal, run
+    from tau2_slime.synth.verify import Judge
 
     console = new_console()
     own_ids = {f"{p.domain}_{p.difficulty}_{p.seed}_" for p in plans}
@@ -131,8 +118,12 @@ def _make(plans: list[Any], folder: Path, collection: Path | None, intermediate:
         return exit_status.UNFINISHED
     finally:
         journal.close()
-    shift = ", ".join(f"{kind} x{weight:g}" for plan in plans[:1] for kind, weight in sorted(plan.weights.items()))
-    summaries = output.write_all(folder, rows, shift=shift)
+    shifts = {
+        name: shift_of(own, [row for row in rows if row["key"][0] == name], Judge(name, hold_out=own[0].hold_out))
+        for name in dict.fromkeys(plan.domain for plan in plans)
+        if (own := [plan for plan in plans if plan.domain == name and plan.weights])
+    }
+    summaries = output.write_all(folder, rows, shifts=shifts)
     if intermediate:
         made = [output.ancestor_row(row) for row in rows if row["accepted"]]
         write_atomically(folder / "user_actions.json", output.as_json(made))

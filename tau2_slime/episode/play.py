@@ -99,6 +99,7 @@ async def play_and_score(
     if saved is not None:
         transcript.resume(saved.transcript, saved.ledger)
         agent.tool_call_statuses = dict(before.tool_calls)
+        conversation.policy.update(before.policy)
         if user is not None:
             user.stats = _user_stats(before)
     termination, detail = await conversation.play(saved.conversation if saved is not None else None)
@@ -205,6 +206,7 @@ def _count(stats: EpisodeStats, setup: EpisodeSetup, conversation: Conversation)
     stats.agent_turns, stats.user_turns = conversation.agent_turns, conversation.user_turns
     stats.steps, stats.seeds = conversation.steps, dict(setup.seeds)
     stats.agent_errors, stats.user_errors = conversation.agent_errors, conversation.user_errors
+    stats.policy = dict(conversation.policy)
     transcript = setup.agent.transcript
     stats.tool_calls, stats.junctions = setup.agent.tool_call_statuses, transcript.junctions
     stats.resumed_aborts, stats.engine_retries = transcript.resumed_aborts, transcript.engine_retries

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.episode.compliance import BROKEN, WRITES
 from tau2_slime.outcome import SUCCESS, Blame, Status, Termination
 from tau2_slime.runtime.secrets import redact
 
@@ -31,6 +32,9 @@ class EpisodeStats:
     """Tool results that are errors, by requestor."""
     tool_calls: dict[str, int] = field(default_factory=dict)
     """Parsed calls of the policy by status (ok, invalid_json, unclosed, unknown_tool, bad_arguments)."""
+    policy: dict[str, int] = field(default_factory=dict)
+    """Of a domain with rules in code: the agent's writes that took effect (``writes``), those that broke its policy
+    (``broken``), and these by rule."""
     junctions: dict[str, int] = field(default_factory=dict)
     """How sampled turns were joined to what follows (closed, replaced, synthesised)."""
     resumed_aborts: int = 0
@@ -116,9 +120,11 @@ class InteractionResult:
     @property
     def telemetry(self) -> dict[str, float]:
         """Why the episode failed, counted (`episode.telemetry`), with the run's own numbers as ``custom/<name>`` and
-        ``reward_part/<dotted path>``."""
+        ``reward_part/<dotted path>``; ``policy/compliance``, the share of the agent's writes that break no rule in code."""
+        writes = self.stats.policy.get(WRITES, 0)
         return {
             **telemetry(self.messages, self.reward_info, self.generations),
+            **({"policy/compliance": 1 - self.stats.policy.get(BROKEN, 0) / writes} if writes else {}),
             **{f"custom/{name}": value for name, value in self.custom_metrics.items()},
             **{f"reward_part/{path}": value for path, value in self.reward_parts.items()},
         }

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.check import POLICIES
 from tau2_slime.synth import frames
 from tau2_slime.synth.gates.held_out import HoldOut, held_out
-from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.proposal import WRITES, Proposal
 from tau2_slime.synth.sampling import airline, mock, retail, telecom
 from tau2_slime.synth.sandbox import Sandbox
@@ -117,6 +117,11 @@ class Generator:
             verdict = self._judged(proposal, tau2_compat.load().Task.model_validate(row))
             yield Event(self.plan, slot, attempt, proposal, row, verdict)
             slot, attempt = (slot + 1, 0) if verdict.accepted else (slot, attempt + 1)
+
+    def draws(self, count: int) -> Iterator[Proposal]:
+        """What is drawn first for ``count`` tasks, not judged; fewer where the database gives nothing."""
+        drawn = (self._propose(slot, 0) for slot in range(count))
+        return (proposal for proposal in drawn if proposal is not None)
 
     def _propose(self, slot: int, attempt: int) -> Proposal | None:
         plan = self.plan

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.check import POLICIES
+from tau2_slime.policy_rules.rules import Stated
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.synth.gates import evidence, held_out, replay, reward, schema, words
 from tau2_slime.synth.gates.case import Case, Findings
 from tau2_slime.synth.gates.duplicates import Seen
 from tau2_slime.synth.gates.held_out import HoldOut
-from tau2_slime.synth.policy.check import POLICIES
-from tau2_slime.synth.policy.rules import Stated
 from tau2_slime.world import domains
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from tau2_slime.policy_rules import airline
+from tau2_slime.policy_rules.airline import flight_status, free_bags, is_flown
+from tau2_slime.policy_rules.rules import Call, Past, Record, Stated
 from tau2_slime.synth.frames import Intent, write
-from tau2_slime.synth.policy import airline
-from tau2_slime.synth.policy.airline import flight_status, free_bags, is_flown
-from tau2_slime.synth.policy.rules import Call, Past, Record, Stated
 from tau2_slime.synth.proposal import Proposal, manner_of, pick_weighted, split_count
 from tau2_slime.synth.sandbox import Sandbox
 

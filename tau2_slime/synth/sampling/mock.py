@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
+from tau2_slime.policy_rules.rules import NOTHING_STATED, Call
 from tau2_slime.synth.frames import Intent, write
-from tau2_slime.synth.policy.rules import NOTHING_STATED, Call
 from tau2_slime.synth.proposal import Proposal, manner_of
 
 FRAMES: Mapping[str, tuple[str, ...]] = {

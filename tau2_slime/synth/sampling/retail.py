@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tau2_slime.policy_rules.rules import Call, Record, Stated
 from tau2_slime.synth.frames import Intent, write
-from tau2_slime.synth.policy.rules import Call, Record, Stated
 from tau2_slime.synth.proposal import Proposal, manner_of, pick_weighted, split_count
 from tau2_slime.synth.sandbox import Sandbox
 

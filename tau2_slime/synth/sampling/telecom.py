@@ -8,9 +8,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from tau2_slime.policy_rules.rules import Call, Stated
 from tau2_slime.synth.frames import Intent
 from tau2_slime.synth.gates.held_out import HoldOut, composition, held_out
-from tau2_slime.synth.policy.rules import Call, Stated
 from tau2_slime.synth.proposal import WRITES, Proposal
 from tau2_slime.synth.sandbox import gold_calls
 from tau2_slime.world import domains, tau2_compat

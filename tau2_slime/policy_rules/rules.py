@@ -30,6 +30,8 @@ class Rule:
     """What the policy asks for, in one sentence."""
     soft: bool = False
     """A gold list may leave it out: τ²'s own lists omit reads."""
+    pattern: str = ""
+    """A regular expression that matches the policy's own sentence; empty if no sentence says it."""
 
 
 class Violation(NamedTuple):
@@ -37,6 +39,13 @@ class Violation(NamedTuple):
 
     rule: Rule
     why: str
+    own_pattern: str = ""
+    """Like `Rule.pattern`, where the policy has a sentence for just this case."""
+
+    @property
+    def pattern(self) -> str:
+        """Matches the sentence of the policy that is broken."""
+        return self.own_pattern or self.rule.pattern
 
     def __str__(self) -> str:
         return f"{self.rule.id}: {self.why} ({self.rule.clause})"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tau2_slime.synth.policy.rules import NOTHING_STATED, Stated
+from tau2_slime.policy_rules.rules import NOTHING_STATED, Stated
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task
@@ -44,7 +45,13 @@ def text_of(task: Task) -> str:
 
 def stated_by(domain: str, task: Task) -> Stated:
     """What the text of ``task`` states. Where a text could mean several things, the field is None."""
-    text = text_of(task).lower().replace("’", "'")
+    return stated_in(domain, text_of(task))
+
+
+@lru_cache(maxsize=1024)
+def stated_in(domain: str, words: str) -> Stated:
+    """What a customer's ``words`` state, as `stated_by`."""
+    text = words.lower().replace("’", "'")
     if domain == "retail":
         return Stated(cancel_reasons=_retail_reasons(text))
     if domain == "airline":

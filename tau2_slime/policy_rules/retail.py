@@ -5,32 +5,89 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from tau2_slime.synth.policy.rules import Call, Past, Record, Rule, Stated, Violation
+from tau2_slime.policy_rules.rules import Call, Past, Record, Rule, Stated, Violation
 
 REASONS = ("no longer needed", "ordered by mistake")
 
 rules = {
     rule.id: rule
     for rule in (
-        Rule("R1", "identify the customer by email, or by name and zip code, before anything else", soft=True),
-        Rule("R2", "help one customer a conversation, and only with that customer's data"),
-        Rule("R3", "cancel an order only while its status is exactly 'pending'"),
-        Rule("R4", "cancel only for the customer's own reason, 'no longer needed' or 'ordered by mistake'"),
         Rule(
-            "R5", "change a pending order only while its status is exactly 'pending': not after its items were changed"
+            "R1",
+            "identify the customer by email, or by name and zip code, before anything else",
+            soft=True,
+            pattern=r"authenticate the user identity",
         ),
-        Rule("R6", "a new item in a pending order is available, of the same product, and has other options"),
-        Rule("R7", "pay and refund only with payment methods of the customer's profile"),
-        Rule("R8", "a gift card must cover the price difference"),
-        Rule("R9", "return or exchange only a delivered order, once, and never both"),
-        Rule("R10", "a refund goes to the original payment method or to a gift card"),
-        Rule("R11", "items are in the order, as often as they are named"),
-        Rule("R12", "exchange an item only for an available one of the same product with other options"),
-        Rule("R13", "all items of one order are changed in one call"),
-        Rule("R14", "a pending order's payment changes to one other method, and only if it has one payment so far"),
-        Rule("R15", "a gift card that is to pay an order must cover its total"),
-        Rule("R16", "the default address belongs to the customer"),
-        Rule("R17", "nothing is changed after a transfer to a human"),
+        Rule(
+            "R2",
+            "help one customer a conversation, and only with that customer's data",
+            pattern=r"only help one user per conversation",
+        ),
+        Rule(
+            "R3",
+            "cancel an order only while its status is exactly 'pending'",
+            pattern=r"only be cancelled if its status is 'pending'",
+        ),
+        Rule(
+            "R4",
+            "cancel only for the customer's own reason, 'no longer needed' or 'ordered by mistake'",
+            pattern=r"either 'no longer needed' or|other reasons are not",
+        ),
+        Rule(
+            "R5",
+            "change a pending order only while its status is exactly 'pending': not after its items were changed",
+            pattern=r"only be modified if its status is 'pending'",
+        ),
+        Rule(
+            "R6",
+            "a new item in a pending order is available, of the same product, and has other options",
+            pattern=r"each item can be modified to an available",
+        ),
+        Rule(
+            "R7",
+            "pay and refund only with payment methods of the customer's profile",
+            pattern=r"provide a payment method",
+        ),
+        Rule(
+            "R8", "a gift card must cover the price difference", pattern=r"enough balance to cover the price difference"
+        ),
+        Rule(
+            "R9",
+            "return or exchange only a delivered order, once, and never both",
+            pattern=r"only take action on pending or delivered",
+        ),
+        Rule(
+            "R10",
+            "a refund goes to the original payment method or to a gift card",
+            pattern=r"refund must either go to the original",
+        ),
+        Rule("R11", "items are in the order, as often as they are named", pattern=r"list of items to be returned"),
+        Rule(
+            "R12",
+            "exchange an item only for an available one of the same product with other options",
+            pattern=r"each item can be exchanged to an available",
+        ),
+        Rule("R13", "all items of one order are changed in one call", pattern=r"only be called once per order"),
+        Rule(
+            "R14",
+            "a pending order's payment changes to one other method, and only if it has one payment so far",
+            pattern=r"single payment method different",
+        ),
+        Rule(
+            "R15",
+            "a gift card that is to pay an order must cover its total",
+            pattern=r"enough balance to cover the total",
+        ),
+        Rule(
+            "R16",
+            "the default address belongs to the customer",
+            pattern=r"any requests for tasks related to any other user",
+        ),
+        Rule(
+            "R17",
+            "nothing is changed after a transfer to a human",
+            pattern=r"transfer the user to a human agent if and only if",
+        ),
     )
 }
 ORDER_WRITES = frozenset(

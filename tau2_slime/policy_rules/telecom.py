@@ -5,20 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from tau2_slime.synth.policy.rules import Call, Past, Record, Rule, Stated, Violation
+from tau2_slime.policy_rules.rules import Call, Past, Record, Rule, Stated, Violation
 
 TODAY = date(2025, 2, 25)
 """The day that the policy names."""
 MOST_REFUEL_GB = 2.0
+_CONTRACT = r"not allowed to lift the suspension"
 
 rules = {
     rule.id: rule
     for rule in (
-        Rule("T1", "identify the customer by phone number, id, or name and date of birth", soft=True),
-        Rule("T2", "a payment request is for an overdue bill, and one at a time awaits payment"),
-        Rule("T3", "a line is resumed only when all overdue bills are paid and its contract has not ended"),
-        Rule("T4", "at most 2 GB are refuelled, and as much as the customer wants"),
-        Rule("T5", "nothing is changed after a transfer to a human"),
+        Rule(
+            "T1",
+            "identify the customer by phone number, id, or name and date of birth",
+            soft=True,
+            pattern=r"must first identify the customer",
+        ),
+        Rule(
+            "T2",
+            "a payment request is for an overdue bill, and one at a time awaits payment",
+            pattern=r"check the bill status to make sure it is overdue",
+        ),
+        Rule(
+            "T3",
+            "a line is resumed only when all overdue bills are paid and its contract has not ended",
+            pattern=r"allowed to lift the suspension after",
+        ),
+        Rule(
+            "T4",
+            "at most 2 GB are refuelled, and as much as the customer wants",
+            pattern=r"maximum amount of data that can be refueled",
+        ),
+        Rule(
+            "T5",
+            "nothing is changed after a transfer to a human",
+            pattern=r"transfer the user to a human agent if and only if",
+        ),
     )
 }
 writes = frozenset(
@@ -45,12 +67,12 @@ def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violat
         if bill is not None and bill.status.value != "Overdue":
             yield Violation(rules["T2"], f"bill {bill.bill_id} is {bill.status.value}")
         if any(bill.status.value == "Awaiting Payment" for bill in bills):
-            yield Violation(rules["T2"], "another bill awaits payment")
+            yield Violation(rules["T2"], "another bill awaits payment", r"only have one bill in the awaiting payment")
     if call.name == "resume_line" and line is not None:
         if any(bill.status.value in ("Overdue", "Awaiting Payment") for bill in bills):
             yield Violation(rules["T3"], f"{holder.customer_id} has a bill to pay")
         if line.contract_end_date is not None and line.contract_end_date < TODAY:
-            yield Violation(rules["T3"], f"the contract of {line.line_id} ended on {line.contract_end_date}")
+            yield Violation(rules["T3"], f"the contract of {line.line_id} ended on {line.contract_end_date}", _CONTRACT)
     if call.name == "refuel_data" and line is not None:
         amount = float(a["gb_amount"])
         if line.data_refueling_gb + amount > MOST_REFUEL_GB + 1e-9:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tau2_slime.synth.policy.rules import Call, Past, Record, Rule, Stated, Violation
+from tau2_slime.policy_rules.rules import Call, Past, Record, Rule, Stated, Violation
 
 rules = {
     rule.id: rule

@@ -7,8 +7,8 @@ from copy import deepcopy
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from tau2_slime.synth.policy import airline, mock, retail, telecom
-from tau2_slime.synth.policy.rules import NOTHING_STATED, Call, DomainPolicy, Past, Stated, Violation
+from tau2_slime.policy_rules import airline, mock, retail, telecom
+from tau2_slime.policy_rules.rules import NOTHING_STATED, Call, DomainPolicy, Past, Stated, Violation
 from tau2_slime.world import tau2_compat
 
 if TYPE_CHECKING:
@@ -22,17 +22,17 @@ POLICIES: dict[str, DomainPolicy] = {name: cast(DomainPolicy, module) for name, 
 class PolicyWatch:
     """Judges calls one after the other. Whoever owns it plays them, and reports each with its answer."""
 
-    def __init__(self, domain: str, stated: Stated = NOTHING_STATED) -> None:
-        """Raises KeyError for a domain without rules."""
+    def __init__(self, domain: str, stated: Stated = NOTHING_STATED, past: Past | None = None) -> None:
+        """Raises KeyError for a domain without rules. ``past``: what an earlier watch of the same calls came to know."""
         self.policy = POLICIES[domain]
-        self.past = Past()
+        self.past = past or Past()
         self._stated = stated
 
     def violations(self, db: DB, call: Call) -> list[Violation]:
         """What ``call`` would break in the state ``db``. Arguments that do not fit the tool's schema break nothing here."""
         try:
             return list(self.policy.check(db, call, self.past, self._stated))
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             return []
 
     def ran(self, db: DB, call: Call, answer: str, *, error: bool = False) -> None:
