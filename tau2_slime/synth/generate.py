@@ -18,7 +18,7 @@ from tau2_slime.synth import frames
 from tau2_slime.synth.gates.held_out import HoldOut, held_out
 from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.proposal import WRITES, Proposal
-from tau2_slime.synth.sampling import airline, mock, retail, telecom
+from tau2_slime.synth.sampling import airline, airline_wording, mock, retail, retail_wording, telecom
 from tau2_slime.synth.sandbox import Sandbox
 from tau2_slime.synth.verify import Judge, Verdict
 from tau2_slime.world import tau2_compat
@@ -30,6 +30,8 @@ SAMPLER_VERSION = 1
 MOST_ATTEMPTS = 400
 """Proposals and dead ends for one task; after them the database holds no more of the kind."""
 DOMAINS = ("airline", "mock", "retail", "telecom")
+SAMPLERS = {"airline": airline.AirlineSampler, "retail": retail.RetailSampler}
+WORDINGS = {"airline": airline_wording.FRAMES, "mock": mock.FRAMES, "retail": retail_wording.FRAMES}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Event:
             "task": self.row,
             "user": p.user,
             "intents": [{"kind": intent.kind, **dict(intent.slots)} for intent in p.intents],
-            "facts": p.facts,
+            "must_say": [{slot: list(facts) for slot, facts in intent.facts.items()} for intent in p.intents],
             "stated": {
                 "cancel_reasons": sorted(p.stated.cancel_reasons) if p.stated.cancel_reasons is not None else None,
                 "asked_for_compensation": p.stated.asked_for_compensation,
@@ -122,18 +124,18 @@ class Generator:
         plan = self.plan
         rng = random.Random(f"{SAMPLER_VERSION} {plan.domain} {plan.difficulty} {plan.seed} {slot} {attempt}")
         if plan.domain == "telecom":
-            return telecom.propose(rng, plan.difficulty, plan.hold_out)
+            return telecom.propose(rng, plan.difficulty, plan.hold_out, seed=plan.seed, slot=slot, first=attempt == 0)
         if plan.domain == "mock":
             return mock.propose(rng, plan.difficulty)
         if not self._users:
             return None
         assert self._box is not None
         user = rng.choice(self._users)
-        propose = retail.propose if plan.domain == "retail" else airline.propose
-        return propose(rng, self._box, user, plan.difficulty, plan.weights)
+        sampler = SAMPLERS[plan.domain](rng, self._box, user, plan.weights)
+        return sampler.build(plan.difficulty)
 
     def _judged(self, proposal: Proposal, task: Task) -> Verdict:
-        wording = {"retail": retail.FRAMES, "airline": airline.FRAMES, "mock": mock.FRAMES}.get(self.plan.domain)
+        wording = WORDINGS.get(self.plan.domain)
         if wording is not None:
             understood = frames.read(proposal.reason, wording)
             if understood is None or not frames.same(understood, proposal.intents):
