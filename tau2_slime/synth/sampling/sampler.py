@@ -80,7 +80,7 @@ class Sampler(ABC):
 
     def intents(self) -> list[Intent]:
         """Of all that is requested and asked."""
-        return [one.intent for one in (*self.requests, *self.asked)]
+        return [*(request.intent for request in self.requests), *(asked.intent for asked in self.asked)]
 
 
 def once(calls: Iterable[Call]) -> list[Call]:

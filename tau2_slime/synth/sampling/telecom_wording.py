@@ -32,8 +32,8 @@ _REASONS = {
     "or good). You do not have access to wifi.": (
         "The internet on your phone is very slow or gone. You want excellent speed on mobile data, and neither poor nor "
         "fair nor good will do. There is no wifi around you.",
-        "Pages hardly load: your mobile data drops out or crawls. You insist on excellent internet speed; poor, fair or good "
-        "is not enough for you. You cannot use wifi.",
+        "Pages hardly load: your mobile data drops out or crawls. You insist on excellent internet speed; poor, fair or "
+        "good is not enough for you. You cannot use wifi.",
         "Your mobile data has been unreliable all day. Only excellent speed satisfies you, nothing below it such as poor, "
         "fair or good. Wifi is not at hand.",
         "You need mobile internet and it does not work as it should. The speed must be excellent in the end; you turn down "
