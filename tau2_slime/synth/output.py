@@ -45,7 +45,7 @@ def provenance(row: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, A
         "database": hashes[domain],
         "source_user": row["user"],
         "intents": row["intents"],
-        "must_say": row["facts"],
+        "must_say": row["must_say"],
         "stated": row["stated"],
         "writes": row["writes"],
         "calls": row["calls"],

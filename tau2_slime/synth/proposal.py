@@ -56,8 +56,6 @@ class Proposal:
     manner: str
     stated: Stated
     communicate: list[str] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-    """What the customer must say, word for word."""
     row: dict[str, Any] | None = None
     """The task itself where a domain builds it in its own way (telecom)."""
 

@@ -11,7 +11,8 @@ import pytest
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.synth.gates.held_out import held_out
-from tau2_slime.synth.generate import Journal, Plan, run
+from tau2_slime.synth.generate import Plan, run
+from tau2_slime.synth.journal import Journal
 from tau2_slime.synth.output import add_to_collection, read_collection, write_all
 from tau2_slime.synth.proposal import WRITES
 from tau2_slime.tasks.plays import paid_without_a_model
