@@ -143,7 +143,7 @@ async def _play_the_rest(
         async with gate:
             await generate(args, sample, plan.sampling_params)
         trajectory = {"index": job.index, "group": job.group, **kept[0].to_dict()}
-        row = json.dumps(_sample_row(sample), ensure_ascii=False, default=str)
+        row = json.dumps(sample.row(), ensure_ascii=False, default=str)
         await to_its_end(keep(job, row, trajectory))
 
     async def keep(job: Job, row: str, trajectory: dict[str, Any]) -> None:
@@ -196,11 +196,6 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
     server = PolicyServer(checkpoint, spelling=plan.spelling, mistakes=plan.mistakes, noise=plan.policy_noise)
     async with server:
         yield server.url, checkpoint
-
-
-def _sample_row(sample: StandaloneSample) -> dict[str, Any]:
-    row = {k: v for k, v in vars(sample).items() if k != "status"}
-    return {**row, "status": sample.status.value}
 
 
 def summarise(played: Sequence[Played], seconds: float) -> dict[str, Any]:

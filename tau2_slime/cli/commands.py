@@ -15,6 +15,7 @@ from tau2_slime.cli.doctor import doctor
 from tau2_slime.cli.evaluate import compare, convert_v1, evaluate
 from tau2_slime.cli.export import export
 from tau2_slime.cli.inspect import inspect
+from tau2_slime.cli.play import play
 from tau2_slime.cli.rollout import rollout
 from tau2_slime.cli.synth import synth
 
@@ -42,6 +43,7 @@ def common(
 
 
 app.command()(rollout)
+app.command()(play)
 app.command()(doctor)
 app.command(name="eval")(evaluate)
 app.command()(compare)

@@ -33,6 +33,8 @@ def _strategy(name: str) -> str:
 
 
 STRATEGIES = ("native", "act", "react")
+HUMAN = "human"
+"""The user strategy with which a person at the terminal plays the user."""
 Strategy = Annotated[str, AfterValidator(_strategy)]
 
 
@@ -74,8 +76,8 @@ class Tau2Config(BaseModel):
     """The pool: each has name, model, base_url, api_key_var, args, weight, concurrency, price, strategy, verifier."""
     user_rotation: Rotation = "within_group"
     """Training only: who gets which simulator: within_group (by sample), across_groups (by group), weighted (by weight)."""
-    user_strategy: UserStrategy = "llm"
-    """How a simulator comes to a message: llm (one call), rules, react, verify or reflection. See `user_simulators.md`."""
+    user_strategy: UserStrategy | Literal["human"] = "llm"
+    """How a simulator comes to a message: llm (one call), rules, react, verify, reflection; human: you type it."""
     user_failover: Failover = "wait"
     """Training only: when a simulator is out, ``wait`` for it, or let the ``next`` of the pool go on."""
     user_quality_gate: tuple[Flaw, ...] = ()
@@ -159,6 +161,12 @@ class Tau2Config(BaseModel):
     @model_validator(mode="after")
     def _check_pool(self) -> Tau2Config:
         check_pool(self.user_simulators, self.user_rotation)
+        return self
+
+    @model_validator(mode="after")
+    def _one_user(self) -> Tau2Config:
+        if self.user_strategy == HUMAN and self.user_path is not None:
+            raise ValueError("user_strategy human: a person plays the user, so user_path would change nothing")
         return self
 
     @model_validator(mode="after")
