@@ -43,7 +43,7 @@ class _PersonTranscript(Transcript):
                 person.shows("you", message["content"], "dim")
         said = await until_abort(person.turn(), self.aborted)
         self.turns += 1
-        return ParsedTurn(None, calls=[said]) if isinstance(said, ParsedCall) else ParsedTurn(said)
+        return ParsedTurn(None, None, [said]) if isinstance(said, ParsedCall) else ParsedTurn(said, None)
 
     def _sit_down(self) -> None:
         self._seated, task, solo = True, self._speaker.task, self._speaker.solo

@@ -83,8 +83,8 @@ async def _opposite(
             speaker = request.api() if request.api is not None else PersonSpeaker(person, task, solo=solo)
             return await build_episode(config, task, speaker, config.user_model)
 
-        kind = {"kind": "litellm", "name": request.api_name} if request.api is not None else {"kind": "person"}
-        yield with_messages, kind, None
+        agent = {"kind": "litellm", "name": request.api_name} if request.api is not None else {"kind": "person"}
+        yield with_messages, agent, None
         return
     async with contextlib.AsyncExitStack() as stack:
         url, checkpoint, kind = request.router, request.hf_checkpoint, "router"

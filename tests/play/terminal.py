@@ -56,7 +56,7 @@ class TerminalProcess:
         self.seen += _STEERING.sub("", data.decode(errors="replace"))
         return bool(data)
 
-    def expect(self, text: str, seconds: float = 120) -> str:
+    def expect(self, text: str, seconds: float = 300) -> str:
         """Wait until ``text`` is printed, and return what was printed before it since the last `expect`."""
         until = time.monotonic() + seconds
         while (at := self.seen.find(text, self._read_to)) < 0:
@@ -84,7 +84,7 @@ class TerminalProcess:
         self.expect(rest)
         self.type(f"{more}\r")
 
-    def end(self, seconds: float = 60) -> int:
+    def end(self, seconds: float = 300) -> int:
         """Read to the end; the exit status."""
         until = time.monotonic() + seconds
         while self._read(0.2) and self.process.poll() is None:

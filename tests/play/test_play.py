@@ -85,7 +85,7 @@ def test_who_leaves_loses_nothing(tmp_path: Path, leave: str) -> None:
             assert terminal.end() == 3
         elif leave == "hang up":
             terminal.hang_up()
-            assert terminal.process.wait(timeout=60) != 0
+            assert terminal.process.wait(timeout=300) != 0
         else:
             os.kill(terminal.process.pid, signal.SIGKILL)
             terminal.process.wait()
