@@ -20,6 +20,7 @@ from typing import Any
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.task_split import absolute
 from tau2_slime.data.selection import unplayable
+from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.errors import ConfigError
@@ -70,6 +71,9 @@ def plan_jobs(
                 raise ConfigError(f"--task-id {task.id}: {reason}")
         playable = named or list(islice((task for task in pool if why(task) is None), groups))
         for task in playable:
+            examples_of(
+                config, domain, wanted_split, task.id
+            )  # what is wrong with them is told before anything is played
             for _ in range(samples_per_prompt):
                 jobs.append(Job(domain, wanted_split, task.id, group, len(jobs)))
             group += 1

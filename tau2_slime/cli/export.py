@@ -20,7 +20,7 @@ def export(
         list[Path],
         typer.Argument(metavar="RUN...", help="What `inspect` reads: folders of rollouts, slime's dumps ..."),
     ],
-    format: Annotated[str, typer.Option("--format", help="slime-sft, openai, hf or dataframe.")],
+    format: Annotated[str, typer.Option("--format", help="slime-sft, openai, hf, dataframe, or examples (few_shot).")],
     output_dir: Annotated[Path | None, typer.Option(help="Default: runs/export-<time>. It must be empty.")] = None,
     min_reward: Annotated[float, typer.Option(help="Only episodes that earned this.")] = 1.0,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Only episodes of at most so many tokens.")] = None,

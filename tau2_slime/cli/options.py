@@ -27,6 +27,9 @@ UserApiKeyVar = Annotated[str | None, typer.Option(help="NAME of the variable th
 AgentStrategy = Annotated[
     str | None, typer.Option(help="How the agent acts: native, act, react, or the dotted path of a format of yours.")
 ]
+FewShot = Annotated[
+    Path | None, typer.Option(help="Examples for the system prompt: a file of `tau2-slime export --format examples`.")
+]
 UserStrategy = Annotated[
     str | None,
     typer.Option(help="How the user comes to a message: llm, rules, react, verify, reflection, or human: you type it."),

@@ -12,6 +12,7 @@ import typer
 from tau2_slime.cli.options import (
     AgentStrategy,
     ConfigFile,
+    FewShot,
     HfCheckpoint,
     Router,
     TrustRemoteCode,
@@ -59,6 +60,7 @@ def play(
     user_strategy: UserStrategy = None,
     agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
     agent_strategy: AgentStrategy = None,
+    few_shot: FewShot = None,
     max_turns: Annotated[
         int | None, typer.Option(min=1, help="Messages of agent and user together; default: 200.")
     ] = None,
@@ -84,6 +86,7 @@ def play(
         "user_strategy": user_strategy,
         "agent_type": agent_type,
         "agent_strategy": agent_strategy,
+        "few_shot": str(few_shot) if few_shot is not None else None,
         "max_turns": max_turns,
     }
     api = {"base-url": policy_base_url, "api-key-var": policy_api_key_var, "args": policy_args}
@@ -92,7 +95,7 @@ def play(
         {
             **{
                 option: value is not None and not as_user and "you are the agent"
-                for option, value in {**policy, "--agent-strategy": agent_strategy}.items()
+                for option, value in {**policy, "--agent-strategy": agent_strategy, "--few-shot": few_shot}.items()
             },
             **{
                 f"--{name.replace('_', '-')}": options[name] is not None and as_user and "you are the user"

@@ -14,6 +14,7 @@ import typer
 from tau2_slime.cli.options import (
     AgentStrategy,
     ConfigFile,
+    FewShot,
     HfCheckpoint,
     Router,
     TaskIds,
@@ -71,6 +72,7 @@ def rollout(
     user_api_key_var: UserApiKeyVar = None,
     agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
     agent_strategy: AgentStrategy = None,
+    few_shot: FewShot = None,
     user_strategy: UserStrategy = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Messages of agent and user together.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
@@ -111,6 +113,7 @@ def rollout(
         "user_api_key_var": user_api_key_var,
         "agent_type": agent_type,
         "agent_strategy": agent_strategy,
+        "few_shot": str(few_shot) if few_shot is not None else None,
         "user_strategy": user_strategy,
         "max_turns": max_turns,
     }

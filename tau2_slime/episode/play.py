@@ -166,6 +166,7 @@ def _result(
         **setup.identity,
         termination=termination,
         blame=blame,
+        examples=setup.agent.examples_text,
         detail=redact(detail) if detail else "",
         messages=conversation.messages,
         rejected_calls=conversation.rejected,

@@ -32,6 +32,7 @@ class Format(StrEnum):
     OPENAI = "openai"
     HF = "hf"
     DATAFRAME = "dataframe"
+    EXAMPLES = "examples"
 
 
 class Route(StrEnum):
@@ -223,6 +224,18 @@ def _openai(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[Epis
     return {}
 
 
+def _examples(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[Episode]) -> dict[str, object]:
+    rows = []
+    for one in _leaving(episodes):
+        try:
+            rows.append(tables.example_row(one))
+        except NotComparable as error:
+            one.leave_out("no-conversation", str(error))
+    _some(episodes)
+    write_atomically(request.output_dir / "examples.jsonl", _lines(rows))
+    return {}
+
+
 def _hf(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[Episode]) -> dict[str, object]:
     told = _chats(episodes)
     _some(episodes)
@@ -255,4 +268,10 @@ def _dataframe(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[E
     return {"rows": len(rows), "parquet": True}
 
 
-_WRITERS = {Format.SLIME_SFT: _slime_sft, Format.OPENAI: _openai, Format.HF: _hf, Format.DATAFRAME: _dataframe}
+_WRITERS = {
+    Format.SLIME_SFT: _slime_sft,
+    Format.OPENAI: _openai,
+    Format.HF: _hf,
+    Format.DATAFRAME: _dataframe,
+    Format.EXAMPLES: _examples,
+}

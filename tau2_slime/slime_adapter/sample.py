@@ -166,6 +166,7 @@ def fill_sample(
             "agent_type": result.agent_type,
             "agent_path": result.agent_path,
             "agent_strategy": result.agent_strategy,
+            **({"examples": result.examples} if result.examples else {}),
             "user_model": result.user_model,
             "user_strategy": result.user_strategy,
             "user_played": list(stats.user_played),

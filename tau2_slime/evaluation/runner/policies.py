@@ -9,6 +9,7 @@ from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import asks_a_model, build_episode, check_user, choose_task, seeded
@@ -198,15 +199,17 @@ class ApiPolicy:
 
 
 def check_users(items: Iterable[Item], budget: Budget) -> None:
-    """Check, before anything is played, that every user model of the plan can be asked.
+    """Check, before anything is played, that every user model of the plan can be asked, and that there are examples.
 
     Raises:
-        ConfigError: a model is unknown, its key is not set, or ``budget`` has a limit and the model no known price.
+        ConfigError: ``few_shot`` cannot be used; a model is unknown, its key is not set, or ``budget`` has a limit and the
+            model no known price.
     """
     seen: dict[tuple[str | None, ...], Tau2Config] = {}
     judged: dict[str | None, Tau2Config] = {}
     for item in items:
         config = item.config
+        examples_of(config, config.domain, config.task_split, str(item.task_id))
         if config.allow_llm_judge:
             judged.setdefault(config.judge_model, config)
         if config.agent_type != "solo":
