@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from tests.test_agent_strategies import rollout
 
 
 @pytest.fixture(scope="module")
-async def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six tasks of retail's train split, played by gold, as the command exports them."""
     folder = tmp_path_factory.mktemp("gold")
     tasks = [task.id for task in domains.tasks("retail", "train")][:6]
-    await rollout(folder / "run", "retail", tasks)
+    asyncio.run(rollout(folder / "run", "retail", tasks))
     export(ExportRequest((folder / "run",), Format.EXAMPLES, folder / "out"))
     return folder / "out" / "examples.jsonl"
 

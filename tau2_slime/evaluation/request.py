@@ -85,7 +85,9 @@ def make_plan(request: Request) -> Plan:
                 "--domain, --split, --tasks, --task-ids and --user-model are the config file's business: change it there"
             )
         try:
-            return load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
+            return _with_a_use(
+                request, load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
+            )
         except ConfigError as error:
             raise _as_typed(request, error) from None
     for key, option in {"domain": "--domain", "task_split": "--split"}.items():
@@ -108,7 +110,7 @@ def make_plan(request: Request) -> Plan:
     users = [settings.user_model] if "user_model" in said else ["scripted", "scripted-terse", "scripted-chatty"]
     if settings.user_strategy == HUMAN:
         users = [HUMAN]
-    return default_plan(
+    plan = default_plan(
         request.domains or domains,
         request.users or users,
         split=split,
@@ -117,6 +119,25 @@ def make_plan(request: Request) -> Plan:
         attempts=request.attempts or 4,
         overrides=overrides,
     )
+    return _with_a_use(request, plan)
+
+
+def _with_a_use(request: Request, plan: Plan) -> Plan:
+    """``plan``, if what was asked for changes something in it. Raises ConfigError: it does not."""
+    from tau2_slime.config.settings import HUMAN
+    from tau2_slime.episode.setup import asks_a_model
+
+    given = request.overrides.get("user_strategy")
+    configs = [dataset.config for dataset in plan.datasets]
+    if given not in (None, HUMAN) and not any(
+        config.agent_type != "solo" and asks_a_model(config, config.user_model) for config in configs
+    ):
+        raise ConfigError(
+            "--user-strategy would change nothing: no model plays the user; name one with --user-model, or in --config"
+        )
+    if given == HUMAN and request.users:
+        raise ConfigError("--user-model would change nothing: a person plays the user (user_strategy human)")
+    return plan
 
 
 def _as_typed(request: Request, error: ConfigError) -> ConfigError:
