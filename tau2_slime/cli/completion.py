@@ -10,7 +10,7 @@ import typer
 from tau2_slime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from click import Command as ClickCommand
+    from typer._click import Command as ClickCommand
 
 SHELLS = ("bash", "zsh")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from click import Context, HelpFormatter
+    from typer._click import Context, HelpFormatter
 
 _GROUPS = {
     "Tasks": "config data_dir domain split task_id task_ids tasks groups samples_per_prompt attempts max_turns",
