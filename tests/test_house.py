@@ -43,7 +43,7 @@ ORDER = (
         "generate_with_tau2",
         "hooks",
     ),
-    *("export", "rollout", "evaluation", "backends", "cli"),
+    *("export", "play", "rollout", "evaluation", "backends", "cli"),
 )
 MAX_FLOORS = 11
 MAX_BARE_ANY = 0.02

@@ -108,6 +108,11 @@ class Conversation:
         """Of the agent's last turn: `AgentTurn.rejected`."""
         self._from, self._to = Role.AGENT, Role.USER
 
+    @property
+    def over(self) -> bool:
+        """Somebody stopped, or a limit was reached."""
+        return self._termination is not None
+
     async def play(self, resume: Mapping[str, Any] | None = None) -> tuple[Termination, str]:
         """Play to the end: ``(termination, detail)``. ``resume``: the `state` of an earlier part of the same episode.
 

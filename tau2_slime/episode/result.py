@@ -91,6 +91,8 @@ class InteractionResult:
     """How it acted: the setting of that name."""
     user_strategy: str = "llm"
     """How the user simulator came to its messages: the setting of that name."""
+    examples: str = ""
+    """The end of the system prompt that told the examples of the setting ``few_shot``."""
     detail: str = ""
     """One line for a human: what went wrong, empty when nothing did."""
     reward: float | None = None
@@ -167,6 +169,8 @@ class InteractionResult:
             "generations": self.generations,
             "telemetry": self.telemetry,
         }
+        if self.examples:
+            out["examples"] = self.examples
         if tokens and self.ledger is not None:
             out["ledger"] = self.ledger.to_dict()
         return out

@@ -140,6 +140,7 @@ def _with_common_fields(out: Trajectory, source: Mapping[str, Any]) -> Trajector
     ):
         setattr(out, name, _text(source.get(name)))
     out.agent_strategy = _text(source.get("agent_strategy"), "native")
+    out.examples = _text(source.get("examples"))
     out.stats = dict(_mapping(source.get("stats")))
     out.telemetry = {str(k): v for k, v in _mapping(source.get("telemetry")).items()}
     return out

@@ -38,6 +38,8 @@ class Trajectory:
     agent_type: str = ""
     agent_strategy: str = "native"
     """How the agent acted; files of earlier versions do not say it."""
+    examples: str = ""
+    """What the system prompt ends with, where examples were shown (``few_shot``)."""
     user_model: str = ""
     status: str = ""
     termination: str = ""

@@ -64,10 +64,11 @@ def resume_command(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def progress(what: str, console: Console | None = None) -> Iterator[Advance]:
+def progress(what: str, console: Console | None = None, *, hidden: bool = False) -> Iterator[Advance]:
     """A bar with the time left. The function that it yields is told how much is done, and of how much.
 
-    Where the output is not a terminal, nothing is printed but one line at the end.
+    Where the output is not a terminal, nothing is printed but one line at the end. ``hidden``: nothing at all, because
+    somebody types there.
     """
     from rich.progress import (
         BarColumn,
@@ -79,7 +80,7 @@ def progress(what: str, console: Console | None = None) -> Iterator[Advance]:
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console or new_console()) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=console or new_console(), disable=hidden) as bar:
         task = bar.add_task(what, total=None)
 
         def advance(done: int, total: int, note: str = "", /) -> None:
