@@ -17,6 +17,7 @@ from tau2_slime.cli.export import export
 from tau2_slime.cli.inspect import inspect
 from tau2_slime.cli.rollout import rollout
 from tau2_slime.cli.synth import synth
+from tau2_slime.cli.view import view
 
 app = typer.Typer(
     add_completion=False,
@@ -57,6 +58,7 @@ app.command()(curate)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(synth, name="synth")
 app.command()(diagnose)
+app.command()(view)
 
 
 @app.command()

@@ -214,8 +214,8 @@ def _write(
 def _write_page(html: Path, pairs: Sequence[tuple[Trajectory, Diagnosis]], paths: Sequence[Path]) -> None:
     """The inspector's page of the failed episodes, each headed by its diagnosis."""
     from tau2_slime.diagnosis.table import in_a_sentence
-    from tau2_slime.inspector.page import write_page
     from tau2_slime.runtime.console import progress
+    from tau2_slime.view.page import write_page
 
     for trajectory, diagnosis in pairs:
         trajectory.detail = " - ".join(filter(None, (in_a_sentence(diagnosis), trajectory.detail)))
