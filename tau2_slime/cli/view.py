@@ -21,7 +21,7 @@ def view(
         list[Path],
         typer.Argument(
             metavar="PATH...",
-            help="Whatever `inspect` opens, an episodes.jsonl of the hooks, or a folder of such folders. Several: one chart.",
+            help="Whatever `inspect` opens, the hooks' episodes.jsonl, or a folder of such folders. Several: one chart.",
         ),
     ],
     follow: Annotated[bool, typer.Option("--follow", help="Show new episodes and steps as they are written.")] = False,

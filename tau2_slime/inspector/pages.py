@@ -3,9 +3,9 @@
 The viewer (`view`) and the evaluation's report (`evaluation.report.html`) build their pages here. Each brings a template, a
 style and scripts; how a conversation looks is in `assets/conversation.css` and `assets/conversation.js`.
 
-What a model, a user or a tool wrote gets into a page in one of three ways. A template escapes it. Or it is part of the packed
-episodes: gzipped JSON in base64, which the script unpacks when a reader opens one. Or a server sends it as JSON. The script
-puts it into the page as text. The page's content security policy would not let anything else run.
+What a model, a user or a tool wrote gets into a page in one of three ways. A template escapes it. Or it is part of the
+packed episodes: gzipped JSON in base64, which the script unpacks when a reader opens one. Or a server sends it as JSON. The
+script puts it into the page as text. The page's content security policy would not let anything else run.
 """
 
 from __future__ import annotations
@@ -156,9 +156,9 @@ def render_page(
 ) -> str:
     """A whole page: ``assets/<name>.html.j2``, ``.css`` and ``.js`` of ``package``, around the viewer's own.
 
-    ``packed``: what `pack` returns. ``content``: the template's variables. ``scripts``: further scripts of the package, before
-    its own. ``first``: blocks that the script needs at once; it runs before those of ``packed`` are there. ``policy``: what
-    the content security policy allows beyond the page itself.
+    ``packed``: what `pack` returns. ``content``: the template's variables. ``scripts``: further scripts of the package,
+    before its own. ``first``: blocks that the script needs at once; it runs before those of ``packed`` are there.
+    ``policy``: what the content security policy allows beyond the page itself.
     """
     style = _asset(_PACKAGE, "conversation.css") + _asset(package, f"{name}.css")
     script = _asset(_PACKAGE, "conversation.js") + "".join(_asset(package, f"{one}.js") for one in (*scripts, name))

@@ -14,7 +14,8 @@ from tau2_slime.inspector.trajectory import Trajectory
 
 ACCEPTED = (
     "a folder or file of `tau2-slime rollout` (samples.jsonl, trajectories.jsonl), a .pt of slime's "
-    "--save-debug-rollout-data or a --dump-details folder, episodes.jsonl of the hooks, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json "
+    "--save-debug-rollout-data or a --dump-details folder, episodes.jsonl of the hooks, simulations.jsonl of "
+    "`tau2-slime eval`, or τ²'s results .json "
     "(in τ² 1.0 also a folder of results.json and simulations/)"
 )
 EPISODES = "episodes.jsonl"
