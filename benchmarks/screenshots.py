@@ -1,4 +1,4 @@
-"""The pictures of the README: the evaluation's report and the inspector, on the embedded policy's own episodes.
+"""The pictures of the pages: the evaluation's report, the inspector and the viewer, on the embedded policy's own episodes.
 
     python benchmarks/screenshots.py [--output-dir docs/images]
 
@@ -39,7 +39,7 @@ async def photograph(folder: Path) -> dict[str, bytes]:
         report = await page.picture()
         await page.look(1200, 900)
         await page.open(folder / "inspector.html")
-        failed = await page.run("[...document.querySelectorAll('.episode')].findIndex((e) => e.dataset.reward === '0')")
+        failed = await page.run("rows.findIndex((row) => row.reward === 0)")
         await page.run(f"openEpisode({failed})")
         for message in (".message.assistant", ".message.tool"):
             await page.click(f"{message} .expand")

@@ -82,6 +82,8 @@ class Runs:
         """Runs in the order in which they were found."""
         self.lock = threading.Lock()
         """Held while rows are added."""
+        self._opening = threading.Lock()
+        """Held while dumps are opened or forgotten."""
         self.rows: list[EpisodeRow] = []
         self.words: list[bytes] = []
         self.generation = 0
@@ -150,7 +152,8 @@ class Runs:
                     row = json.loads(opened.read(place.stop - place.start))
                 one = from_line(row, place.where)
             else:
-                one = self._whole(place.file)[place.start]
+                with self._opening:
+                    one = self._whole(place.file)[place.start]
         except OSError as error:
             raise Vanished(f"{place.file.path}: {error.strerror or error}") from error
         except (ValueError, IndexError, ConfigError, RecursionError) as error:
@@ -203,8 +206,9 @@ class Runs:
         for line in found.unreadable:
             file.complain(f"{file.path}: {line}")
         self.checkpoint = self.checkpoint or found.checkpoint
-        self._opened[file.path] = (state, found.trajectories)
-        self._keep_few()
+        with self._opening:
+            self._opened[file.path] = (state, found.trajectories)
+            self._keep_few()
         file.lines = len(found.trajectories)
         self._add(file, [(one, _Place(file, position)) for position, one in enumerate(found.trajectories)])
 

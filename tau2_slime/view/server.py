@@ -109,11 +109,8 @@ def application(reader: Reader, token: str) -> web.Application:
 def _json(text: str) -> web.Response:
     from aiohttp import web
 
-    reply = web.Response(
-        body=text.encode("utf-8", "replace"), content_type="application/json", charset="utf-8", headers=_HEADERS
-    )
-    reply.enable_compression()
-    return reply
+    body = text.encode("utf-8", "replace")
+    return web.Response(body=body, content_type="application/json", charset="utf-8", headers=_HEADERS)
 
 
 def _error(status: int, text: str) -> web.Response:

@@ -59,7 +59,7 @@ function drawChart(chart) {
   const Y = (y) => TOP + (1 - y / top) * (HIGH - TOP - BOTTOM);
   const picture = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", tabindex: "0", "aria-label": chart.title });
   for (const part of [0, 0.5, 1]) {
-    picture.append(svg("path", { class: "grid", d: `M${LEFT} ${Y(top * part)}H${WIDE - RIGHT}` }), svg("text", { x: LEFT - 5, y: Y(top * part) + 4, "text-anchor": "end" }, chart.say(top * part)));
+    picture.append(svg("path", { class: "grid", d: `M${LEFT} ${Y(top * part)}H${WIDE - RIGHT}` }), svg("text", { x: LEFT - 5, y: Y(top * part) + 4, "text-anchor": "end" }, chart.say === share ? share(top * part) : String(Number((top * part).toPrecision(3)))));
   }
   const named = runsOf(xs);
   for (const [i, x] of ticks(xs).entries()) {

@@ -71,6 +71,7 @@ function openCurves() {
   document.body.classList.add("reading");
   markChosen();
   history.replaceState(null, "", location.pathname + location.search);
+  undrawn = false;
   showCurves();
 }
 const PARTS = { all: () => "", domain: (row) => row.domain, simulator: (row) => row.user };
@@ -157,7 +158,15 @@ function take(news) {
   const before = list.scrollTop;
   filter();
   list.scrollTop = before;
-  if (reading === "curves" && curves) showCurves();
+  undrawn = true;
+  redraw();
+  if (matches) find(); // what has come may hold the words too
+}
+let undrawn = false; // there are newer curves than those on the screen
+function redraw() {
+  if (!undrawn || reading !== "curves" || detail.querySelector("figure:hover") || detail.contains(document.activeElement)) return;
+  undrawn = false;
+  showCurves();
 }
 async function poll() {
   const light = document.getElementById("live");
@@ -166,6 +175,7 @@ async function poll() {
     const news = await ask(`rows?from=${rows.length}&generation=${generation}&version=${version}`);
     version = news.version;
     if (news.rows) take(news);
+    else redraw();
     light.textContent = news.state;
     light.className = "small good";
     if (!rows.length) emptyNote(news.state);
