@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 
 
 def whole_view(
-    trajectory: Trajectory, language: CheckpointProfile | None = None, *, replay: bool = True, note: str = ""
+    trajectory: Trajectory,
+    language: CheckpointProfile | None = None,
+    *,
+    replay: bool = True,
+    known: Diagnosis | None = None,
 ) -> View:
     """All that the page shows of an episode: `inspector.pages.episode_view`, and beside it
 
     ``diagnosis`` (a line of ``diagnosis.jsonl``, None without one), ``scenario`` (pairs of name and text), ``gold`` (rows of
     ``gold`` and ``call``, each a call or None, with ``same`` and ``first``: whether the episode leaves gold there).
 
-    ``replay``: replay the tool calls in τ². Without, ``note`` says why the databases are not compared.
+    ``replay``: replay the tool calls in τ². ``known``: its diagnosis, where the caller has it.
     """
-    database = compare_with_gold(trajectory) if replay else DatabaseDiff(note=note or "not compared (--no-replay)")
+    database = compare_with_gold(trajectory) if replay else DatabaseDiff(note="not compared: without a replay")
     view = episode_view(trajectory, database, language)
-    found = diagnose(trajectory) if replay and trajectory.messages else None
+    found = known or (diagnose(trajectory) if replay and trajectory.messages else None)
     task = _task(trajectory) if replay else None
     return {
         **view,

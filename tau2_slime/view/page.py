@@ -15,6 +15,7 @@ from tau2_slime.view.curves import Curves
 from tau2_slime.view.rows import EpisodeRow, row_of
 
 if TYPE_CHECKING:
+    from tau2_slime.diagnosis.findings import Diagnosis
     from tau2_slime.policy.checkpoint import CheckpointProfile
 
 _SCRIPTS = ("list", "curves", "compare")
@@ -26,6 +27,7 @@ def write_page(
     *,
     title: str,
     rows: Sequence[EpisodeRow] | None = None,
+    diagnoses: Sequence[Diagnosis] | None = None,
     curves: Curves | None = None,
     language: CheckpointProfile | None = None,
     world: bool = True,
@@ -34,9 +36,9 @@ def write_page(
 ) -> int:
     """Write the page to ``path`` and return its size in bytes.
 
-    ``rows``: one for each of ``trajectories``, where the caller has them. ``curves``: an empty `Curves` for the rows;
-    None: the page has no curves. ``world``: replay the tool calls in τ² for databases and diagnosis. ``unreadable``: a line
-    for all that is not an episode. ``advance`` is told how many episodes are done, of how many.
+    ``rows``: one for each of ``trajectories``, where the caller has them; so ``diagnoses``. ``curves``: an empty `Curves` for
+    the rows; None: the page has no curves. ``world``: replay the tool calls in τ² for databases and diagnosis.
+    ``unreadable``: a line for all that is not an episode. ``advance`` is told how many episodes are done, of how many.
 
     Raises:
         OSError: the file cannot be written.
@@ -47,7 +49,8 @@ def write_page(
     views: list[View] = []
     for row, one in zip(rows, trajectories, strict=True):
         advance(len(views), len(rows))
-        view = whole_view(one, language, replay=world, note="not compared (--no-world)")
+        known = diagnoses[len(views)] if diagnoses is not None else None
+        view = whole_view(one, language, replay=world, known=known)
         mark(row, view)
         views.append(view)
     advance(len(rows), len(rows))

@@ -68,7 +68,8 @@ class Reader:
     def stop(self) -> None:
         """Let the thread end after what it is doing."""
         self._over.set()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     # ---- what the server asks ------------------------------------------------------------------------------------------
 

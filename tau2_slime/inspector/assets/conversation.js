@@ -144,6 +144,10 @@ function diagnosis(found) {
       : [`${clean(piece.field ?? "")}: `, el("span", "bad", clean(piece.here ?? "–")), ...(piece.gold === undefined ? [] : [", gold ", el("span", "good", clean(piece.gold))])];
     out.append(el("div", "small", ...place, ...words));
   }
+  if (found.judge) {
+    const { model, agrees, who, what: said, turn } = found.judge;
+    out.append(el("div", "small", `${clean(model ?? "a model")} ${agrees ? "agrees" : `says ${clean(who)}: ${clean(said)}`} `, ...(Number.isInteger(turn) ? [toMessage(turn)] : [])));
+  }
   if (found.also.length) {
     const also = el("div", "small soft", "also: ");
     found.also.forEach((one, i) => also.append(i ? ", " : "", clean(one.what), ...(one.turn === null || one.turn === undefined ? [] : [" ", toMessage(one.turn)])));
