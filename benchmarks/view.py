@@ -58,8 +58,8 @@ def play(folder: Path) -> None:
     subprocess.run(command("rollout", *options, "--output-dir", str(folder)), check=True, stdout=subprocess.DEVNULL)
 
 
-def write_dumps(run: Path, folder: Path, episodes: int) -> None:
-    """``episodes`` of slime's samples with their conversations, in `STEPS` dumps."""
+def with_conversations(run: Path) -> list[dict[str, Any]]:
+    """The samples of a rollout's folder with their conversations, as slime dumps them."""
 
     def read(name: str) -> dict[int, dict[str, Any]]:
         return {row["index"]: row for row in map(json.loads, (run / name).read_text().splitlines())}
@@ -68,17 +68,26 @@ def write_dumps(run: Path, folder: Path, episodes: int) -> None:
     for index, sample in samples.items():
         names = ("messages", "rejected_calls", "generations", "reward_info")
         sample["metadata"]["tau2_trajectory"] = {name: talks[index].get(name) for name in names}
-    known = list(samples.values())
+    return list(samples.values())
+
+
+def write_dump(file: Path, samples: list[dict[str, Any]]) -> None:
+    """What slime's ``--save-debug-rollout-data`` leaves of one step."""
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"{file.stem}/data.pkl", pickle.dumps({"rollout_id": int(file.stem), "samples": samples}, 2))
+
+
+def write_dumps(run: Path, folder: Path, episodes: int) -> None:
+    """``episodes`` of slime's samples in `STEPS` dumps."""
+    known, each = with_conversations(run), episodes // STEPS
     folder.mkdir(parents=True)
-    each = episodes // STEPS
     for step in range(STEPS):
         rows = []
         for place in range(each):
             row = copy.copy(known[place % len(known)])
             row["index"], row["group_index"] = step * each + place, (step * each + place) // 4
             rows.append(row)
-        with zipfile.ZipFile(folder / f"{step}.pt", "w") as archive:
-            archive.writestr(f"{step}/data.pkl", pickle.dumps({"rollout_id": step, "samples": rows}, 2))
+        write_dump(folder / f"{step}.pt", rows)
 
 
 async def measure(page: Page, address: str, episodes: int, name: str) -> None:

@@ -36,8 +36,8 @@ def write_page(
 ) -> int:
     """Write the page to ``path`` and return its size in bytes.
 
-    ``rows``: one for each of ``trajectories``, where the caller has them; so ``diagnoses``. ``curves``: an empty `Curves` for
-    the rows; None: the page has no curves. ``world``: replay the tool calls in τ² for databases and diagnosis.
+    ``rows``: one for each of ``trajectories``, where the caller has them; so ``diagnoses``. ``curves``: an empty `Curves`;
+    None: the page has no curves. ``world``: replay the tool calls in τ² for databases and diagnosis.
     ``unreadable``: a line for all that is not an episode. ``advance`` is told how many episodes are done, of how many.
 
     Raises:

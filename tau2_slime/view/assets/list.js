@@ -51,7 +51,7 @@ const labelOf = (row) => `${row.domain} task ${row.task}`;
 function rowOf(number) {
   const row = rows[number], label = labelOf(row), node = el("button", "episode");
   node.type = "button";
-  node.title = `${row.name} · ${label}`;
+  node.title = clean(`${row.name} · ${label}`);
   node.dataset.number = number;
   if (number === chosen) node.setAttribute("aria-current", "true");
   // The end of a long name is never cut: there the names of telecom's tasks differ.
