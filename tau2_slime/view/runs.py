@@ -118,6 +118,10 @@ class Runs:
         self._advance = advance
         found, problems = self._found()
         gone = [file for path, file in self._files.items() if path not in found]
+        for file in gone:
+            if _with_words(file.path) in found:  # a rollout's other file has come, which has the same episodes
+                self._forget(file)
+                del self._files[file.path]
         self._path_problems = problems + [f"{file.path}: no longer there" for file in gone if file.lines]
         self._place({*self._runs, *found.values()})
         for path, run in found.items():

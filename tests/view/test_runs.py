@@ -72,6 +72,18 @@ def test_a_file_that_was_written_again_is_read_anew(tmp_path: Path) -> None:
     assert runs.open(1).messages == written[3]["messages"]
 
 
+def test_a_rollout_that_has_just_begun_has_each_episode_once(tmp_path: Path) -> None:
+    """Its first file may be there before its second one."""
+    shutil.copy(ROLLOUT / "samples.jsonl", tmp_path)
+    runs = read(tmp_path)
+    assert len(runs.rows) == 4
+    shutil.copy(ROLLOUT / "trajectories.jsonl", tmp_path)
+    runs.refresh()
+    assert [row.name for row in runs.rows] == [str(line["index"]) for line in lines()]
+    assert runs.problems == []
+    assert runs.open(0).messages == lines()[0]["messages"]
+
+
 def test_dumps_have_steps_kinds_and_groups(tmp_path: Path) -> None:
     for name, step in (("9", 9), ("10", 10), ("eval_10", 10)):
         write_dump(tmp_path / "rollout_data" / f"{name}.pt", samples(step=step, version=str(step)))
