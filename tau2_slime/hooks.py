@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError, first_time
+from tau2_slime.observe.episode_log import write_episodes
 from tau2_slime.observe.episodes import episode_of, episodes_of, flatten
 from tau2_slime.observe.evaluation import dataset_metrics
+from tau2_slime.observe.groups import COLUMNS, worth_a_look
 from tau2_slime.observe.metrics import episode_metrics, tag
 from tau2_slime.runtime import run_stop, tracebacks
 from tau2_slime.slime_adapter import compat
@@ -61,7 +64,7 @@ def log_train_rollout(
 
     Adds ``rollout/tau2/...`` to what slime logs of a rollout: to ``rollout_extra_metrics``, or as a record of its own where
     that is None (fully-async rollouts). Samples of other data sources are counted as ``foreign_samples``. Always False:
-    slime's own logging follows.
+    slime's own logging follows. ``tau2: {episode_log: FOLDER}`` and ``{wandb_groups: 5}`` ask for more (`docs/view.md`).
     """
     if argument(args, "load_debug_rollout_data", None):  # a replay: slime logs nothing of it either
         return False
@@ -70,6 +73,13 @@ def log_train_rollout(
     metrics |= lag_metrics(flatten(samples)) | _spending()
     named = {f"rollout/tau2/{name}": value for name, value in metrics.items()}
     _publish(rollout_id, args, named, rollout_extra_metrics, "rollout")
+    settings = resolve_settings(args)
+    if settings.wandb_groups:
+        rows = worth_a_look(samples, rollout_id, settings.wandb_groups)
+        if not compat.log_table(args, "rollout/tau2/groups", COLUMNS, rows, rollout_id) and first_time("hooks: no W&B"):
+            logger.warning("wandb_groups: slime has no W&B run in this process (--use-wandb), so it gets no table")
+    if settings.episode_log is not None:
+        write_episodes(Path(settings.episode_log), rollout_id, "train", samples)
     return False
 
 
@@ -99,6 +109,9 @@ def log_eval_rollout(
             found |= evaluation_weights(name, rollout_id, flatten(part.get("samples") or ()))
         metrics |= {f"eval/{name}/tau2/{key}": value for key, value in found.items()}
     _publish(rollout_id, args, metrics, extra_metrics, "eval")
+    log = resolve_settings(args).episode_log
+    for name, part in data.items() if log is not None else ():
+        write_episodes(Path(log), rollout_id, name, part.get("samples") or ())
     return False
 
 

@@ -37,6 +37,7 @@ ORDER = (
         "observe",
         "inspector",
         "diagnosis",
+        "view",
         "trainable_agents",
         "train",
         "eval_rollout",

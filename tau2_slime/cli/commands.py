@@ -21,6 +21,7 @@ from tau2_slime.cli.inspect import inspect
 from tau2_slime.cli.play import play
 from tau2_slime.cli.rollout import rollout
 from tau2_slime.cli.synth import synth
+from tau2_slime.cli.view import view
 
 app = typer.Typer(
     add_completion=False,
@@ -57,6 +58,7 @@ EXAMPLES = {
     export: "tau2-slime export runs/rollout-1 --format slime-sft",
     curate: "tau2-slime curate runs/eval-1 -o hard.jsonl",
     diagnose: "tau2-slime diagnose runs/rollout-1",
+    view: "tau2-slime view runs/rollout-1 --follow",
     completion: 'eval "$(tau2-slime completion bash)"',
 }
 """Command -> a line to copy, at the end of its help."""
@@ -83,6 +85,7 @@ _add(curate)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(synth, name="synth")
 _add(diagnose)
+_add(view)
 _add(completion)
 
 

@@ -16,7 +16,7 @@ import importlib.util
 import logging
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -301,6 +301,21 @@ def log_scalars(
         return False
     step = f"{axis}/step"
     logging_utils.log(args, {**metrics, step: steps.compute_rollout_step(args, rollout_id)}, step_key=step)
+    return True
+
+
+def log_table(
+    args: SlimeArgs, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], rollout_id: int
+) -> bool:
+    """Log a table to W&B at the step where slime logs a rollout. False if slime has no W&B run in this process.
+
+    slime's own logging takes scalars, because it serves other trackers too.
+    """
+    steps, wandb = _loaded("metric_utils"), sys.modules.get("wandb")
+    if steps is None or wandb is None or getattr(wandb, "run", None) is None:
+        return False
+    table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+    wandb.log({name: table, "rollout/step": steps.compute_rollout_step(args, rollout_id)})
     return True
 
 

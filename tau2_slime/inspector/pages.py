@@ -1,11 +1,11 @@
-"""The conversation viewer: pages of one file each that load nothing and run no script but their own.
+"""Pages that load nothing from elsewhere and run no script but their own, and one episode as they show it.
 
-The inspector (`inspector.page`) and the evaluation's report (`evaluation.report.html`) build their pages here. Each brings a
-template, a style and a script; how a conversation looks is in `assets/conversation.css` and `assets/conversation.js`.
+The viewer (`view`) and the evaluation's report (`evaluation.report.html`) build their pages here. Each brings a template, a
+style and scripts; how a conversation looks is in `assets/conversation.css` and `assets/conversation.js`.
 
-What a model, a user or a tool wrote gets into a page in one of two ways. A template escapes it. Or it is part of the packed
-episodes: gzipped JSON in base64, which the script unpacks when a reader opens one and puts into the page as text. The page's
-content security policy would not let anything else run.
+What a model, a user or a tool wrote gets into a page in one of three ways. A template escapes it. Or it is part of the
+packed episodes: gzipped JSON in base64, which the script unpacks when a reader opens one. Or a server sends it as JSON. The
+script puts it into the page as text. The page's content security policy would not let anything else run.
 """
 
 from __future__ import annotations
@@ -86,6 +86,16 @@ def episode_view(trajectory: Trajectory, database: DatabaseDiff, language: Check
     }
 
 
+def alone(view: View, language: CheckpointProfile | None = None) -> View:
+    """``view`` with all that its reader needs: what `pack` shares between episodes is in ``vocabulary``."""
+    tokens = view["tokens"]
+    if tokens is None:
+        return view
+    known = {token for token in tokens["ids"] if type(token) is int}
+    texts = token_texts(known, language) if language is not None else {}
+    return {**view, "tokens": {**tokens, "shared": 0}, "vocabulary": {"prompts": {}, "texts": texts}}
+
+
 def _rounded(value: object) -> float | None:
     return round(float(value), 4) if isinstance(value, (int, float)) and abs(value) < 1e300 else None
 
@@ -110,44 +120,58 @@ def pack(views: Sequence[View], language: CheckpointProfile | None = None) -> di
             prompt = prompts.setdefault(tokens["prompt"], tokens["ids"][: tokens["start"]])
             shared = common_length(prompt, tokens["ids"])
             tokens = {**tokens, "shared": shared, "ids": tokens["ids"][shared:]}
-        chunk.append(_json({**view, "tokens": tokens}))
+        chunk.append(as_json({**view, "tokens": tokens}))
         if sum(map(len, chunk)) >= CHUNK or number == len(views):
-            blocks[f"episodes-{number - len(chunk)}"] = _packed(f"[{','.join(chunk)}]")
+            blocks[f"episodes-{number - len(chunk)}"] = packed(f"[{','.join(chunk)}]")
             chunk = []
     texts = token_texts(ids, language) if language is not None else {}
-    return {**blocks, "vocabulary": _packed(_json({"prompts": prompts, "texts": texts}))}
+    return {**blocks, "vocabulary": packed(as_json({"prompts": prompts, "texts": texts}))}
 
 
-def _packed(text: str) -> str:
+def packed(text: str) -> str:
+    """``text`` as `inflate` of the script reads it."""
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode()
 
 
-def _json(content: object) -> str:
+def as_json(content: object) -> str:
     """JSON that a browser can read: numbers that are not finite become text."""
     try:
         return json.dumps(content, ensure_ascii=False, default=str, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        return _json(json.loads(json.dumps(content, default=str), parse_constant=str))
+        return as_json(json.loads(json.dumps(content, default=str), parse_constant=str))
 
 
 # ---- pages -------------------------------------------------------------------------------------------------------------
 
 
-def render_page(package: str, name: str, packed: Mapping[str, str], content: Mapping[str, object]) -> str:
+def render_page(
+    package: str,
+    name: str,
+    packed: Mapping[str, str],
+    content: Mapping[str, object],
+    *,
+    scripts: Sequence[str] = (),
+    first: Mapping[str, str] | None = None,
+    policy: str = "",
+) -> str:
     """A whole page: ``assets/<name>.html.j2``, ``.css`` and ``.js`` of ``package``, around the viewer's own.
 
-    ``packed``: what `pack` returns. ``content``: the template's variables.
+    ``packed``: what `pack` returns. ``content``: the template's variables. ``scripts``: further scripts of the package,
+    before its own. ``first``: blocks that the script needs at once; it runs before those of ``packed`` are there.
+    ``policy``: what the content security policy allows beyond the page itself.
     """
     style = _asset(_PACKAGE, "conversation.css") + _asset(package, f"{name}.css")
-    script = _asset(_PACKAGE, "conversation.js") + _asset(package, f"{name}.js")
+    script = _asset(_PACKAGE, "conversation.js") + "".join(_asset(package, f"{one}.js") for one in (*scripts, name))
     page = _environment(package).get_template(f"{name}.html.j2")
     text = page.render(
         content,
         packed=packed,
+        first=first or {},
         style=Markup(style),
         script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
+        policy=policy,
     )
     # A model can write half of a surrogate pair, which is not text in any encoding.
     return text.encode("utf-8", "replace").decode()
