@@ -115,7 +115,11 @@ def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argpa
 def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--slime", default=os.environ.get("SLIME_DIR"), help="slime checkout (default: SLIME_DIR)")
+    parser.add_argument(
+        "--slime",
+        default=os.environ.get("SLIME_DIR"),
+        help="slime checkout, or folder that holds miles (default: SLIME_DIR)",
+    )
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     kinds = ["sync", "shuffle", "partial", "async", *FAULTS]
@@ -126,7 +130,7 @@ def main() -> None:
     parser.add_argument("--router", help="http://host:port of a router that serves it (default: sglang on this CPU)")
     parser.add_argument("--device", default="cpu", help="of the trainer (default: %(default)s)")
     options = parser.parse_args()
-    if not options.slime or not Path(options.slime, "slime").is_dir():
+    if not options.slime or not any(Path(options.slime, name, "rollout").is_dir() for name in ("slime", "miles")):
         parser.error(f"--slime {options.slime}: no slime checkout (git clone https://github.com/THUDM/slime)")
     options.slime = str(Path(options.slime).resolve())
     checkpoint = options.checkpoint or warm_start(options.slime, ROOT / ".cache" / "learning")

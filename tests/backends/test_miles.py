@@ -106,7 +106,9 @@ def test_the_hooks_serve_miles(miles: str, python: str) -> None:
     assert metrics["groups_informative"] == 1, "the filter saw to it"
     assert 0 < metrics["reward"] < 1
     for evaluation in report["evaluations"]:
-        assert ours(evaluation, f"eval/{evaluation['dataset']}/tau2/")["pass_hat_1"] == pytest.approx(evaluation["reward"])
+        assert ours(evaluation, f"eval/{evaluation['dataset']}/tau2/")["pass_hat_1"] == pytest.approx(
+            evaluation["reward"]
+        )
 
 
 def test_an_abort_reaches_an_episode_whose_turn_never_ends(miles: str, python: str) -> None:

@@ -38,7 +38,10 @@ MODES: dict[str, dict[str, Any]] = {
 """`Plan`s without the checkout and the folder."""
 
 
-_CLASS_BASED = ("--rollout-function-path", "miles.rollout.inference_rollout.inference_rollout_common.InferenceRolloutFn")
+_CLASS_BASED = (
+    "--rollout-function-path",
+    "miles.rollout.inference_rollout.inference_rollout_common.InferenceRolloutFn",
+)
 _PARTIAL_AND_EVAL = {**_PARTIAL_PLAN, "evaluate": True}
 _UPDATED = {"update_every": 0.4, "server": _LONG}
 MILES_MODES: dict[str, dict[str, Any]] = {
