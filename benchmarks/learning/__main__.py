@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmarks.learning import plot, verdict
 from benchmarks.learning.rows import read_curve
 from benchmarks.learning.settings import Settings, WarmStart
+from tests.slime_cpu.plan import package_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -130,8 +131,11 @@ def main() -> None:
     parser.add_argument("--router", help="http://host:port of a router that serves it (default: sglang on this CPU)")
     parser.add_argument("--device", default="cpu", help="of the trainer (default: %(default)s)")
     options = parser.parse_args()
-    if not options.slime or not any(Path(options.slime, name, "rollout").is_dir() for name in ("slime", "miles")):
+    package = package_of(options.slime or "")
+    if not options.slime or not Path(options.slime, package, "rollout").is_dir():
         parser.error(f"--slime {options.slime}: no slime checkout (git clone https://github.com/THUDM/slime)")
+    if package == "miles" and "async" in options.kinds:
+        parser.error("--kinds async: these are slime's fully-async rollouts, and --slime names miles; leave async out")
     options.slime = str(Path(options.slime).resolve())
     checkpoint = options.checkpoint or warm_start(options.slime, ROOT / ".cache" / "learning")
     planned = [

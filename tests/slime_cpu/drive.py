@@ -25,6 +25,8 @@ from tests.slime_cpu.updates import WeightUpdates, update
 
 FULLY_ASYNC = "slime.rollout.fully_async_rollout"
 """Runs in a thread of its own; miles' is a task of the rollouts' loop."""
+LATE = ("fully_async_rollout", "inference_rollout.inference_rollout_train", "inference_rollout.inference_rollout_eval")
+"""Modules of slime or miles that are imported when they are used, and want the stubs."""
 
 
 class Run:
@@ -45,8 +47,9 @@ class Run:
             self._manager_module = manager_module(plan.package)
             self.sample_class = importlib.import_module(f"{plan.package}.utils.types").Sample
             importlib.import_module(f"{plan.package}.rollout.sglang_rollout")
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(f"{plan.package}.rollout.fully_async_rollout")
+            for late in LATE:
+                with contextlib.suppress(ModuleNotFoundError):
+                    importlib.import_module(f"{plan.package}.rollout.{late}")
             listen_to_trackers(plan.package, lambda metrics, *_, **__: self.metrics.append(dict(metrics)))
             self.args = arguments.parse(plan.command_line(router, checkpoint), plan.package)
             self.manager = self._build_manager()
