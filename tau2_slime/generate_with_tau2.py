@@ -18,6 +18,7 @@ from tau2_slime.runtime.loops import Once, until_abort
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter import weights
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
+from tau2_slime.slime_adapter.miles import as_the_framework_calls_it
 
 if TYPE_CHECKING:
     from tau2_slime.episode.play import EpisodeSetup
@@ -32,6 +33,7 @@ _imports: Once[ModuleType] = Once()
 refuse_too_old()  # slime imports this module at its first sample: better no training than one that cannot be right
 
 
+@as_the_framework_calls_it
 async def generate(
     args: SlimeArgs, sample: SlimeSample, sampling_params: dict[str, Any], evaluation: bool = False
 ) -> SlimeSample:

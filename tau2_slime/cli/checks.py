@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib.metadata
-import importlib.util
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -169,14 +168,15 @@ async def user_answers(model: str, config: Tau2Config) -> Answer:
 
 
 async def installed_slime() -> Answer:
-    """The slime that this Python would import, if there is one."""
-    if importlib.util.find_spec("slime") is None or importlib.util.find_spec("slime.utils") is None:
-        return Verdict.NOTE, "not installed here (needed only inside a training job)"
-    from tau2_slime.slime_adapter.compat import describe
+    """The slime, or its fork miles, that this Python would import, if there is one."""
+    from tau2_slime.slime_adapter.compat import describe, installed
 
+    package = installed()
+    if package is None:
+        return Verdict.NOTE, "not installed here (needed only inside a training job)"
     try:
-        return Verdict.OK, await asyncio.to_thread(describe)
+        return Verdict.OK, await asyncio.to_thread(describe, package)
     except ImportError as error:
         raise ConfigError(
-            f"cannot be imported ({error}): use the Python of slime's container, or install that"
+            f"cannot be imported ({error}): use the Python of {package}'s container, or install that"
         ) from error
