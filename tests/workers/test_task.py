@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
+import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +18,9 @@ from hypothesis import strategies as st
 
 from tau2_slime.generate_with_tau2 import play
 from tau2_slime.local.policy_server import PolicyServer
+from tau2_slime.slime_adapter import compat
 from tau2_slime.slime_adapter.sample import StandaloneSample
-from tau2_slime.slime_adapter.workers import wire
+from tau2_slime.slime_adapter.workers import traces, wire
 from tau2_slime.slime_adapter.workers.task import OTHER_ARGUMENTS, SLIMES_ARGUMENTS, Played, Task
 
 ours = st.integers(min_value=0, max_value=2**31)
@@ -91,6 +96,36 @@ def test_slimes_counts_of_calls_grow_as_if_slimes_process_had_made_them() -> Non
     sample = type("Sample", (SimpleNamespace,), {"Status": StandaloneSample.Status})(**vars(sample))
     played.put_into(sample)
     assert (sample.prefix_cache_info.prompt_tokens, sample.spec_info.prompt_tokens) == (80, 80)
+
+
+def test_slime_gets_the_spans_of_a_workers_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def trace_span(target: Any, name: str, *, attrs: dict[str, Any]) -> Iterator[Any]:
+        events = target.trace["events"]
+        events.append({"type": "span_start", "name": name, "ts": 1000.0, "attrs": attrs})
+        said: dict[str, Any] = {}
+        yield SimpleNamespace(update=said.update)
+        events.append({"type": "event", "name": "prefill", "ts": 1000.5})
+        events.append({"type": "span_end", "name": name, "ts": 1001.0, "attrs": said})
+
+    slimes = types.ModuleType("slime.observability.trace_utils")
+    slimes.trace_span = trace_span  # type: ignore[attr-defined]
+    slimes.build_sglang_meta_trace_attrs = dict  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, slimes.__name__, slimes)
+    worker = Task({}, "PENDING", {}, {}, False, None).sample()
+    trace = compat.generation_trace(worker)
+    assert trace is not None
+    with contextlib.suppress(KeyError), trace(64):
+        raise KeyError("a call that failed")
+    with trace(64) as tell:
+        tell({"prompt_tokens": 7, "e2e_latency": 0.5, "output_token_logprobs": [[0.0, 1, None]] * 1000})
+    (call,) = worker.calls
+    sample: Any = SimpleNamespace(trace={"events": []})
+    traces.trace_calls(sample, [pickle.loads(pickle.dumps(call))])
+    start, child, end = sample.trace["events"]
+    assert (start["name"], start["attrs"]) == ("sglang_generate", {"max_new_tokens": 64})
+    assert end["attrs"] == {"prompt_tokens": 7, "e2e_latency": 0.5}
+    assert (start["ts"], child["ts"], end["ts"]) == pytest.approx((call.start, call.start + 0.5, call.end))
 
 
 # ---- the connection ----------------------------------------------------------------------------------------------------

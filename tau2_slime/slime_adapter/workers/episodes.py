@@ -26,6 +26,9 @@ MOST_DEATHS = 3
 """An episode is given up when so many workers have died while they played it: it may be what kills them."""
 
 
+_BEFORE_IT_BEGAN = "the rollout was aborted before the episode began"
+
+
 @dataclass(eq=False)
 class Episode:
     """One call of `generate`."""
@@ -90,7 +93,9 @@ class Episodes:
         if episode.played.done():
             return
         self._all[episode.number] = episode
-        if self.lost:
+        if episode.aborted():
+            episode.end(EpisodeAborted(_BEFORE_IT_BEGAN))
+        elif self.lost:
             episode.end(Tau2SlimeError(self.lost))
         elif not self.workers:
             self._waiting.append(episode)
@@ -143,7 +148,7 @@ class Episodes:
                 episode.told = True
                 if episode.worker is None:
                     self._waiting.remove(episode)
-                    episode.end(EpisodeAborted("the rollout was aborted before the episode began"))
+                    episode.end(EpisodeAborted(_BEFORE_IT_BEGAN))
                 else:
                     told.setdefault(episode.worker, []).append(episode.number)
             for worker, numbers in told.items():
