@@ -149,7 +149,9 @@ def main() -> None:
     for (kind, _, _), curve in zip(planned, found, strict=True):
         curves.setdefault(kind, []).append(curve)
     plot.draw(curves, options.output_dir / "curves.png")
-    checks = list(verdict.judge(curves))
+    # A quarter of the steps earns half of the gain. It is still more than chance, and than shuffled rewards may gain.
+    least_gain = verdict.MOST_GAIN_OF_SHUFFLED if options.small else verdict.LEAST_GAIN
+    checks = list(verdict.judge(curves, least_gain=least_gain))
     print("\n".join(map(str, checks)))
     print(f"curves: {options.output_dir / 'curves.png'}")
     print("PASS" if all(check.holds for check in checks) else "FAIL")

@@ -140,7 +140,9 @@ def describe(row: Row) -> str:
         parts += [
             f"reward {row['reward']:.2f} ± {1.96 * spread:.2f}",
             "by task " + " ".join(f"{value:.2f}" for value in row["by_task"].values()),
-            f"entropy {told['entropy_loss']:.3f}",
+            *(
+                [f"entropy {told['entropy_loss']:.3f}"] if told["entropy_loss"] else []
+            ),  # miles computes none for the log
             f"length {row['response_length']:.0f}",
             f"gradient {told['grad_norm']:.2f}",
             f"weights {','.join(row['weight_versions'])} ({row['off_policy_share']:.0%} off-policy)",

@@ -149,7 +149,8 @@ def check_sample(
         if mask_offpolicy and before.sampled:  # slime masked the older part: it was sampled all the same
             mask[: len(before.loss_mask)] = before.loss_mask
     if not any(mask) and not sample.remove_sample:
-        verdict.problems.append("nothing in it can be trained on")
+        end = sample.metadata["tau2"]
+        verdict.problems.append(f"nothing in it can be trained on: {end['termination']} {end['detail']}")
     key = getattr(sample, "session_id", None)
     used: list[dict[str, Any]] = []
     at = 0

@@ -112,7 +112,8 @@ class JournalSampler(Sampler):
         by = [*sampled_by, *[version] * len(ids)][: len(ids)]
         log_probs = [log_prob(shift + 100_003 * by[i] + i, token) for i, token in enumerate(ids)]
         starts = [i for i in range(len(ids)) if not i or by[i] != by[i - 1]]
-        spans = [(str(by[i]), i, stop) for i, stop in zip(starts, [*starts[1:], len(ids)], strict=True)]
+        stops = [*starts[1:], len(ids)][: len(starts)]  # a call that sampled nothing has no span
+        spans = [(str(by[i]), i, stop) for i, stop in zip(starts, stops, strict=True)]
         meta["weight_versions"] = [{"version": name, "start": i, "end": stop} for name, i, stop in spans]
         if "output_token_logprobs" in meta:
             entries = zip(log_probs, ids, strict=True)
