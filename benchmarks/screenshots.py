@@ -67,6 +67,7 @@ async def photograph(folder: Path) -> dict[str, bytes]:
         await page.open(folder / "inspector.html")
         failed = await page.run("rows.findIndex((row) => row.reward === 0)")
         await page.run(f"openEpisode({failed})")
+        await page.run("document.querySelector('#detail details[open]').open = false")
         for message in (".message.assistant", ".message.tool"):
             await page.click(f"{message} .expand")
             await page.until(f"document.querySelector('{message} .tokens .t')")
