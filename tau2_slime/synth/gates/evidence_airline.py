@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
 from tau2_slime.policy_rules.airline import RESERVATION_WRITES
 from tau2_slime.policy_rules.rules import Call, Record
+from tau2_slime.synth.gates import evidence_payment
 from tau2_slime.synth.gates.case import Case, Findings, word_in
+from tau2_slime.synth.gates.evidence_payment import ends_elsewhere, says_digits, told_apart
 from tau2_slime.synth.gates.phrases import ALL, GENERIC_PAYMENT, HEDGE, PAYMENT, kinds_named
 
 REQUEST = {
@@ -23,37 +24,14 @@ REQUEST = {
     "book_reservation": r"book|fly|flight|reserv|trip|ticket|travel",
     "send_certificate": r"compensat|voucher|certificate|make up|make amends|complain|goodwill|gesture|refund|reimburs",
 }
-_CITIES = {
-    **{
-        "SFO": ("san francisco", "sf"),
-        "JFK": ("new york", "kennedy", "ny"),
-        "LAX": ("los angeles", "la"),
-        "ORD": ("chicago",),
-    },
-    **{
-        "DFW": ("dallas", "texas"),
-        "DEN": ("denver",),
-        "SEA": ("seattle",),
-        "ATL": ("atlanta",),
-        "MIA": ("miami",),
-        "BOS": ("boston",),
-    },
-    **{
-        "PHX": ("phoenix",),
-        "IAH": ("houston", "texas"),
-        "LAS": ("las vegas", "vegas"),
-        "MCO": ("orlando",),
-        "EWR": ("newark", "new york"),
-    },
-    **{
-        "CLT": ("charlotte",),
-        "MSP": ("minneapolis",),
-        "DTW": ("detroit",),
-        "PHL": ("philadelphia",),
-        "LGA": ("laguardia", "la guardia", "new york"),
-    },
+_CITIES: dict[str, tuple[str, ...]] = {
+    **{"SFO": ("san francisco", "sf"), "JFK": ("new york", "kennedy", "ny"), "LAX": ("los angeles", "la")},
+    **{"ORD": ("chicago",), "DFW": ("dallas", "texas"), "DEN": ("denver",), "SEA": ("seattle",), "ATL": ("atlanta",)},
+    **{"MIA": ("miami",), "BOS": ("boston",), "PHX": ("phoenix",), "IAH": ("houston", "texas"), "CLT": ("charlotte",)},
+    **{"LAS": ("las vegas", "vegas"), "MCO": ("orlando",), "EWR": ("newark", "new york"), "MSP": ("minneapolis",)},
+    **{"DTW": ("detroit",), "PHL": ("philadelphia",), "LGA": ("laguardia", "la guardia", "new york")},
 }
-_MONTHS = ("january", "february", "march", "april", "may", "june")
+"""Airport -> what else a text calls it."""
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _CRITERION = re.compile(
     r"\b(cheap\w*|first|last|earl\w*|late\w*|next day|day (?:after|before|later|earlier)|same|"
@@ -171,8 +149,7 @@ def _booking_payment(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[t
         method = methods.get(payment["payment_id"])
         if method is None:
             continue
-        last_four = getattr(method, "last_four", None)
-        if last_four is not None and word_in(case.text, last_four):
+        if says_digits(case.text, method):
             continue
         if not PAYMENT.search(case.text):
             if len(methods) > 1:
@@ -188,24 +165,9 @@ def _booking_payment(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[t
             same
             and method.source in kinds
             and not GENERIC_PAYMENT.search(case.text)
-            and not _told_apart(case.text, method, same)
+            and not told_apart(case.text, method, same)
         ):
             yield "G13", f"{same[0].id} fits what is said as well as {method.id}"
-
-
-def _told_apart(text: str, method: Record, same: list[Any]) -> bool:
-    """True if the brand or the balance in the text is that of ``method`` alone; 'small' and 'large' decide as well."""
-    brand = getattr(method, "brand", None)
-    if brand is not None:
-        return str(brand).lower() in text and all(str(m.brand).lower() != str(brand).lower() for m in same)
-    amount = f"{method.amount:g}"
-    if word_in(text.replace(",", ""), amount) or word_in(text.replace(",", ""), f"${amount}"):
-        return all(m.amount != method.amount for m in same)
-    return bool(
-        re.search(
-            r"\b(small\w*|larg\w*|big\w*|less\w*|most|least|high\w*|low\w*|one of|all|exact\w*|only|as much)\b", text
-        )
-    )
 
 
 def _people(case: Case, db: Record, people: list[Any], there: list[Any]) -> Iterator[tuple[str, str]]:
@@ -255,32 +217,9 @@ def _payment(case: Case, db: Record, call: Call, reservation: Record) -> Iterato
     method = methods.get(call.arguments["payment_id"])
     if method is None:
         return
-    others = [m for m in methods.values() if m.id != method.id and _ends_elsewhere(case, call, m.id)]
-    if not others:
-        return
-    last_four = getattr(method, "last_four", None)
-    if last_four is not None and word_in(case.text, last_four):
-        return
-    kinds = kinds_named(case.text)
-    if not PAYMENT.search(case.text):
-        if all(p.payment_id != method.id for p in reservation.payment_history):
-            yield "G13", f"nobody says how to pay, and {others[0].id} would do as well as {method.id}"
-        return
-    if GENERIC_PAYMENT.search(case.text):
-        return
-    if kinds and method.source not in kinds:
-        yield "G9", f"the customer names {', '.join(sorted(kinds))}, the gold takes {method.source}"
-        return
-    same = [m for m in others if m.source == method.source]
-    if same and not _told_apart(case.text, method, same):
-        yield "G13", f"{same[0].id} fits what is said as well as {method.id}"
-
-
-def _ends_elsewhere(case: Case, call: Call, payment_id: str) -> bool:
-    other = replace(call, arguments={**call.arguments, "payment_id": payment_id})
-    box = case.sandbox()
-    calls = [other if step.call is call else step.call for step in case.steps if not step.error]
-    return box.run(calls) and box.state() != case.end
+    others = [m for m in methods.values() if m.id != method.id and ends_elsewhere(case, call, payment_id=m.id)]
+    usual = any(p.payment_id == method.id for p in reservation.payment_history)
+    yield from evidence_payment.check(case, method, others, usual=usual)
 
 
 def _says_cabin(text: str, cabin: str) -> bool:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tau2_slime.policy_rules.retail import ORDER_WRITES
 from tau2_slime.policy_rules.rules import Call, Record
+from tau2_slime.synth.gates import evidence_payment
 from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
+from tau2_slime.synth.gates.evidence_payment import ends_elsewhere
 from tau2_slime.synth.gates.phrases import (
     ALL,
     COMPARISON,
-    GENERIC_PAYMENT,
     HEDGE,
-    PAYMENT,
-    kinds_named,
     listed,
     names_product,
     names_product_fully,
@@ -201,38 +199,9 @@ def _payment(case: Case, db: Record, call: Call, order: Record) -> Iterator[tupl
     method = methods.get(call.arguments["payment_method_id"])
     if method is None:
         return
-    others = [m for m in methods.values() if m.id != method.id and _ends_elsewhere(case, call, m.id)]
-    if not others:
-        return
-    kinds = kinds_named(case.text)
+    others = [m for m in methods.values() if m.id != method.id and ends_elsewhere(case, call, payment_method_id=m.id)]
     original = order.payment_history[0].payment_method_id if order.payment_history else None
-    last_four = getattr(method, "last_four", None)
-    if last_four is not None and word_in(case.text, last_four):
-        return
-    if not kinds and not PAYMENT.search(case.text):
-        if method.id != original:
-            yield "G13", f"nobody says how to pay, and {others[0].id} would do as well as {method.id}"
-        return
-    generic = GENERIC_PAYMENT.search(case.text)
-    if method.source not in kinds:
-        if kinds and not generic:
-            yield "G9", f"the customer names {', '.join(sorted(kinds))}, the gold takes {method.source}"
-        return
-    same = [m for m in others if m.source == method.source]
-    if same and not generic and not (last_four and _brand_decides(case.text, method, same)):
-        yield "G13", f"{same[0].id} fits what is said as well as {method.id}"
-
-
-def _brand_decides(text: str, method: Record, same: Sequence[Any]) -> bool:
-    return str(method.brand).lower() in text and all(str(m.brand).lower() != str(method.brand).lower() for m in same)
-
-
-def _ends_elsewhere(case: Case, call: Call, payment_method_id: str) -> bool:
-    """True if the gold with another payment method is as allowed, and ends in another state."""
-    other = replace(call, arguments={**call.arguments, "payment_method_id": payment_method_id})
-    box = case.sandbox()
-    calls = [other if step.call is call else step.call for step in case.steps if not step.error]
-    return box.run(calls) and box.state() != case.end
+    yield from evidence_payment.check(case, method, others, usual=method.id == original)
 
 
 def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:

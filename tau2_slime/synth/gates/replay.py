@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, permutations
 
@@ -169,14 +169,6 @@ def _own_name(case: Case) -> str | None:
         if user is None or "yourself" not in case.text:
             return None
         return f"{user.name.first_name} {user.name.last_name}".lower()
-
-
-def _payments_in_order(case: Case, call: Call, entries: Sequence[Mapping[str, object]]) -> bool:
-    """True if the text names the kinds of payment in the order of the list: certificates, gift cards, cards."""
-    with case.start.reading() as db:
-        methods = db.users[call.arguments["user_id"]].payment_methods
-        sources = [str(methods[str(entry["payment_id"])].source).replace("_", " ") for entry in entries]
-    return _in_order_of_mention(case, sources) and len(set(sources)) == len(sources)
 
 
 def _in_order_of_mention(case: Case, words: Sequence[str]) -> bool:
