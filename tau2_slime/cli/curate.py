@@ -14,7 +14,9 @@ from tau2_slime.runtime.text import shown
 
 def curate(
     runs: Annotated[list[Path], typer.Argument(help="Folders or files of rollouts, evaluations, slime's dumps.")],
-    output_dir: Annotated[Path, typer.Option(help="Gets <domain>_curated.jsonl and curation.json.")],
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Gets <domain>_curated.jsonl and curation.json.")
+    ],
     above: Annotated[float, typer.Option(min=0.0, max=1.0, help="Pass rate greater than this.")] = 0.0,
     below: Annotated[float, typer.Option(min=0.0, help="Pass rate less than this; above 1: no limit.")] = 1.0,
     min_attempts: Annotated[int, typer.Option(min=1, help="Episodes that count.")] = 2,
