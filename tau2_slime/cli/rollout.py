@@ -124,7 +124,7 @@ def rollout(
         "max_turns": max_turns,
     }
     defaults: dict[str, object] = {"drift_rate": 1.0}
-    person = (user_strategy or settings.user_strategy) == HUMAN
+    person = (user_strategy or others.get("user_strategy") or settings.user_strategy) == HUMAN
     if embedded:
         # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
         defaults["max_turns"] = 200

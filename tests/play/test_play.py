@@ -106,9 +106,14 @@ def test_who_leaves_loses_nothing(tmp_path: Path, leave: str) -> None:
     assert [text for role, text in said(row) if role == "user"] == ["First words", f"Yes, {REFERENCE}", "###STOP###"]
     assert row["stats"]["resumes"] == 1
     check_tokens(tmp_path / "out")
-    with TerminalProcess(*MOCK, folder=tmp_path) as terminal:
-        terminal.expect("holds an episode that is over; name another folder")
-        assert terminal.end() == 2
+    for arguments, words in (
+        (MOCK, "holds an episode that is over; name another folder"),
+        ((*MOCK, "--as", "agent"), "the agent was {'kind': 'embedded'"),
+        ((*MOCK, "-t", "update_task_1"), "holds another run already; name another folder"),
+    )[: 3 if leave == "ctrl-d" else 0]:
+        with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+            terminal.expect(words)
+            assert terminal.end() == 2
 
 
 def test_the_agent_calls_tools_as_commands_and_is_told_what_it_missed(tmp_path: Path) -> None:
