@@ -71,9 +71,17 @@ def test_rollout_and_eval_understand_the_ancestors_names(tmp_path: Path) -> None
 def test_what_would_change_nothing_is_refused(tmp_path: Path) -> None:
     refused = command("rollout", "-d", "mock", "--user-strategy", "verify", folder=tmp_path)
     assert refused.returncode == 2 and "--user-strategy would change nothing" in refused.stderr
+    scripted = command("eval", "-d", "mock", "--user-strategy", "verify", folder=tmp_path)
+    assert scripted.returncode == 2 and "--user-strategy would change nothing: no model plays" in scripted.stderr
+    unknown = command("rollout", "-d", "mock", "--set", "max_stepz=3", folder=tmp_path)
+    assert unknown.returncode == 2 and "--set: unknown key 'max_stepz'" in unknown.stderr
+    many = command("rollout", "-d", "mock", "--set", "max_steps=many", folder=tmp_path)
+    assert many.returncode == 2 and "--set max_steps = 'many'" in many.stderr
     wrong = command("rollout", "-d", "mock", "--agent-strategy", "reakt", folder=tmp_path)
     assert (
-        wrong.returncode == 2 and "--agent-strategy = 'reakt'" in wrong.stderr and "native, act, react" in wrong.stderr
+        wrong.returncode == 2
+        and "--agent-strategy = 'reakt'" in wrong.stderr
+        and "native, act, react, few-shot" in wrong.stderr
     )
 
 

@@ -56,7 +56,7 @@ EXAMPLES = {
     convert_v1: "tau2-slime convert-v1 gpt-4o-airline.json",
     inspect: "tau2-slime inspect runs/rollout-1 --html page.html",
     export: "tau2-slime export runs/rollout-1 --format slime-sft",
-    curate: "tau2-slime curate runs/eval-1 -o hard.jsonl",
+    curate: "tau2-slime curate runs/eval-1 -o data/hard",
     diagnose: "tau2-slime diagnose runs/rollout-1",
     view: "tau2-slime view runs/rollout-1 --follow",
     completion: 'eval "$(tau2-slime completion bash)"',

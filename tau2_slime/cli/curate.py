@@ -13,7 +13,9 @@ from tau2_slime.runtime.text import shown
 
 
 def curate(
-    output_dir: Annotated[Path, typer.Option(help="Gets <domain>_curated.jsonl and curation.json.")],
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Gets <domain>_curated.jsonl and curation.json.")
+    ],
     runs: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[RUN]...", help="Folders or files of rollouts, evaluations, slime's dumps."),

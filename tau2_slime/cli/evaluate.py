@@ -10,11 +10,16 @@ import typer
 
 from tau2_slime.cli.options import (
     AgentStrategy,
+    AgentType,
     FewShot,
     HfCheckpoint,
+    MaxTurns,
     Router,
+    Set,
     TaskIds,
     TrustRemoteCode,
+    UserApiKeyVar,
+    UserBaseUrl,
     UserStrategy,
     begin,
     refuse_misspelt_domains,
@@ -48,6 +53,10 @@ def evaluate(
     ] = None,
     task_ids: TaskIds = None,
     user_model: Annotated[list[str] | None, typer.Option(help="Without --config: user models. Repeatable.")] = None,
+    user_base_url: UserBaseUrl = None,
+    user_api_key_var: UserApiKeyVar = None,
+    agent_type: AgentType = None,
+    max_turns: MaxTurns = None,
     agent_strategy: AgentStrategy = None,
     few_shot: FewShot = None,
     user_strategy: UserStrategy = None,
@@ -57,9 +66,7 @@ def evaluate(
             "--attempts", "--num-trials", "--samples-per-prompt", min=1, help="Attempts per task; wins over the file's."
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE for every dataset, such as max_turns=50. Repeatable.")
-    ] = None,
+    set_: Set = None,
     max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
     gold_rate: Annotated[
         float | None,
@@ -119,11 +126,16 @@ def evaluate(
     overrides = parse_settings(set_ or [])
     options = {
         "user_concurrency": user_concurrency,
+        "user_base_url": user_base_url,
+        "user_api_key_var": user_api_key_var,
+        "agent_type": agent_type,
+        "max_turns": max_turns,
         "agent_strategy": agent_strategy,
         "few_shot": str(few_shot) if few_shot is not None else None,
         "user_strategy": user_strategy,
     }
-    overrides |= {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
+    overrides |= given
     request = Request(
         output_dir=output_dir or new_run_folder("eval"),
         config=config,
@@ -134,6 +146,7 @@ def evaluate(
         attempts=attempts,
         users=user_model or [],
         overrides=overrides,
+        options=frozenset(given),
         router=router,
         hf_checkpoint=hf_checkpoint,
         trust_remote_code=trust_remote_code,

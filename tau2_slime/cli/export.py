@@ -21,7 +21,9 @@ def export(
         typer.Argument(metavar="RUN...", help="What `inspect` reads: folders of rollouts, slime's dumps ..."),
     ],
     format: Annotated[str, typer.Option("--format", help="slime-sft, openai, hf, dataframe, or examples (few_shot).")],
-    output_dir: Annotated[Path | None, typer.Option(help="Default: runs/export-<time>. It must be empty.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Default: runs/export-<time>. It must be empty.")
+    ] = None,
     side: Annotated[
         str, typer.Option(help="Whose words are trained: the agent's, or the user's (openai, hf, slime-sft messages).")
     ] = "agent",

@@ -35,7 +35,12 @@ UserStrategy = Annotated[
     typer.Option(help="How the user comes to a message: llm, rules, react, verify, reflection, or human: you type it."),
 ]
 TaskIds = Annotated[
-    list[str] | None, typer.Option("--task-ids", "--task-id", help="Exactly these: --task-ids 2 4 6. Repeatable.")
+    list[str] | None, typer.Option("--task-ids", "--task-id", "-t", help="Exactly these: --task-ids 2 4 6. Repeatable.")
+]
+AgentType = Annotated[str | None, typer.Option(help="llm, solo or gt.")]
+MaxTurns = Annotated[int | None, typer.Option(min=1, help="Messages of agent and user together.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE: any setting, such as max_steps=300. Repeatable.")
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML with a tau2: mapping, as for --custom-config-path.")
@@ -52,7 +57,7 @@ def spread_lists(words: Sequence[str]) -> list[str]:
     option, values = "", 0
     for word in words:
         if word.startswith("-") and not word[1:2].isdigit():
-            option, values = (word if word in ("--task-ids", "--task-id") else ""), 0
+            option, values = (word if word in ("--task-ids", "--task-id", "-t") else ""), 0
         elif option:
             if values:
                 out.append(option)
@@ -91,10 +96,30 @@ def begin(command: str, doing: str) -> None:
     typer.echo(f"tau2-slime {command}: {doing} ...", err=True)
 
 
-def as_typed(error: ConfigError, options: Mapping[str, object]) -> ConfigError:
-    """``error`` in the words of the command line: it names the option that the user gave, not where the value was put."""
+def other_settings(given: Sequence[str] | None) -> dict[str, object]:
+    """What ``--set KEY=VALUE`` says. Raises ConfigError: no such setting, or another form."""
+    if not given:
+        return {}
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.config.sources import check_keys
+    from tau2_slime.evaluation.request import parse_settings
+
+    found = parse_settings(list(given))
+    check_keys(found, "--set", Tau2Config.model_fields)
+    return found
+
+
+def as_typed(
+    error: ConfigError, options: Mapping[str, object], others: Mapping[str, object] | None = None
+) -> ConfigError:
+    """``error`` in the words of the command line: it names the option that the user gave, not where the value was put.
+
+    ``others``: what came by ``--set``.
+    """
 
     def option(found: re.Match[str]) -> str:
+        if found[1] in (others or {}) and options.get(found[1]) is None:
+            return f"--set {found[1]}"
         return f"--{found[1].replace('_', '-')}" if options.get(found[1]) is not None else found[0]
 
     return ConfigError(re.sub(r"sample\.metadata\['(\w+)'\]", option, str(error)))

@@ -11,6 +11,7 @@ import typer
 
 from tau2_slime.cli.options import (
     AgentStrategy,
+    AgentType,
     ConfigFile,
     FewShot,
     HfCheckpoint,
@@ -58,7 +59,7 @@ def play(
     user_base_url: UserBaseUrl = None,
     user_api_key_var: UserApiKeyVar = None,
     user_strategy: UserStrategy = None,
-    agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
+    agent_type: AgentType = None,
     agent_strategy: AgentStrategy = None,
     few_shot: FewShot = None,
     max_turns: Annotated[
@@ -121,7 +122,7 @@ def play(
         defaults["user_model"] = "scripted"
     given = {key: value for key, value in defaults.items() if key not in said}
     given |= {key: value for key, value in options.items() if value is not None}
-    given |= {"user_strategy": HUMAN} if as_user else {}
+    given |= {"user_strategy": HUMAN} if as_user else {"agent_strategy": "native", "few_shot": None}
     try:
         settings = Tau2Config.resolve(mapping, given)
     except ConfigError as error:

@@ -13,10 +13,13 @@ import typer
 
 from tau2_slime.cli.options import (
     AgentStrategy,
+    AgentType,
     ConfigFile,
     FewShot,
     HfCheckpoint,
+    MaxTurns,
     Router,
+    Set,
     TaskIds,
     TrustRemoteCode,
     UserApiKeyVar,
@@ -25,6 +28,7 @@ from tau2_slime.cli.options import (
     as_typed,
     begin,
     config_mapping,
+    other_settings,
     refuse_misspelt_domains,
     refuse_unused,
     unused_user_options,
@@ -70,11 +74,12 @@ def rollout(
     ] = None,
     user_base_url: UserBaseUrl = None,
     user_api_key_var: UserApiKeyVar = None,
-    agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
+    agent_type: AgentType = None,
     agent_strategy: AgentStrategy = None,
     few_shot: FewShot = None,
     user_strategy: UserStrategy = None,
-    max_turns: Annotated[int | None, typer.Option(min=1, help="Messages of agent and user together.")] = None,
+    max_turns: MaxTurns = None,
+    set_: Set = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens per turn.")] = 8192,
@@ -105,8 +110,9 @@ def rollout(
 
     embedded = router is None
     mapping = config_mapping(config)
+    others = other_settings(set_)
     settings = Tau2Config.resolve(mapping)
-    said = settings.model_fields_set
+    said = settings.model_fields_set | others.keys()
     options = {
         "user_model": user_model,
         "user_base_url": user_base_url,
@@ -118,18 +124,19 @@ def rollout(
         "max_turns": max_turns,
     }
     defaults: dict[str, object] = {"drift_rate": 1.0}
-    person = (user_strategy or settings.user_strategy) == HUMAN
+    person = (user_strategy or others.get("user_strategy") or settings.user_strategy) == HUMAN
     if embedded:
         # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
         defaults["max_turns"] = 200
         if settings.user_path is None and not settings.user_pool:
             defaults["user_model"] = HUMAN if person else "scripted"
     overrides = {key: value for key, value in defaults.items() if key not in said}
+    overrides |= others
     overrides |= {key: value for key, value in options.items() if value is not None}
     try:
         settings = Tau2Config.resolve(mapping, overrides)  # one clear error before anything starts
     except ConfigError as error:
-        raise as_typed(error, options) from None
+        raise as_typed(error, options, others) from None
     habits = {"--mistakes": mistakes, "--policy-noise": policy_noise, "--spelling": spelling}
     of_the_policy = "it is a habit of the embedded policy, and --router names another one"
     refuse_unused(

@@ -39,6 +39,8 @@ class Request:
     attempts: int | None = None
     users: list[str] = field(default_factory=list)
     overrides: dict[str, Any] = field(default_factory=dict)
+    options: frozenset[str] = frozenset()
+    """Those of `overrides` that came by an option of their own, not by ``--set``."""
     router: str | None = None
     hf_checkpoint: str | None = None
     trust_remote_code: bool = False
@@ -144,8 +146,7 @@ def _as_typed(request: Request, error: ConfigError) -> ConfigError:
     """``error`` in the words of the command line."""
     words = str(error)
     for key in request.overrides:
-        own = key in ("user_concurrency", "agent_strategy", "few_shot", "user_strategy")
-        option = f"--{key.replace('_', '-')}" if own else f"--set {key}"
+        option = f"--{key.replace('_', '-')}" if key in request.options else f"--set {key}"
         words = words.replace(f"sample.metadata[{key!r}]", option)
     return ConfigError(words)
 

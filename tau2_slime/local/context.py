@@ -105,7 +105,9 @@ class ContextReader:
         """The index of the segment that tells the case, the case's reference, and the ticket (solo)."""
         # The system prompt is by far the longest segment: look there last.
         for index in (*range(1, len(segments)), 0):
-            if index < len(segments) and (reference := find_reference(self._decode(segments[index]))) is not None:
+            text = self._decode(segments[index]) if index < len(segments) else ""
+            # Where the user's words follow the system prompt without a turn between, examples may name cases before them.
+            if (reference := find_reference(text, last=index == 0)) is not None:
                 return index, reference, None
         ticket = _TICKET.search(self._decode(segments[0])) if segments else None
         return (None, None, None) if ticket is None else (0, None, ticket.group(1))

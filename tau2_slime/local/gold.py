@@ -51,14 +51,14 @@ class CaseReference:
         return f"my case reference is {self}."
 
 
-def find_reference(text: str) -> CaseReference | None:
-    """The first case reference in ``text``, None if there is none.
+def find_reference(text: str, *, last: bool = False) -> CaseReference | None:
+    """The first case reference in ``text``, or the last one; None if there is none.
 
     >>> find_reference("Hello, my case reference is retail/train/7. I want a refund.")
     CaseReference(domain='retail', split='train', task_id='7')
     """
-    match = _REFERENCE.search(text)
-    return None if match is None else CaseReference(*(unquote(part) for part in match.groups()))
+    found = list(_REFERENCE.finditer(text))
+    return CaseReference(*(unquote(part) for part in found[-1 if last else 0].groups())) if found else None
 
 
 @dataclass(frozen=True)

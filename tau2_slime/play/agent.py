@@ -34,7 +34,8 @@ class _PersonTranscript(Transcript):
         self.chat += messages
         if not self._seated:
             self._sit_down()
-        for message in messages:
+        own = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+        for message in messages[own[-1] if own else 0 :]:  # of a conversation that goes on, only its end is new
             if message["role"] == "user":
                 person.shows("user", message["content"], "green")
             elif message["role"] == "tool":

@@ -41,18 +41,18 @@ class PlayFolder:
         Raises:
             ConfigError: it has another one, or one that is over.
         """
-        there = self._sample()
+        there, plan, other = self._sample(), self._plan(), "name another folder with --output-dir"
         if there is None and not (self.path / PLAN).exists():
             described = {"policy": self.policy, "settings": self.settings, "episodes": [asdict(self.job)]}
             self._write(PLAN, described, indent=1)
             embedded = self.policy["kind"] == "embedded"
             self._write("summary.json", {"hf_checkpoint": self.policy.get("hf_checkpoint"), "embedded": embedded})
-        elif there is None and self._played() == asdict(self.job):
-            return
-        elif there is None or self._played() != asdict(self.job):
-            raise ConfigError(f"{self.path} holds another run already; name another folder with --output-dir")
-        elif not is_interrupted(there):
-            raise ConfigError(f"{self.path} holds an episode that is over; name another folder with --output-dir")
+        elif plan is None or plan.get("episodes") != [asdict(self.job)]:
+            raise ConfigError(f"{self.path} holds another run already; {other}")
+        elif plan.get("policy") != self.policy:
+            raise ConfigError(f"{self.path}: the agent was {plan.get('policy')}, now it is {self.policy}; {other}")
+        elif there is not None and not is_interrupted(there):
+            raise ConfigError(f"{self.path} holds an episode that is over; {other}")
 
     def saved(self, identity: EpisodeIdentity) -> Saved | None:
         """What was left of the episode; None if nothing was.
@@ -81,11 +81,11 @@ class PlayFolder:
         self._write(TRAJECTORIES, {"index": job.index, "group": job.group, **result.to_dict()})
         self._write(SAMPLES, sample.row())
 
-    def _played(self) -> dict[str, Any] | None:
+    def _plan(self) -> dict[str, Any] | None:
+        """What rollout.json says; None if it says nothing."""
         try:
-            episodes = json.loads((self.path / PLAN).read_text(encoding="utf-8"))["episodes"]
-            return dict(episodes[0]) if len(episodes) == 1 else None
-        except (OSError, ValueError, KeyError, TypeError):
+            return dict(json.loads((self.path / PLAN).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
             return None
 
     def _sample(self) -> StandaloneSample | None:

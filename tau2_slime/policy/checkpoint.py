@@ -125,7 +125,7 @@ def _check_examples(config: Tau2Config, profile: CheckpointProfile, actions: Act
                 if pattern is not None and (found := pattern.search(message.get("content") or "")):
                     raise ConfigError(
                         f"few_shot {config.few_shot}: a message of {domain} task {one.task_id} spells the control token "
-                        f"{found[0]!r} of this chat template; leave that example out"
+                        f"{found[1]!r} of this chat template; leave that example out"
                     )
         tokens = len(template.encode(told(examples, profile.parser.format, actions)))
         if profile.context_length is not None and tokens > profile.context_length // 2:

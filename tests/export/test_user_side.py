@@ -39,11 +39,12 @@ async def test_the_row_is_what_the_simulator_was_asked_and_said(domain: str, tmp
         model = {"user_model": "openai/some-user", "user_base_url": server.url}
         await rollout(tmp_path / "run", domain, [task_id], **model)
     asked = server.requests[-1]
+    keep = frozenset({"test-task", "simulator-flaw"})
     request = ExportRequest(
         (tmp_path / "run",),
         Format.OPENAI,
         tmp_path / "out",
-        Filters(0.0, keep=frozenset({"test-task"})),
+        Filters(0.0, keep=keep),
         side=Side.USER,
     )
     card = export(request).card
