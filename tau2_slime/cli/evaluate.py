@@ -11,6 +11,7 @@ import typer
 from tau2_slime.cli.options import (
     AgentStrategy,
     HfCheckpoint,
+    RetrievalVariant,
     Router,
     TaskIds,
     TrustRemoteCode,
@@ -49,6 +50,7 @@ def evaluate(
     user_model: Annotated[list[str] | None, typer.Option(help="Without --config: user models. Repeatable.")] = None,
     agent_strategy: AgentStrategy = None,
     user_strategy: UserStrategy = None,
+    retrieval_variant: RetrievalVariant = None,
     attempts: Annotated[
         int | None,
         typer.Option(
@@ -115,7 +117,12 @@ def evaluate(
     if data_dir is not None:
         os.environ["DATA_DIR"] = str(data_dir)
     overrides = parse_settings(set_ or [])
-    options = {"user_concurrency": user_concurrency, "agent_strategy": agent_strategy, "user_strategy": user_strategy}
+    options = {
+        "user_concurrency": user_concurrency,
+        "agent_strategy": agent_strategy,
+        "user_strategy": user_strategy,
+        "retrieval_variant": retrieval_variant,
+    }
     overrides |= {key: value for key, value in options.items() if value is not None}
     request = Request(
         output_dir=output_dir or new_run_folder("eval"),

@@ -30,6 +30,9 @@ AgentStrategy = Annotated[
 UserStrategy = Annotated[
     str | None, typer.Option(help="How the user model comes to a message: llm, rules, react, verify or reflection.")
 ]
+RetrievalVariant = Annotated[
+    str | None, typer.Option(help="banking_knowledge: how the agent reads the documents, such as bm25_grep.")
+]
 TaskIds = Annotated[
     list[str] | None, typer.Option("--task-ids", "--task-id", help="Exactly these: --task-ids 2 4 6. Repeatable.")
 ]

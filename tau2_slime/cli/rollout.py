@@ -15,6 +15,7 @@ from tau2_slime.cli.options import (
     AgentStrategy,
     ConfigFile,
     HfCheckpoint,
+    RetrievalVariant,
     Router,
     TaskIds,
     TrustRemoteCode,
@@ -71,6 +72,7 @@ def rollout(
     agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
     agent_strategy: AgentStrategy = None,
     user_strategy: UserStrategy = None,
+    retrieval_variant: RetrievalVariant = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Messages of agent and user together.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
@@ -111,6 +113,7 @@ def rollout(
         "agent_type": agent_type,
         "agent_strategy": agent_strategy,
         "user_strategy": user_strategy,
+        "retrieval_variant": retrieval_variant,
         "max_turns": max_turns,
     }
     defaults: dict[str, object] = {"drift_rate": 1.0}

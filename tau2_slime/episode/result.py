@@ -87,6 +87,8 @@ class InteractionResult:
     """How it acted: the setting of that name."""
     user_strategy: str = "llm"
     """How the user simulator came to its messages: the setting of that name."""
+    retrieval_variant: str = ""
+    """How the agent read the documents, in a domain that has any: the setting of that name."""
     detail: str = ""
     """One line for a human: what went wrong, empty when nothing did."""
     reward: float | None = None
@@ -161,6 +163,8 @@ class InteractionResult:
             "generations": self.generations,
             "telemetry": self.telemetry,
         }
+        if self.retrieval_variant:
+            out["retrieval_variant"] = self.retrieval_variant
         if tokens and self.ledger is not None:
             out["ledger"] = self.ledger.to_dict()
         return out

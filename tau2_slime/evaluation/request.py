@@ -120,7 +120,7 @@ def _as_typed(request: Request, error: ConfigError) -> ConfigError:
     """``error`` in the words of the command line."""
     words = str(error)
     for key in request.overrides:
-        own = key in ("user_concurrency", "agent_strategy", "user_strategy")
+        own = key in ("user_concurrency", "agent_strategy", "user_strategy", "retrieval_variant")
         option = f"--{key.replace('_', '-')}" if own else f"--set {key}"
         words = words.replace(f"sample.metadata[{key!r}]", option)
     return ConfigError(words)

@@ -39,6 +39,8 @@ class Trajectory:
     agent_strategy: str = "native"
     """How the agent acted; files of earlier versions do not say it."""
     user_model: str = ""
+    retrieval_variant: str = ""
+    """How the agent read the documents, in a domain that has any."""
     status: str = ""
     termination: str = ""
     blame: str = ""
@@ -65,6 +67,11 @@ class Trajectory:
     telemetry: dict[str, float] = field(default_factory=dict)
     task: dict[str, Any] | None = None
     """τ²'s task, where the file brings it along."""
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What τ²'s environment was told beside the task, as far as the file says it."""
+        return {"retrieval_variant": self.retrieval_variant} if self.retrieval_variant else {}
 
     @property
     def task_key(self) -> str:

@@ -125,7 +125,7 @@ async def play_gold(config: Tau2Config, task: Task) -> InteractionResult | None:
 
 async def _world(config: Tau2Config, task: Task) -> domains.World:
     solo = config.agent_type == "solo"
-    return await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
+    return await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment)
 
 
 async def _play(world: domains.World, words: Words, user: User | None, limits: Limits) -> InteractionResult | None:
