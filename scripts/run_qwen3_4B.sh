@@ -402,6 +402,7 @@ PY
 
 DOCTOR=(
     python3 -m tau2_slime.cli doctor --hf-checkpoint "$HF_CHECKPOINT" --torch-dist "$TORCH_DIST" --slime-dir "$SLIME_DIR"
+    --max-context-len "$CONTEXT"
 )
 if [[ "$MODE" == sft ]]; then DOCTOR+=(--sft-data "$SFT_DATA"); else DOCTOR+=(--prompt-data "$PROMPT_DATA"); fi
 [[ -n "$RAY_ADDRESS" ]] || DOCTOR+=(--gpus "$NUM_GPUS")

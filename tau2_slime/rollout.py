@@ -37,7 +37,7 @@ from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.files import append_line, hold_folder
 from tau2_slime.runtime.loops import offload, to_its_end
 from tau2_slime.slime_adapter.sample import StandaloneSample
-from tau2_slime.world import domains
+from tau2_slime.world import domains, retrieval
 
 __all__ = ["Job", "Played", "RolloutPlan", "plan_jobs", "run", "run_in_held_folder", "summarise"]
 
@@ -62,6 +62,7 @@ def plan_jobs(
     group = 0
     for domain in chosen:
         known = domains.splits(domain)
+        retrieval.require(domain, config.environment)
         wanted_split = absolute(split or ("train" if "train" in known else "base"))
         pool = domains.tasks(domain, wanted_split)
         named = [domains.find_task(domain, wanted_split, task_id=task_id) for task_id in task_ids]
@@ -167,11 +168,17 @@ async def _play_the_rest(
 
 
 async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
-    """``checkpoint``, once its tokenizer and chat template have proved themselves: not 100 failed episodes, one error."""
+    """``checkpoint``, once its tokenizer and chat template have proved themselves, and every first prompt fits: not 100
+    failed episodes, one error."""
     from tau2_slime.policy.checkpoint import profile_for
+    from tau2_slime.policy.context_plan import longest_first_prompt
 
     config = Tau2Config.resolve(plan.yaml_mapping, plan.overrides)
-    await profile_for(checkpoint, config, trust_remote_code=plan.trust_remote_code)
+    profile = await profile_for(checkpoint, config, trust_remote_code=plan.trust_remote_code)
+    played = [
+        (config.model_copy(update={"domain": job.domain, "task_split": job.split}), job.task_id) for job in plan.jobs
+    ]
+    await offload(longest_first_prompt, played, profile, plan.max_context_len)
     return checkpoint
 
 

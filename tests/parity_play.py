@@ -18,6 +18,8 @@ from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.users import UserStats
 
 STOP = "###STOP###"
+OFFLINE = "no_knowledge"
+"""The retrieval variant of banking_knowledge where a test is not about documents."""
 CANNOT_RUN = ("telecom-workflow",)  # telecom's tasks under another policy: same tools, same environment
 
 
@@ -166,21 +168,21 @@ def play_tau2(
     return played, run
 
 
-def runner_env_kwargs(domain: str, task: Any) -> dict[str, Any]:
-    """What τ²'s own runner passes to environments of ``domain``; the offline variant where one must be chosen."""
+def runner_env_kwargs(domain: str, task: Any, variant: str = OFFLINE) -> dict[str, Any]:
+    """What τ²'s own runner passes to environments of ``domain``; ``variant``: of retrieval, where there is any."""
     if domain != "banking_knowledge":
         return {}
     from tau2.data_model.simulation import TextRunConfig
     from tau2.runner.build import _build_env_kwargs
 
-    config = TextRunConfig(domain=domain, agent="llm_agent", retrieval_config="no_knowledge")
+    config = TextRunConfig(domain=domain, agent="llm_agent", retrieval_config=variant)
     return dict(_build_env_kwargs(config, task))
 
 
-def score_tau2(domain: str, task: Any, run: Any, *, solo: bool = False) -> Any:
+def score_tau2(domain: str, task: Any, run: Any, *, solo: bool = False, variant: str = OFFLINE) -> Any:
     """τ²'s verdict on its own run: RewardInfo as data, or the type of what it raised."""
     t = tau2_compat.load()
-    kwargs = {"env_kwargs": runner_env_kwargs(domain, task)} if domain == "banking_knowledge" else {}
+    kwargs = {"env_kwargs": runner_env_kwargs(domain, task, variant)} if domain == "banking_knowledge" else {}
     try:
         info = t.evaluate_simulation(
             simulation=run, task=task, evaluation_type=t.EvaluationType.ALL, solo_mode=solo, domain=domain, **kwargs

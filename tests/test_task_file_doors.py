@@ -111,6 +111,148 @@ def test_a_file_with_a_bad_row_plays_nothing_and_check_lists_every_row(tmp_path:
     assert lines[-1].startswith("3 tasks of mock: 2 bad")
 
 
+def test_what_was_played_from_a_file_that_changed_is_neither_curated_nor_inspected(tmp_path: Path) -> None:
+    file = write(tmp_path / "m.jsonl")
+    words = ("--domain", "mock", "--split", "file:m.jsonl", "--output-dir")
+    assert run("rollout", *words, "played").exception is None
+    assert run("curate", "played", "--output-dir", "c", "--min-attempts", "1", "--below", "2").exception is None
+    changed = {"user_scenario": {"persona": None, "instructions": "Something else."}}
+    write(file, {}, changed)
+    first, second = (task.id for task in domains.tasks("mock", "base")[:2])
+    for command in (
+        ("curate", "played", "--output-dir", "d", "--below", "2"),
+        ("inspect", "played", "--html", "p.html"),
+        ("inspect", "played", "--check"),
+    ):
+        said = error_of(run(*command))
+        assert "1 of 2 have changed" in said and f"({second})" in said, first
+    assert not (tmp_path / "d").exists() and not (tmp_path / "p.html").exists()
+    assert run("inspect", "played").exception is None, "the list needs no task"
+
+
+def test_each_task_that_breaks_tau2_is_one_line_of_check(tmp_path: Path) -> None:
+    """An initial action that raises, and an assertion that raises at every agent."""
+    raising = {
+        "env_type": "assistant",
+        "func_name": "assert_task_status",
+        "arguments": {"task_id": "no", "expected_status": "x"},
+    }
+    start = {"env_type": "assistant", "func_name": "update_task_status", "arguments": {"task_id": "no", "status": "x"}}
+    criteria = {"actions": [], "env_assertions": [raising], "reward_basis": ["ENV_ASSERTION"]}
+    write(
+        tmp_path / "m.jsonl",
+        {"initial_state": {"initialization_actions": [start]}},
+        {"evaluation_criteria": criteria},
+        count=3,
+    )
+    result = run("tasks", "check", "m.jsonl", "--domain", "mock")
+    bad = [line for line in result.stdout.splitlines() if line.startswith("bad")]
+    ids = [task.id for task in domains.tasks("mock", "base")[:2]]
+    assert [line.split()[2].rstrip(":") for line in bad] == ids and all(len(line) < 400 for line in bad)
+    assert "Traceback" not in result.output
+
+
+# ---- files of other generators -----------------------------------------------------------------------------------------
+
+
+def airline_world() -> dict[str, Any]:
+    """A database of two customers, none of them τ²'s."""
+    user = {
+        "name": {"first_name": "Ada", "last_name": "Okoye"},
+        "address": {"address1": "1 A St", "city": "B", "country": "USA", "state": "CA", "zip": "1"},
+        "email": "ada@example.com",
+        "dob": "1990-01-01",
+        "payment_methods": {},
+        "saved_passengers": [],
+        "membership": "regular",
+    }
+    trip = {
+        "origin": "SFO",
+        "destination": "JFK",
+        "flight_type": "one_way",
+        "cabin": "economy",
+        "flights": [
+            {"origin": "SFO", "destination": "JFK", "flight_number": "ZZ001", "date": "2024-05-20", "price": 90}
+        ],
+        "passengers": [{"first_name": "Ada", "last_name": "Okoye", "dob": "1990-01-01"}],
+        "payment_history": [{"payment_id": "credit_card_1", "amount": 90}],
+        "created_at": "2024-05-15T10:00:00",
+        "total_baggages": 0,
+        "nonfree_baggages": 0,
+        "insurance": "yes",
+    }
+    names, ids = ("ada_okoye_1", "ada_okoye_2"), ("OWN001", "OWN002")
+    return {
+        "users": {n: {**user, "user_id": n, "reservations": [i]} for n, i in zip(names, ids, strict=True)},
+        "reservations": {i: {**trip, "reservation_id": i, "user_id": n} for n, i in zip(names, ids, strict=True)},
+    }
+
+
+def cancels(task_id: str, reservation: str, **more: Any) -> dict[str, Any]:
+    action = {"action_id": "1", "requestor": "assistant", "name": "cancel_reservation"}
+    return {
+        "id": task_id,
+        "user_scenario": {
+            "instructions": {"domain": "airline", "reason_for_call": "Cancel.", "task_instructions": "Be brief."}
+        },
+        "evaluation_criteria": {
+            "actions": [{**action, "arguments": {"reservation_id": reservation}}],
+            "communicate_info": [],
+        },
+        **more,
+    }
+
+
+def test_rows_of_other_generators_are_played_in_their_own_databases(tmp_path: Path) -> None:
+    """An envelope with the database inside, and rows with criteria as text that share a database beside the file."""
+    own = {"initialization_data": {"agent_data": airline_world()}}
+    enveloped = {"type": "Task", "data": cancels("a", "OWN001", initial_state=own), "key": "x"}
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "one.json").write_text(json.dumps(airline_world()))
+    beside = [cancels(name, number, db_path="db/one.json") for name, number in (("b", "OWN001"), ("c", "OWN002"))]
+    beside = [{**row, "evaluation_criteria": json.dumps(row["evaluation_criteria"])} for row in beside]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [enveloped, *beside]))
+    split = f"file:{tmp_path}/m.jsonl"
+    facts = list(
+        all_facts(Tau2Config(domain="airline", task_split=split), domains.tasks("airline", split), order=False)
+    )
+    assert [(one.problem, one.gold, one.do_nothing) for one in facts] == [("", 1.0, 0.0)] * 3
+    second, third = domains.tasks("airline", split)[1:]
+    assert second.initial_state.initialization_data is third.initial_state.initialization_data, "merged once"
+
+    digest = domains.task_file("airline", split).digest("b")
+    (tmp_path / "db" / "one.json").write_text(json.dumps({**airline_world(), "flights": {}}))
+    domains._files.clear()
+    assert domains.task_file("airline", split).digest("b") != digest, "another database is another task"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("../secret.json", "leads out of the folder"),
+        ("/etc/passwd", "leads out of the folder"),
+        ("nothing.json", "cannot be read: No such file"),
+        ("bad.json", "is not JSON"),
+        (7, "is not a path"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named_with_its_line(path: object, says: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "m.jsonl").write_text(json.dumps(cancels("a", "OWN001", db_path=path)) + "\n")
+    with pytest.raises(ConfigError, match=f"line 1.*task a.*{says}"):
+        domains.tasks("airline", f"file:{tmp_path}/m.jsonl")
+
+
+def test_a_ticket_of_a_file_is_worked_on_alone(tmp_path: Path) -> None:
+    ticket = next(task for task in domains.tasks("telecom", "small") if task.ticket)
+    (tmp_path / "m.jsonl").write_text(json.dumps({**ticket.model_dump(mode="json"), "id": "mine"}) + "\n")
+    words = ("rollout", "--domain", "telecom", "--split", "file:m.jsonl", "--agent-type", "solo", "--output-dir", "out")
+    result = run(*words)
+    assert result.exception is None, result.output
+    (row,) = map(json.loads, (tmp_path / "out" / "trajectories.jsonl").read_text().splitlines())
+    assert (row["task_id"], row["agent_type"], row["reward"], row["user_model"]) == ("mine", "solo", 1.0, "")
+
+
 def test_tasks_list_has_a_line_for_each_and_show_is_readable() -> None:
     result = run("tasks", "list", "--domain", "mock", "--json")
     rows = {row["task_id"]: row for row in map(json.loads, result.stdout.splitlines())}

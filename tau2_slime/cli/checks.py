@@ -35,7 +35,7 @@ Answer = tuple[Verdict, str]
 
 def installed_tau2(chosen: Sequence[str], config: Tau2Config) -> str:
     """The data of the ``chosen`` domains (empty: of all) can be read, and their environments built."""
-    from tau2_slime.world import domains, tau2_compat
+    from tau2_slime.world import domains, retrieval, tau2_compat
 
     parts = []
     for domain in chosen or domains.domains():
@@ -43,12 +43,67 @@ def installed_tau2(chosen: Sequence[str], config: Tau2Config) -> str:
         if domain == config.domain and config.task_split not in splits:
             domains.tasks(domain, config.task_split)  # raises the error that names the splits
         first = next(iter(splits))
-        domains.World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.env_kwargs)
+        if not retrieval.variants(domain):
+            domains.World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.environment)
         parts.append(f"{domain} " + "/".join(f"{name} {len(ids)}" for name, ids in splits.items()))
+        if made := domains.made_split_hash(domain, "test"):
+            parts[-1] += f" (by seed {domains.SPLIT_SEED}, test {made[:12]})"
         if domain == config.domain and names_a_file(config.task_split):
             parts[-1] += f"/{short_name(config.task_split)} {len(domains.tasks(domain, config.task_split))}"
     litellm = importlib.metadata.version("litellm")
     return f"{tau2_compat.version()}: {'; '.join(parts)} (litellm {litellm})"
+
+
+def with_documents(asked: Sequence[str], config: Tau2Config) -> list[str]:
+    """Of ``asked``, and of all domains if a retrieval variant is chosen, those whose agents read documents."""
+    from tau2_slime.world import domains, retrieval
+
+    known = domains.domains()
+    chosen = [*asked, *(known if "retrieval_variant" in config.environment else [])]
+    return [domain for domain in dict.fromkeys(chosen) if domain in known and retrieval.variants(domain)]
+
+
+def documents(domain: str, config: Tau2Config) -> str:
+    """The retrieval variant of ``domain`` is chosen, has what it needs here, and its index can be built."""
+    from tau2_slime.world import domains, retrieval
+
+    variant = retrieval.require(domain, config.environment)
+    assert variant is not None
+    first = next(iter(domains.splits(domain)))
+    started = time.perf_counter()
+    world = domains.World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.environment)
+    took, offline = time.perf_counter() - started, [n for n, v in retrieval.variants(domain).items() if v.offline]
+    return (
+        f"{domain} by retrieval_variant={variant.name}: {variant.needs()}; read in {took:.1f} s, {len(world.agent_tools)} "
+        f"tools; without a network there are: {', '.join(offline)}"
+    )
+
+
+def first_tasks(asked: Sequence[str], config: Tau2Config) -> list[tuple[Tau2Config, str]]:
+    """The first task of each domain of ``asked`` that can be played under ``config``."""
+    from tau2_slime.world import domains, retrieval
+
+    found = []
+    for domain in dict.fromkeys(asked):
+        if domain not in domains.domains() or (
+            retrieval.variants(domain) and "retrieval_variant" not in config.environment
+        ):
+            continue
+        splits = domains.splits(domain)
+        split = config.task_split if domain == config.domain and names_a_file(config.task_split) else next(iter(splits))
+        task = domains.tasks(domain, split)[0]
+        found.append((config.model_copy(update={"domain": domain, "task_split": split}), str(task.id)))
+    return found
+
+
+def context(played: Sequence[tuple[Tau2Config, str]], profile: CheckpointProfile, limit: int | None) -> str:
+    """Every first prompt leaves room for an answer."""
+    from tau2_slime.policy.context_plan import longest_first_prompt
+
+    tokens, where = longest_first_prompt(played, profile, limit)
+    room = min((one for one in (limit, profile.context_length) if one), default=None)
+    limited = f"the context {room:,}" if room else "no limit is known"
+    return f"the longest first prompt has {tokens:,} tokens ({where}), {limited}"
 
 
 async def router_workers(router: str) -> Answer:
@@ -157,7 +212,7 @@ async def user_answers(model: str, config: Tau2Config) -> Answer:
     named = config.task_split
     split = named if named in splits or names_a_file(named) else next(iter(splits))
     task = (await offload(domains.tasks, config.domain, split))[0]
-    world = await offload(domains.World, config.domain, split, task, env_kwargs=config.env_kwargs)
+    world = await offload(domains.World, config.domain, split, task, env_kwargs=config.environment)
     user = LitellmUser(spec, tools=world.user_tools, instructions=str(task.user_scenario))
     user.start([])
     started = time.perf_counter()

@@ -11,6 +11,7 @@ import typer
 from tau2_slime.cli.options import (
     ConfigFile,
     HfCheckpoint,
+    RetrievalVariant,
     Router,
     TrustRemoteCode,
     UserApiKeyVar,
@@ -34,6 +35,10 @@ def doctor(
     ] = None,
     user_base_url: UserBaseUrl = None,
     user_api_key_var: UserApiKeyVar = None,
+    retrieval_variant: RetrievalVariant = None,
+    max_context_len: Annotated[
+        int | None, typer.Option(min=1, help="Tokens per trajectory that the job allows.")
+    ] = None,
     config: ConfigFile = None,
     prompt_data: Annotated[str | None, typer.Option(help="Training rows: file.jsonl, or file.jsonl@[0:10].")] = None,
     eval_config: Annotated[Path | None, typer.Option(help="slime's --eval-config YAML.")] = None,
@@ -57,14 +62,18 @@ def doctor(
     console = new_console()
     marks = {Verdict.OK: "[green]ok  [/]", Verdict.NOTE: "[yellow]note[/]", Verdict.FAIL: "[red]FAIL[/]"}
     tau2 = config_mapping(config)
-    options = {"user_base_url": user_base_url, "user_api_key_var": user_api_key_var}
+    options = {
+        "user_base_url": user_base_url,
+        "user_api_key_var": user_api_key_var,
+        "retrieval_variant": retrieval_variant,
+    }
     given = {key: value for key, value in options.items() if value is not None}
     try:
         settings = Tau2Config.resolve(tau2, given)
     except ConfigError as error:
         raise as_typed(error, options) from None
     configured = [simulator.name for simulator in settings.user_pool]
-    if not configured and {"user_model", "user_path", *given} & settings.model_fields_set:
+    if not configured and {"user_model", "user_path", "user_base_url", "user_api_key_var"} & settings.model_fields_set:
         configured = [settings.user_model]
     refuse_misspelt_domains(domain or [])
     launch = Launch(
@@ -75,6 +84,7 @@ def doctor(
         prompt_data=prompt_data,
         eval_config=eval_config,
         tau2={**tau2, **given},
+        max_context_len=max_context_len,
         call_users=user_calls,
     )
 

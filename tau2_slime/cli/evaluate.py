@@ -14,6 +14,7 @@ from tau2_slime.cli.options import (
     FewShot,
     HfCheckpoint,
     MaxTurns,
+    RetrievalVariant,
     Router,
     Set,
     TaskIds,
@@ -60,6 +61,7 @@ def evaluate(
     agent_strategy: AgentStrategy = None,
     few_shot: FewShot = None,
     user_strategy: UserStrategy = None,
+    retrieval_variant: RetrievalVariant = None,
     attempts: Annotated[
         int | None,
         typer.Option(
@@ -133,6 +135,7 @@ def evaluate(
         "agent_strategy": agent_strategy,
         "few_shot": str(few_shot) if few_shot is not None else None,
         "user_strategy": user_strategy,
+        "retrieval_variant": retrieval_variant,
     }
     given = {key: value for key, value in options.items() if value is not None}
     overrides |= given

@@ -14,6 +14,7 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.setup import check_user
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.policy.checkpoint import profile_for
+from tau2_slime.policy.context_plan import Played
 from tau2_slime.runtime.loops import offload
 from tau2_slime.runtime.secrets import described
 
@@ -44,6 +45,8 @@ class Launch:
     eval_config: Path | None = None
     tau2: Mapping[str, object] = field(default_factory=dict)
     """The ``tau2:`` mapping of the job, which the rows' own settings win over."""
+    max_context_len: int | None = None
+    """Tokens of a trajectory, where the job sets a limit (slime's ``--rollout-max-context-len``)."""
     call_users: bool = True
     """False: no user model is called, only its key is looked for."""
 
@@ -64,6 +67,9 @@ async def examine(
     """
     launch = launch or Launch()
     yield await _finding("tau2", _fine(checks.installed_tau2, domains, config))
+    asked = [*domains, *([config.domain] if "domain" in config.model_fields_set else [])]
+    for domain in await offload(checks.with_documents, asked, config):
+        yield await _finding("documents", _fine(checks.documents, domain, config))
     profile = None
     if hf_checkpoint is None:
         yield Finding(Verdict.NOTE, "tokenizer", "not checked: give --hf-checkpoint")
@@ -87,13 +93,18 @@ async def examine(
     if launch.gpus is not None:
         yield await _finding("gpus", _fine(preflight.gpus, launch.gpus))
     users = [(model, config) for model in user_models]
+    played: list[Played] = []
     if launch.prompt_data is not None:
-        yield await _finding("data", _rows(users, preflight.prompt_data, launch.prompt_data, launch.tau2))
+        yield await _finding("data", _rows(users, played, preflight.prompt_data, launch.prompt_data, launch.tau2))
     if launch.sft_data is not None and profile is not None:
         template, kwargs = profile.delta.template, config.chat_template_kwargs
         yield await _finding("sft data", _fine(preflight.sft_data, launch.sft_data, template, kwargs))
     if launch.eval_config is not None:
-        yield await _finding("evaluation", _rows(users, preflight.eval_config, launch.eval_config, launch.tau2))
+        yield await _finding("evaluation", _rows(users, played, preflight.eval_config, launch.eval_config, launch.tau2))
+    if profile is not None:
+        wanted = played or await offload(checks.first_tasks, asked, config)
+        if wanted:
+            yield await _finding("context", _fine(checks.context, wanted, profile, launch.max_context_len))
     found = []
     for model, settings in preflight.distinct(users):
         if launch.call_users and settings.user_path is None:
@@ -127,11 +138,16 @@ async def _fine(check: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> A
 
 
 async def _rows(
-    users: list[tuple[str, Tau2Config]], check: Callable[P, preflight.RowsFound], *args: P.args, **kwargs: P.kwargs
+    users: list[tuple[str, Tau2Config]],
+    played: list[Played],
+    check: Callable[P, preflight.RowsFound],
+    *args: P.args,
+    **kwargs: P.kwargs,
 ) -> Answer:
-    """A check of data rows, whose user models are added to ``users``."""
+    """A check of data rows, whose user models are added to ``users``, and their tasks to ``played``."""
     found = await offload(check, *args, **kwargs)
     users += found.users
+    played += found.played
     return Verdict.OK, found.text
 
 

@@ -53,9 +53,12 @@ def inspect(
 ) -> None:
     """See what happened: the episodes of a file or folder, one of them in full, a page of all, or a check of all."""
     begin("inspect", f"reading {shown(path)}")
+    from tau2_slime.inspector.changed_tasks import refuse_changed_tasks
     from tau2_slime.inspector.sources import read_episodes
 
     loaded = read_episodes(path)
+    if check or (world and (episode is not None or html is not None)):
+        refuse_changed_tasks(path, loaded.trajectories, "or look at the episodes with --no-world")
     refuse_unknown_filters(loaded.trajectories, domain=domain, task_id=task_id, blame=blame)
     kept = [
         trajectory

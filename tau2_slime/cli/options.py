@@ -34,6 +34,9 @@ UserStrategy = Annotated[
     str | None,
     typer.Option(help="How the user comes to a message: llm, rules, react, verify, reflection, or human: you type it."),
 ]
+RetrievalVariant = Annotated[
+    str | None, typer.Option(help="banking_knowledge: how the agent reads the documents, such as bm25_grep.")
+]
 TaskIds = Annotated[
     list[str] | None, typer.Option("--task-ids", "--task-id", "-t", help="Exactly these: --task-ids 2 4 6. Repeatable.")
 ]

@@ -20,6 +20,7 @@ from tau2_slime.data.rows import read_rows, row_task
 from tau2_slime.episode.setup import models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import load_plan
+from tau2_slime.policy.context_plan import Played
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.template.chat_template import ChatTemplate
@@ -35,6 +36,8 @@ class RowsFound:
     text: str
     users: list[Caller]
     """`distinct` ones."""
+    played: list[Played]
+    """Settings and task of every row."""
 
 
 def torch_dist(folder: Path) -> str:
@@ -78,8 +81,10 @@ def prompt_data(spec: str, tau2: Mapping[str, object]) -> RowsFound:
 
     ``tau2`` is the ``tau2:`` mapping of the job.
     """
-    configs = [row_task(row, tau2=tau2).config for row in read_rows(spec)]
-    return RowsFound(f"{spec}: {_counted(configs)}", _callers(configs, training=True))
+    found = [row_task(row, tau2=tau2) for row in read_rows(spec)]
+    configs = [one.config for one in found]
+    played = [(one.config, str(one.task.id)) for one in found]
+    return RowsFound(f"{spec}: {_counted(configs)}", _callers(configs, training=True), played)
 
 
 def sft_data(folder: Path, template: ChatTemplate, template_kwargs: Mapping[str, object]) -> str:
@@ -115,9 +120,10 @@ def sft_data(folder: Path, template: ChatTemplate, template_kwargs: Mapping[str,
 def eval_config(path: Path, tau2: Mapping[str, object]) -> RowsFound:
     """Every dataset of slime's ``--eval-config``: its settings, its file, its tasks."""
     plan = load_plan(path, tau2=tau2)
-    configs = [item.config for dataset in plan.datasets for item in dataset.items]
+    items = [item for dataset in plan.datasets for item in dataset.items]
+    configs = [item.config for item in items]
     text = f"{path}: {len(plan.datasets)} datasets, {plan.episodes} episodes an evaluation; {_counted(configs)}"
-    return RowsFound(text, _callers(configs, training=False))
+    return RowsFound(text, _callers(configs, training=False), [(item.config, item.task_id) for item in items])
 
 
 def distinct(callers: Iterable[Caller]) -> list[Caller]:

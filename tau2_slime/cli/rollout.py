@@ -18,6 +18,7 @@ from tau2_slime.cli.options import (
     FewShot,
     HfCheckpoint,
     MaxTurns,
+    RetrievalVariant,
     Router,
     Set,
     TaskIds,
@@ -78,6 +79,7 @@ def rollout(
     agent_strategy: AgentStrategy = None,
     few_shot: FewShot = None,
     user_strategy: UserStrategy = None,
+    retrieval_variant: RetrievalVariant = None,
     max_turns: MaxTurns = None,
     set_: Set = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
@@ -121,6 +123,7 @@ def rollout(
         "agent_strategy": agent_strategy,
         "few_shot": str(few_shot) if few_shot is not None else None,
         "user_strategy": user_strategy,
+        "retrieval_variant": retrieval_variant,
         "max_turns": max_turns,
     }
     defaults: dict[str, object] = {"drift_rate": 1.0}

@@ -128,8 +128,10 @@ class Tau2Config(BaseModel):
     """The judge's endpoint; unset: litellm's own for the model's provider."""
     judge_api_key_var: VariableName = None
     """The NAME of the variable that holds the judge's key; unset: OPENAI_API_KEY for OpenAI models, else litellm's own."""
+    retrieval_variant: str | None = Field(default=None, min_length=1)
+    """banking_knowledge only, which needs it: how the agent reads the documents, such as bm25_grep. See `banking.md`."""
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
+    """Further arguments of τ²'s environment constructor, such as {retrieval_kwargs: {top_k: 5}} for banking_knowledge."""
 
     rollout_workers: int = Field(default=0, ge=0)
     """Processes that play slime's episodes; 0: slime's own. The job's setting, the same for all rows. See `scale.md`."""
@@ -194,6 +196,13 @@ class Tau2Config(BaseModel):
     def _one_user(self) -> Tau2Config:
         if self.user_strategy == HUMAN and self.user_path is not None:
             raise ValueError("user_strategy human: a person plays the user, so user_path would change nothing")
+        return self
+
+    @model_validator(mode="after")
+    def _one_retrieval_variant(self) -> Tau2Config:
+        inner = self.env_kwargs.get("retrieval_variant", self.retrieval_variant)
+        if self.retrieval_variant is not None and inner != self.retrieval_variant:
+            raise ValueError(f"retrieval_variant={self.retrieval_variant!r} and env_kwargs name two: {inner!r}")
         return self
 
     @model_validator(mode="after")
@@ -288,6 +297,12 @@ class Tau2Config(BaseModel):
                 'Write {"domain": "retail", "task_split": "train", "task_id": "0"} into the metadata, and check that '
                 "slime's --metadata-key names the column that holds it"
             )
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What τ²'s environment constructor is told for every task: `env_kwargs` and `retrieval_variant`."""
+        named = {} if self.retrieval_variant is None else {"retrieval_variant": self.retrieval_variant}
+        return {**named, **self.env_kwargs}
 
     def user_model_for(self, index: int | None, *, evaluation: bool, group_index: int | None = None) -> str:
         """The name of a sample's simulator: from the pool in training, `user_model` in evaluation or without a pool."""

@@ -104,6 +104,9 @@ def source_hashes(domain: str, split: str = "") -> dict[str, str]:
         for path in files
         if path.is_file()
     }
+    made = domains.made_split_hash(domain, split)
+    if made is not None:
+        found[f"{domain}/{split} by seed {domains.SPLIT_SEED}"] = made
     if found:
         return found
     dump = [task.model_dump(mode="json") for split in domains.splits(domain) for task in domains.tasks(domain, split)]

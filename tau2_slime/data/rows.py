@@ -19,7 +19,7 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.task_split import anchored, short_name
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import first_position
-from tau2_slime.world import domains, scoring
+from tau2_slime.world import domains, retrieval, scoring
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task
@@ -175,6 +175,7 @@ def row_task(
         named = None if task_id is None else str(task_id)
         task = domains.find_task(config.domain, config.task_split, task_id=named, index=index)
         scoring.check_scorable(task, allow_judge=config.allow_llm_judge)
+        retrieval.require(config.domain, config.environment)
     except ConfigError as error:
         raise ConfigError(f"{row.where}: {error}") from error
     return RowTask(config, {**metadata, "task_id": task.id}, task)

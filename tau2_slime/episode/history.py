@@ -6,6 +6,7 @@ Everything else goes to the other side. Only the side that made a call sees its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -108,6 +109,14 @@ def load_messages(dumped: Sequence[Mapping[str, Any]]) -> list[Message]:
     return [classes[message["role"]](**message) for message in dumped]
 
 
+_TIMING = re.compile(r"\n\n\[Timing: retrieval=\d+ms(?:, reranking=\d+ms)?, total=\d+ms\]\Z")
+"""How long a search took, at the end of τ²'s answer: never twice the same."""
+
+
+def _untimed(content: str | None) -> str:
+    return _TIMING.sub("", content or "")
+
+
 def replay_calls(
     world: World, history: list[Message], messages: list[Message], rejected: Mapping[int, list[int]]
 ) -> None:
@@ -132,7 +141,7 @@ def replay_calls(
             if position in refused:
                 continue
             again, _ = world.call(call)
-            if (again.content, again.error) != (result.content, result.error):
+            if (_untimed(again.content), again.error) != (_untimed(result.content), result.error):
                 raise CannotResume(f"replaying {call.name} (message {index}) gives another result than before")
         world.environment.sync_tools()
         index += 1 + len(recorded)

@@ -24,6 +24,8 @@ class EpisodeIdentity(TypedDict):
     agent_strategy: str
     user_model: str
     user_strategy: str
+    retrieval_variant: str
+    """Empty in a domain without documents."""
 
 
 @dataclass

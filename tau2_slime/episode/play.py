@@ -75,6 +75,7 @@ class EpisodeSetup:
             "agent_strategy": NATIVE if self.agent.transcript.actions is None else self.agent.transcript.actions.name,
             "user_model": self.user_model,
             "user_strategy": self.user_strategy,
+            "retrieval_variant": str(world.env_kwargs.get("retrieval_variant", "")),
         }
 
 

@@ -93,6 +93,8 @@ class InteractionResult:
     """How the user simulator came to its messages: the setting of that name."""
     examples: str = ""
     """The end of the system prompt that told the examples of the setting ``few_shot``."""
+    retrieval_variant: str = ""
+    """How the agent read the documents, in a domain that has any: the setting of that name."""
     detail: str = ""
     """One line for a human: what went wrong, empty when nothing did."""
     reward: float | None = None
@@ -171,6 +173,8 @@ class InteractionResult:
         }
         if self.examples:
             out["examples"] = self.examples
+        if self.retrieval_variant:
+            out["retrieval_variant"] = self.retrieval_variant
         if tokens and self.ledger is not None:
             out["ledger"] = self.ledger.to_dict()
         return out

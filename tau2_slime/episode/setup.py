@@ -17,7 +17,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw
 from tau2_slime.runtime import run_stop
 from tau2_slime.runtime.loops import offload
-from tau2_slime.world import domains, scoring
+from tau2_slime.world import domains, retrieval, scoring
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users import LitellmUser, User, UserContext, UserSpec
@@ -48,8 +48,9 @@ def playable(config: Tau2Config, split: str) -> list[Task]:
     """The split's tasks. Those that only an LLM judge can grade are left out, with a warning, unless that is allowed.
 
     Raises:
-        ConfigError: the domain has no such split.
+        ConfigError: the domain has no such split, or needs a retrieval variant.
     """
+    retrieval.require(config.domain, config.environment)
     tasks = domains.tasks(config.domain, split)
     kept = [task for task in tasks if config.allow_llm_judge or not scoring.needs_judge(task)]
     if len(kept) < len(tasks):
@@ -86,8 +87,11 @@ async def build_episode(
         ConfigError: this kind of agent cannot play the task, or the simulator's key is not set.
     """
     solo = config.agent_type == "solo"
+    retrieval.require(config.domain, config.environment)
     try:
-        world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
+        world = await domains.new_world(
+            config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment
+        )
         agent = build_agent(world, policy, config)
     except ConfigError:
         raise

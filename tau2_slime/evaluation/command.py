@@ -92,7 +92,7 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     """The summary, why the session ended, and why its reports could not be written (empty if they were)."""
     from tau2_slime.evaluation.report.output import write_reports
     from tau2_slime.evaluation.runner.budget import Budget, parse_prices
-    from tau2_slime.evaluation.runner.policies import check_users
+    from tau2_slime.evaluation.runner.policies import RouterPolicy, check_users
     from tau2_slime.evaluation.runner.run import End, Options, Runner
     from tau2_slime.evaluation.statistics import baselines
     from tau2_slime.evaluation.statistics.summary import summarise
@@ -110,6 +110,8 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     for path in sorted(own_users) if request.max_cost is not None else ():
         console.print(OWN_USER_BUDGET.format(path), style="yellow", markup=False, highlight=False, soft_wrap=True)
     async with policy:
+        if isinstance(policy, RouterPolicy):
+            await policy.require_room(plan)
         built = await offload(manifests.build, plan, policy.describe())
         manifest = manifests.open_folder(folder, built)
         store = Store(folder)

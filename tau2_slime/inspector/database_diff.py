@@ -65,7 +65,8 @@ def _compare(trajectory: Trajectory) -> DatabaseDiff:
 
     domain = trajectory.domain
     task, split = task_of(trajectory)
-    world = domains.World(domain, split, task, solo=trajectory.agent_type in ("solo", "llm_agent_solo"))
+    solo = trajectory.agent_type in ("solo", "llm_agent_solo")
+    world = domains.World(domain, split, task, solo=solo, env_kwargs=trajectory.environment)
     notes = []
     try:
         history.replay_calls(

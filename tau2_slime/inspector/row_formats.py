@@ -152,7 +152,7 @@ def _with_common_fields(out: Trajectory, source: Mapping[str, Any]) -> Trajector
     """``out`` with what the package writes under the same names in every file."""
     for name in (
         *("domain", "task_split", "task_id", "agent_type", "user_model"),
-        *("status", "termination", "blame", "detail"),
+        *("status", "termination", "blame", "detail", "retrieval_variant"),
     ):
         setattr(out, name, _text(source.get(name)))
     out.agent_strategy = _text(source.get("agent_strategy"), "native")

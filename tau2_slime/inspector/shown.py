@@ -68,7 +68,8 @@ def _agent(trajectory: Trajectory) -> tuple[str, list[Tool]]:
 
     try:
         task = domains.find_task(trajectory.domain, trajectory.task_split, task_id=trajectory.task_id)
-        world = domains.World(trajectory.domain, trajectory.task_split, task, solo=trajectory.agent_type == "solo")
+        solo, environment = trajectory.agent_type == "solo", trajectory.environment
+        world = domains.World(trajectory.domain, trajectory.task_split, task, solo=solo, env_kwargs=environment)
         agent = tau2_compat.build_agent(trajectory.agent_type, world.agent_tools, world.policy, task)
     except (ConfigError, ValueError, KeyError) as error:
         raise NotComparable(f"the installed τ² has no such episode: {error}") from error

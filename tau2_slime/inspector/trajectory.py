@@ -41,6 +41,8 @@ class Trajectory:
     examples: str = ""
     """What the system prompt ends with, where examples were shown (``few_shot``)."""
     user_model: str = ""
+    retrieval_variant: str = ""
+    """How the agent read the documents, in a domain that has any."""
     status: str = ""
     termination: str = ""
     blame: str = ""
@@ -73,6 +75,11 @@ class Trajectory:
     """What was played at that step: ``train``, ``eval``, or the name of an evaluation's dataset."""
     sampled_by_version: dict[str, int] = field(default_factory=dict)
     """Weight version -> tokens that it sampled, where the file keeps no ledger; `versions` reads both."""
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What τ²'s environment was told beside the task, as far as the file says it."""
+        return {"retrieval_variant": self.retrieval_variant} if self.retrieval_variant else {}
 
     @property
     def task_key(self) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tau2_slime.local.gold import DONE_TOOL, GoldScript, ScriptTurn
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import domains, splits, tasks
+from tau2_slime.world.domains import domains, loaded, splits, tasks
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.calls.types import Call
@@ -46,7 +47,7 @@ class SoloCase:
     @classmethod
     def find(cls, ticket: str) -> SoloCase:
         """The case of ``ticket``. Takes seconds: it reads every domain's tasks and may build an environment for each."""
-        domain, pool = _tasks_by_ticket().get(ticket.strip(), ("", []))
+        domain, pool = _tasks_by_ticket(frozenset(loaded)).get(ticket.strip(), ("", []))
         scripts = [GoldScript.from_task(task, solo=True) for task in pool]
         name = f"{domain}/{pool[0].id}" if pool else ""
         if len({_script_key(script) for script in scripts}) < 2:
@@ -68,20 +69,31 @@ class SoloCase:
         return GoldScript((ScriptTurn("call", (DONE_TOOL, {})),)) if best is None else best.script
 
 
-@cache
-def _tasks_by_ticket() -> dict[str, tuple[str, list[Task]]]:
-    """Ticket -> domain and its tasks, from each domain's ``base`` split (its first split where it has no ``base``)."""
+MOST_TASKS = 300
+"""Of a split or a task file beside ``base``: telling more of them apart would take minutes."""
+
+
+@lru_cache(maxsize=8)
+def _tasks_by_ticket(played: frozenset[tuple[str, str]]) -> dict[str, tuple[str, list[Task]]]:
+    """Ticket -> domain and its tasks: of each domain's ``base`` split (its first split where it has no ``base``), and of
+    the (domain, split or task file) that this process has ``played``."""
     found: dict[str, tuple[str, list[Task]]] = {}
+    pools: list[tuple[str, Iterable[Task]]] = []
     for domain in domains():
         try:
             names = splits(domain)
-            pool = tasks(domain, "base" if "base" in names else next(iter(names)))
+            base = "base" if "base" in names else next(iter(names))
+            pools.append((domain, tasks(domain, base)))
+            others = sorted(split for owner, split in played if owner == domain and split != base)
+            pools += [(domain, islice(tasks(domain, split), MOST_TASKS)) for split in others]
         except Exception as error:  # a domain that cannot be loaded here (a missing extra) has no tickets
             logger.info("no tickets from domain %s: %s", domain, error)
             continue
+    for domain, pool in pools:
         for task in pool:
             owner, same = found.setdefault((task.ticket or "").strip(), (domain, []))
-            if owner == domain:  # telecom's tasks are there again under another domain's name
+            # Telecom's tasks are there again under another domain's name, and a split shares tasks with another one.
+            if owner == domain and not any(task is known for known in same):
                 same.append(task)
     found.pop("", None)
     return found

@@ -169,6 +169,7 @@ def fill_sample(
             **({"examples": result.examples} if result.examples else {}),
             "user_model": result.user_model,
             "user_strategy": result.user_strategy,
+            **({"retrieval_variant": result.retrieval_variant} if result.retrieval_variant else {}),
             "user_played": list(stats.user_played),
             "termination": str(result.termination),
             "blame": str(result.blame),

@@ -88,7 +88,7 @@ def _other_orders(count: int) -> Iterator[Sequence[int]]:
 def _end(config: Tau2Config, task: Task, steps: Sequence[_Step]) -> tuple[Hashable, int]:
     """What τ² would compare after ``steps``, and how many of them a tool refused; None if nothing is compared."""
     t = tau2_compat.load()
-    world = World(config.domain, config.task_split, task, env_kwargs=config.env_kwargs)
+    world = World(config.domain, config.task_split, task, env_kwargs=config.environment)
     initial = task.initial_state
     world.set_state(list(initial.message_history or []) if initial is not None else [])
     refused = 0

@@ -155,7 +155,7 @@ async def play_gold(config: Tau2Config, task: Task, *, unmodified: bool = False)
 
 async def _world(config: Tau2Config, task: Task, *, unmodified: bool) -> domains.World:
     solo = config.agent_type == "solo"
-    world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
+    world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment)
     if unmodified:
         world.fast, world.quick = None, False
     return world

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import os
 import threading
@@ -16,7 +17,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.garbage_collection import spare_what_stays
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.guards import GUARDS
+from tau2_slime.world.guards import GUARDS, LONG_ANSWER, MAX_ANSWER
 from tau2_slime.world.task_files import TaskFile, domain_of_first_task
 from tau2_slime.world.task_rules import Kits, problem
 
@@ -40,16 +41,43 @@ def domains() -> list[str]:
 
 @lru_cache(maxsize=64)
 def splits(domain: str) -> dict[str, tuple[str, ...]]:
-    """Split name -> task ids, as τ² names them. A domain without a split file has the one split ``base``.
+    """Split name -> task ids, as τ² names them. A domain without a split file has ``base`` and `divided_by_seed`.
 
     Raises:
         ConfigError: τ² has no such domain.
     """
     _check_domain(domain)
     loader = tau2_compat.load().registry.get_task_splits_loader(domain)
-    if loader is None:
-        return {"base": tuple(task.id for task in _all_tasks(domain))}
-    return {name: tuple(ids) for name, ids in loader().items()}
+    if loader is not None:
+        return {name: tuple(ids) for name, ids in loader().items()}
+    ids = tuple(task.id for task in _all_tasks(domain))
+    return {"base": ids, **divided_by_seed(ids)}
+
+
+SPLIT_SEED = 0
+TEST_SHARE = 0.3
+"""Of the tasks of a domain that τ² does not divide."""
+
+
+def divided_by_seed(ids: Sequence[str], seed: int = SPLIT_SEED) -> dict[str, tuple[str, ...]]:
+    """``train`` and ``test`` of a domain that τ² does not divide, each in τ²'s order; nothing below ten tasks.
+
+    A task's place depends on the hash of seed and id, so a task that τ² adds or drops moves hardly another one.
+    """
+    if len(ids) < 10:
+        return {}
+    ranked = sorted(ids, key=lambda task_id: hashlib.sha256(f"{seed}/{task_id}".encode()).digest())
+    test = set(ranked[: round(TEST_SHARE * len(ids))])
+    return {"train": tuple(i for i in ids if i not in test), "test": tuple(i for i in ids if i in test)}
+
+
+def made_split_hash(domain: str, split: str) -> str | None:
+    """SHA-256 of the ids in a split that `divided_by_seed` made, one a line; None for a split of τ²'s own."""
+    if split not in ("train", "test") or split not in splits(domain):
+        return None
+    if tau2_compat.load().registry.get_task_splits_loader(domain) is not None:
+        return None
+    return hashlib.sha256("\n".join(splits(domain)[split]).encode()).hexdigest()
 
 
 _reading = threading.Lock()
@@ -266,13 +294,19 @@ class World:
     def call(self, tool_call: ToolCall) -> tuple[ToolMessage, bool]:
         """Run one tool call: ``(result, reached)``. ``reached`` is False if a guard answered instead of τ²."""
         guard = GUARDS.get(tool_call.name)
-        refusal = guard(tool_call.arguments) if guard is not None else None
+        refusal = guard(tool_call.arguments, self.environment.tools) if guard is not None else None
         if refusal is not None:
             return self.error_result(tool_call, refusal), False
         run = self.environment.get_response if self.fast is None else self.fast.run_tool
         result = run(tool_call)
+        if len(result.content or "") > MAX_ANSWER and self._only_reads(tool_call):
+            return self.error_result(tool_call, LONG_ANSWER), False
         self.ran.append((tool_call, result))
         return result, True
+
+    def _only_reads(self, call: ToolCall) -> bool:
+        kit = self.environment.user_tools if call.requestor == "user" else self.environment.tools
+        return kit is not None and call.name in kit.tools and bool(kit.tool_type(call.name).value == "read")
 
     def error_result(self, tool_call: ToolCall, text: str) -> ToolMessage:
         """An error result in τ²'s own form, for a call that must not or cannot reach the environment."""

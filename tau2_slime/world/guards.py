@@ -2,7 +2,7 @@
 
 Airline's and retail's ``calculate`` evaluates digits, ``+-*/().`` and spaces with Python's own operators. ``9**9**9`` would
 never return and never release the GIL. banking_knowledge's ``grep`` runs any regular expression over every document. A call
-that τ² can answer within a moment gets τ²'s answer.
+that τ² can answer within a moment gets τ²'s answer. An answer that no context could hold is refused as well.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import ast
 import math
 import operator
 import re
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 MAX_WORK = 10_000_000
@@ -23,11 +24,17 @@ MAX_REPEATS = 3
 """Open-ended repeats of one regular expression."""
 MAX_BITS = 12.0
 """Of its other choices: 12 optional characters, or 6 choices among 4 words."""
+MAX_SECONDS = 0.25
+"""CPU time that one regular expression may need for all documents."""
+MAX_ANSWER = 2**18
+"""Characters of one answer of a tool that only reads: some 65,000 tokens."""
 
 _ALLOWED = set("0123456789+-*/(). ")
 TOO_LARGE = "the expression is too large to calculate"
 NOT_ARITHMETIC = "the expression is not arithmetic"
 RUNAWAY_PATTERN = "the pattern could take forever to match: repeats must not be nested, nor be many"
+SLOW_PATTERN = "the pattern takes too long over all documents: begin it with a word, and repeat less than any character"
+LONG_ANSWER = "the answer is too long to be shown: ask for less"
 
 
 class _TooLargeError(Exception):
@@ -37,7 +44,7 @@ class _TooLargeError(Exception):
 # ---- calculate -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_calculate(arguments: dict[str, Any]) -> str | None:
+def _refuse_calculate(arguments: dict[str, Any], kit: object = None) -> str | None:
     """The error text for a call that must not run; None if it may.
 
     >>> _refuse_calculate({"expression": "9**9**9"})
@@ -142,7 +149,8 @@ def _work_of(left: int, op: ast.operator, right: int) -> float:
 # ---- grep ------------------------------------------------------------------------------------------------------------
 
 
-def _refuse_grep(arguments: dict[str, Any]) -> str | None:
+def _refuse_grep(arguments: dict[str, Any], kit: object = None) -> str | None:
+    """``kit``: the tool kit that has the documents; without it only the pattern is looked at."""
     pattern = arguments.get("pattern")
     if not isinstance(pattern, str):
         return None
@@ -156,7 +164,48 @@ def _refuse_grep(arguments: dict[str, Any]) -> str | None:
         choices = _choices(parsed, repeated=False)
     except _TooManyWaysError:
         return RUNAWAY_PATTERN
-    return RUNAWAY_PATTERN if choices.open_ended > MAX_REPEATS or choices.bits > MAX_BITS else None
+    if choices.open_ended > MAX_REPEATS or choices.bits > MAX_BITS:
+        return RUNAWAY_PATTERN
+    pipeline = getattr(kit, "_grep_pipeline", None)
+    if pipeline is None or not (choices.open_ended or choices.bits > MAX_BITS / 2):
+        return None
+    documents: dict[str, str] = pipeline.state["doc_content_map"]
+    flags = 0 if pipeline.retrievers[0].case_sensitive else re.IGNORECASE
+    key = pattern, flags, len(documents)
+    if key not in _slow:
+        if len(_slow) >= _SLOW_KEPT:
+            _slow.clear()
+        _slow[key] = _is_slow(re.compile(pattern, flags), documents.values(), 2 ** (choices.open_ended + 1))
+    return SLOW_PATTERN if _slow[key] else None
+
+
+_slow: dict[tuple[str, int, int], bool] = {}
+"""(pattern, flags, number of documents) -> what `_is_slow` found: attempts at one task ask for the same again."""
+_SLOW_KEPT = 4096
+
+
+def _is_slow(pattern: re.Pattern[str], documents: Iterable[str], growth: int) -> bool:
+    """True if the pattern needs more than `MAX_SECONDS` for ``documents``. Finding that out takes hardly longer.
+
+    Python cannot stop a match that has begun. So each document is searched from the beginning in pieces, of which each is
+    twice as long as the one before. The next one takes at most ``growth`` times as long.
+    """
+    left = MAX_SECONDS
+    for text in documents:
+        length = 64
+        while True:
+            begun = time.thread_time()
+            pattern.findall(text, 0, length)
+            took = time.thread_time() - begun
+            left -= took
+            if left < 0:
+                return True
+            if length >= len(text):
+                break
+            if took * growth > left:
+                return True
+            length *= 2
+    return False
 
 
 class _TooManyWaysError(Exception):
@@ -203,5 +252,5 @@ def _choices(part: object, *, repeated: bool) -> _Choices:
     return found
 
 
-GUARDS: dict[str, Callable[[dict[str, Any]], str | None]] = {"calculate": _refuse_calculate, "grep": _refuse_grep}
-"""Tool -> what finds the error text for a call with these arguments that must not run; None if it may."""
+GUARDS: dict[str, Callable[..., str | None]] = {"calculate": _refuse_calculate, "grep": _refuse_grep}
+"""Tool -> what finds the error text for a call with these arguments, of this tool kit, that must not run; None if it may."""

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import shown, well_formed
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.task_dialects import DATABASE, Database, NotReadable, as_tau2_has_it
 from tau2_slime.world.task_rows import Row, opened, rows_of
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class TaskFile(Sequence["Task"]):
         self._in_use: WeakValueDictionary[int, Task] = WeakValueDictionary()
         self._lock = threading.Lock()
         self._rows = tempfile.TemporaryFile(prefix="tau2_slime-tasks-")  # noqa: SIM115  # it lives as long as this object
+        self._databases: dict[str, Database] = {}
+        """Of the tasks that name one (`task_dialects`), each read once."""
         seen: dict[str, str] = {}
         found = False
         with opened(path) as file:
@@ -84,7 +87,7 @@ class TaskFile(Sequence["Task"]):
     def _take(self, row: Row, problem: Callable[[Task], str | None], seen: dict[str, str]) -> None:
         task_id = ""
         try:
-            task = _parsed(row.text)
+            task = self._parsed(row.text)
             task_id = task.id
             text = _bad_id(task_id) or problem(task)
             if text is None and task_id in seen:
@@ -126,7 +129,7 @@ class TaskFile(Sequence["Task"]):
         with self._lock:
             task = self._kept.get(position) or self._in_use.get(position)
             if task is None:
-                task = self._in_use[position] = _parsed(self._text(position))
+                task = self._in_use[position] = self._parsed(self._text(position))
             if position not in self._kept:
                 self._kept_bytes += self._size(position)
             self._kept[position] = task
@@ -136,6 +139,9 @@ class TaskFile(Sequence["Task"]):
                 self._kept_bytes -= self._size(oldest)
             return task
 
+    def _parsed(self, text: bytes) -> Task:
+        return _parsed(text, self.path.parent, self._databases)
+
     def _size(self, position: int) -> int:
         return self._ends[position + 1] - self._ends[position]
 
@@ -143,6 +149,7 @@ class TaskFile(Sequence["Task"]):
         """Twelve hexadecimal digits of the row's content: what tells whether a task has changed."""
         content = json.loads(self._text(self.positions[task_id]))
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        text += "".join(one.sha256 for name, one in self._databases.items() if name == content.get(DATABASE))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def require_no_fault(self) -> None:
@@ -173,7 +180,7 @@ def domain_of_first_task(path: Path) -> str:
     with opened(path) as file:
         for row in rows_of(file, path):
             try:
-                instructions = _parsed(row.text).user_scenario.instructions
+                instructions = _parsed(row.text, path.parent, {}).user_scenario.instructions
             except _Invalid:
                 continue
             return str(getattr(instructions, "domain", ""))
@@ -186,7 +193,7 @@ class _Invalid(Exception):
         self.task_id = task_id
 
 
-def _parsed(text: bytes) -> Task:
+def _parsed(text: bytes, folder: Path, databases: dict[str, Database]) -> Task:
     """Raises _Invalid, in words that do not repeat the row."""
     from pydantic import ValidationError
 
@@ -201,7 +208,9 @@ def _parsed(text: bytes) -> Task:
         raise _Invalid(f"it is not a task but {type(content).__name__}; a task is a JSON object")
     named = str(content["id"]) if isinstance(content.get("id"), str) else ""
     try:
-        task: Task = tau2_compat.load().Task.model_validate(content)
+        task: Task = tau2_compat.load().Task.model_validate(as_tau2_has_it(content, folder, databases))
+    except NotReadable as error:
+        raise _Invalid(str(error), named) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"][:8]) or "the row"

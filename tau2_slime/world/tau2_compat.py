@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cache, lru_cache
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
@@ -85,6 +85,7 @@ def load() -> SimpleNamespace:
         TerminationReason=simulation.TerminationReason,
         RewardType=tasks.RewardType,
         Task=tasks.Task,
+        InitializationData=tasks.InitializationData,
         EvaluationType=evaluator.EvaluationType,
         evaluate_simulation=evaluator.evaluate_simulation,
         LLMAgent=llm_agent.LLMAgent,
@@ -174,8 +175,9 @@ def _parameters(function: Callable[..., object]) -> Mapping[str, inspect.Paramet
 def environment_kwargs(domain: str, task: Task, given: dict[str, Any]) -> dict[str, Any]:
     """What the constructor of ``domain``'s environments, and the evaluator's, must be told for ``task``.
 
-    τ²'s own runner derives the task's part of it (banking_knowledge); the knowledge base defaults to the one variant
-    that needs neither a network nor an index.
+    τ²'s own runner derives the task's part of it (banking_knowledge). ``retrieval_variant`` is for domains that have
+    documents, and the others pass over it. Who only looks at a task names none and gets no documents; whoever plays must
+    name one (`retrieval.require`).
 
     Raises:
         ConfigError: ``given`` names a parameter that this domain's environment does not have.
@@ -183,7 +185,7 @@ def environment_kwargs(domain: str, task: Task, given: dict[str, Any]) -> dict[s
     parameters = _parameters(load().registry.get_env_constructor(domain))
     allowed = sorted(set(parameters) - {"solo_mode"})
     for key in given:
-        if key not in allowed:
+        if key not in (*allowed, "retrieval_variant"):
             raise ConfigError(
                 f"env_kwargs has the unknown key {key!r}: environments of {domain} take {', '.join(allowed)}"
             )
@@ -196,7 +198,16 @@ def environment_kwargs(domain: str, task: Task, given: dict[str, Any]) -> dict[s
         actions = (task.evaluation_criteria.actions or []) if task.evaluation_criteria else []
         names = (a.arguments.get("agent_tool_name") for a in actions if a.name == "call_discoverable_agent_tool")
         kwargs["read_log_allowlist"] = {name for name in names if name}
-    return {**kwargs, **given}
+    kwargs |= {key: value for key, value in given.items() if key in parameters}
+    return kwargs
+
+
+def retrieval_of(domain: str) -> ModuleType | None:
+    """The module in which τ² keeps the retrieval variants of ``domain``; None for a domain without documents."""
+    constructor = load().registry.get_env_constructor(domain)
+    if "retrieval_variant" not in _parameters(constructor):
+        return None
+    return importlib.import_module(f"{constructor.__module__.rpartition('.')[0]}.retrieval")
 
 
 def user_tools(environment: Environment, task: Task) -> list[Tau2Tool] | None:

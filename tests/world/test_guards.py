@@ -7,14 +7,15 @@ import inspect
 import re
 import textwrap
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tau2_slime.world import domains, tau2_compat
-from tau2_slime.world.guards import GUARDS, NOT_ARITHMETIC, RUNAWAY_PATTERN, TOO_LARGE
+from tau2_slime.world import domains, guards, tau2_compat
+from tau2_slime.world.guards import GUARDS, NOT_ARITHMETIC, RUNAWAY_PATTERN, SLOW_PATTERN, TOO_LARGE
 
 
 def refuse(name: str, arguments: dict[str, Any]) -> str | None:
@@ -223,6 +224,38 @@ def test_a_pattern_that_may_never_finish_is_refused(pattern: str) -> None:
 )
 def test_an_ordinary_pattern_is_left_to_tau2(pattern: Any) -> None:
     assert refuse("grep", {"pattern": pattern}) is None
+
+
+class Library:
+    """A tool kit over documents, as τ²'s `grep` finds them."""
+
+    def __init__(self, *documents: str) -> None:
+        state = {"doc_content_map": {str(number): text for number, text in enumerate(documents)}}
+        self._grep_pipeline = SimpleNamespace(state=state, retrievers=[SimpleNamespace(case_sensitive=False)])
+
+
+@pytest.mark.parametrize("pattern", [r"[\s\S]*a[\s\S]*b[\s\S]*Q", r"(?s).*.*.*Q", r"\D*\D*Q"])
+def test_a_pattern_that_is_slow_on_the_documents_is_refused(pattern: str) -> None:
+    """Each stays below what is refused at sight, and would take from seconds to days."""
+    library = Library(*["a b\n" * 1500] * 40)
+    assert refuse("grep", {"pattern": pattern}) is None, "not refused at sight"
+    assert GUARDS["grep"]({"pattern": pattern}, library) == SLOW_PATTERN
+
+
+def test_an_ordinary_pattern_is_quick_on_the_documents_and_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(*["The annual fee of the gold card is $95.\n" * 60] * 100)
+    looked_at: list[str] = []
+    is_slow = guards._is_slow
+
+    def counted(pattern: re.Pattern[str], *rest: Any) -> bool:
+        looked_at.append(pattern.pattern)
+        return is_slow(pattern, *rest)
+
+    monkeypatch.setattr(guards, "_is_slow", counted)
+    for _ in range(3):
+        for pattern in ("gold.*card", "fee|charge", r"\$\d+"):
+            assert GUARDS["grep"]({"pattern": pattern}, library) is None
+    assert looked_at == ["gold.*card", r"\$\d+"], "what cannot be slow is not tried"
 
 
 def _evaluates(function: Any) -> bool:

@@ -32,11 +32,14 @@ class Player:
     domain: str
     task: Any
     solo: bool = False
+    variant: str = play.OFFLINE
+    """How a banking agent reads the documents."""
     messages: list[Any] = field(default_factory=list)
     rejected: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.world = domains.World(self.domain, "base", self.task, solo=self.solo)
+        environment = {"retrieval_variant": self.variant}
+        self.world = domains.World(self.domain, "base", self.task, solo=self.solo, env_kwargs=environment)
         initial = self.task.initial_state
         history = copy.deepcopy((initial.message_history if initial else None) or [])
         self.world.set_state(history)
@@ -91,7 +94,7 @@ def stock_reward(player: Player) -> Any:
         termination_reason=t.TerminationReason.USER_STOP,
         messages=scoring.replayable(player.messages, player.rejected),
     )
-    return play.score_tau2(player.domain, player.task, run, solo=player.solo)
+    return play.score_tau2(player.domain, player.task, run, solo=player.solo, variant=player.variant)
 
 
 def why_replay_needed(player: Player) -> str | None:

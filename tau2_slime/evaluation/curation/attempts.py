@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tau2_slime.inspector.changed_tasks import refuse_changed_tasks
 from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.outcome import SUCCESS
@@ -68,13 +69,14 @@ def attempts_of(runs: Sequence[Path]) -> tuple[dict[TaskKey, Attempts], list[str
     """Every task that the runs played, and one line for each row of theirs that cannot be read.
 
     Raises:
-        ConfigError: a path holds no run.
+        ConfigError: a path holds no run, or one of tasks that have changed in their file since.
     """
     found: dict[TaskKey, Attempts] = {}
     unreadable: list[str] = []
     for run in runs:
         episodes = read_episodes(run)
         unreadable += [f"{run}: {line}" for line in episodes.unreadable]
+        refuse_changed_tasks(run, episodes.trajectories, "or curate only runs over the file as it is")
         _count(found, run, episodes.trajectories)
     return found, unreadable
 

@@ -21,7 +21,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.keys import DATASET_KEYS, KEYS, below, checked
 from tau2_slime.evaluation.plan.yaml_source import YamlSource, read_yaml
 from tau2_slime.slime_adapter.request import DEFAULT_MAX_NEW_TOKENS
-from tau2_slime.world import domains
+from tau2_slime.world import domains, retrieval
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ def default_plan(
         for user in users:
             metadata = {"domain": domain, "task_split": wanted, **(overrides or {}), "user_model": user}
             config = Tau2Config.resolve(None, metadata)
+            retrieval.require(domain, config.environment)
             why = partial(unplayable, domain, agent_type=config.agent_type, allow_judge=config.allow_llm_judge)
             pool = [domains.find_task(domain, wanted, task_id=task_id) for task_id in dict.fromkeys(task_ids)]
             for task in pool:

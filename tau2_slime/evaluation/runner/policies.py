@@ -14,13 +14,14 @@ from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import asks_a_model, build_episode, check_user, choose_task, seeded
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.plan.datasets import Item
+from tau2_slime.evaluation.plan.datasets import Item, Plan
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
 from tau2_slime.evaluation.runner.budget import Budget
 from tau2_slime.evaluation.store.records import Job
 from tau2_slime.local.tokenizer import local_checkpoint
 from tau2_slime.outcome import Termination
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
+from tau2_slime.policy.context_plan import longest_first_prompt
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter.sample import StandaloneSample
@@ -87,6 +88,12 @@ class RouterPolicy:
         await answers(host, port)
         self._host, self._port = host, port
         return self
+
+    async def require_room(self, plan: Plan) -> None:
+        """Raises ConfigError if the first prompt of an episode is longer than the context."""
+        assert self._language is not None
+        played = [(item.config, item.task_id) for dataset in plan.datasets for item in dataset.items]
+        await offload(longest_first_prompt, played, self._language, self._max_context_len)
 
     async def __aexit__(self, *_: object) -> None:
         """Nothing to close: this process did not start the router, and its connections end with the event loop."""

@@ -125,6 +125,6 @@ def _identity(config: Tau2Config) -> str:
         tau2_version(),
         source_hashes(config.domain, config.task_split),
         config.agent_type == "solo",
-        config.env_kwargs,
+        config.environment,
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -62,6 +62,8 @@ class DatasetProtocol(TypedDict):
     few_shot: NotRequired[dict[str, str | int]]
     """Digest of the file of examples, how many are shown, and the seed that chose them."""
     user_strategy: NotRequired[str]
+    environment: NotRequired[dict[str, Any]]
+    """What τ²'s environments are told beside the task, where anything is: the retrieval variant, say."""
     judge: NotRequired[dict[str, str | None]]
     """Model and endpoint, where an LLM judge may be asked."""
     """The class that plays the agent, if it is one of the user's own."""
@@ -118,7 +120,7 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
     config = dataset.config
     solo = config.agent_type == "solo"
     pairs = sorted({(item.config.domain, item.config.task_split) for item in dataset.items})
-    prompts = [_agent_prompt(domain, config.agent_type, _canonical(config.env_kwargs)) for domain, _ in pairs]
+    prompts = [_agent_prompt(domain, config.agent_type, _canonical(config.environment)) for domain, _ in pairs]
     tasks = [
         domains.find_task(item.config.domain, item.config.task_split, task_id=item.task_id) for item in dataset.items
     ]
@@ -148,6 +150,8 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
         }
     if config.allow_llm_judge:
         found["judge"] = {"model": config.judge_model or judge.tau2s_model(), "base_url": config.judge_base_url}
+    if config.environment:
+        found["environment"] = json.loads(_canonical(config.environment))
     if config.agent_strategy != "native":
         found["agent_strategy"] = config.agent_strategy
     if config.few_shot is not None:

