@@ -20,7 +20,9 @@ def export(
         list[Path],
         typer.Argument(metavar="RUN...", help="What `inspect` reads: folders of rollouts, slime's dumps ..."),
     ],
-    format: Annotated[str, typer.Option("--format", help="slime-sft, openai, hf, dataframe, or examples (few_shot).")],
+    format: Annotated[
+        str, typer.Option("--format", help="slime-sft, openai, hf, dataframe, leaderboard, or examples (few_shot).")
+    ],
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Default: runs/export-<time>. It must be empty.")
     ] = None,
@@ -36,6 +38,15 @@ def export(
         list[str] | None,
         typer.Option(help="Repeatable; export these too: malformed-call, simulator-flaw, duplicate, test-task."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeatable; only what `diagnose` calls so: none, agent, wrong_argument, unconfirmed ..."),
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Repeatable; not what `diagnose` calls so, such as unconfirmed or user.")
+    ] = None,
+    organization: Annotated[str | None, typer.Option(help="leaderboard: who submits.")] = None,
+    email: Annotated[str | None, typer.Option(help="leaderboard: the contact's address.")] = None,
     hf_checkpoint: Annotated[
         str | None, typer.Option(help="The policy's tokenizer. Default: what the runs say. slime-sft only.")
     ] = None,
@@ -58,16 +69,44 @@ def export(
     """Write finished episodes as training data or as a table. Each export has a card and says what stayed and why."""
     begin("export", "reading the runs, loading τ²")
     from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.diagnosis.flags import LABELS
     from tau2_slime.export.command import ExportRequest, Format, Route, Side
     from tau2_slime.export.command import export as run_export
     from tau2_slime.export.episodes import CHOICES, Filters
     from tau2_slime.export.slime_messages import MASK_TYPES
     from tau2_slime.runtime.files import new_run_folder
 
-    chosen = Format(_one_of("--format", format, list(Format)))
+    is_submission = _one_of("--format", format, [*Format, "leaderboard"]) == "leaderboard"
+    refuse_unused({"--organization": not is_submission and bool(organization) and "it is for --format leaderboard"})
+    refuse_unused({"--email": not is_submission and bool(email) and "it is for --format leaderboard"})
+    if is_submission:
+        given = {
+            **{
+                "--max-tokens": max_tokens,
+                "--held-out": held_out,
+                "--keep": keep,
+                "--only": only,
+                "--without": without,
+            },
+            **{
+                "--hf-checkpoint": hf_checkpoint,
+                "--config": config,
+                "--route": route,
+                "--epochs": epochs,
+                "--seed": seed,
+            },
+            **{"--global-batch-size": global_batch_size, "--loss-mask-type": loss_mask_type, "--slime-dir": slime_dir},
+        }
+        refuse_unused({name: value is not None and "a submission is whole" for name, value in given.items()})
+        _submit(runs, output_dir or new_run_folder("leaderboard"), organization, email)
+        return
+    chosen = Format(format)
     way = Route(_one_of("--route", route or Route.EXACT, list(Route)))
     for name in keep or []:
         _one_of("--keep", name, list(CHOICES))
+    for option, names in (("--only", only), ("--without", without)):
+        for name in names or []:
+            _one_of(option, name, list(LABELS))
     if loss_mask_type is not None:
         _one_of("--loss-mask-type", loss_mask_type, list(MASK_TYPES))
     whose = Side(_one_of("--side", side, list(Side)))
@@ -114,6 +153,8 @@ def export(
             max_tokens,
             frozenset([*(keep or []), *(["malformed-call"] if of_user else [])]),
             tuple(held_out or []),
+            frozenset(only or []),
+            frozenset(without or []),
         ),
         side=whose,
         hf_checkpoint=hf_checkpoint,
@@ -127,6 +168,18 @@ def export(
         seed=42 if seed is None else seed,
     )
     _tell(run_export(request), request.output_dir)
+
+
+def _submit(runs: list[Path], folder: Path, organization: str | None, email: str | None) -> None:
+    from tau2_slime.evaluation.report.leaderboard import Submitter, write_submission
+
+    if not organization or not email:
+        raise ConfigError("--format leaderboard needs --organization and --email: τ²'s submissions name both")
+    made = write_submission(runs, folder, Submitter(organization, email))
+    for domain, scores in made["results"].items():
+        typer.echo(f"{domain}: " + ", ".join(f"pass^{k} {scores[f'pass_{k}']:.1f}%" for k in range(1, 5)))
+    typer.echo(shown(f"{made['methodology']['notes'].partition(':')[0]} submission: {folder}"))
+    typer.echo(shown(f"check it with τ²: tau2 submit validate {folder}"))
 
 
 def _one_of(option: str, given: str, known: list[str]) -> str:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from tau2_slime.diagnosis.agent_side import consent
 from tau2_slime.diagnosis.case import Case
-from tau2_slime.diagnosis.findings import Evidence, Finding, Who, as_text
+from tau2_slime.diagnosis.findings import Evidence, Finding, What, Who, as_text
 from tau2_slime.diagnosis.story import Story
+from tau2_slime.outcome import Flaw
 from tau2_slime.world.users import quality
 from tau2_slime.world.users.quality import MAX_CHARACTERS, Turn
+
+FLAGS = (
+    *("text_beside_call", "several_calls", "repeated_call", "repeated_error"),
+    *("unconfirmed", "did_nothing", "unneeded_transfer"),
+)
+LABELS = tuple(dict.fromkeys(map(str, (*Who, *What, *FLAGS, *Flaw))))
+"""Everything that a diagnosis can say of an episode: a side, a kind of failure, a flag."""
 
 
 def flaws_of(case: Case) -> list[quality.Finding]:

@@ -66,6 +66,10 @@ class Filters:
     """Reasons of `CHOICES` that do not count."""
     held_out: tuple[Path, ...] = ()
     """Files of data rows, such as a dev fraction, whose tasks stay as the test split's do."""
+    only: frozenset[str] = frozenset()
+    """What the diagnosis must say, at least one of: a side, a kind of failure, a flag. Empty: not asked."""
+    without: frozenset[str] = frozenset()
+    """What the diagnosis must not say."""
 
 
 Rule = Callable[[Episode], str]
@@ -81,6 +85,7 @@ CHOICES = {
 FIXED = {
     "failed": "it says nothing about the agent",
     "reward": "less than --min-reward",
+    "diagnosis": "what `tau2-slime diagnose` says of it is not what --only and --without ask for",
     "no-trainable-token": "nothing in it was sampled and may be trained: slime's SFT stops at such a row",
     "length": "more tokens than --max-tokens",
 }
@@ -166,6 +171,16 @@ def _rules(filters: Filters) -> dict[str, Rule]:
         tokens = len(episode.trajectory.tokens)
         return f"{tokens} tokens" if filters.max_tokens is not None and tokens > filters.max_tokens else ""
 
+    def diagnosis(episode: Episode) -> str:
+        if not (filters.only or filters.without):
+            return ""
+        from tau2_slime.diagnosis.decide import diagnose
+
+        found = diagnose(episode.trajectory)
+        said = {found.finding.who.value, str(found.finding.what), *(str(one.what) for one in found.also)}
+        unwanted = said & filters.without or (set() if not filters.only or said & filters.only else said)
+        return f"diagnosed as {', '.join(sorted(unwanted))}" if unwanted else ""
+
     def nothing_trained(episode: Episode) -> str:
         ledger = episode.trajectory.ledger
         return FIXED["no-trainable-token"] if ledger is not None and not any(ledger["loss_mask"]) else ""
@@ -181,6 +196,7 @@ def _rules(filters: Filters) -> dict[str, Rule]:
         "malformed-call": malformed,
         "simulator-flaw": flaw,
         "length": length,
+        "diagnosis": diagnosis,
         "no-trainable-token": nothing_trained,
         "duplicate": duplicate,
     }
