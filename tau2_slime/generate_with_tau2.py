@@ -16,7 +16,6 @@ from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, firs
 from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import Once, until_abort
 from tau2_slime.runtime.secrets import described
-from tau2_slime.slime_adapter import weights
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 from tau2_slime.slime_adapter.miles import as_the_framework_calls_it
 
@@ -56,6 +55,8 @@ async def generate(
         >>> (await generate(args, sample, {"temperature": 1.0})).reward                                # doctest: +SKIP
         1.0
     """
+    from tau2_slime.slime_adapter import weights
+
     workers = _workers(args)
     if workers:
         await _have_played(workers, args, sample, sampling_params, evaluation)
@@ -93,7 +94,7 @@ def _workers(args: SlimeArgs) -> int:
 
     try:
         workers = resolve_settings(args).rollout_workers
-    except Tau2SlimeError:  # `play` tells it
+    except Exception:  # whatever is wrong with the settings, `play` tells it
         return 0
     if workers and getattr(args, "tau2_on_result", None) is not None:
         if first_time("rollout_workers without slime"):
@@ -163,7 +164,7 @@ async def _resume(
 ) -> InteractionResult:
     """Go on where an earlier rollout left the episode; start over if that is not possible any more, or it is too old."""
     from tau2_slime.episode.play import play_and_score
-    from tau2_slime.slime_adapter import resume
+    from tau2_slime.slime_adapter import resume, weights
 
     setup = await build()
     try:

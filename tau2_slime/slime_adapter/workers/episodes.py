@@ -78,12 +78,13 @@ class Episodes:
     def arrived(self, worker: Worker, coming: int) -> None:
         """A worker is connected, and ``coming`` are still to come: it gets its part of what waits, and they theirs."""
         self.workers.append(worker)
-        self._share_out(len(self._waiting) * coming // (len(self.workers) + coming))
+        total = len(self._waiting) + sum(len(one.episodes) for one in self.workers)
+        self._share_out(total * coming // (len(self.workers) + coming))
         self._hold_until = asyncio.get_running_loop().time() + HOLD
 
     def _share_out(self, hold: int) -> None:
         """Hand over what waits, but for the last ``hold`` episodes."""
-        kept = len(self._waiting) - hold
+        kept = max(0, len(self._waiting) - hold)
         ready, self._waiting = self._waiting[:kept], self._waiting[kept:]
         for episode in ready:
             self.hand_over(episode)
