@@ -30,7 +30,7 @@ from tau2_slime.world.domains import World
 from tau2_slime.world.users import User
 
 if TYPE_CHECKING:
-    from tau2_slime.world.types import AssistantMessage, Delivered, Message
+    from tau2_slime.world.types import AssistantMessage, Delivered, Message, ToolMessage
 
 logger = logging.getLogger(__name__)
 
@@ -289,7 +289,7 @@ class Conversation:
         t = tau2_compat.load()
         index = len(self.messages) - 1
         refused = self._refused if self._from is Role.AGENT else {}
-        results = []
+        results: list[ToolMessage] = []
         for position, call in enumerate(self._message.tool_calls):
             if position in refused:
                 result, reached = self.world.error_result(call, refused[position]), False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Failing(NamedTuple):
     argument: str
     """item, amount, payment or value; empty if no argument was wrong."""
     rule: str
-    count: float
+    times: float
 
 
 class _Kind(NamedTuple):
@@ -67,13 +67,13 @@ def weights_for(domain: str, failing: Iterable[Failing]) -> tuple[dict[str, floa
     Equal for equal failures in any order; empty if nothing can be aimed at.
     """
     kinds = KINDS.get(domain, {})
-    hits: Counter[str] = Counter()
+    hits: dict[str, float] = defaultdict(float)
     elsewhere = 0.0
     for one in sorted(failing):
         scores = {name: score for name, kind in kinds.items() if (score := _score(kind, one))}
         for name, score in scores.items():
-            hits[name] += one.count * score / sum(scores.values())
-        elsewhere += 0.0 if scores else one.count
+            hits[name] += one.times * score / sum(scores.values())
+        elsewhere += 0.0 if scores else one.times
     total = sum(hits.values())
     if not total:
         return {}, elsewhere

@@ -123,7 +123,11 @@ def run(reader: Reader, *, port: int = 0, started: Callable[[str], None]) -> Non
     """`serve` from a program without an event loop; the reader's thread begins with it and ends with it."""
 
     async def both() -> None:
-        await serve(reader, port=port, started=lambda address: (reader.start(), started(address))[1])
+        def begin(address: str) -> None:
+            reader.start()
+            started(address)
+
+        await serve(reader, port=port, started=begin)
 
     try:
         with contextlib.suppress(KeyboardInterrupt):

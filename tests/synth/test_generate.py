@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
-from tau2_slime.synth.gates.held_out import held_out
+from tau2_slime.synth.gates.held_out import composition, held_out
 from tau2_slime.synth.generate import Plan, run
 from tau2_slime.synth.journal import Journal
 from tau2_slime.synth.output import add_to_collection, read_collection, write_all
 from tau2_slime.synth.proposal import WRITES
+from tau2_slime.synth.sampling import telecom
+from tau2_slime.synth.workers import workers
 from tau2_slime.tasks.plays import paid_without_a_model
 from tau2_slime.world import tau2_compat
 
@@ -56,6 +60,47 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         journal.write_bytes(whole[:cut])
         made(tmp_path, "mock")
         assert journal.read_bytes() == whole
+
+
+def test_worker_processes_make_the_same_bytes(tmp_path: Path) -> None:
+    plans = [Plan("retail", "easy", 5, 5), Plan("mock", "easy", 60, 5)]  # among 60 of mock some are alike
+    made = {}
+    for count in (1, 2):
+        journal = Journal(tmp_path / f"{count}.jsonl")
+        with workers(count) as shared:
+            assert (shared is None) == (count == 1 or (os.cpu_count() or 1) < 2)
+            run(plans, journal, workers=shared)
+        journal.close()
+        made[count] = (tmp_path / f"{count}.jsonl").read_bytes()
+    assert made[1] == made[2]
+    assert b'"G16"' in made[1]
+
+
+def test_telecom_customers_differ_in_line_plan_place_and_amount(tmp_path: Path) -> None:
+    made = [telecom.propose(random.Random(n), "medium", "test", seed=1, slot=n, first=True) for n in range(40)]
+    rows = [proposal.task_row("t") for proposal in made if proposal is not None]
+    assert len(rows) == 40
+    text = json.dumps(rows)
+    assert not [old for old in ("C1001", "L1002", "John Smith", "555-123-2002") if old in text]
+    data = [row["initial_state"]["initialization_data"]["agent_data"] for row in rows]
+    customers = [
+        next(c for c in d["customers"] if c["customer_id"] == p.user) for d, p in zip(data, made, strict=True) if p
+    ]
+    lines = [
+        next(n for n in d["lines"] if n["phone_number"] == c["phone_number"])
+        for d, c in zip(data, customers, strict=True)
+    ]
+    assert {line["plan_id"] for line in lines} == {"P1001", "P1002", "P1004"}
+    assert len({row["user_scenario"]["persona"] for row in rows}) == 3
+    bought = {
+        a["arguments"]["gb_amount"]
+        for r in rows
+        for a in r["evaluation_criteria"]["actions"]
+        if a["name"] == "refuel_data"
+    }
+    assert bought == {0.5, 1.0, 1.5, 2.0}
+    puzzles = {(composition(tau2_compat.load().Task.model_validate(r)), r["user_scenario"]["persona"]) for r in rows}
+    assert len(puzzles) == 40
 
 
 def test_a_collection_accumulates_and_holds_each_task_once(tmp_path: Path) -> None:

@@ -364,6 +364,11 @@ AIRLINE_ACCEPTS = {
         "On 1AKIA8 fly Nora Becker (born 1990-05-03) and Hugo Novak (born 1971-08-30) in place of the passengers.",
         people("1AKIA8", NORA, HUGO),
     ),
+    "who for whom": airline(
+        MEI,
+        "On 1AKIA8 replace Anya Anderson by Hugo Novak (born 1971-08-30), and Mei Hernandez by Nora Becker (1990-05-03).",
+        people("1AKIA8", NORA, HUGO),
+    ),
     "the only Visa": airline(
         MEI, "You want to fly business on 1AKIA8, same flights, paid by your Visa.", fly("1AKIA8", "business", LAS_DFW)
     ),

@@ -29,10 +29,11 @@ def check(case: Case, found: Findings) -> None:
 
 def _literal(case: Case, found: Findings) -> None:
     """Mock: every value of a write stands in the text, or in what the tools answered before."""
-    answers = " ".join(step.answer for step in case.steps).lower()
     history = case.task.initial_state.message_history if case.task.initial_state else None
-    known = f"{case.text} {answers} {' '.join((m.content or '') for m in history or []).lower()}"
-    for call in case.writes:
-        for key, value in call.arguments.items():
-            if key in ("task_id", "status", "user_id", "title") and not word_in(known, str(value).lower()):
-                found.fail("G9", f"{call.name}: {key} {value!r} is not said")
+    known = f"{case.text} {' '.join((m.content or '') for m in history or []).lower()}"
+    for step in case.steps:
+        if case.start.is_write(step.call):
+            for key, value in step.call.arguments.items():
+                if key in ("task_id", "status", "user_id", "title") and not word_in(known, str(value).lower()):
+                    found.fail("G9", f"{step.call.name}: {key} {value!r} is not said")
+        known += f" {step.answer.lower()}"

@@ -20,7 +20,7 @@ REQUEST = {
         r"chang|modif|upgrad|downgrad|cabin|business|econom|mov|push|delay|reschedul|earlier|later|nonstop|switch|flight"
     ),
     "update_reservation_baggages": r"bag|luggage|suitcase",
-    "update_reservation_passengers": r"passenger|name|travel|companion|instead",
+    "update_reservation_passengers": r"passenger|name|travel|companion|instead|in place of|replac|substitut|swap|\bput\b",
     "book_reservation": r"book|fly|flight|reserv|trip|ticket|travel",
     "send_certificate": r"compensat|voucher|certificate|make up|make amends|complain|goodwill|gesture|refund|reimburs",
 }

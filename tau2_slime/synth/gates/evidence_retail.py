@@ -13,8 +13,8 @@ from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
 from tau2_slime.synth.gates.evidence_payment import ends_elsewhere
 from tau2_slime.synth.gates.phrases import (
     ALL,
-    COMPARISON,
     HEDGE,
+    compares,
     listed,
     names_product,
     names_product_fully,
@@ -131,7 +131,7 @@ def _order(case: Case, db: Record, call: Call, order: Record) -> Iterator[tuple[
         and not any(c.arguments.get("order_id") == i for c in case.writes)
         and _option_words(case, [item for item in other.items if item.name == by_item[0]]) >= spoken
     ]
-    if others and not COMPARISON.search(case.text):
+    if others and not compares(case.text):
         yield "G13", f"{by_item[0]} is in {others[0].order_id} as well as in {order.order_id}"
 
 
@@ -158,7 +158,7 @@ def _variant(case: Case, db: Record, order: Record, old: str, new: str) -> Itera
     item = next(item for item in order.items if item.item_id == old)
     product = db.products[item.product_id]
     gold = product.variants[new]
-    if word_in(case.text, new) or COMPARISON.search(case.text):
+    if word_in(case.text, new) or compares(case.text):
         return  # a choice by price, by size or by taste: what it leads to is not in the words
     sentences = [s for s in re.split(r"(?<=[.;!?\n])\s+", case.text) if names_product(s, item.name)]
     readings = [_fitting(text, item, product) for text in ("\n".join(sentences), case.text) if text]
@@ -190,6 +190,8 @@ def _fitting(text: str, item: Record, product: Record) -> list[str]:
             for key, value in options.items()
         )
 
+    if not said:
+        return []  # nothing is said of another variant
     strictly = [v.item_id for v in others if fits(v.options, loosely=False)]
     return strictly or [v.item_id for v in others if fits(v.options, loosely=True)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 ALL = re.compile(
     r"\b(all|every|everything|each|both|any|anything|entire|whole|rest|remaining|orders|reservations|trips|flights|bookings|"
@@ -15,12 +14,13 @@ HEDGE = re.compile(
     r"not|not|never|except|keep|instead|rather|only|check|know|status|wonder|same as|"
     r"like in|unlike|already|might|maybe|possible|cannot|can't|first try|try to|consider\w*|insist\w*)\b"
 )
-COMPARISON = re.compile(
+_COMPARISON = re.compile(
     r"\b(cheap\w*|(?:most|less|more) expensive|costl\w*|larger|largest|smaller|smallest|bigger|biggest|less|more|most|least|"
     r"brighter|brightest|dimmer|lighter|heavier|higher|highest|lower|lowest|longer|longest|shorter|shortest|similar|prefer\w*|"
     r"better|best|upgrade\w*|fanc\w*|whatever|closest|newer|size (?:up|down)|maximum|minimum|intermediate|either|care|"
     r"compatible|same (?:type|kind|one|item|specs?|product)|exact(?:ly)? (?:the )?same|item (?:id|number))\b"
 )
+_NOT_A_COMPARISON = re.compile(r"\b(?:no longer|(?:any|no) ?more|any longer|not more)\b")
 PAYMENT = re.compile(
     r"\b(pay\w*|paid|cards?|gc|cc|visa|mastercard|amex|american express|gift ?card|giftcard|credit|debit|paypal|"
     r"method|original|refund\w*|"
@@ -45,6 +45,15 @@ def kinds_named(text: str) -> set[str]:
     without_gift = re.sub(r"gift ?-?cards?", " ", text)
     found = {kind for kind, words in _KINDS.items() if kind != "credit_card" and words.search(text)}
     return found | ({"credit_card"} if _KINDS["credit_card"].search(without_gift) else set())
+
+
+def compares(text: str) -> bool:
+    """True if ``text`` chooses by a comparison: by price, by size, by taste.
+
+    >>> compares("the cheapest one"), compares("it is no longer needed"), compares("you don't want it any more")
+    (True, False, False)
+    """
+    return _COMPARISON.search(_NOT_A_COMPARISON.sub(" ", text)) is not None
 
 
 def names_product(text: str, name: str) -> bool:
@@ -98,8 +107,3 @@ def says_value(text: str, value: str) -> bool:
     if not any(len(word) > 2 for word in words):
         return False
     return all(re.search(rf"\b{re.escape(_stem(word))}" + (r"\b" if len(word) < 3 else ""), text) for word in words)
-
-
-def mentions(text: str, words: Iterable[str]) -> bool:
-    """True if one of ``words`` is a part of ``text``."""
-    return any(word and word.lower() in text for word in words)

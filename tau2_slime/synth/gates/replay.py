@@ -150,13 +150,10 @@ def _list_is_fixed(case: Case, call: Call, key: str) -> bool:
     kept = [name for name in names if name in there]
     if kept != [name for name in there if name in names]:
         return False
-    if reservation is not None and all(
-        new in there or old == there[i] for i, (new, old) in enumerate(zip(names, there, strict=False))
-    ):
-        return True
     if reservation is not None:
-        changed = [name for i, name in enumerate(names) if i >= len(there) or name != there[i]]
-        return len(changed) <= 1 or _in_order_of_mention(case, changed)
+        changed = [i for i, name in enumerate(names) if i >= len(there) or name != there[i]]
+        paired = all(i < len(there) and there[i] in case.text for i in changed)
+        return paired or len(changed) <= 1 or _in_order_of_mention(case, [names[i] for i in changed])
     own = _own_name(case)
     said = ["yourself" if name == own else name for name in names]
     return _in_order_of_mention(case, names) or _in_order_of_mention(case, said)

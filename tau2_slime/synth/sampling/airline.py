@@ -237,7 +237,7 @@ class AirlineSampler(Sampler):
             intent = Intent(kind, {"trip": one.intent.slots["trip"]}, {"trip": one.intent.facts["trip"]})
         else:
             return
-        if value >= 100:  # a shorter number is said by chance
+        if value > 100:  # a shorter number is said by chance, and the policy names this one
             self.asked.append(Asked(intent, [], f"{value:g}"))
 
     def proposal(self, difficulty: str) -> Proposal:
