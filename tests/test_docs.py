@@ -27,7 +27,8 @@ PAGES = [*COUNTED, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 MOST_WORDS_OF_THE_README = 900
 MOST_WORDS_OF_ALL = 19_297
-"""15,000, a page of 700 for each of: learning, tasks, synthetic tasks, strategies, diagnosis; 300 for SFT in the guide; 497 for scale."""
+"""15,000, a page of 700 for each of: learning, tasks, synthetic tasks, strategies, diagnosis; 300 for SFT in the guide; 497
+for scale."""
 LONGEST_MEAN_SENTENCE = 20
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
