@@ -38,7 +38,8 @@ def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Ite
     """The runs of one kind. Controls and other modes take half of the steps; a fault is found in the first."""
     full = Settings(device=device)
     if small:
-        full = replace(full, steps=8, eval_every=0, final_attempts=32)
+        # The first quarter of the whole run, with its learning rates.
+        full = replace(full, steps=8, final_rate=full.rate_at(7), eval_every=0, final_attempts=32)
     elif kind in ("shuffle", "partial", "async"):
         full = replace(full, steps=full.steps // 2)
     for seed in seeds[:1] if kind in FAULTS else seeds[:3] if kind != "sync" else seeds:

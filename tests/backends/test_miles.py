@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.test_slime import statuses, total
 
 HOOK_FLAGS = [part for pair in HOOKS.items() for part in pair]
 ABORT = """
-import asyncio, json, sys, time
+import asyncio, json, sys, time, urllib.request
 from types import SimpleNamespace
 
 from tests.slime_cpu.stubs import stubbed
@@ -34,7 +35,7 @@ with stubbed():
     from miles.rollout.base_types import GenerateFnInput
     from miles.rollout.inference_rollout.compatibility import load_generate_function
     from miles.utils.types import Sample
-    from tau2_slime.local.tokenizer import AutoTokenizer
+from transformers import AutoTokenizer
 
 host, port = router.removeprefix("http://").split(":")
 args = SimpleNamespace(hf_checkpoint=checkpoint, sglang_router_ip=host, sglang_router_port=int(port), partial_rollout=True,
@@ -42,15 +43,22 @@ args = SimpleNamespace(hf_checkpoint=checkpoint, sglang_router_ip=host, sglang_r
 generate = load_generate_function("tau2_slime.generate_with_tau2.generate")
 
 
+def asked():
+    with urllib.request.urlopen(f"{router}/journal") as reply:
+        return json.load(reply)["requests"]
+
+
 async def play(by_slimes_way):
+    before = asked()
     state = SimpleNamespace(args=args, tokenizer=AutoTokenizer.from_pretrained(checkpoint), aborted=False)
     sample = Sample(index=0, prompt="create_task_1", metadata={"task_id": "create_task_1"})
     params = {"temperature": 1.0, "max_new_tokens": 512}
     given = [args, sample, params] if by_slimes_way else [GenerateFnInput(state, sample, params, False)]
     episode = asyncio.create_task(generate(*given))
-    await asyncio.sleep(5)
+    while await asyncio.to_thread(asked) == before:
+        await asyncio.sleep(0.1)
     state.aborted, begin = True, time.perf_counter()
-    done, _ = await asyncio.wait([episode], timeout=20)
+    done, _ = await asyncio.wait([episode], timeout=15)
     if not done:
         episode.cancel()
         return None
@@ -143,7 +151,7 @@ print(*list(inspect.signature(generate).parameters)[:3])
 """
     said: dict[str, Any] = {
         way: subprocess.run(
-            [os.sys.executable, "-c", code, way], cwd=REPOSITORY, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code, way], cwd=REPOSITORY, capture_output=True, text=True, check=True
         ).stdout.split()
         for way in ("miles", "slime")
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 # A real ray would start a cluster, a real wandb log in: these are replaced even where they are installed.
 ALWAYS = ("ray", "wandb", "sglang", "sglang_router", "megatron")
-IF_MISSING = ("tensorboard", "numba", "memray", "mbridge")
+IF_MISSING = ("tensorboard", "numba", "memray", "mbridge", "polars", "setproctitle")
 
 
 class _Open(type):
