@@ -133,7 +133,7 @@ from tau2_slime import hooks
 from tests.hook_samples import played, slime_args
 wandb.init(mode="offline", dir=sys.argv[1])
 samples = [played(float(i % 2), group=i // 2, task="t0") for i in range(4)]
-hooks.log_train_rollout(3, slime_args(tau2={"wandb_groups": 1}), samples, {}, 1.0)
+hooks.log_train_rollout(3, slime_args(tau2={"group_table": 1}), samples, {}, 1.0)
 print(wandb.run.summary["rollout/step"], wandb.run.summary["rollout/tau2/groups"]["nrows"])
 wandb.finish()
 """
