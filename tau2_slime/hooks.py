@@ -107,8 +107,9 @@ def log_eval_rollout(
         metrics |= {f"eval/{name}/tau2/{key}": value for key, value in found.items()}
     _publish(rollout_id, args, metrics, extra_metrics, "eval")
     log = resolve_settings(args).episode_log
-    for name, part in data.items() if log is not None else ():
-        write_episodes(Path(log), rollout_id, name, part.get("samples") or ())
+    if log is not None:
+        for name, part in data.items():
+            write_episodes(Path(log), rollout_id, name, part.get("samples") or ())
     return False
 
 
