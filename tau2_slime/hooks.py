@@ -64,7 +64,7 @@ def log_train_rollout(
 
     Adds ``rollout/tau2/...`` to what slime logs of a rollout: to ``rollout_extra_metrics``, or as a record of its own where
     that is None (fully-async rollouts). Samples of other data sources are counted as ``foreign_samples``. Always False:
-    slime's own logging follows. ``tau2: {episode_log: FOLDER}`` and ``{wandb_groups: 5}`` ask for more (`docs/view.md`).
+    slime's own logging follows. ``tau2: {episode_log: FOLDER}`` and ``{group_table: 5}`` ask for more (`docs/view.md`).
     """
     if argument(args, "load_debug_rollout_data", None):  # a replay: slime logs nothing of it either
         return False
@@ -74,10 +74,10 @@ def log_train_rollout(
     named = {f"rollout/tau2/{name}": value for name, value in metrics.items()}
     _publish(rollout_id, args, named, rollout_extra_metrics, "rollout")
     settings = resolve_settings(args)
-    if settings.wandb_groups:
-        rows = worth_a_look(samples, rollout_id, settings.wandb_groups)
+    if settings.group_table:
+        rows = worth_a_look(samples, rollout_id, settings.group_table)
         if not compat.log_table(args, "rollout/tau2/groups", COLUMNS, rows, rollout_id) and first_time("hooks: no W&B"):
-            logger.warning("wandb_groups: slime has no W&B run in this process (--use-wandb), so it gets no table")
+            logger.warning("group_table: slime has no W&B run in this process (--use-wandb), so it gets no table")
     if settings.episode_log is not None:
         write_episodes(Path(settings.episode_log), rollout_id, "train", samples)
     return False

@@ -140,7 +140,7 @@ class Tau2Config(BaseModel):
     """Your own metrics: functions of a finished episode, such as my.module.my_metric. Their means are logged."""
     episode_log: str | None = Field(default=None, min_length=1)
     """Training only: the hooks keep a short line for each episode in this folder, for `tau2-slime view`. Unset: none."""
-    wandb_groups: int = Field(default=0, ge=0)
+    group_table: int = Field(default=0, ge=0)
     """Training only: a W&B table with so many of the worst and of the most divided groups of each step; 0: none."""
     reward_shaping: RewardShaping | None = None
     """Training only: partial credit and penalties, see `reward_shaping.md`. Unset: the reward is τ²'s."""

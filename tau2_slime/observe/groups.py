@@ -48,11 +48,9 @@ def _row(
 ) -> tuple[Cell, ...]:
     ended = Counter(episode.termination for episode in episodes)
     first = next((episode for episode in episodes if episode.task_id), episodes[0])
-    return (
-        *(step, why, str(group), first.domain, first.task_id, len(episodes)),
-        *(sum(episode.success for episode in episodes), sum(episode.excluded for episode in episodes)),
-        *(fmean(rewards), " ".join(f"{reward:.3g}" for reward in rewards)),
-        ", ".join(f"{name} {count}" for name, count in ended.most_common()),
-        ", ".join(sorted({episode.user_model for episode in episodes} - {""})),
-        fmean(episode.number("agent_turns") for episode in episodes),
-    )
+    cells: list[Cell] = [step, why, str(group), first.domain, first.task_id, len(episodes)]
+    cells += [sum(episode.success for episode in episodes), sum(episode.excluded for episode in episodes)]
+    cells += [fmean(rewards), " ".join(f"{reward:.3g}" for reward in rewards)]
+    cells += [", ".join(f"{name} {count}" for name, count in ended.most_common())]
+    cells += [", ".join(sorted({episode.user_model for episode in episodes} - {""}))]
+    return (*cells, fmean(episode.number("agent_turns") for episode in episodes))

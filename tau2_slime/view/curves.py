@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
+from tau2_slime.diagnosis.clusters import Interval
 from tau2_slime.diagnosis.findings import Who
 from tau2_slime.outcome import SUCCESS
 from tau2_slime.view.rows import EpisodeRow
 
-Interval = Callable[[Sequence[str], Sequence[Hashable], Sequence[float]], tuple[float, float]]
-"""(domain of each episode, its task, 1 or 0) -> 95 % limits of the share of ones, which counts tasks and not attempts."""
 Splits = tuple[tuple[str, Callable[[EpisodeRow], str]], ...]
 SPLITS: Splits = (("all", lambda row: ""), ("domain", lambda row: row.domain), ("simulator", lambda row: row.user))
 """How a curve may be taken apart: name -> which part an episode belongs to."""
@@ -47,7 +46,8 @@ class Curves:
         for split, part, series, step in self._rows:
             curves.setdefault((split, part, series), []).append(step)
         for (split, part, series), steps in sorted(curves.items()):
-            points, newest = [], None
+            points: list[dict[str, Any]] = []
+            newest: int | None = None
             for step in sorted(steps):
                 key = (split, part, series, step)
                 if key not in self._points:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.diagnosis.clusters import Interval
 from tau2_slime.diagnosis.decide import diagnose
 from tau2_slime.errors import ConfigError
 from tau2_slime.inspector.pages import View, alone
 from tau2_slime.outcome import SUCCESS
+from tau2_slime.runtime import tracebacks
 from tau2_slime.view.beside_gold import whole_view
-from tau2_slime.view.curves import Curves, Interval
+from tau2_slime.view.curves import Curves
 from tau2_slime.view.page import overview
 from tau2_slime.view.rows import says
 from tau2_slime.view.runs import Runs, Vanished
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
+
+logger = logging.getLogger(__name__)
 
 PAUSE = 1.0
 """Seconds between two looks at the files."""
@@ -123,6 +128,13 @@ class Reader:
     # ---- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._read_on()
+        except Exception as error:  # a page that is silent would look like a run that stands still
+            tracebacks.log(logger, "the viewer has stopped reading", error)
+            self._say(f"stopped reading: {error!r}")
+
+    def _read_on(self) -> None:
         while not self._over.is_set():
             self.runs.refresh(self._count)
             self._count()

@@ -122,15 +122,12 @@ def _error(status: int, text: str) -> web.Response:
 def run(reader: Reader, *, port: int = 0, started: Callable[[str], None]) -> None:
     """`serve` from a program without an event loop; the reader's thread begins with it and ends with it."""
 
-    async def both() -> None:
-        def begin(address: str) -> None:
-            reader.start()
-            started(address)
-
-        await serve(reader, port=port, started=begin)
+    def begun(address: str) -> None:
+        reader.start()
+        started(address)
 
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(both())
+            asyncio.run(serve(reader, port=port, started=begun))
     finally:
         reader.stop()

@@ -1,10 +1,7 @@
-"""The hooks' episodes.jsonl and their table of groups: what they keep, what they cost, and that they stop nothing."""
+"""The hooks' episodes.jsonl: what it keeps, what bounds it, and that it stops nothing."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,6 @@ import pytest
 
 from tau2_slime import hooks
 from tau2_slime.observe import episode_log
-from tau2_slime.observe.groups import COLUMNS, worth_a_look
 from tau2_slime.outcome import Termination
 from tau2_slime.view.runs import Runs
 from tests.hook_samples import failed, played, slime_args
@@ -102,48 +98,3 @@ def test_the_file_is_bounded_and_the_newest_steps_stay(tmp_path: Path, monkeypat
 def test_a_full_disk_costs_the_log_and_not_the_metrics(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert train(tmp_path / "file", 0, played())["rollout/tau2/samples"] == 1
-
-
-# ---- groups ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_worst_and_the_most_divided_groups() -> None:
-    rewards = {0: (0, 0, 0, 0), 1: (1, 0, 1, 0), 2: (1, 0, 0, 0), 3: (1, 1, 1, 1)}
-    samples = [played(float(r), group=g, task=f"t{g}") for g, many in rewards.items() for r in many]
-    rows = worth_a_look([*samples, failed(group=4), failed(group=3)], 5, 2)
-    named = [dict(zip(COLUMNS, one, strict=True)) for one in rows]
-    assert [(one["why"], one["group"]) for one in named] == [
-        ("worst", "0"),
-        ("worst", "2"),
-        ("most divided", "1"),
-        ("most divided", "2"),
-    ]
-    assert named[1]["task"] == "t2"
-    assert (named[1]["attempts"], named[1]["solved"], named[1]["mean reward"]) == (4, 1, 0.25)
-
-
-WANDB = """
-import sys
-from types import ModuleType
-steps = ModuleType("slime.utils.metric_utils")
-steps.compute_rollout_step = lambda args, rollout_id: rollout_id * 10
-sys.modules["slime.utils.metric_utils"] = steps
-import wandb
-from tau2_slime import hooks
-from tests.hook_samples import played, slime_args
-wandb.init(mode="offline", dir=sys.argv[1])
-samples = [played(float(i % 2), group=i // 2, task="t0") for i in range(4)]
-hooks.log_train_rollout(3, slime_args(tau2={"wandb_groups": 1}), samples, {}, 1.0)
-print(wandb.run.summary["rollout/step"], wandb.run.summary["rollout/tau2/groups"]["nrows"])
-wandb.finish()
-"""
-
-
-def test_wandb_gets_the_groups_as_a_table(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
-    done = subprocess.run([sys.executable, "-c", WANDB, str(tmp_path)], capture_output=True, text=True, timeout=300)
-    assert "30 2" in done.stdout, done.stdout + done.stderr
-    (file,) = tmp_path.rglob("*.table.json")
-    table = json.loads(file.read_text())
-    assert table["columns"] == list(COLUMNS)
-    assert [row[1] for row in table["data"]] == ["worst", "most divided"]

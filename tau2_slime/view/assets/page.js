@@ -177,7 +177,7 @@ async function poll() {
     if (news.rows) take(news);
     else redraw();
     light.textContent = news.state;
-    light.className = "small good";
+    light.className = news.state.startsWith("stopped") ? "small bad" : "small good";
     if (!rows.length) emptyNote(news.state);
     if (!news.final) setTimeout(poll, news.state.startsWith("reading") ? 300 : 1500);
   } catch (error) {
