@@ -170,7 +170,7 @@ def _make(
     if intermediate:
         made = [output.ancestor_row(row) for row in rows if row["accepted"]]
         write_atomically(folder / "user_actions.json", output.as_json(made))
-    if collection is not None:
+    if collection is not None and stopped is None:  # a task that is in it keeps its text
         console.print(
             f"{output.add_to_collection(collection, rows)} tasks in {collection}", markup=False, soft_wrap=True
         )

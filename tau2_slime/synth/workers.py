@@ -8,8 +8,10 @@ import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+from tau2_slime.errors import ConfigError
 from tau2_slime.synth.generate import Event, Generator, Plan
 from tau2_slime.synth.verify import Judge
 
@@ -30,7 +32,13 @@ class Workers:
         for slot in range(first + 2 * self._count, plan.count + 2 * self._count):
             if not due:
                 return
-            made = due.popleft().result()
+            try:
+                made = due.popleft().result()
+            except BrokenProcessPool:
+                raise ConfigError(
+                    "--max-concurrency: a worker process was killed (is the memory full?); what is made is kept, and the "
+                    "same command with a smaller number goes on"
+                ) from None
             if slot < plan.count:
                 due.append(self._pool.submit(_slot, plan, slot))
             yield made

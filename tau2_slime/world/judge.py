@@ -149,7 +149,7 @@ async def answered(
                 problem, pause, fault = str(failed), failed.retry_after or 0.0, failed.fault
                 if fault not in RETRIED:
                     break
-    raise JudgeUnavailable(f"judge model {spec.model}: {problem} ({attempt + 1} tries)", fault)
+    raise JudgeUnavailable(f"{spec.ROLE} {spec.model}: {problem} ({attempt + 1} tries)", fault)
 
 
 async def _call(spec: JudgeSpec, prompt: list[dict[str, Any]]) -> Completion:

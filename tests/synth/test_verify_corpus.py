@@ -366,7 +366,8 @@ AIRLINE_ACCEPTS = {
     ),
     "who for whom": airline(
         MEI,
-        "On 1AKIA8 replace Anya Anderson by Hugo Novak (born 1971-08-30), and Mei Hernandez by Nora Becker (1990-05-03).",
+        "On 1AKIA8, Hugo Novak (born 1971-08-30) flies for Anya Anderson, and Nora Becker (born 1990-05-03) flies in place "
+        "of Mei Hernandez.",
         people("1AKIA8", NORA, HUGO),
     ),
     "the only Visa": airline(

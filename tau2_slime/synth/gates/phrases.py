@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 ALL = re.compile(
-    r"\b(all|every|everything|each|both|any|anything|entire|whole|rest|remaining|orders|reservations|trips|flights|bookings|"
+    r"\b(all|every|everything|each|both|any(?! (?:more|longer))|anything|entire|whole|rest|remaining|"
+    r"orders|reservations|trips|flights|bookings|"
     r"other (?:order|one|trip|reservation)|another (?:order|one|trip|reservation)|recent|recently|latest|last|duplicates?|"
     r"just (?:bought|received|ordered|placed|got|booked|made))\b"
 )

@@ -44,7 +44,7 @@ class AirlineSampler(Sampler):
 
     USUAL: ClassVar[Mapping[str, float]] = {
         **{"cancel": 2.2, "flight": 1.0, "cabin": 1.0, "book": 0.5},
-        **{"bags": 0.6, "rename": 0.3, "certificate": 0.3},
+        **{"bags": 0.6, "rename": 0.3, "certificate": 0.5},
     }
 
     def __init__(self, rng: random.Random, box: Sandbox, user_id: str, weights: Mapping[str, float]) -> None:

@@ -28,7 +28,7 @@ def laid_out(sampler: AirlineSampler) -> list[Call]:
     if rng.random() < 0.6:
         out += [call for request in sampler.requests for call in request.reads]
     for request in sampler.requests:
-        quick = request.intent.kind == "certificate" and rng.random() < 0.3
+        quick = request.intent.kind == "certificate" and rng.random() < 0.5
         out += [*([] if quick else request.reads), request.call]
     if rng.random() < THOROUGH:
         every = [look(reservation.reservation_id) for reservation in sampler.reservations]
