@@ -60,11 +60,10 @@ def _commands(command: ClickCommand, path: str = "") -> Iterator[tuple[str, list
 
 
 def completion(
+    context: typer.Context,
     shell: Annotated[str, typer.Argument(help="bash or zsh.")],
 ) -> None:
     """Print a script that completes commands and options: eval "$(tau2-slime completion bash)"."""
     if shell not in SHELLS:
         raise ConfigError(f"completion {shell}: there are {' and '.join(SHELLS)}")
-    from tau2_slime.cli.commands import app
-
-    typer.echo(script(shell, typer.main.get_command(app)), nl=False)
+    typer.echo(script(shell, context.find_root().command), nl=False)
