@@ -122,7 +122,7 @@ def play(
         defaults["user_model"] = "scripted"
     given = {key: value for key, value in defaults.items() if key not in said}
     given |= {key: value for key, value in options.items() if value is not None}
-    given |= {"user_strategy": HUMAN} if as_user else {"agent_strategy": "native", "few_shot": None}
+    given |= {"user_strategy": HUMAN} if as_user else {"agent_strategy": "native"}
     try:
         settings = Tau2Config.resolve(mapping, given)
     except ConfigError as error:
