@@ -75,12 +75,13 @@ async def test_the_state_is_the_one_that_the_call_meets() -> None:
 
 def test_each_rule_is_counted_an_episode() -> None:
     def episode(policy: dict[str, int], *, excluded: bool = False) -> Episode:
-        empty: dict[str, Any] = dict.fromkeys(("task_split", "agent_type", "user_model", "termination", "blame"), "")
-        return Episode(
-            **{**empty, "domain": "retail", "task_id": "1", "excluded": excluded, "reward": 1.0, "trained_reward": 1.0},
+        fields: dict[str, Any] = {
+            **dict.fromkeys(("task_split", "agent_type", "user_model", "termination", "blame"), ""),
+            **{"domain": "retail", "task_id": "1", "excluded": excluded, "reward": 1.0, "trained_reward": 1.0},
             **{"prompt_tokens": 1, "sampled_tokens": 1, "context_tokens": 1, "weight_versions": ()},
             **{"non_generation_time": 0.0, "restarted": False, "stats": {"policy": policy}},
-        )
+        }
+        return Episode(**fields)
 
     found = episode_metrics(
         [

@@ -246,7 +246,7 @@ def _held_out(domain: str, task_id: str) -> bool:
 
 def _show(kept: Sequence[Diagnosis], found: dict[str, list[Diagnosis]]) -> None:
     from tau2_slime.diagnosis import table
-    from tau2_slime.diagnosis.clusters import clusters_of, compare
+    from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare
 
     every = [one for diagnoses in found.values() for one in diagnoses]
     table.show_failures(kept, total=len(every), several_runs=len(found) > 1)
@@ -256,6 +256,7 @@ def _show(kept: Sequence[Diagnosis], found: dict[str, list[Diagnosis]]) -> None:
         if len(found) > 1:
             typer.echo(f"\n{shown(name)}")
         table.show_clusters(clusters)
+        table.show_simulators(by_simulator(diagnoses, _interval))
     if len(found) == 2:
         first, second = found
         rates = [f"{sum(not one.failed for one in d) / len(d):.1%}" if d else "-" for d in found.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -87,6 +87,32 @@ def clusters_of(diagnoses: Sequence[Diagnosis], interval: Interval) -> list[Clus
     return sorted(found, key=lambda one: (-one.count, one.kind))
 
 
+class Simulator(NamedTuple):
+    """How the episodes with one user simulator ended."""
+
+    model: str
+    episodes: int
+    failures: int
+    users: int
+    """Failures that are the simulator's fault."""
+    low: float
+    high: float
+    """95 % limits of their share of all episodes with it."""
+
+
+def by_simulator(diagnoses: Sequence[Diagnosis], interval: Interval) -> list[Simulator]:
+    """A row for each user simulator, the one that spoils most first."""
+    groups: dict[str, list[Diagnosis]] = defaultdict(list)
+    for one in diagnoses:
+        groups[one.user_model].append(one)
+    found = []
+    for model, members in groups.items():
+        spoilt = [float(one.finding.who is Who.USER) for one in members]
+        low, high = interval([one.key.domain for one in members], [_task(one) for one in members], spoilt)
+        found.append(Simulator(model, len(members), sum(one.failed for one in members), int(sum(spoilt)), low, high))
+    return sorted(found, key=lambda one: (-one.users / one.episodes, one.model))
+
+
 def _task(diagnosis: Diagnosis) -> tuple[str, str, str]:
     return diagnosis.key.dataset, diagnosis.key.domain, diagnosis.key.task_id
 
@@ -146,11 +172,16 @@ def steer(clusters: Sequence[Cluster], held_out: Callable[[str, str], bool]) -> 
             for one in agents
         ],
         "repair": [
-            {**_named(one), "exclude": [vars_of(member) for member in one.members]}
+            {**_named(one), "simulators": _simulators(one), "exclude": [vars_of(member) for member in one.members]}
             for one in clusters
             if one.kind.who != Who.AGENT.value
         ],
     }
+
+
+def _simulators(cluster: Cluster) -> dict[str, int]:
+    """User model -> failures with it, the most frequent first."""
+    return dict(Counter(one.user_model or "unknown" for one in cluster.members).most_common())
 
 
 def _named(cluster: Cluster) -> dict[str, object]:

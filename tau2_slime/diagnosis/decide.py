@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ def diagnose(trajectory: Trajectory, run: str = "") -> Diagnosis:
     """
     out = Diagnosis(
         key_of(trajectory, run),
-        trajectory.reward,
+        trajectory.reward if trajectory.reward is not None and math.isfinite(trajectory.reward) else None,
         Finding(Who.NONE, What.NONE, None, (), 1.0),
         user_model=trajectory.user_model,
         episode=trajectory.name,

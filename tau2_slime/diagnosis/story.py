@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,20 +93,20 @@ class Story:
 
 def read_story(trajectory: Trajectory) -> Story:
     """The story of ``trajectory``; results are matched to calls by id, then by their order."""
-    story = Story(trajectory.messages)
+    story = Story([_readable(message) for message in trajectory.messages])
     waiting: list[tuple[str, Made]] = []
-    for turn, message in enumerate(trajectory.messages):
+    for turn, message in enumerate(story.messages):
         role, text = str(message.get("role") or ""), message.get("content")
         calls = message.get("tool_calls") or []
         if role in ("assistant", "user") and isinstance(text, str) and text.strip() and not calls:
             story.said.append(Said(turn, role, text))
         for position, call in enumerate(calls):
-            arguments = call.get("arguments")
+            arguments = _arguments(call.get("arguments"))
             made = Made(
                 turn=turn,
                 requestor="user" if role == "user" else "assistant",
                 name=str(call.get("name") or ""),
-                arguments=dict(arguments) if isinstance(arguments, Mapping) else {},
+                arguments=arguments,
                 reached=position not in trajectory.rejected.get(turn, []),
                 error=False,
                 result=None,
@@ -118,3 +119,24 @@ def read_story(trajectory: Trajectory) -> Story:
             _, made = waiting.pop(at)
             made.result, made.error, made.result_turn = str(text or ""), bool(message.get("error")), turn
     return story
+
+
+def _readable(message: object) -> Mapping[str, Any]:
+    """``message`` as it is; without what is no call, and empty if it is no message at all: files can be damaged."""
+    if not isinstance(message, Mapping):
+        return {}
+    calls = message.get("tool_calls")
+    if not calls or (isinstance(calls, list) and all(isinstance(call, Mapping) for call in calls)):
+        return message
+    kept = [call for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+    return {**message, "tool_calls": kept}
+
+
+def _arguments(value: object) -> dict[str, Any]:
+    """A call's arguments; some files hold them as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    return dict(value) if isinstance(value, Mapping) else {}

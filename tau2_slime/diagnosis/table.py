@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from tau2_slime.diagnosis.clusters import Change, Cluster
+from tau2_slime.diagnosis.clusters import Change, Cluster, Simulator
 from tau2_slime.diagnosis.findings import Diagnosis, Evidence, Who
 from tau2_slime.runtime.console import ShortenedCell, new_console
 from tau2_slime.runtime.text import shown
@@ -108,6 +108,22 @@ def show_clusters(clusters: Sequence[Cluster]) -> None:
             str(len(one.unreliable)),
         )
     console.print("", table)
+
+
+def show_simulators(rows: Sequence[Simulator]) -> None:
+    """A row for each user simulator, if there are several."""
+    from rich.table import Table
+
+    if len(rows) < 2:
+        return
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", title="User simulators", title_justify="left")
+    table.add_column("simulator", no_wrap=True)
+    for name in ("episodes", "failures", "its fault", "of episodes (95%)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in rows:
+        share = f"{one.users / one.episodes:.1%}, {one.low:.1%} to {one.high:.1%}"
+        table.add_row(shown(one.model or "-"), str(one.episodes), str(one.failures), str(one.users), share)
+    new_console().print("", table)
 
 
 def show_comparison(changes: Sequence[Change], names: tuple[str, str], rates: tuple[str, str]) -> None:

@@ -15,6 +15,7 @@ from tau2_slime.diagnosis.words import (
     asks,
     claims_done,
     declines,
+    first_sentence,
     lacks,
     offers_help,
     quoted,
@@ -163,7 +164,7 @@ def withheld(case: Case) -> Finding | None:
         asked = case.story.last_text("assistant", before=said.turn)
         if asked is None or not asks(asked.text):
             continue
-        own = next((s for s in sentences(said.text) if lacks(s)), said.text)
+        own = first_sentence(said.text, lacks) or said.text
         named = [kind for kind, (words, _) in _GIVEN.items() if re.search(words, own, re.I)]
         kinds = named or [kind for kind, (words, _) in _GIVEN.items() if re.search(words, asked.text, re.I)]
         for kind in kinds:

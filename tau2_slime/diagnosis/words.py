@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -118,10 +118,7 @@ _NOT_A_REFUSAL = re.compile(
 
 def refusal(text: str) -> str | None:
     """The sentence with which an agent's ``text`` says that it cannot or may not; None if there is none."""
-    for sentence in sentences(text):
-        if _REFUSES.search(sentence) and not _NOT_A_REFUSAL.search(sentence):
-            return sentence
-    return None
+    return first_sentence(text, lambda one: _REFUSES.search(one) and not _NOT_A_REFUSAL.search(one))
 
 
 _OFFERS_HELP = re.compile(
@@ -197,13 +194,15 @@ def sentences(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in re.split(r"(?<=[.!?])\s+|\n+", text[:20_000]) if part.strip())
 
 
+def first_sentence(text: str, holds: Callable[[str], object]) -> str | None:
+    """The first sentence of ``text`` of which ``holds`` is true; None if there is none."""
+    return next((one for one in sentences(text) if holds(one)), None)
+
+
 def quoted(text: str, pattern: re.Pattern[str] | None = None) -> str:
     """The sentence of ``text`` that ``pattern`` matches, else its beginning; at most 200 characters, verbatim."""
-    if pattern is not None:
-        for sentence in sentences(text):
-            if pattern.search(sentence):
-                return sentence[:200]
-    return text.strip()[:200]
+    found = first_sentence(text, pattern.search) if pattern is not None else None
+    return (found or text.strip())[:200]
 
 
 # ---- facts -------------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def broken_rules(world: World, call: ToolCall, messages: Sequence[Message]) -> l
                 elif asked:
                     done = asked.pop(0)
                     made = Call(done.name, done.arguments, "user" if done.requestor == "user" else "assistant")
-                    watch.ran(db, made, str(message.content or ""), error=bool(message.error))
+                    watch.ran(db, made, str(message.content or ""), error=bool(getattr(message, "error", False)))
             found = watch.violations(db, Call(call.name, call.arguments))
         return list(dict.fromkeys(one.rule.id for one in found if not one.rule.soft))
     except Exception as error:  # a metric, over whatever the policy has sampled: the episode goes on

@@ -37,7 +37,11 @@ def card(
             "unreadable": sum(len(run.found.unreadable) for run in runs),
         },
         "left_out": counts(episodes),
-        "filters": {**asdict(filters), "keep": sorted(filters.keep), "held_out": [str(p) for p in filters.held_out]},
+        "filters": {
+            **asdict(filters),
+            **{name: sorted(getattr(filters, name)) for name in ("keep", "only", "without")},
+            "held_out": [str(path) for path in filters.held_out],
+        },
         "tokens": {"all": sum(lengths), "trained": trained, "longest": lengths[-1] if lengths else 0},
         "tasks": dict(sorted(Counter(f"{t.domain}/{t.task_split}/{t.task_id}" for t in _told(leaving)).items())),
         "runs": [

@@ -112,7 +112,7 @@ def shift_of(plans: Sequence[Plan], rows: Sequence[Mapping[str, Any]], judge: Ju
                 "before": round(old[key] / max(1, old.total()), 4),
                 "after": round(new[key] / max(1, new.total()), 4),
             }
-            for key in sorted({*old, *new, *(weights if name == "intents" else ())})
+            for key in sorted({*old, *new, *(list(weights) if name == "intents" else [])})
         ]
         for name, old, new in zip(names, before, after, strict=True)
     }

@@ -116,7 +116,8 @@ def paid_without_a_model(config: Tau2Config, task: Task, *, unmodified: bool = F
 
     async def play() -> Paid:
         gold = await play_gold(config, task, unmodified=unmodified)
-        nothing, transfer = [await play_baseline(config, task, kind, unmodified=unmodified) for kind in KINDS]
+        nothing = await play_baseline(config, task, NOTHING, unmodified=unmodified)
+        transfer = await play_baseline(config, task, TRANSFER, unmodified=unmodified)
         if gold is None:
             return Paid(None, nothing, transfer, "no agent can begin it")
         return Paid(gold.reward, nothing, transfer, "" if gold.reward is not None else gold.detail)

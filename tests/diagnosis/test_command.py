@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tau2_slime.cli.commands import app
-from tau2_slime.diagnosis.clusters import clusters_of, compare, steer
+from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare, steer
 from tau2_slime.diagnosis.findings import Diagnosis, Finding, Key, What, Who
 
 from .corruptions import labelled, successes
@@ -153,6 +153,20 @@ def test_users_faults_steer_nothing_and_held_out_tasks_are_not_named() -> None:
     content = json.loads(json.dumps(steer(clusters_of(run, no_interval), lambda domain, task: task == "2")))
     assert [(c["who"], c["count"], c["missing"]) for c in content["clusters"]] == [("agent", 2, ["1"])]
     assert [(c["who"], [e["task_id"] for e in c["exclude"]]) for c in content["repair"]] == [("user", ["3"])]
+
+
+def test_the_simulator_that_spoils_most_comes_first() -> None:
+    run = [
+        one("1", 0, What.WRONG_TOOL),
+        one("2", 0, What.LEAK, Who.USER),
+        one("3", 0),
+        one("1", 1, What.LEAK, Who.USER),
+    ]
+    for each, model in zip(run, ("good", "bad", "bad", "bad"), strict=True):
+        each.user_model = model
+    assert [row[:4] for row in by_simulator(run, no_interval)] == [("bad", 3, 2, 2), ("good", 1, 1, 0)]
+    content = json.loads(json.dumps(steer(clusters_of(run, no_interval), lambda domain, task: False)))
+    assert [each["simulators"] for each in content["repair"]] == [{"bad": 2}]
 
 
 def test_two_runs_side_by_side() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from copy import deepcopy
 from functools import cache
 
 import pytest
@@ -88,3 +90,21 @@ def test_an_empty_message_or_a_strange_task_never_raises() -> None:
 def test_a_yes_to_a_wrong_listing_leaves_the_fault_with_the_agent() -> None:
     for (_, _), diagnosis in diagnosed("wrong_argument.value"):
         assert diagnosis.finding.who.value == "agent"
+
+
+def test_damaged_messages_cost_nothing_but_themselves() -> None:
+    (trajectory, _), whole = diagnosed("wrong_argument.payment")[0]
+    damaged = deepcopy(trajectory)
+    damaged.messages += [None, {"role": "assistant", "tool_calls": ["no call"]}, {"role": 7, "tool_calls": 5}]  # type: ignore[list-item]
+    assert diagnose(damaged).finding == whole.finding
+    damaged.reward = float("nan")
+    assert diagnose(damaged).to_dict()["reward"] is None
+
+
+def test_arguments_may_be_json_text() -> None:
+    (trajectory, _), whole = diagnosed("wrong_argument.payment")[0]
+    spelt = deepcopy(trajectory)
+    for message in spelt.messages:
+        for call in message.get("tool_calls") or []:
+            call["arguments"] = json.dumps(call["arguments"])
+    assert diagnose(spelt).finding == whole.finding
