@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 _TOO_LONG = re.compile(
-    r"context[ _](length|window|limit|size)|maximum context|maximum allowed|longer than|too long", re.IGNORECASE
+    r"context[ _](length|window|limit|size)|maximum (context|allowed)|longer than (allowed|the (model|context|max))"
+    r"|(prompt|input|conversation|request|messages) (is|are) too long",
+    re.IGNORECASE,
 )
 
 
