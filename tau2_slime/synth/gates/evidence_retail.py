@@ -190,8 +190,8 @@ def _fitting(text: str, item: Record, product: Record) -> list[str]:
             for key, value in options.items()
         )
 
-    if not said:
-        return []  # nothing is said of another variant
+    if not said:  # 'another one' is enough where there is but one
+        return [v.item_id for v in others] if len(others) == 1 else []
     strictly = [v.item_id for v in others if fits(v.options, loosely=False)]
     return strictly or [v.item_id for v in others if fits(v.options, loosely=True)]
 
