@@ -1,4 +1,4 @@
-"""What does a whole `generate` cost, and where?  ``python benchmarks/generate.py [--domain retail ...] [--against CHECKOUT]``
+"""What does a whole `generate` cost, and where?  ``python benchmarks/generate.py [--domain retail] [--against CHECKOUT]``
 
 Real `generate` calls, 64 at once, zero latency: the embedded policy and the scripted user each answer HTTP in a process of
 their own, as in life. A third process plays. It is sampled every 2 ms of its CPU time; each sample is booked to the

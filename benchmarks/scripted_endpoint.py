@@ -23,9 +23,7 @@ async def answer(body: dict[str, Any]) -> dict[str, Any]:
     heard: list[Any] = []
     for said in body["messages"][1:]:  # the simulator is the assistant of its own conversation, and the agent its user
         if said["role"] == "tool":
-            heard.append(
-                t.ToolMessage(id=said["tool_call_id"], content=said["content"], requestor="user", role="tool")
-            )
+            heard.append(t.ToolMessage(id=said["tool_call_id"], content=said["content"], requestor="user", role="tool"))
         elif said["role"] == "user":
             heard.append(t.AssistantMessage(role="assistant", content=said["content"]))
         else:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.secrets import redact, redact_words
 
@@ -46,20 +48,24 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    text: str
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
 
 
 async def post(
     session: ClientSession,
     url: str,
-    payload: Mapping[str, Any],
+    payload: Mapping[str, Any] | bytes,
     *,
     headers: Mapping[str, str],
     within: ClientTimeout,
     max_bytes: int = MAX_BYTES,
     keyless: bool = False,
 ) -> Answer:
-    """The answer to ``payload``, sent as JSON. ``keyless``: no key is sent, so none is looked for in a good answer.
+    """The answer to ``payload``, a value or its JSON. ``keyless``: no key is sent, so none is looked for in a good answer.
 
     Raises:
         AnswerRefused: the answer is not read.
@@ -70,8 +76,8 @@ async def post(
     try:
         async with session.post(
             url,
-            json=payload,
-            headers={"Accept-Encoding": "gzip, deflate", **headers},
+            data=payload if isinstance(payload, bytes) else write_json(payload),
+            headers={"Accept-Encoding": "gzip, deflate", "Content-Type": "application/json", **headers},
             timeout=within,
             allow_redirects=False,
         ) as response:
@@ -86,12 +92,11 @@ async def post(
                 raw += piece
                 if len(raw) > max_bytes:
                     raise AnswerRefused(f"the answer is longer than {max_bytes / 2**20:.0f} MiB")
-            text = raw.decode("utf-8", "replace")
-            if not 200 <= response.status < 300:
-                text = redact(text)
-            elif not keyless:
-                text = redact_words(text)
-            return Answer(response.status, response.headers, text)
+            good = 200 <= response.status < 300
+            if not (good and keyless):
+                text = raw.decode("utf-8", "replace")
+                raw = bytearray((redact_words(text) if good else redact(text)).encode())
+            return Answer(response.status, response.headers, bytes(raw))
     except (aiohttp.ClientError, OSError) as error:
         late, problem = isinstance(error, TimeoutError), f"{type(error).__name__}: {error}"
         tracebacks.forget(error)
@@ -100,19 +105,37 @@ async def post(
     raise NoAnswer(problem)
 
 
-def read_json(text: str, *, max_pieces: int | None = MAX_PIECES) -> object:
+def write_json(value: object) -> bytes:
+    """``value`` as JSON. What orjson refuses (half a surrogate pair, huge numbers), Python's own writer writes."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+
+
+def read_json(text: str | bytes, *, max_pieces: int | None = MAX_PIECES) -> object:
     """The value of a JSON text from outside. ``max_pieces`` None: as many as fit into its bytes.
 
     Raises:
         ValueError: it is not JSON, or it is nested more deeply, or has more pieces, than any answer.
     """
-    if max_pieces is not None and text.count(",") + text.count("[") + text.count("{") > max_pieces:
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if max_pieces is not None and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > max_pieces:
         raise ValueError(f"it has more than {max_pieces:,} pieces")
+    try:
+        value: object = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        value = _read_loosely(text if isinstance(text, str) else text.decode("utf-8", "replace"))
+    check_depth(value)
+    return value
+
+
+def _read_loosely(text: str) -> object:
+    """What Python reads and orjson refuses: NaN, half a surrogate pair, a broken UTF-8 sequence."""
     try:
         value: object = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    check_depth(value)
     return value
 
 
