@@ -1,7 +1,8 @@
 """One process that plays blocks of `generate` calls on command, with the package that its PYTHONPATH names.
 
 Started by `benchmarks/generate.py`. A line on standard input is one block, as JSON: the domain, how many episodes, how many
-at once, and whether to sample where the CPU time goes. A line on standard output is what it cost.
+at once, whether to sample where the CPU time goes, and the tasks' ids if the domain is not to be read for them. A line on
+standard output is what it cost.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ async def play(block: dict[str, Any], servers: SimpleNamespace) -> dict[str, Any
     from tau2_slime.world import domains
 
     domain, episodes, gate = block["domain"], block["episodes"], asyncio.Semaphore(block["at_once"])
-    tasks = domains.tasks(domain, "base")
+    ids = block.get("tasks") or [task.id for task in domains.tasks(domain, "base")]
     args = SimpleNamespace(
         hf_checkpoint=servers.checkpoint,
         sglang_router_ip="127.0.0.1",
@@ -77,9 +78,9 @@ async def play(block: dict[str, Any], servers: SimpleNamespace) -> dict[str, Any
     )
 
     async def one(index: int) -> Any:
-        position = index * len(tasks) // episodes if len(tasks) > episodes else index % len(tasks)
+        position = index * len(ids) // episodes if len(ids) > episodes else index % len(ids)
         user = {"user_model": f"openai/{domain}@{position}", "user_base_url": f"http://127.0.0.1:{servers.user}/v1"}
-        about = {"domain": domain, "task_split": "base", "task_id": tasks[position].id, "max_turns": 200, **user}
+        about = {"domain": domain, "task_split": "base", "task_id": ids[position], "max_turns": 200, **user}
         sample = StandaloneSample(index=index, group_index=index, session_id=f"s{index}", metadata=about)
         async with gate:
             return await generate(args, sample, {"temperature": 1.0, "max_new_tokens": 4096})

@@ -1,6 +1,6 @@
 """Async client of sglang's native ``/generate``: token ids in, token ids and their log-probabilities out.
 
-It keeps one aiohttp session per running event loop, sends a routing key per episode, so that a router stays with one
+It keeps the connections of each running event loop, sends a routing key per episode, so that a router stays with one
 worker, and retries only what a retry can cure. Every reply is checked against its request before anyone sees it.
 """
 
