@@ -38,7 +38,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -254,7 +254,7 @@ class TokenLedger:
             "loss_mask": list(self.loss_mask),
             "log_probs": list(self.log_probs),
             "weight_versions": list(self.weight_versions),
-            "segments": [asdict(segment) for segment in self.segments],
+            "segments": [{**vars(segment)} for segment in self.segments],
             **({"replay": self.replay.to_dict()} if self.replay is not None else {}),
         }
 

@@ -6,6 +6,7 @@ with which hundreds of episodes talk at once, is asked directly: the same reques
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -118,7 +119,7 @@ async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: lis
     litellm, t = load_litellm(), tau2_compat.load()
     request = {
         "model": spec.model,
-        "messages": prompt,
+        "messages": copy.deepcopy(prompt),  # litellm rewrites them for some providers
         "tools": tools,
         "tool_choice": "auto" if tools else None,
         "timeout": spec.timeout,
