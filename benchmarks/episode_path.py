@@ -19,20 +19,20 @@ import asyncio
 import os
 import re
 import sys
-import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, SimpleNamespace
 from typing import Any
 
 import tau2_slime
-from tau2_slime import generate_with_tau2
-from tau2_slime.rollout import RolloutPlan, plan_jobs, run
+from tau2_slime.generate_with_tau2 import generate
+from tau2_slime.local.policy_server import PolicyServer
+from tau2_slime.local.tokenizer import local_checkpoint
+from tau2_slime.slime_adapter.sample import StandaloneSample
 
 PACKAGE = str(Path(tau2_slime.__file__).parent) + os.sep
 EMBEDDED = PACKAGE + "local" + os.sep
-DRIVER = PACKAGE + "rollout.py"
 PROFILED = 2
 """Position of the call that is profiled: the ones before it import, calibrate and fill the caches."""
 
@@ -62,11 +62,29 @@ class Watch:
 
 
 def counts(code: CodeType) -> bool:
-    return code.co_filename.startswith(PACKAGE) and code.co_filename != DRIVER
+    return code.co_filename.startswith(PACKAGE)
 
 
 def name_of(code: CodeType) -> str:
     return f"{code.co_filename.removeprefix(PACKAGE)}:{code.co_qualname}"
+
+
+async def play(seen: Watch) -> None:
+    """Three `generate` calls as slime makes them; the last one is watched."""
+    checkpoint = str(local_checkpoint())
+    about = {"domain": "mock", "task_split": "base", "task_id": "create_task_1", "user_model": "scripted"}
+    async with PolicyServer(checkpoint) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        args: Any = SimpleNamespace(
+            hf_checkpoint=checkpoint, sglang_router_ip=host, sglang_router_port=int(port), tau2={}
+        )
+        threading.setprofile(seen)  # before the worker threads begin
+        for number in range(PROFILED + 1):
+            sample = StandaloneSample(index=number, session_id=f"s{number}", metadata=dict(about))
+            seen.listening = number == PROFILED
+            sys.setprofile(seen)
+            await generate(args, sample, {"temperature": 1.0, "max_new_tokens": 4096})
+            sys.setprofile(None)
 
 
 def main() -> None:
@@ -74,25 +92,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="also print every function and how often it was called")
     arguments = parser.parse_args()
     seen = Watch()
-    played = 0
-    generate = generate_with_tau2.generate
-
-    async def watched(*args: Any, **kwargs: Any) -> Any:
-        nonlocal played
-        played += 1
-        seen.listening = played == PROFILED + 1
-        try:
-            return await generate(*args, **kwargs)
-        finally:
-            seen.listening = False
-
-    generate_with_tau2.generate = watched
-    threading.setprofile(seen)
-    sys.setprofile(seen)
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = plan_jobs(["mock"], None, ["create_task_1"], None, PROFILED + 1)
-        asyncio.run(run(RolloutPlan(jobs, Path(folder) / "run", overrides={"user_model": "scripted"}, concurrency=1)))
-    sys.setprofile(None)
+    asyncio.run(play(seen))
     functions = [code for code in seen.calls if not re.search("comp>|genexpr>", code.co_name)]
     modules = {code.co_filename for code in functions}
     calls = sum(seen.calls[code] for code in functions)

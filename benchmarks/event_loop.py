@@ -1,23 +1,28 @@
-"""How long does the event loop stand still?  ``python benchmarks/event_loop.py [--episodes 128] [--domain mock ...]``
+"""How long does the event loop stand still?  ``python benchmarks/event_loop.py [--episodes 256] [--domain mock ...]``
 
-Plays that many embedded episodes at once (real τ² tasks, real `generate`, HTTP to the embedded policy in the same
-process) while a ticker asks the loop for the time every 5 ms, and prints the longest gap. The first line is the same loop
-with nothing to do: what this machine's scheduler alone costs. Everything runs in one process, the policy's server and τ²'s
-scoring threads included, so that a real deployment (policy and simulator elsewhere) stands still less than this.
+Each domain gets a fresh process, as slime's rollout process is one: that many real `generate` calls at once, the first of
+the process and of the domain among them, then the same again, while a ticker asks the loop for the time every 5 ms. Printed
+is the longest gap. The policy and the user answer HTTP in processes of their own, as in life. The first line is the same
+loop with nothing to do: what this machine's scheduler alone costs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import platform
 import statistics
-import tempfile
+import sys
 import time
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from tau2_slime.rollout import RolloutPlan, plan_jobs, run
+from generate import servers, start
+from player import play
+
+from tau2_slime.world import domains
 
 TICK = 0.005
 
@@ -53,36 +58,36 @@ class Ticker:
         )
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--episodes", type=int, default=128)
-    parser.add_argument("--domain", nargs="+", default=["mock", "telecom", "retail"])
-    options = parser.parse_args()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
+    """What a fresh process sees: idle, then the first episodes, then the same again."""
     async with Ticker() as idle:
         await asyncio.sleep(2)
     print(idle.line("idle loop"))
-    for domain in options.domain:
-        tasks = plan_jobs([domain], None, [], 1000, 1)
-        copies = -(-options.episodes // len(tasks))
-        jobs = plan_jobs([domain], None, [], 1000, copies)[: options.episodes]
-        with tempfile.TemporaryDirectory() as folder:
-            plan = RolloutPlan(
-                jobs=jobs,
-                output_dir=Path(folder),
-                overrides={"user_model": "scripted", "max_turns": 200},
-                sampling_params={"temperature": 1.0, "max_new_tokens": 4096},
-                concurrency=options.episodes,
-            )
-            # The first episode pays for imports, the tokenizer and the domain's files.
-            await run(RolloutPlan(**{**vars(plan), "jobs": jobs[:1]}))
-            async with Ticker() as busy:
-                begin = time.perf_counter()
-                played = await run(plan)
-                took = time.perf_counter() - begin
-        mean = statistics.fmean(p.reward or 0.0 for p in played)
-        print(busy.line(f"{domain}, {len(played)} at once") + f"   {took:.1f} s, mean reward {mean:.2f}")
+    name = f"{block['domain']}, {block['episodes']} at once"
+    for which in ("first", "again"):
+        async with Ticker() as busy:
+            begin = time.perf_counter()
+            played = await play(block, SimpleNamespace(**known))
+            took = time.perf_counter() - begin
+        print(busy.line(f"{name}, {which}") + f"   {took:.1f} s, reward {played['rewards']:.2f}")
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--episodes", type=int, default=256)
+    parser.add_argument("--domain", nargs="+", default=["mock", "telecom", "retail", "airline"])
+    options = parser.parse_args()
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
+    async with servers() as known:
+        for domain in options.domain:
+            tasks = [task.id for task in domains.tasks(domain, "base")]
+            block = {"domain": domain, "tasks": tasks, "episodes": options.episodes, "at_once": options.episodes}
+            process = start(__file__, "--fresh", json.dumps({**block, "sampled": False}), json.dumps(known))
+            await asyncio.to_thread(process.wait)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    if sys.argv[1:2] == ["--fresh"]:
+        asyncio.run(one_process(json.loads(sys.argv[2]), json.loads(sys.argv[3])))
+    else:
+        asyncio.run(main())

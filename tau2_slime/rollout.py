@@ -126,6 +126,8 @@ async def _play_the_rest(
     from tau2_slime.generate_with_tau2 import generate
 
     gate, writing = asyncio.Semaphore(plan.concurrency), asyncio.Lock()
+    ready: list[tuple[int, str, str]] = []
+    written: dict[int, OSError | None] = {}
 
     async def play(job: Job) -> None:
         kept: list[InteractionResult] = []
@@ -152,11 +154,24 @@ async def _play_the_rest(
         await to_its_end(keep(job, row, trajectory))
 
     async def keep(job: Job, row: str, trajectory: dict[str, Any]) -> None:
+        ready.append((job.index, row, json.dumps(trajectory, default=str)))
         async with writing:  # a thread waits for the disk; the other episodes do not
-            await offload(append_line, plan.output_dir / SAMPLES, row)
-            await offload(append_line, plan.output_dir / TRAJECTORIES, json.dumps(trajectory, default=str))
+            if job.index not in written:  # what became ready while others were written goes in one hand-over
+                await offload(write, ready[:])
+        if (error := written[job.index]) is not None:
+            raise error
         played[job.index] = Played.of(job, trajectory)
         on_done(played[job.index])
+
+    def write(records: list[tuple[int, str, str]]) -> None:
+        for index, row, trajectory in records:
+            ready.pop(0)
+            written[index] = None
+            try:
+                append_line(plan.output_dir / SAMPLES, row)
+                append_line(plan.output_dir / TRAJECTORIES, trajectory)
+            except OSError as error:
+                written[index] = error
 
     tasks = [asyncio.create_task(play(job)) for job in plan.jobs if job.index not in played]
     try:

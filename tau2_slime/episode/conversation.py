@@ -23,7 +23,7 @@ from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2SlimeError, UserSimulatorError, first_time
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.loops import offload, until_abort
+from tau2_slime.runtime.loops import offload, take_turn, until_abort
 from tau2_slime.runtime.secrets import described
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
@@ -130,6 +130,7 @@ class Conversation:
             while self._termination is None:
                 if self.aborted():
                     raise EpisodeAborted("aborted between turns")
+                await take_turn()
                 if self._to is Role.USER:
                     await self._user_speaks()
                 elif self._to is Role.AGENT:

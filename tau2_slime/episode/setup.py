@@ -241,6 +241,7 @@ def user_spec(config: Tau2Config, model: str, routers: Routers | None = None, *,
         ConfigError: slime serves no model of the name that its ``sglang:`` address gives.
     """
     simulator = config.simulator(model)
+    args = config.user_args if simulator.args is None else simulator.args
     base_url, price = simulator.base_url, simulator.price
     served = base_url is not None and base_url.startswith(SERVED_BY_SLIME)
     if served and price is None:
@@ -251,7 +252,7 @@ def user_spec(config: Tau2Config, model: str, routers: Routers | None = None, *,
         model=simulator.model,
         base_url=base_url,
         api_key_var=simulator.api_key_var,
-        args=seeded(config.user_args if simulator.args is None else simulator.args, attempt),
+        args=seeded(args, attempt) if attempt else args,
         timeout=config.user_timeout,
         retries=config.user_retries,
         concurrency=simulator.concurrency or config.user_concurrency,

@@ -215,11 +215,12 @@ class TokenTranscript(Transcript):
         try:
             with policy.trace(max_new_tokens) if policy.trace else nullcontext() as tell:
                 completion = await policy.engine.generate(
-                    list(ledger.tokens),
+                    ledger.tokens,
                     params,
                     routing_key=policy.routing_key,
                     aborted=self.aborted,
                     replay=ledger.replay.request if ledger.replay is not None else None,
+                    written=ledger.written(),
                 )
                 if tell is not None:
                     tell(completion.meta)

@@ -1,11 +1,11 @@
 """Fewer pauses: Python's garbage collector need not walk again and again what stays for the life of the process.
 
-τ², litellm and 2,285 parsed tasks are half a million objects. A full collection that walks them stops every thread for
-about a second; one that walks 256 live episodes still takes some 30 ms, and by Python's default there would be one every
-dozen episodes.
+τ², litellm and 2,285 parsed tasks are half a million objects, and a full collection that walks them stops every thread for
+about a second. An episode that is over leaves nothing for the collector.
 
 The process is slime's, not ours, so what is changed is small, is logged once, and can be switched off: with the environment
-variable ``TAU2_SLIME_GC=keep`` nothing here does anything.
+variable ``TAU2_SLIME_GC=keep`` nothing here does anything. The thresholds stay the host's, unless ``TAU2_SLIME_GC=rare``
+asks for rarer full collections: one that walks 256 live episodes takes some 30 ms.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import gc
 import logging
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
 
@@ -23,30 +25,50 @@ COLLECTIONS = 5, 400
 """Young collections between two middle ones, and middle between two full ones; Python's default is 10 and 10."""
 
 _lock = threading.Lock()
-_thresholds_are_set = False
+_building = 0
+_was_enabled = False
+_is_logged = False
 
 
-def spare_what_stays() -> None:
-    """Full collections skip from now on what exists: call it after building what stays, once for each domain.
+@contextmanager
+def builds_what_stays() -> Iterator[None]:
+    """What the code inside builds stays: nothing is collected meanwhile, and full collections skip it from then on.
 
-    Every call moves the objects that exist out of the collector's sight (`gc.freeze`): one that becomes part of a garbage
-    cycle later is never freed. The first call also makes full collections rarer, because episodes leave hardly any cycles
-    behind, unless the host has chosen thresholds of its own.
+    At the end every object that exists leaves the collector's sight (`gc.freeze`): one that becomes part of a garbage cycle
+    later is never freed. Several threads may build at once.
     """
-    global _thresholds_are_set
+    global _building, _was_enabled
     if os.environ.get(VARIABLE) == "keep":
+        yield
         return
-    gc.freeze()
     with _lock:
-        if _thresholds_are_set:
-            return
-        _thresholds_are_set = True
-        before = gc.get_threshold()
-        if before[1:] == (10, 10):
-            gc.set_threshold(before[0], *COLLECTIONS)
+        if _building == 0:
+            _was_enabled = gc.isenabled()
+            gc.disable()
+        _building += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _building -= 1
+            if _building == 0:
+                gc.freeze()
+                if _was_enabled:
+                    gc.enable()
+                _tell_once()
+
+
+def _tell_once() -> None:
+    global _is_logged
+    if _is_logged:
+        return
+    _is_logged = True
+    before = gc.get_threshold()
+    if os.environ.get(VARIABLE) == "rare" and before[1:] == (10, 10):
+        gc.set_threshold(before[0], *COLLECTIONS)
     logger.info(
-        "garbage collection of this process: %d objects that stay are no longer walked, thresholds are %s (before: %s), so "
-        "that full collections seldom stop the event loop; %s=keep leaves all of it alone",
+        "garbage collection of this process: %d objects that stay are no longer walked, thresholds are %s (before: %s); "
+        "%s=keep leaves all of it alone",
         gc.get_freeze_count(),
         gc.get_threshold(),
         before,

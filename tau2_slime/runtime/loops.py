@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from tau2_slime.errors import EpisodeAborted
+from tau2_slime.runtime import connections
+from tau2_slime.runtime.garbage_collection import builds_what_stays
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -65,6 +69,32 @@ async def to_its_end(work: Awaitable[T]) -> T:
         del task, work  # see `until_abort`
 
 
+@dataclass
+class _Round:
+    """What one event loop does between two looks at its sockets and timers."""
+
+    began: float | None = None
+    """When an episode first worked in it; None: none has."""
+
+
+ROUND = 0.01
+"""Seconds that episodes work in one round of the event loop: then sockets and timers have their turn."""
+
+
+async def take_turn() -> None:
+    """Return at once, or in a later round of the loop if many episodes want to work in this one.
+
+    The loop runs everything that is ready before it looks at sockets and timers again. Hundreds of episodes that all get
+    their answers after a pause would keep it for hundreds of milliseconds.
+    """
+    this = _rounds.get()
+    while this.began is not None and time.perf_counter() - this.began > ROUND:  # noqa: ASYNC110
+        await asyncio.sleep(0)  # no event says that the loop begins another round
+    if this.began is None:
+        this.began = time.perf_counter()
+        asyncio.get_running_loop().call_soon(setattr, this, "began", None)
+
+
 class Once(Generic[T]):
     """A process-wide cache. Values are built in the thread pool, once per key; other callers await the first build.
 
@@ -80,9 +110,14 @@ class Once(Generic[T]):
         with self._lock:
             future = self._values.get(key)
             if future is None or (future.done() and future.exception() is not None):
-                future = self._values[key] = _pool.submit(build)
+                future = self._values[key] = _pool.submit(_build, build)
         # shield: one cancelled episode must not cancel the build that others wait for
         return await asyncio.shield(asyncio.wrap_future(future))
+
+
+def _build(build: Callable[[], T]) -> T:
+    with builds_what_stays():
+        return build()
 
 
 class PerLoop(Generic[T]):
@@ -139,6 +174,9 @@ async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace:
         )  # they hold the exception, whose traceback holds this frame: a cycle with the whole episode in it
 
 
+_rounds = PerLoop(_Round)
+
+
 class _Sessions:
     """One aiohttp session for each event loop.
 
@@ -173,10 +211,12 @@ class _Sessions:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        kept = connections.beside[session] = connections.Connections()
         try:
             yield session
         finally:
             self._open.pop()
+            kept.close()
             await session.close()
 
 

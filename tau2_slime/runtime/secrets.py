@@ -64,9 +64,14 @@ def _known() -> list[str]:
     """The longest first, so that no key is cut by one that is its beginning."""
     found = set(_remembered)
     for name, value in os.environ.items():
-        if len(value) >= _LEAST_UNSEEN and _NAMES_A_SECRET.search(name):
+        if len(value) >= _LEAST_UNSEEN and _names_a_secret(name):
             found.add(value.strip())
     return sorted(found, key=len, reverse=True)
+
+
+@lru_cache(maxsize=512)
+def _names_a_secret(name: str) -> bool:
+    return _NAMES_A_SECRET.search(name) is not None
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,6 @@ trainer can take the sample: prompt tokens, at least one response token, mask an
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import reprlib
 from collections.abc import Mapping
@@ -184,9 +183,9 @@ def fill_sample(
                 "sampled": ledger.sampled_count if ledger is not None else 0,
                 "context": ledger.context_count if ledger is not None else 0,
             },
-            "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
+            "segments": [{**vars(segment)} for segment in ledger.segments] if ledger is not None else [],
             "fingerprint": trajectory_digest(tokens, log_probs),
-            "stats": dataclasses.asdict(stats),
+            "stats": stats.plain(),
             "telemetry": result.telemetry,
         },
     )

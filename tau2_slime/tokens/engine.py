@@ -1,6 +1,6 @@
 """Async client of sglang's native ``/generate``: token ids in, token ids and their log-probabilities out.
 
-It keeps one aiohttp session per running event loop, sends a routing key per episode, so that a router stays with one
+It keeps the connections of each running event loop, sends a routing key per episode, so that a router stays with one
 worker, and retries only what a retry can cure. Every reply is checked against its request before anyone sees it.
 """
 
@@ -90,6 +90,7 @@ class SglangEngine:
         routing_key: str,
         aborted: Callable[[], bool] = lambda: False,
         replay: ReplayRequest | None = None,
+        written: bytes | bytearray | None = None,
     ) -> Completion:
         """Sample a continuation.
 
@@ -100,6 +101,7 @@ class SglangEngine:
             aborted: asked several times a second while the server samples.
             replay: what the trainer replays. The completion carries it; an aborted reply without it counts as one that
                 sampled nothing.
+            written: ``input_ids`` in JSON without the brackets, from a caller that keeps them so.
 
         Returns:
             The completion; its ``finish`` is ``abort`` if the server cut it short.
@@ -112,9 +114,9 @@ class SglangEngine:
             ReplayUnavailable: the reply lacks what ``replay`` asks for.
             EpisodeAborted: ``aborted()`` became true and the server did not answer in time.
         """
-        payload = {"input_ids": input_ids, "sampling_params": sampling_params, "return_logprob": True}
-        if replay is not None:
-            payload.update(replay.payload())
+        rest = {"sampling_params": sampling_params, "return_logprob": True, **(replay.payload() if replay else {})}
+        ids = http.write_json(input_ids)[1:-1] if written is None else written
+        body = b"".join((b'{"input_ids":[', ids, b"],", http.write_json(rest)[1:]))
         most = sampling_params.get("max_new_tokens")
         # Counted generously: a token with its log-probability, or with what the trainer replays of it.
         tokens = len(input_ids) + (most if isinstance(most, int) and most > 0 else 2**16)
@@ -125,7 +127,7 @@ class SglangEngine:
                 delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
                 await until_abort(asyncio.sleep(delay), aborted)
             try:
-                reply = await until_abort(self._post(payload, routing_key, max_bytes), aborted, grace=ABORT_GRACE)
+                reply = await until_abort(self._post(body, routing_key, max_bytes), aborted, grace=ABORT_GRACE)
                 completion = read_reply(reply, input_ids, replay, most=most, vocabulary=self.vocabulary)
             except EngineUnavailable as error:
                 problem = str(error)
@@ -134,7 +136,7 @@ class SglangEngine:
             return completion
         raise EngineUnavailable(f"{problem} (gave up after {self.retries + 1} tries)")
 
-    async def _post(self, payload: dict[str, Any], routing_key: str, max_bytes: int) -> object:
+    async def _post(self, request: bytes, routing_key: str, max_bytes: int) -> object:
         """The reply's JSON value; raises an EngineError for anything but HTTP 200 with JSON."""
         import aiohttp
 
@@ -142,7 +144,7 @@ class SglangEngine:
             answer = await http.post(
                 loops.inside(),
                 f"{self.url}/generate",
-                payload,
+                request,
                 headers={"X-SMG-Routing-Key": routing_key},
                 within=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
                 max_bytes=max_bytes,
@@ -156,12 +158,14 @@ class SglangEngine:
             raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from None
         except http.NoAnswer as error:
             raise EngineUnavailable(f"{self.url}/generate: {error}") from None
-        status, body = answer.status, answer.text
-        if status == 200:
+        if answer.status == 200:
             try:
-                return http.read_json(body, max_pieces=None)
+                return http.read_json(answer.body, max_pieces=None)
             except ValueError as error:  # not JSON, an endless number, endless nesting
-                raise EngineUnavailable(f"{self.url}/generate: the reply is not JSON: {_excerpt(body)}") from error
+                raise EngineUnavailable(
+                    f"{self.url}/generate: the reply is not JSON: {_excerpt(answer.text)}"
+                ) from error
+        status, body = answer.status, answer.text
         message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
         if status in RETRY_STATUS:
             raise EngineUnavailable(message)

@@ -38,8 +38,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+import orjson
 
 from tau2_slime.errors import TokenTruthError
 from tau2_slime.tokens.replay import NOTHING, CallReplay, Replay, ReplaySpec
@@ -87,7 +89,7 @@ class TokenLedger:
             prompt_ids: token ids, shape (P,).
             replay: what the trainer replays beside the tokens; then every sampled run must bring it.
         """
-        self.tokens: list[int] = [int(token) for token in prompt_ids]
+        self.tokens: list[int] = list(map(int, prompt_ids))
         """Token ids, prompt and response, shape (T,)."""
         self.prompt_length: int = len(self.tokens)
         self.loss_mask: list[int] = []
@@ -101,6 +103,7 @@ class TokenLedger:
         self.sampled_count = self.context_count = 0
         """How many tokens of the response were sampled (those that slime masked included), and how many are context."""
         self.replay: Replay | None = Replay(replay) if replay is not None and replay != NOTHING else None
+        self._written, self._written_count = bytearray(), 0
 
     # --- appending
 
@@ -128,9 +131,9 @@ class TokenLedger:
         """
         if len(ids) != len(log_probs):
             raise LedgerError(f"{len(ids)} sampled ids but {len(log_probs)} log-probabilities")
-        values = [float(value) for value in log_probs]
-        bad = next((index for index, value in enumerate(values) if not math.isfinite(value)), None)
-        if bad is not None:
+        values = list(map(float, log_probs))
+        if not all(map(math.isfinite, values)):
+            bad = next(index for index, value in enumerate(values) if not math.isfinite(value))
             raise LedgerError(f"log-probability {values[bad]} of sampled token {bad} is not a finite number")
         spans = spans or [VersionSpan(weight_version, 0, len(ids))]
         if [0, *(span.stop for span in spans)] != [*(span.start for span in spans), len(ids)]:
@@ -144,7 +147,7 @@ class TokenLedger:
         if not ids:
             return
         start = len(self.tokens)
-        self.tokens += [int(token) for token in ids]
+        self.tokens += map(int, ids)
         self.loss_mask += [1] * len(ids)
         self.log_probs += values
         self.segments += [
@@ -161,7 +164,7 @@ class TokenLedger:
         if not ids:
             return
         start = len(self.tokens)
-        self.tokens += [int(token) for token in ids]
+        self.tokens += map(int, ids)
         self.loss_mask += [0] * len(ids)
         self.log_probs += [0.0] * len(ids)
         self.segments.append(Segment("context", start, len(self.tokens)))
@@ -184,6 +187,9 @@ class TokenLedger:
         self.log_probs.pop()
         if self.replay is not None:
             self.replay.pop_last(len(self.tokens) - 1)
+        if self._written_count == len(self.tokens):
+            del self._written[max(0, self._written.rfind(b",")) :]
+            self._written_count -= 1
         return self.tokens.pop()
 
     # --- looking
@@ -192,6 +198,14 @@ class TokenLedger:
     def response_length(self) -> int:
         """T - P, in tokens."""
         return len(self.tokens) - self.prompt_length
+
+    def written(self) -> bytearray:
+        """The tokens as a request has them: JSON without the brackets. Each is written once; read it, never write to it."""
+        if self._written_count < len(self.tokens):
+            comma = b"," if self._written_count else b""
+            self._written += comma + orjson.dumps(self.tokens[self._written_count :])[1:-1]
+            self._written_count = len(self.tokens)
+        return self._written
 
     @property
     def last_is_sampled(self) -> bool:
@@ -240,7 +254,7 @@ class TokenLedger:
             "loss_mask": list(self.loss_mask),
             "log_probs": list(self.log_probs),
             "weight_versions": list(self.weight_versions),
-            "segments": [asdict(segment) for segment in self.segments],
+            "segments": [{**vars(segment)} for segment in self.segments],
             **({"replay": self.replay.to_dict()} if self.replay is not None else {}),
         }
 
@@ -318,5 +332,8 @@ def trajectory_digest(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
     >>> trajectory_digest([1, 2, 3], [-1, -0.5]) == trajectory_digest((1, 2, 3), (-1.0, -0.5))
     True
     """
-    text = json.dumps([[int(token) for token in tokens], [float(value) for value in log_probs]])
+    ids, values = list(map(int, tokens)), list(map(float, log_probs))
+    text = f"[{ids}, {values}]"  # as `json.dumps` writes finite numbers, in half the time
+    if "n" in text:  # NaN or an infinity
+        text = json.dumps([ids, values])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config.task_split import names_a_file, path_of, short_name
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime.garbage_collection import spare_what_stays
+from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.guards import GUARDS, LONG_ANSWER, MAX_ANSWER
@@ -23,10 +23,11 @@ from tau2_slime.world.task_rules import Kits, problem
 
 try:  # the folder is optional: without it τ²'s own code does the same, more slowly
     from tau2_slime.world.fast.building import fast_environment
+    from tau2_slime.world.fast.reading import in_pieces
 except ModuleNotFoundError as _error:
     if _error.name not in ("tau2_slime.world.fast", "tau2_slime.world.fast.building"):
         raise
-    fast_environment = None  # type: ignore[assignment]
+    fast_environment, in_pieces = None, nullcontext  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import DB, Environment, Message, Task, Tau2Tool, ToolCall, ToolMessage
@@ -90,9 +91,9 @@ def _all_tasks(domain: str) -> tuple[Task, ...]:
 
 @lru_cache(maxsize=64)
 def _read_tasks(domain: str) -> tuple[Task, ...]:
-    loaded = tuple(tau2_compat.load().registry.get_tasks_loader(domain)(None))
-    spare_what_stays()
-    return loaded
+    load = tau2_compat.load().registry.get_tasks_loader(domain)
+    with builds_what_stays(), in_pieces():
+        return tuple(load(None))
 
 
 def _in_a_forked_child() -> None:
@@ -202,23 +203,23 @@ def find_task(domain: str, split: str, *, task_id: str | None = None, index: int
         ConfigError: neither is given, nothing matches, or they disagree.
     """
     pool, positions = tasks(domain, split), _positions(domain, split)
-    where = f"{domain}/{short_name(split)}"
     if task_id is not None:
         position = positions.get(str(task_id))
         if position is None:
             near = difflib.get_close_matches(str(task_id), positions, n=3) if len(positions) < 10_000 else []
             hint = f"; did you mean {', '.join(near)}?" if near else ""
-            raise ConfigError(f"no task {task_id!r} in {where} ({len(pool)} tasks){hint}")
+            raise ConfigError(f"no task {task_id!r} in {domain}/{short_name(split)} ({len(pool)} tasks){hint}")
         if index is not None and index != position:
             there = repr(pool[index].id) if 0 <= index < len(pool) else "nothing"
             raise ConfigError(
-                f"task_id={task_id!r} and index={index} disagree: position {index} of {where} holds {there}; "
-                "prepare the data again with the installed τ² and the same task file, or drop one of the two"
+                f"task_id={task_id!r} and index={index} disagree: position {index} of {domain}/{short_name(split)} holds "
+                f"{there}; prepare the data again with the installed τ² and the same task file, or drop one of the two"
             )
         return pool[position]
     if index is None:
         raise ConfigError("the sample names no task: give metadata.task_id, or an integer index as the prompt")
     if not 0 <= index < len(pool):
+        where = f"{domain}/{short_name(split)}"
         raise ConfigError(f"index={index} is outside {where}, which has {len(pool)} tasks (0 to {len(pool) - 1})")
     return pool[index]
 

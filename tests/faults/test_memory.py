@@ -9,10 +9,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import types
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tau2_slime.generate_with_tau2 import generate
+from tau2_slime.local.policy_server import PolicyServer
+from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.world import domains
 from tests.faults.conftest import Stage, Status
 from tests.faults.servers import Move, UserMove, error, hang, http, reset_mid_reply
 from tests.faults.test_user_faults import HELLO, UNUSABLE
@@ -84,3 +90,34 @@ async def test_nothing_is_left_of_an_episode_whose_user_fails(stage: Stage, faul
     """Asked directly, and through litellm."""
     users = [HELLO, *[USER[fault]] * 9]
     assert not await _left_over(stage, users=users, user_model=model, user_retries=2)
+
+
+@pytest.mark.parametrize("domain", ["mock", "retail", "telecom"])
+async def test_nothing_is_left_of_an_episode_that_is_played_to_its_end(checkpoint: Path, domain: str) -> None:
+    """The agent, the conversation, the ledger, the world and its databases go with the sample."""
+    async with PolicyServer(checkpoint) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        args: Any = SimpleNamespace(
+            hf_checkpoint=str(checkpoint), sglang_router_ip=host, sglang_router_port=int(port), tau2={}
+        )
+        task_id = domains.tasks(domain, "base")[1].id
+        about = {"domain": domain, "task_split": "base", "task_id": task_id, "user_model": "scripted", "max_turns": 200}
+
+        async def play() -> object:
+            sample = StandaloneSample(index=0, session_id="s", metadata=dict(about))
+            return (await generate(args, sample, {"max_new_tokens": 4096})).reward
+
+        for _ in range(2):  # what stays for the life of the process
+            await play()
+        gc.collect()
+        gc.disable()
+        try:
+            assert [await play() for _ in range(3)] == [1.0] * 3
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            found = gc.garbage[:]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert not [one for one in found if _belongs_to_an_episode(one)]

@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from tau2_slime.errors import EngineRejected, EngineUnavailable
-from tau2_slime.runtime import http, loops
+from tau2_slime.runtime import connections, http, loops
 from tau2_slime.tokens.engine import SglangEngine
 
 LIMIT = 2**20
@@ -44,6 +44,12 @@ async def endpoint() -> AsyncIterator[Endpoint]:
     served.url = f"http://127.0.0.1:{runner.addresses[0][1]}/here"
     yield served
     await runner.cleanup()
+
+
+@pytest.fixture(params=["kept connections", "aiohttp"], autouse=True)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "aiohttp":
+        monkeypatch.setattr(connections, "target", lambda *_, **__: None)
 
 
 async def ask(endpoint: Endpoint, **will: Any) -> http.Answer:

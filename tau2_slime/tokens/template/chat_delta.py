@@ -27,6 +27,8 @@ __all__ = ["ChatDelta", "Delta", "Junction", "TemplateError", "TemplateReport"]
 
 _PREFIX_CACHE_SIZE = 64
 """Texts of system prompt, tools and greeting whose ids are kept; a run has one for each domain and kind of agent."""
+_DELTA_CACHE_SIZE, _LONGEST_KEPT = 2048, 8192
+"""Deltas that are kept, and the characters of the longest: at most some 20 MB, in a run some 3."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class ChatDelta:
         """Ids on which the server has to stop: send them as ``stop_token_ids``."""
         self._closer_ids = frozenset(template.closers.values())
         self._prefixes: OrderedDict[str, list[int] | None] = OrderedDict()
+        self._deltas: OrderedDict[str, Delta] = OrderedDict()
         self._lock = threading.Lock()
 
     @classmethod
@@ -135,6 +138,13 @@ class ChatDelta:
 
         It ends before an added token, because nothing merges with one.
         """
+        with self._lock:
+            begins = [prefix for prefix in self._prefixes if text.startswith(prefix)]
+            if begins:
+                prefix = max(begins, key=len)
+                self._prefixes.move_to_end(prefix)
+                ids = self._prefixes[prefix]
+                return ("", []) if ids is None else (prefix, ids)
         first_user = next((i for i, message in enumerate(messages) if message.get("role") == "user"), None)
         pattern = self.template.control_pattern
         if first_user is None or pattern is None:
@@ -146,13 +156,7 @@ class ChatDelta:
         prefix = head[: starts[-1]] if starts else ""
         if not prefix or not text.startswith(prefix):
             return "", []
-        with self._lock:
-            known = prefix in self._prefixes
-            ids = self._prefixes.get(prefix)
-            if known:
-                self._prefixes.move_to_end(prefix)
-        if not known:
-            ids = self._keep_prefix(prefix, text, escaper)
+        ids = self._keep_prefix(prefix, text, escaper)
         return ("", []) if ids is None else (prefix, ids)
 
     def _keep_prefix(self, prefix: str, text: str, escaper: ControlTokenEscaper) -> list[int] | None:
@@ -199,14 +203,24 @@ class ChatDelta:
         if self.report.dummy_base_ok and not real:
             history, tools = DUMMY_BASE, DUMMY_TOOLS if tools else None
         escaper = ControlTokenEscaper(self.template)
-        delta = self._delta(self.template.after(history, assistant, new_messages, tools, escaper), escaper)
+        rendered = self.template.after(history, assistant, new_messages, tools, escaper)
+        known = self._deltas.get(rendered)  # the samples of a group hear the same
+        if known is not None:
+            return known
+        delta = self._delta(rendered, escaper)
         if not delta.ids or delta.ids[0] not in self._closer_ids:
             raise TemplateError("no-closer", f"the delta {delta.text[:80]!r} does not begin with the id of a closer")
+        if not escaper.count and len(rendered) < _LONGEST_KEPT:  # what a mark stands for is another thing each time
+            with self._lock:
+                self._deltas[rendered] = delta
+                while len(self._deltas) > _DELTA_CACHE_SIZE:
+                    self._deltas.popitem(last=False)
         return delta
 
     def _delta(self, rendered: str, escaper: ControlTokenEscaper) -> Delta:
         text, ids = escaper.encode(rendered, self.template.encode)
-        same = unicodedata.normalize("NFC", self.template.decode(ids)) == unicodedata.normalize("NFC", text)
+        back = self.template.decode(ids)
+        same = back == text or unicodedata.normalize("NFC", back) == unicodedata.normalize("NFC", text)
         return Delta(text, ids, escaper.count, same)
 
     # --- joining

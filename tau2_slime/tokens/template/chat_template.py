@@ -11,7 +11,6 @@ rewrite earlier turns.
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import secrets
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.tokens.template import direct
 from tau2_slime.tokens.template.control_tokens import ControlSpellings, ControlTokenEscaper, control_tokens
 from tau2_slime.tokens.template.stop_tokens import known_turn_tokens
 
@@ -86,6 +86,8 @@ class ChatTemplate(ControlSpellings):
         given = dict(template_kwargs or {})
         self.preset_kwargs = _preset_kwargs(self.template_source, given)
         self.template_kwargs: dict[str, object] = {**given, **self.preset_kwargs}
+        self._encode, self._decode = direct.encoder(tokenizer), direct.decoder(tokenizer)
+        self._renderer = direct.Renderer(tokenizer, self.template_source, self.template_kwargs)
         super().__init__(control_tokens(tokenizer))
         self.closers: dict[str, int] = {}
         """Spelling -> id of each token that may end an assistant turn in history."""
@@ -104,7 +106,8 @@ class ChatTemplate(ControlSpellings):
     def render(self, messages: Sequence[ChatMessage], tools: Tools = None, add_generation_prompt: bool = True) -> str:
         """The text that the template writes. Raises TemplateError("raises") when the template refuses the messages."""
         shaped = list(map(self.shaped, messages))
-        try:
+
+        def by_transformers() -> str:
             return str(
                 self.tokenizer.apply_chat_template(
                     shaped,
@@ -114,6 +117,9 @@ class ChatTemplate(ControlSpellings):
                     **self.template_kwargs,
                 )
             )
+
+        try:
+            return self._renderer.render(shaped, tools, add_generation_prompt, by_transformers)
         except Exception as error:  # the template is the checkpoint's code: it may raise anything
             roles = " ".join(str(message.get("role")) for message in messages)
             raise TemplateError("raises", f"the chat template refuses [{roles}]: {_reason(error)}") from error
@@ -129,9 +135,9 @@ class ChatTemplate(ControlSpellings):
             if result.get("content") is None:
                 result["content"] = ""
             return result
-        result["tool_calls"] = copy.deepcopy(list(calls))
+        result["tool_calls"] = []
         result["content"] = result.get("content") or self.shape.call_content
-        for call in result["tool_calls"]:
+        for call in calls:
             arguments = call["function"].get("arguments")
             if isinstance(arguments, str):
                 try:
@@ -143,7 +149,7 @@ class ChatTemplate(ControlSpellings):
             if not isinstance(arguments, Mapping):
                 arguments = {"arguments": arguments}
             written = json.dumps(arguments, ensure_ascii=False) if self.shape.string_arguments else dict(arguments)
-            call["function"] = {**call["function"], "arguments": written}
+            result["tool_calls"].append({**call, "function": {**call["function"], "arguments": written}})
         return result
 
     def after(
@@ -196,16 +202,13 @@ class ChatTemplate(ControlSpellings):
         if not text:
             return []
         self.chars_encoded += len(text)
+        if self._encode is not None:
+            return self._encode(text)
         return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids` with every token kept and no cleaning up."""
-        return self.tokenizer.decode(
-            list(ids),
-            skip_special_tokens=False,
-            clean_up_tokenization_spaces=False,
-            spaces_between_special_tokens=False,
-        )
+        return self._decode(ids) if self._decode is not None else direct.slow_decode(self.tokenizer, ids)
 
     def token_id(self, spelling: str) -> int | None:
         """Id of an added token; None when the vocabulary has no such token."""

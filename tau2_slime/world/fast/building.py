@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel
 
-from tau2_slime.runtime.garbage_collection import spare_what_stays
+from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, ReplayNeededError
 from tau2_slime.world.fast.known_releases import verified_constructor
+from tau2_slime.world.fast.reading import in_pieces
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_values
@@ -54,8 +55,8 @@ def fast_environment(domain: str, kind: str, *, solo: bool, env_kwargs: dict[str
         with _lock:
             if kind not in _factories:
                 constructor = verified_constructor(domain, env_kwargs)
-                _factories[kind] = None if constructor is None else EnvironmentFactory(constructor, env_kwargs)
-                spare_what_stays()
+                with builds_what_stays(), in_pieces():
+                    _factories[kind] = None if constructor is None else EnvironmentFactory(constructor, env_kwargs)
     factory = _factories[kind]
     return None if factory is None else factory.build(solo=solo, env_kwargs=env_kwargs)
 

@@ -6,6 +6,7 @@ with which hundreds of episodes talk at once, is asked directly: the same reques
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -106,7 +107,7 @@ async def _ask_directly(
         raise CallFailed(Fault.UNAVAILABLE, f"{url}: {error}") from None
     if not 200 <= answer.status < 300:
         raise of_status(answer.status, answer.text, answer.headers, where=f"{url}: HTTP {answer.status}: ")
-    return _read(answer.text, url)
+    return _read(answer.body, url)
 
 
 def _is_plain(litellm: ModuleType) -> bool:
@@ -118,7 +119,7 @@ async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: lis
     litellm, t = load_litellm(), tau2_compat.load()
     request = {
         "model": spec.model,
-        "messages": prompt,
+        "messages": copy.deepcopy(prompt),  # litellm rewrites them for some providers
         "tools": tools,
         "tool_choice": "auto" if tools else None,
         "timeout": spec.timeout,
@@ -156,9 +157,10 @@ async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: lis
     return _read(came[-1], "the answer", cost) if came else read_completion(response.model_dump(), cost=cost)
 
 
-def _read(text: str, where: str, cost: float = 0.0) -> Completion:
+def _read(answer: str | bytes, where: str, cost: float = 0.0) -> Completion:
     try:
-        body = http.read_json(text)
+        body = http.read_json(answer)
     except ValueError as error:
+        text = answer if isinstance(answer, str) else answer.decode("utf-8", "replace")
         raise CallFailed(Fault.GARBAGE, f"{where}: an answer that is not JSON ({error}): {text[:10_000]!r}") from None
     return read_completion(body, cost=cost)

@@ -75,11 +75,14 @@ class LitellmUser:
         self._tools = [tool_schema(tool) for tool in tools] if tools else None
         self._state: Any = None
         """τ²'s state of its simulator, made in `start`."""
+        self._written: list[dict[str, Any]] = []
+        """Its messages as a request has them, as far as they were sent."""
         self.scenario, self.has_tools, self.gate = instructions, bool(tools), gate
         self._strategy, self._verifier = strategy, verifier
 
     def start(self, history: list[Message]) -> None:
         self._state = self._tau2_user.get_init_state(message_history=list(history))
+        self._written = []
         labels = [spec.label for spec in self._simulators]
         took_over = [labels.index(name) for name in self.stats.played if name in labels]  # of an interrupted episode
         self._playing = max(took_over, default=0)
@@ -124,10 +127,13 @@ class LitellmUser:
 
     def _prompt(self, spec: UserSpec) -> list[dict[str, Any]]:
         """The conversation as ``spec``'s model sees it; each turn of its own with what its provider wants back."""
-        state = self._state
-        prompt: list[dict[str, Any]] = tau2_compat.load().to_litellm_messages(
-            state.system_messages + state.flip_roles()
-        )
+        state, written = self._state, self._written
+        if len(written) < len(state.system_messages) + len(state.messages):  # each message is written once
+            begun = max(0, len(written) - len(state.system_messages))
+            new = state.model_copy(update={"messages": state.messages[begun:]})
+            system = [] if written else state.system_messages
+            written += tau2_compat.load().to_litellm_messages(system + new.flip_roles())
+        prompt = list(written)
         for position, message in enumerate(state.messages, start=len(state.system_messages)):
             raw = message.raw_data if message.role == "user" else None
             if raw and raw.get(SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict):
