@@ -26,8 +26,8 @@ COUNTED = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 PAGES = [*COUNTED, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 MOST_WORDS_OF_THE_README = 900
-MOST_WORDS_OF_ALL = 19_297
-"""15,000, a page of 700 for each of: learning, tasks, synthetic tasks, strategies, diagnosis; 300 for SFT in the guide; 497
+MOST_WORDS_OF_ALL = 19_300
+"""15,000, a page of 700 for each of: learning, tasks, synthetic tasks, strategies, diagnosis; 300 for SFT in the guide; 500
 for scale."""
 LONGEST_MEAN_SENTENCE = 20
 
