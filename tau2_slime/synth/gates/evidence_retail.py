@@ -11,6 +11,7 @@ from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
 from tau2_slime.synth.gates.evidence_payment import ends_elsewhere
 from tau2_slime.synth.gates.phrases import (
     ALL,
+    COMPARISON,
     HEDGE,
     compares,
     listed,
@@ -158,7 +159,7 @@ def _variant(case: Case, db: Record, order: Record, old: str, new: str) -> Itera
     item = next(item for item in order.items if item.item_id == old)
     product = db.products[item.product_id]
     gold = product.variants[new]
-    if word_in(case.text, new) or compares(case.text):
+    if word_in(case.text, new) or COMPARISON.search(case.text):
         return  # a choice by price, by size or by taste: what it leads to is not in the words
     sentences = [s for s in re.split(r"(?<=[.;!?\n])\s+", case.text) if names_product(s, item.name)]
     readings = [_fitting(text, item, product) for text in ("\n".join(sentences), case.text) if text]
