@@ -13,6 +13,7 @@ from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
 from tau2_slime.synth.gates.evidence_payment import ends_elsewhere
 from tau2_slime.synth.gates.phrases import (
     ALL,
+    COMPARISON,
     HEDGE,
     compares,
     listed,
@@ -158,19 +159,18 @@ def _variant(case: Case, db: Record, order: Record, old: str, new: str) -> Itera
     item = next(item for item in order.items if item.item_id == old)
     product = db.products[item.product_id]
     gold = product.variants[new]
-    if word_in(case.text, new) or compares(case.text):
+    if word_in(case.text, new) or COMPARISON.search(case.text):
         return  # a choice by price, by size or by taste: what it leads to is not in the words
     sentences = [s for s in re.split(r"(?<=[.;!?\n])\s+", case.text) if names_product(s, item.name)]
     readings = [_fitting(text, item, product) for text in ("\n".join(sentences), case.text) if text]
     if any(reading == [new] for reading in readings):
         return
     rivals = [reading for reading in readings if new in reading]
-    if not rivals:
-        unsaid = {
-            k: v for k, v in gold.options.items() if v != item.options.get(k) and not says_value(case.text, str(v))
-        }
+    changed = {k: v for k, v in gold.options.items() if v != item.options.get(k)}
+    unsaid = {k: v for k, v in changed.items() if not says_value(case.text, str(v))}
+    if not rivals or unsaid == changed:
         yield "G9", f"nobody says that the {item.name} becomes one with {unsaid or gold.options}"
-    else:
+    if rivals:
         rival = next(item_id for item_id in rivals[0] if item_id != new)
         yield "G13", f"the words fit {rival} as well as {new} ({item.name})"
 
@@ -190,8 +190,6 @@ def _fitting(text: str, item: Record, product: Record) -> list[str]:
             for key, value in options.items()
         )
 
-    if not said:  # 'another one' is enough where there is but one
-        return [v.item_id for v in others] if len(others) == 1 else []
     strictly = [v.item_id for v in others if fits(v.options, loosely=False)]
     return strictly or [v.item_id for v in others if fits(v.options, loosely=True)]
 

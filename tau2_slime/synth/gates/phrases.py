@@ -15,7 +15,7 @@ HEDGE = re.compile(
     r"not|not|never|except|keep|instead|rather|only|check|know|status|wonder|same as|"
     r"like in|unlike|already|might|maybe|possible|cannot|can't|first try|try to|consider\w*|insist\w*)\b"
 )
-_COMPARISON = re.compile(
+COMPARISON = re.compile(
     r"\b(cheap\w*|(?:most|less|more) expensive|costl\w*|larger|largest|smaller|smallest|bigger|biggest|less|more|most|least|"
     r"brighter|brightest|dimmer|lighter|heavier|higher|highest|lower|lowest|longer|longest|shorter|shortest|similar|prefer\w*|"
     r"better|best|upgrade\w*|fanc\w*|whatever|closest|newer|size (?:up|down)|maximum|minimum|intermediate|either|care|"
@@ -54,7 +54,7 @@ def compares(text: str) -> bool:
     >>> compares("the cheapest one"), compares("it is no longer needed"), compares("you don't want it any more")
     (True, False, False)
     """
-    return _COMPARISON.search(_NOT_A_COMPARISON.sub(" ", text)) is not None
+    return COMPARISON.search(_NOT_A_COMPARISON.sub(" ", text)) is not None
 
 
 def names_product(text: str, name: str) -> bool:
