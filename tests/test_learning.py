@@ -63,12 +63,25 @@ def _evaluation(share: float) -> dict[str, list[float]]:
     return {f"train/{task}": [1.0] * earned + [0.0] * (100 - earned) for task in "ab"} | {"held_out/c": [0.0] * 100}
 
 
+def unseen(*gains: float) -> Curve:
+    """A run in which each held-out task gained so much."""
+    made = curve([0.5])
+    for end, shares in ((0, [0.0] * len(gains)), (-1, list(gains))):
+        held_out = {
+            f"held_out/{task}": [1.0] * round(10 * value) + [0.0] * round(10 - 10 * value)
+            for task, value in enumerate(shares)
+        }
+        made.rows[end]["evaluation"] = {**_evaluation(0.3), **held_out}
+    return made
+
+
 RISING = [0.3, 0.6, *[0.95] * 5]
 GOOD = {
     "sync": [curve(RISING, after=0.95 - seed / 100) for seed in range(4)],
     "shuffle": [curve([0.2] * 4, after=0.2)],
     "context": [curve([0.3], train={"train_rollout_logprob_abs_diff": 2.5})],
     "shift": [curve([0.3], train={"train_rollout_logprob_abs_diff": 0.16})],
+    "unseen": [unseen(0.2, 0.3, 0.4, 0.2)],
 }
 
 
@@ -91,6 +104,7 @@ def test_curves_that_learn_pass() -> None:
         ("partial", [curve(RISING, after=0.4)], "gain's lower bound"),
         ("shuffle", [curve([0.2] * 4, after=0.4)], "shuffled rewards gain less"),
         ("context", [curve([0.3])], "the fault shows"),
+        ("unseen", [unseen(0.0, 0.0, 0.0, 0.9)], "nobody trained on"),
         ("shift", [curve([0.3])], "the fault shows"),
         ("sync", [curve([*RISING, 0.3, 0.3]) for _ in range(2)] + GOOD["sync"][:2], "3 of 4 seeds end at"),
     ],

@@ -21,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks.learning import plot, verdict
+from benchmarks.learning import many_tasks, plot, verdict
 from benchmarks.learning.rows import read_curve
 from benchmarks.learning.settings import Settings, WarmStart
 
 ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "learning"
 ENVIRONMENT = {
     **{"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     "TORCHDYNAMO_DISABLE": "1",  # slime's losses are compiled with it, which takes longer than the run
@@ -34,13 +35,15 @@ FAULTS = ("context", "shift")
 
 
 def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Iterator[Settings]:
-    """The runs of one kind. Controls and other modes take half of the steps; a fault is found in the first."""
+    """The runs of one kind. Controls and other modes take a third of the steps; a fault is found in the first."""
     full = Settings(device=device)
+    if kind == "unseen":
+        full = many_tasks.settings(*many_tasks.tasks(CACHE), full)
     if small:
         full = replace(full, steps=8, eval_every=0, final_attempts=32)
     elif kind in ("shuffle", "partial", "async"):
-        full = replace(full, steps=full.steps // 2)
-    for seed in seeds[:1] if kind in FAULTS else seeds[:3] if kind != "sync" else seeds:
+        full = replace(full, steps=full.steps // 3)
+    for seed in seeds[: {"sync": None, "unseen": 2, "context": 1, "shift": 1}.get(kind, 3)]:
         settings = replace(full, seed=seed)
         if kind in ("partial", "async"):
             yield replace(settings, mode=kind)
@@ -50,16 +53,24 @@ def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Ite
             yield replace(settings, control="shuffle") if kind == "shuffle" else settings
 
 
-def warm_start(slime: str, cache: Path) -> Path:
-    """The checkpoint that the runs start from; made in the first minutes, and kept in ``cache``."""
+def warm_starts(kinds: Sequence[str], slime: str) -> dict[str, Path]:
+    """Kind -> the checkpoint that its runs start from; made in the first minutes, and kept in ``CACHE``."""
     import torch
 
     from benchmarks.learning import slime_code
     from benchmarks.learning import warm_start as start
 
     torch.set_num_threads(1)
-    args = Namespace(**slime_code.TRAINER_DEFAULTS, rollout_temperature=1.0, entropy_coef=0.0)
-    return start.make(WarmStart(), slime_code.load_loss(slime), args, cache)
+    loss = slime_code.load_loss(slime)
+
+    def made(recipe: WarmStart, cache: Path) -> Path:
+        args = Namespace(**slime_code.TRAINER_DEFAULTS, rollout_temperature=1.0, entropy_coef=0.0)
+        return start.make(recipe, loss, args, cache)
+
+    starts = {kind: made(WarmStart(), CACHE) for kind in kinds if kind != "unseen"}
+    if "unseen" in kinds:
+        starts["unseen"] = made(many_tasks.warm_start(*many_tasks.tasks(CACHE)), CACHE / "many-tasks")
+    return starts
 
 
 _running: list[subprocess.Popen[str]] = []
@@ -118,9 +129,9 @@ def main() -> None:
     parser.add_argument("--slime", default=os.environ.get("SLIME_DIR"), help="slime checkout (default: SLIME_DIR)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
-    kinds = ["sync", "shuffle", "partial", "async", *FAULTS]
+    kinds = ["sync", "shuffle", "partial", "async", *FAULTS, "unseen"]
     parser.add_argument("--kinds", nargs="+", default=kinds, choices=kinds)
-    parser.add_argument("--small", action="store_true", help="8 steps instead of 32")
+    parser.add_argument("--small", action="store_true", help="8 steps instead of 48")
     parser.add_argument("--at-once", type=int, default=2, help="runs that share the machine (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="Qwen3 checkpoint to start from instead of the tiny one")
     parser.add_argument("--router", help="http://host:port of a router that serves it (default: sglang on this CPU)")
@@ -129,14 +140,20 @@ def main() -> None:
     if not options.slime or not Path(options.slime, "slime").is_dir():
         parser.error(f"--slime {options.slime}: no slime checkout (git clone https://github.com/THUDM/slime)")
     options.slime = str(Path(options.slime).resolve())
-    checkpoint = options.checkpoint or warm_start(options.slime, ROOT / ".cache" / "learning")
     planned = [
         (kind, f"{kind}-{settings.seed}", settings)
         for kind in options.kinds
         for settings in runs_of(kind, options.seeds, small=options.small, device=options.device)
     ]
+    given = options.checkpoint
+    starts = dict.fromkeys(options.kinds, given) if given else warm_starts(options.kinds, options.slime)
     with ThreadPoolExecutor(options.at_once) as pool:
-        found = list(pool.map(lambda one: carry_out(options.output_dir / one[1], one[2], checkpoint, options), planned))
+
+        def carried_out(run: tuple[str, str, Settings]) -> verdict.Curve:
+            kind, name, settings = run
+            return carry_out(options.output_dir / name, settings, starts[kind], options)
+
+        found = list(pool.map(carried_out, planned))
     curves: dict[str, list[verdict.Curve]] = {}
     for (kind, _, _), curve in zip(planned, found, strict=True):
         curves.setdefault(kind, []).append(curve)

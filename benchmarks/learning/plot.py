@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.learning.verdict import Curve
 
-_COLOURS = {"sync": "#0b6bcb", "partial": "#2e9e5b", "async": "#8a4fbf", "shuffle": "#8c8c8c"}
+_COLOURS = {"sync": "#0b6bcb", "partial": "#2e9e5b", "async": "#8a4fbf", "shuffle": "#8c8c8c", "unseen": "#d9822b"}
 _NAMES = {
     "sync": "GRPO",
     "partial": "partial rollout",
     "async": "fully async",
     "shuffle": "rewards shuffled in the group",
+    "unseen": "96 tasks",
 }
 
 

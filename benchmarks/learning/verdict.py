@@ -86,11 +86,25 @@ def gain_interval(runs: Sequence[Curve]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def unseen_gain(runs: Sequence[Curve]) -> tuple[float, float, float]:
+    """Mean gain on the held-out tasks and its 95 % interval over the tasks, each with the mean of all runs."""
+    gains: dict[str, list[float]] = {}
+    for run in runs:
+        first, last = run.rows[0]["evaluation"], run.rows[-1]["evaluation"]
+        for task in first.keys() & last.keys():
+            if task.startswith("held_out/"):
+                gains.setdefault(task, []).append(statistics.fmean(last[task]) - statistics.fmean(first[task]))
+    by_task = [statistics.fmean(values) for values in gains.values()]
+    mean = statistics.fmean(by_task)
+    half = float(student.ppf(0.975, len(by_task) - 1)) * statistics.stdev(by_task) / len(by_task) ** 0.5
+    return mean, mean - half, mean + half
+
+
 def judge(curves: Mapping[str, Sequence[Curve]], *, most_difference: float = MOST_DIFFERENCE) -> Iterator[Check]:
     """The checks that the given runs allow.
 
     Args:
-        curves: kind -> its runs, one for each seed. Kinds are sync, partial, async, shuffle, context and shift.
+        curves: kind -> its runs, one for each seed. Kinds are sync, partial, async, shuffle, context, shift and unseen.
         most_difference: mean difference of the log-probs of server and trainer that is still right.
     """
     learning = [curve for kind in ("sync", "partial", "async") for curve in curves.get(kind, ())]
@@ -98,7 +112,7 @@ def judge(curves: Mapping[str, Sequence[Curve]], *, most_difference: float = MOS
         first = int(curve.steps[0]["weight_versions"][0]) - curve.steps[0]["step"]
         wrong = [row["step"] for row in curve.steps if row["weight_versions"] != [str(first + row["step"])]]
         yield Check(f"{curve.name}: each rollout's weights are those just pushed", f"not in steps {wrong}", not wrong)
-    for curve in [*learning, *curves.get("shuffle", ())]:
+    for curve in [*learning, *curves.get("shuffle", ()), *curves.get("unseen", ())]:
         if "difference" not in curve.steps[0]:
             continue
         worst = max(row["difference"] for row in curve.steps)
@@ -109,6 +123,11 @@ def judge(curves: Mapping[str, Sequence[Curve]], *, most_difference: float = MOS
             found = curve.steps[0]["train"]["train_rollout_logprob_abs_diff"]
             yield Check(f"{curve.name}: the fault shows in the first step", f"{found:.2g}", found > most_difference)
     yield from _gains(curves)
+    if runs := curves.get("unseen", ()):
+        gain, lower, upper = unseen_gain(runs)
+        before, after = (statistics.fmean(run.evaluation(run.rows[end], "held_out") for run in runs) for end in (0, -1))
+        told = f"{gain:.2f} ({lower:.2f} to {upper:.2f}), {before:.2f} to {after:.2f}"
+        yield Check("unseen: tasks that nobody trained on gain too (lower bound above 0)", told, lower > 0)
 
 
 def _gains(curves: Mapping[str, Sequence[Curve]]) -> Iterator[Check]:
