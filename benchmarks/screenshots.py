@@ -1,4 +1,4 @@
-"""The pictures of the README: the evaluation's report and the inspector, on the embedded policy's own episodes.
+"""The pictures of the pages: the evaluation's report, the inspector and the viewer, on the embedded policy's own episodes.
 
     python benchmarks/screenshots.py [--output-dir docs/images]
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
+import random
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.view import with_conversations, write_dump  # noqa: E402
 from tests.inspector.browser import browsing  # noqa: E402
 
 EVALUATION = (
@@ -28,6 +31,29 @@ ROLLOUT = (
     *("--output-dir", "runs/rollout"),
 )
 INSPECT = ("inspect", "runs/rollout", "--html", "inspector.html")
+VIEW = ("view", "details", "--html", "view.html")
+
+
+def write_dumps(run: Path, folder: Path) -> None:
+    """Twelve dumps of a job that learns: from step to step more of the run's solved episodes, weights a version behind."""
+    chance = random.Random(0)
+    samples = with_conversations(run)
+    folder.mkdir(parents=True)
+    for step in range(12):
+        rows = []
+        for place in range(16):
+            solved = chance.random() < 0.2 + 0.06 * step
+            task = chance.choice(sorted({row["metadata"]["tau2"]["task_id"] for row in samples}))
+            right = [
+                row for row in samples if (row["reward"] == 1) == solved and row["metadata"]["tau2"]["task_id"] == task
+            ]
+            row = copy.deepcopy(chance.choice(right or samples))
+            row["index"], row["group_index"] = 16 * step + place, 4 * step + place // 4
+            late = chance.random() < 0.25
+            for segment in row["metadata"]["tau2"]["segments"]:
+                segment["weight_version"] = str(max(0, step - late))
+            rows.append(row)
+        write_dump(folder / f"{step}.pt", rows)
 
 
 async def photograph(folder: Path) -> dict[str, bytes]:
@@ -39,14 +65,16 @@ async def photograph(folder: Path) -> dict[str, bytes]:
         report = await page.picture()
         await page.look(1200, 900)
         await page.open(folder / "inspector.html")
-        failed = await page.run("[...document.querySelectorAll('.episode')].findIndex((e) => e.dataset.reward === '0')")
+        failed = await page.run("rows.findIndex((row) => row.reward === 0)")
         await page.run(f"openEpisode({failed})")
         for message in (".message.assistant", ".message.tool"):
             await page.click(f"{message} .expand")
             await page.until(f"document.querySelector('{message} .tokens .t')")
         await page.run("document.getElementById('detail').scrollTop = 0")
         await page.drawn()
-        return {"evaluation-report.png": report, "inspector.png": await page.picture()}
+        inspector = await page.picture()
+        await page.open(folder / "view.html")
+        return {"evaluation-report.png": report, "inspector.png": inspector, "view.png": await page.picture()}
 
 
 def main() -> None:
@@ -55,7 +83,9 @@ def main() -> None:
     output = parser.parse_args().output_dir.resolve()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for arguments in (EVALUATION, ROLLOUT, INSPECT):
+        for arguments in (EVALUATION, ROLLOUT, INSPECT, VIEW):
+            if arguments is VIEW:
+                write_dumps(Path(scratch, "runs", "rollout"), Path(scratch, "details", "rollout_data"))
             code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tau2_slime.cli.main import main; main()"
             subprocess.run([sys.executable, "-c", code, *arguments], cwd=scratch, check=True)
         for name, picture in asyncio.run(photograph(Path(scratch))).items():

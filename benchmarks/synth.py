@@ -13,11 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tau2_slime.synth import official, report
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.synth import report
 from tau2_slime.synth.gates.held_out import held_out
 from tau2_slime.synth.generate import Event, Generator, Plan
-from tau2_slime.synth.sandbox import gold_calls
 from tau2_slime.synth.verify import Judge
+from tau2_slime.tasks.plays import paid_without_a_model
 from tau2_slime.world import tau2_compat
 
 DOMAINS = ("airline", "retail", "telecom")
@@ -82,13 +83,7 @@ def unmodified(domain: str, events: Sequence[Event], count: int) -> None:
     sample = random.Random(0).sample(accepted, min(count, len(accepted)))
     for event in sample:
         task = tau2_compat.load().Task.model_validate(event.row)
-        said = "\n".join(event.proposal.communicate) or "It is done."
-        plays = (
-            (gold_calls(task), said, 1.0),
-            ([], "I cannot help.", 0.0),
-            ([official.TRANSFER], "Please hold on.", 0.0),
-        )
-        right += all(official.unmodified_reward(domain, task, calls, words) == wanted for calls, words, wanted in plays)
+        right += paid_without_a_model(Tau2Config(domain=domain), task, unmodified=True)[:3] == (1.0, 0.0, 0.0)
     print(
         f"{domain:8} τ²'s own evaluator: {right} of {len(sample)} tasks pay gold 1, nothing 0, transfer 0", flush=True
     )

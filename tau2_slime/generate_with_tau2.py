@@ -16,7 +16,9 @@ from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, firs
 from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import Once, until_abort
 from tau2_slime.runtime.secrets import described
+from tau2_slime.slime_adapter import weights
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
+from tau2_slime.slime_adapter.miles import as_the_framework_calls_it
 
 if TYPE_CHECKING:
     from tau2_slime.episode.play import EpisodeSetup
@@ -31,6 +33,7 @@ _imports: Once[ModuleType] = Once()
 refuse_too_old()  # slime imports this module at its first sample: better no training than one that cannot be right
 
 
+@as_the_framework_calls_it
 async def generate(
     args: SlimeArgs, sample: SlimeSample, sampling_params: dict[str, Any], evaluation: bool = False
 ) -> SlimeSample:
@@ -53,9 +56,58 @@ async def generate(
         >>> (await generate(args, sample, {"temperature": 1.0})).reward                                # doctest: +SKIP
         1.0
     """
+    workers = _workers(args)
+    if workers:
+        await _have_played(workers, args, sample, sampling_params, evaluation)
+    else:
+        await play(args, sample, sampling_params, evaluation)
+    weights.saw(getattr(sample, "weight_versions", None) or ())
+    return sample
+
+
+async def _have_played(
+    workers: int, args: SlimeArgs, sample: SlimeSample, sampling_params: dict[str, Any], evaluation: bool
+) -> None:
+    """Have one of the worker processes play ``sample`` and fill it."""
+    from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, replay_spec
+    from tau2_slime.slime_adapter.workers.pool import pool
+    from tau2_slime.tokens.replay import NOTHING
+
+    replay = NOTHING
+    try:
+        replay = replay_spec(args, sample, evaluation=evaluation)
+        _, aborted = rollout_state(args)
+        chosen = pool(workers, f"{__name__}.{play.__name__}")
+        await chosen.play(args, sample, sampling_params, evaluation=evaluation, aborted=aborted)
+    except Exception as error:  # no worker played it: the training job goes on
+        if is_interrupted(sample) and isinstance(error, EpisodeAborted):
+            return  # it keeps what it has
+        result = _failed(error)
+        _log_failure(result)
+        fill_sample(sample, result, replay=replay)
+
+
+def _workers(args: SlimeArgs) -> int:
+    """How many worker processes play the episodes; 0: this process does."""
+    from tau2_slime.slime_adapter.settings import resolve_settings
+
+    try:
+        workers = resolve_settings(args).rollout_workers
+    except Tau2SlimeError:  # `play` tells it
+        return 0
+    if workers and getattr(args, "tau2_on_result", None) is not None:
+        if first_time("rollout_workers without slime"):
+            logger.info("rollout_workers: %d is for slime's rollouts: this command plays in its own process", workers)
+        return 0
+    return workers
+
+
+async def play(
+    args: SlimeArgs, sample: SlimeSample, sampling_params: dict[str, Any], evaluation: bool = False
+) -> SlimeSample:
+    """What `generate` does, in this process whatever the settings say: also what a worker process does."""
     from tau2_slime.episode.play import play_and_score
     from tau2_slime.episode.result import failed_result
-    from tau2_slime.outcome import Status, Termination
     from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, read_metadata, replay_spec
     from tau2_slime.slime_adapter.settings import resolve_settings
     from tau2_slime.tokens.replay import NOTHING
@@ -83,18 +135,15 @@ async def generate(
             return until_abort(work, aborted)
 
         if interrupted:
-            result = await _resume(sample, build, replay, aborted)
+            result = await _resume(sample, build, replay, aborted, config.max_weight_lag)
         else:
             result = await play_and_score(await build(), aborted=aborted)
-    except Tau2SlimeError as error:
-        if interrupted and error.termination == Termination.ABORTED:
-            return sample  # aborted again before it was resumed: it keeps what it has
-        result = failed_result(str(error), termination=Termination(error.termination))
     except Exception as error:  # whatever it is, the training job must go on; it is logged and blamed
-        result = failed_result(_log_unforeseen(error))
+        if interrupted and isinstance(error, EpisodeAborted):
+            return sample  # aborted again before it was resumed: it keeps what it has
+        result = _failed(error)
     result.stats.total_time = result.stats.total_time or time.perf_counter() - started
-    if result.status is Status.FAILED and first_time(f"episode failed ({result.termination})", result.detail):
-        logger.error("tau2_slime: episode failed (%s, %s): %s", result.termination, result.blame, result.detail)
+    _log_failure(result)
     try:
         keep = bool(argument(args, "save_debug_rollout_data", None))
         fill_sample(sample, result, template=template, replay=replay, shaping=shaping, keep_trajectory=keep)
@@ -110,13 +159,17 @@ async def _resume(
     build: Callable[[], Awaitable[EpisodeSetup]],
     replay: ReplaySpec,
     aborted: Callable[[], bool],
+    max_lag: int | None,
 ) -> InteractionResult:
-    """Go on where an earlier rollout left the episode, or start over if that is not possible any more."""
+    """Go on where an earlier rollout left the episode; start over if that is not possible any more, or it is too old."""
     from tau2_slime.episode.play import play_and_score
     from tau2_slime.slime_adapter import resume
 
     setup = await build()
     try:
+        behind = weights.lag_of_versions(sample.weight_versions)
+        if max_lag is not None and behind > max_lag:
+            raise CannotResume(f"its tokens are {behind} weight updates old, max_weight_lag is {max_lag}")
         saved = resume.read(sample, setup.identity, replay)
         return await play_and_score(setup, aborted=aborted, saved=saved)
     except CannotResume as error:
@@ -134,6 +187,24 @@ def _import_everything() -> ModuleType:
 
     tau2_compat.load()
     return request
+
+
+def _failed(error: Exception) -> InteractionResult:
+    """The result of an episode that an error kept from being played."""
+    from tau2_slime.episode.result import failed_result
+    from tau2_slime.outcome import Termination
+
+    if isinstance(error, Tau2SlimeError):
+        return failed_result(str(error), termination=Termination(error.termination))
+    return failed_result(_log_unforeseen(error))
+
+
+def _log_failure(result: InteractionResult) -> None:
+    """Each cause once."""
+    from tau2_slime.outcome import Status
+
+    if result.status is Status.FAILED and first_time(f"episode failed ({result.termination})", result.detail):
+        logger.error("tau2_slime: episode failed (%s, %s): %s", result.termination, result.blame, result.detail)
 
 
 def _log_unforeseen(error: Exception) -> str:

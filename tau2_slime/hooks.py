@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError, first_time
+from tau2_slime.observe.episode_log import write_episodes
 from tau2_slime.observe.episodes import episode_of, episodes_of, flatten
 from tau2_slime.observe.evaluation import dataset_metrics
+from tau2_slime.observe.groups import COLUMNS, worth_a_look
 from tau2_slime.observe.metrics import episode_metrics, tag
 from tau2_slime.runtime import run_stop, tracebacks
 from tau2_slime.slime_adapter import compat
@@ -23,6 +26,7 @@ from tau2_slime.slime_adapter.advantages import counts, normalise, reward_value
 from tau2_slime.slime_adapter.compat import argument
 from tau2_slime.slime_adapter.sample import metadata_of
 from tau2_slime.slime_adapter.settings import resolve_settings
+from tau2_slime.slime_adapter.weights import evaluation_weights, is_stale, lag_metrics, stale_metrics
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import DynamicFilterOutput, Samples, SlimeArgs, SlimeSample
@@ -60,15 +64,22 @@ def log_train_rollout(
 
     Adds ``rollout/tau2/...`` to what slime logs of a rollout: to ``rollout_extra_metrics``, or as a record of its own where
     that is None (fully-async rollouts). Samples of other data sources are counted as ``foreign_samples``. Always False:
-    slime's own logging follows.
+    slime's own logging follows. ``tau2: {episode_log: FOLDER}`` and ``{wandb_groups: 5}`` ask for more (`docs/view.md`).
     """
     if argument(args, "load_debug_rollout_data", None):  # a replay: slime logs nothing of it either
         return False
     episodes, foreign = episodes_of(samples)
     metrics = {**episode_metrics(episodes), "foreign_samples": float(foreign), **_group_metrics(args, samples)}
-    metrics |= _spending()
+    metrics |= lag_metrics(flatten(samples)) | _spending()
     named = {f"rollout/tau2/{name}": value for name, value in metrics.items()}
     _publish(rollout_id, args, named, rollout_extra_metrics, "rollout")
+    settings = resolve_settings(args)
+    if settings.wandb_groups:
+        rows = worth_a_look(samples, rollout_id, settings.wandb_groups)
+        if not compat.log_table(args, "rollout/tau2/groups", COLUMNS, rows, rollout_id) and first_time("hooks: no W&B"):
+            logger.warning("wandb_groups: slime has no W&B run in this process (--use-wandb), so it gets no table")
+    if settings.episode_log is not None:
+        write_episodes(Path(settings.episode_log), rollout_id, "train", samples)
     return False
 
 
@@ -94,8 +105,13 @@ def log_eval_rollout(
     metrics: dict[str, float] = {}
     for name, part in data.items():
         found = dataset_metrics(part.get("samples") or (), sizes.get(name))
+        if found:
+            found |= evaluation_weights(name, rollout_id, flatten(part.get("samples") or ()))
         metrics |= {f"eval/{name}/tau2/{key}": value for key, value in found.items()}
     _publish(rollout_id, args, metrics, extra_metrics, "eval")
+    log = resolve_settings(args).episode_log
+    for name, part in data.items() if log is not None else ():
+        write_episodes(Path(log), rollout_id, name, part.get("samples") or ())
     return False
 
 
@@ -111,15 +127,21 @@ def post_process_rewards(args: SlimeArgs, samples: Samples) -> tuple[list[float]
             before it trains on wrong advantages, or on nothing.
     """
     config = _config_of_a_run_that_can_go_on(args)
-    return normalise(args, list(flatten(samples)), simulator_baseline=config.simulator_baseline == "batch")
+    flat = list(flatten(samples))
+    for group in _groups(flat).values():
+        if is_stale(group, config.max_weight_lag):
+            for sample in group:
+                sample.remove_sample = True
+    return normalise(args, flat, simulator_baseline=config.simulator_baseline == "batch")
 
 
 def keep_informative_groups(args: SlimeArgs, samples: Samples, **_: object) -> bool | DynamicFilterOutput:
     """``--dynamic-sampling-filter-path tau2_slime.hooks.keep_informative_groups``
 
     Keeps a group if at least ``tau2: {min_valid_samples: 2}`` of its samples count and their rewards differ. A sample counts
-    if it is neither removed nor aborted, and has a reward and a turn of the policy. slime counts dropped groups as
-    ``rollout/dynamic_filter/drop_too_few_valid`` and ``drop_no_spread``.
+    if it is neither removed nor aborted, and has a reward and a turn of the policy. A group beyond
+    ``tau2: {max_weight_lag: N}`` is dropped too. slime counts dropped groups as
+    ``rollout/dynamic_filter/drop_too_few_valid``, ``drop_no_spread`` and ``drop_stale``.
 
     Raises:
         ConfigError: the ``tau2:`` mapping is not valid, or no episode can be played any more (`run_stop`). slime would ask
@@ -132,6 +154,8 @@ def keep_informative_groups(args: SlimeArgs, samples: Samples, **_: object) -> b
     _warn_of_failures(group, too_few)
     if too_few:
         return compat.filter_output(False, "too_few_valid")
+    if is_stale(group, config.max_weight_lag):
+        return compat.filter_output(False, "stale")
     return compat.filter_output(max(rewards) > min(rewards), "no_spread")
 
 
@@ -199,10 +223,7 @@ def _publish(
 
 def _group_metrics(args: SlimeArgs, samples: Samples) -> dict[str, float]:
     """How many groups can teach something, by the rule of `keep_informative_groups`."""
-    groups: dict[Hashable, list[SlimeSample]] = {}
-    for sample in flatten(samples):
-        if getattr(sample, "group_index", None) is not None and episode_of(sample) is not None:
-            groups.setdefault(sample.group_index, []).append(sample)
+    groups = _groups(flatten(samples))
     if not groups:
         return {}
     sizes = [len(group) for group in groups.values()]
@@ -211,7 +232,17 @@ def _group_metrics(args: SlimeArgs, samples: Samples) -> dict[str, float]:
         "groups": float(len(valid)),
         "groups_informative": sum(len(set(rewards)) > 1 for rewards in valid) / len(valid),
         "groups_with_excluded": sum(len(v) < size for v, size in zip(valid, sizes, strict=True)) / len(valid),
+        **stale_metrics(groups.values(), resolve_settings(args).max_weight_lag),
     }
+
+
+def _groups(samples: Iterable[SlimeSample]) -> dict[Hashable, list[SlimeSample]]:
+    """Our samples by their group, as far as slime named one."""
+    groups: dict[Hashable, list[SlimeSample]] = {}
+    for sample in samples:
+        if getattr(sample, "group_index", None) is not None and episode_of(sample) is not None:
+            groups.setdefault(sample.group_index, []).append(sample)
+    return groups
 
 
 def _avert_wrong_pass_rate(args: SlimeArgs, datasets: Mapping[str, tuple[int | None, int]]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.task_split import absolute
 from tau2_slime.data.selection import unplayable
+from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.errors import ConfigError
@@ -70,6 +71,9 @@ def plan_jobs(
                 raise ConfigError(f"--task-id {task.id}: {reason}")
         playable = named or list(islice((task for task in pool if why(task) is None), groups))
         for task in playable:
+            examples_of(
+                config, domain, wanted_split, task.id
+            )  # what is wrong with them is told before anything is played
             for _ in range(samples_per_prompt):
                 jobs.append(Job(domain, wanted_split, task.id, group, len(jobs)))
             group += 1
@@ -143,7 +147,7 @@ async def _play_the_rest(
         async with gate:
             await generate(args, sample, plan.sampling_params)
         trajectory = {"index": job.index, "group": job.group, **kept[0].to_dict()}
-        row = json.dumps(_sample_row(sample), ensure_ascii=False, default=str)
+        row = json.dumps(sample.row(), ensure_ascii=False, default=str)
         await to_its_end(keep(job, row, trajectory))
 
     async def keep(job: Job, row: str, trajectory: dict[str, Any]) -> None:
@@ -196,11 +200,6 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
     server = PolicyServer(checkpoint, spelling=plan.spelling, mistakes=plan.mistakes, noise=plan.policy_noise)
     async with server:
         yield server.url, checkpoint
-
-
-def _sample_row(sample: StandaloneSample) -> dict[str, Any]:
-    row = {k: v for k, v in vars(sample).items() if k != "status"}
-    return {**row, "status": sample.status.value}
 
 
 def summarise(played: Sequence[Played], seconds: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tau2_slime.runtime import run_stop
+from tau2_slime.slime_adapter import weights
 from tau2_slime.world.users import endpoints, spending
 from tau2_slime.world.users.spending import _messages
 
@@ -12,5 +13,7 @@ def forget_users() -> None:
     endpoints._endpoints.clear()
     endpoints._refused.clear()
     run_stop.clear()
+    weights.forget()
     spending._accounts.clear()
+    spending._elsewhere.clear()
     _messages.clear()

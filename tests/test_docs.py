@@ -26,8 +26,9 @@ COUNTED = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 PAGES = [*COUNTED, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 MOST_WORDS_OF_THE_README = 900
-MOST_WORDS_OF_ALL = 18_800
-"""15,000, a page of 700 for each of: learning, tasks, synthetic tasks, strategies, diagnosis; 300 for SFT in the guide."""
+MOST_WORDS_OF_ALL = 19_670
+"""15,000, a page of 700 for each of: learning, tasks, synthetic tasks, strategies, diagnosis; 300 for SFT in the guide;
+371 for scale; 499 for the viewer."""
 LONGEST_MEAN_SENTENCE = 20
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

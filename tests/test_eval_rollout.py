@@ -79,8 +79,8 @@ def test_slimes_evaluation_runs_under_the_new_limit(
     )
     monkeypatch.setitem(sys.modules, "slime", types.ModuleType("slime"))
     package = types.ModuleType("slime.rollout")
-    package.sglang_rollout = rollout  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "slime.rollout", package)
+    monkeypatch.setitem(sys.modules, "slime.rollout.sglang_rollout", rollout)
     assert generate_rollout(args, 7, "source", evaluation=True) == "output"
     (positional, keywords, semaphore) = called[0]
     assert positional == (args, 7, "source") and keywords == {"evaluation": True}

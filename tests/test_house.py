@@ -24,10 +24,11 @@ ORDER = (
         "chat",
         "tokens",
         "world",
-        "synth",
+        "policy_rules",
         "local",
         "episode",
         "tasks",
+        "synth",
         "data",
         "policy",
     ),
@@ -36,13 +37,14 @@ ORDER = (
         "observe",
         "inspector",
         "diagnosis",
+        "view",
         "trainable_agents",
         "train",
         "eval_rollout",
         "generate_with_tau2",
         "hooks",
     ),
-    *("export", "rollout", "evaluation", "backends", "cli"),
+    *("export", "play", "rollout", "evaluation", "backends", "cli"),
 )
 MAX_FLOORS = 11
 MAX_BARE_ANY = 0.02

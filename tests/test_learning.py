@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.learning.verdict import Curve, Row, judge
+from tests.backends.setup_env import EnvUnavailable, backend_python
 
 ROOT = Path(__file__).resolve().parents[1]
 FORWARD = """
@@ -125,18 +126,34 @@ def test_the_shared_prefix_changes_neither_logits_nor_gradients() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def slime_or_miles() -> tuple[str, str, list[str]]:
+    """A folder with slime, an interpreter that can train with it, and the kinds of runs; without SLIME_DIR PyPI's miles,
+    its fork, with the one control that takes a single step."""
+    slime, python = os.environ.get("SLIME_DIR"), os.environ.get("SLIME_PYTHON") or sys.executable
+    if slime:
+        missing = "import megatron.core, matplotlib, torch"
+        if subprocess.run([python, "-c", missing], capture_output=True, check=False).returncode:
+            pytest.skip(
+                f"SLIME_PYTHON ({python}) lacks torch, megatron-core or matplotlib: use .venv-learn (make learn)"
+            )
+        return slime, python, ["sync", "shuffle", "context", "shift"]
+    try:
+        miles = backend_python("miles")
+    except EnvUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+    return str(next(miles.parents[1].glob("lib/python*/site-packages"))), str(miles), ["sync", "context"]
+
+
 @pytest.mark.timeout(1500)
 def test_a_policy_learns_in_a_small_run(tmp_path: Path) -> None:
-    slime, python = os.environ.get("SLIME_DIR"), os.environ.get("SLIME_PYTHON") or sys.executable
-    if not slime:
-        pytest.skip("no slime checkout: SLIME_DIR does not name one (git clone https://github.com/THUDM/slime)")
-    missing = "import megatron.core, matplotlib, torch"
-    if subprocess.run([python, "-c", missing], capture_output=True, check=False).returncode:
-        pytest.skip(f"SLIME_PYTHON ({python}) lacks torch, megatron-core or matplotlib: use .venv-learn (make learn)")
+    slime, python, kinds = slime_or_miles()
     command = [python, "-W", "ignore", "-m", "benchmarks.learning", "--slime", slime, "--small", "--seeds", "1"]
-    kinds = ["--kinds", "sync", "shuffle", "context", "shift"]
     done = subprocess.run(
-        [*command, *kinds, "--output-dir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--kinds", *kinds, "--output-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert (tmp_path / "curves.png").stat().st_size > 10_000

@@ -120,6 +120,14 @@ def test_a_session_without_a_name_gets_one_that_stays() -> None:
     assert compat.session_key(sample) == sample.session_id == key
 
 
+def test_miles_names_its_sessions_otherwise() -> None:
+    cls = dataclasses.make_dataclass("Sample", [("routing_key", Any, dataclasses.field(default=None))])
+    sample = cls()
+    key = compat.session_key(sample)
+    assert key and sample.routing_key == key == compat.session_key(sample)
+    assert not hasattr(sample, "session_id")
+
+
 def test_a_sample_without_sessions_gets_no_new_field() -> None:
     sample = sample_class("session_id")()
     assert compat.session_key(sample)

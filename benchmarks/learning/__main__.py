@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmarks.learning import many_tasks, plot, verdict
 from benchmarks.learning.rows import read_curve
 from benchmarks.learning.settings import Settings, WarmStart
+from tests.slime_cpu.plan import package_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "learning"
@@ -126,7 +127,11 @@ def carry_out(folder: Path, settings: Settings, checkpoint: Path, options: argpa
 def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--slime", default=os.environ.get("SLIME_DIR"), help="slime checkout (default: SLIME_DIR)")
+    parser.add_argument(
+        "--slime",
+        default=os.environ.get("SLIME_DIR"),
+        help="slime checkout, or folder that holds miles (default: SLIME_DIR)",
+    )
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     kinds = ["sync", "shuffle", "partial", "async", *FAULTS, "unseen"]
@@ -137,8 +142,11 @@ def main() -> None:
     parser.add_argument("--router", help="http://host:port of a router that serves it (default: sglang on this CPU)")
     parser.add_argument("--device", default="cpu", help="of the trainer (default: %(default)s)")
     options = parser.parse_args()
-    if not options.slime or not Path(options.slime, "slime").is_dir():
+    package = package_of(options.slime or "")
+    if not options.slime or not Path(options.slime, package, "rollout").is_dir():
         parser.error(f"--slime {options.slime}: no slime checkout (git clone https://github.com/THUDM/slime)")
+    if package == "miles" and "async" in options.kinds:
+        parser.error("--kinds async: these are slime's fully-async rollouts, and --slime names miles; leave async out")
     options.slime = str(Path(options.slime).resolve())
     planned = [
         (kind, f"{kind}-{settings.seed}", settings)

@@ -1,7 +1,7 @@
-"""slime's own rollout, advantages and loss, imported from a checkout on a machine without a GPU.
+"""slime's own rollout, advantages and loss, or those of miles, its fork, imported on a machine without a GPU.
 
 Real are `RolloutManager` with slime's rollout functions, `compute_advantages_and_returns`, `loss_function`, its schedule of
-optimizer steps and `megatron.core.mpu`. Stand-ins are Ray (calls go straight through) and the start of its servers.
+optimizer steps and `megatron.core`. Stand-ins are Ray (calls go straight through) and the start of its servers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch.distributed
 
 from tests.slime_cpu import arguments
+from tests.slime_cpu.drive import listen_to_trackers, manager_module, nothing
 from tests.slime_cpu.modes import FULLY_ASYNC_FLAGS
+from tests.slime_cpu.plan import package_of
 from tests.slime_cpu.stubs import stubbed
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ TRAINER_DEFAULTS = {
     **{"normalize_advantages": False, "use_kl_loss": False, "kl_coef": 0.0, "use_unbiased_kl": False},
     **{"use_rollout_logprobs": False, "custom_advantage_function_path": None, "use_dynamic_batch_size": False},
     **{"balance_data": False, "balance_by_flops": False, "micro_batch_size": 16},
+    # miles' own
+    **{"qkv_format": "thd", "use_dynamic_global_batch_size": False, "true_on_policy_mode": False},
+    **{"custom_pg_loss_reducer_function_path": None, "dump_details": None, "recompute_logprobs_via_prefill": False},
 }
 
 
@@ -52,10 +57,32 @@ class LossModule(Protocol):
     loss_function: Callable[..., tuple[torch.Tensor, Any, dict[str, Any]]]
 
 
-def load_loss(slime: str) -> LossModule:
-    """slime's loss module on a real `megatron.core.mpu` of one process.
+class MilesLoss:
+    """The loss module of miles, called as slime's."""
 
-    The package around it wants an accelerator when it is imported, so a bare one takes its place.
+    def __init__(self) -> None:
+        parallel = importlib.import_module("miles.backends.training_utils.parallel")
+        alone = parallel.GroupInfo(0, 1, torch.distributed.group.WORLD)
+        names = ("intra_dp", "intra_dp_cp", "cp", "tp", "pp", "ep", "etp")
+        parallel.set_parallel_state(parallel.ParallelState(**dict.fromkeys(names, alone)))
+        self._module = importlib.import_module("miles.backends.training_utils.loss")
+        self.compute_advantages_and_returns = self._module.compute_advantages_and_returns
+
+    def loss_function(
+        self, args: Namespace, batch: dict[str, Any], micro_batches: int, size: int, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, Any, dict[str, Any]]:
+        """``size``: episodes of the optimizer step, miles' global batch."""
+        args = Namespace(**{**vars(args), "global_batch_size": size})
+        told: tuple[torch.Tensor, Any, dict[str, Any]] = self._module.loss_function(
+            args, batch, micro_batches, logits, apply_megatron_loss_scaling=True
+        )
+        return told
+
+
+def load_loss(slime: str) -> LossModule:
+    """slime's loss module on a real `megatron.core.mpu` of one process, or that of miles.
+
+    The package around slime's wants an accelerator when it is imported, so a bare one takes its place.
     """
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
@@ -63,6 +90,9 @@ def load_loss(slime: str) -> LossModule:
     mpu.initialize_model_parallel()
     if slime not in sys.path:
         sys.path.insert(0, slime)
+    if package_of(slime) == "miles":
+        with stubbed():  # Ray and sglang, which its helpers import
+            return MilesLoss()
     importlib.import_module("slime")
     package = types.ModuleType("slime.backends.megatron_utils")
     package.__path__ = [os.path.join(slime, "slime", "backends", "megatron_utils")]
@@ -123,11 +153,12 @@ class Rollouts:
             sys.path.insert(0, slime)
         self.metrics: dict[str, float] = {}
         """What slime and the hooks logged of the last rollout or evaluation."""
+        self._package = package_of(slime)
         with stubbed():
-            self._module = importlib.import_module("slime.ray.rollout")
-            importlib.import_module("slime.rollout.sglang_rollout")
-            sys.modules["wandb"].log = lambda metrics, *_, **__: self.metrics.update(metrics)  # type: ignore[attr-defined]
-            self.args = arguments.parse(argv)
+            self._module = manager_module(self._package)
+            importlib.import_module(f"{self._package}.rollout.sglang_rollout")
+            listen_to_trackers(self._package, lambda metrics, *_, **__: self.metrics.update(metrics))
+            self.args = arguments.parse(argv, self._package)
             self._manager = self._build()
         self.args.use_wandb = True  # what it logs arrives in self.metrics
         for name, value in TRAINER_DEFAULTS.items():
@@ -151,9 +182,12 @@ class Rollouts:
             "init_rollout_engines": lambda *_: 0,
             "_start_router": lambda *_, **__: (args.sglang_router_ip, args.sglang_router_port),
             "init_tracking": lambda *_, **__: None,
+            "_start_session_server": lambda *_: None,
         }.items():
             if hasattr(module, name):
                 setattr(module, name, stand_in)
+        if self._package == "miles":
+            importlib.import_module("miles.utils.dumper_utils").configure_sglang = nothing
         manager = module.RolloutManager(args, None)
         parallel = {"dp_size": 1, "cp_size": 1, "vpp_size": 1, "microbatch_group_size_per_vp_stage": 1}
         if hasattr(manager, "set_train_parallel_config"):
@@ -166,6 +200,8 @@ class Rollouts:
         (box,) = self._manager.generate(rollout_id)
         self.samples = self._output.samples
         data: dict[str, Any] = getattr(box, "inner", box)
+        if self._package == "miles":  # its trainer makes the schedule, not its rollout
+            _add_schedule(self.args, data)
         return data
 
     def evaluate(self, attempts: int) -> dict[str, list[float]]:
@@ -190,3 +226,12 @@ class Rollouts:
             module = sys.modules.get("slime.rollout.fully_async_rollout")
             if module is not None:
                 module._stop_global_worker()
+
+
+def _add_schedule(args: Namespace, data: dict[str, Any]) -> None:
+    """miles' own schedule of micro-batches, spelt as slime spells it in ``data``."""
+    schedule = importlib.import_module("miles.backends.training_utils.data")
+    _, data["num_microbatches"] = schedule.get_data_iterator(args, [], data)
+    size = args.micro_batch_size  # of every micro-batch: they follow one another
+    starts = range(0, sum(data["num_microbatches"]) * size, size)
+    data["micro_batch_indices"] = [list(range(start, start + size)) for start in starts]

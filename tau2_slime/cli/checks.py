@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib.metadata
-import importlib.util
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -141,11 +140,14 @@ async def replayed(router: str, checkpoint: str, profile: CheckpointProfile) -> 
 
 async def user_answers(model: str, config: Tau2Config) -> Answer:
     """One real opening message of the user simulator, with τ²'s own prompt."""
+    from tau2_slime.config.settings import HUMAN
     from tau2_slime.episode.setup import is_scripted, user_spec
     from tau2_slime.world import domains, tau2_compat
     from tau2_slime.world.users import LitellmUser
     from tau2_slime.world.users.spec import SERVED_BY_SLIME
 
+    if config.user_strategy == HUMAN:
+        return Verdict.OK, "a person at the terminal"
     spec = dataclasses.replace(user_spec(config, model), retries=0)
     if is_scripted(spec.model):
         return Verdict.OK, "plays the gold script; for tests, not for training"
@@ -166,14 +168,15 @@ async def user_answers(model: str, config: Tau2Config) -> Answer:
 
 
 async def installed_slime() -> Answer:
-    """The slime that this Python would import, if there is one."""
-    if importlib.util.find_spec("slime") is None or importlib.util.find_spec("slime.utils") is None:
-        return Verdict.NOTE, "not installed here (needed only inside a training job)"
-    from tau2_slime.slime_adapter.compat import describe
+    """The slime, or its fork miles, that this Python would import, if there is one."""
+    from tau2_slime.slime_adapter.compat import describe, installed
 
+    package = installed()
+    if package is None:
+        return Verdict.NOTE, "not installed here (needed only inside a training job)"
     try:
-        return Verdict.OK, await asyncio.to_thread(describe)
+        return Verdict.OK, await asyncio.to_thread(describe, package)
     except ImportError as error:
         raise ConfigError(
-            f"cannot be imported ({error}): use the Python of slime's container, or install that"
+            f"cannot be imported ({error}): use the Python of {package}'s container, or install that"
         ) from error

@@ -13,8 +13,18 @@ from tau2_slime.runtime.text import shown
 
 
 def curate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders or files of rollouts, evaluations, slime's dumps.")],
     output_dir: Annotated[Path, typer.Option(help="Gets <domain>_curated.jsonl and curation.json.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]...", help="Folders or files of rollouts, evaluations, slime's dumps."),
+    ] = None,
+    from_diagnosis: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Repeatable: a RUN, diagnosis.jsonl or steer.json. Only tasks at which the agent fails stay in, those "
+            "with the most frequent kinds of failure first; without a RUN the attempts are read here, too."
+        ),
+    ] = None,
     above: Annotated[float, typer.Option(min=0.0, max=1.0, help="Pass rate greater than this.")] = 0.0,
     below: Annotated[float, typer.Option(min=0.0, help="Pass rate less than this; above 1: no limit.")] = 1.0,
     min_attempts: Annotated[int, typer.Option(min=1, help="Episodes that count.")] = 2,
@@ -40,7 +50,17 @@ def curate(
     from tau2_slime.evaluation.curation.output import REPORT, counted, write
     from tau2_slime.runtime.console import new_console, progress
 
-    found, unreadable = attempts_of(runs)
+    if not runs and not from_diagnosis:
+        raise ConfigError("curate: name a RUN, or a diagnosis with --from-diagnosis")
+    found, unreadable = attempts_of(runs or [])
+    failures = None
+    if from_diagnosis:
+        from tau2_slime.evaluation.curation.failures import failures_of
+
+        failures, attempts = failures_of(from_diagnosis)
+        found = found or attempts
+        if not found:
+            raise ConfigError(f"--from-diagnosis {from_diagnosis[0]} names no attempts: name the RUN, too")
     for line in unreadable[:5]:
         typer.echo(f"note: {shown(line)}", err=True)
     if len(unreadable) > 5:
@@ -55,6 +75,7 @@ def curate(
         drop_order_dependent=drop_order_dependent,
         allow_test_tasks=allow_test_tasks,
         per_domain=per_domain,
+        failures=failures,
     )
     console = new_console()
     with progress("tasks", console) as advance:

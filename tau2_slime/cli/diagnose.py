@@ -212,26 +212,26 @@ def _write(
 
 
 def _write_page(html: Path, pairs: Sequence[tuple[Trajectory, Diagnosis]], paths: Sequence[Path]) -> None:
-    """The inspector's page of the failed episodes, each headed by its diagnosis."""
-    from tau2_slime.diagnosis.table import in_a_sentence
-    from tau2_slime.inspector.page import write_page
+    """The viewer's page of the failed episodes, each headed by its diagnosis."""
     from tau2_slime.runtime.console import progress
+    from tau2_slime.view.page import write_page
 
     for trajectory, diagnosis in pairs:
-        trajectory.detail = " - ".join(filter(None, (in_a_sentence(diagnosis), trajectory.detail)))
         trajectory.name = f"{diagnosis.key.run}/{trajectory.name}" if len(paths) > 1 else trajectory.name
     try:
         with progress("comparing databases and packing") as advance:
-            size = write_page(html, [one for one, _ in pairs], title=", ".join(map(str, paths)), advance=advance)
+            trajectories, diagnoses = [one for one, _ in pairs], [one for _, one in pairs]
+            title = ", ".join(map(str, paths))
+            size = write_page(html, trajectories, title=title, diagnoses=diagnoses, advance=advance)
     except OSError as error:
         raise ConfigError(f"--html {html}: {error.strerror}") from error
     typer.echo(f"{len(pairs)} failures: {shown(html)} ({size / 1e6:.1f} MB)", err=True)
 
 
 def _interval(domains: Sequence[str], tasks: Sequence[object], values: Sequence[float]) -> tuple[float, float]:
-    from tau2_slime.evaluation.statistics.intervals import score_interval, strata_of
+    from tau2_slime.evaluation.statistics.intervals import share_interval
 
-    return score_interval(strata_of(domains, tasks, values))
+    return share_interval(domains, tasks, values)
 
 
 def _held_out(domain: str, task_id: str) -> bool:

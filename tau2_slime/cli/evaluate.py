@@ -10,6 +10,7 @@ import typer
 
 from tau2_slime.cli.options import (
     AgentStrategy,
+    FewShot,
     HfCheckpoint,
     Router,
     TaskIds,
@@ -48,6 +49,7 @@ def evaluate(
     task_ids: TaskIds = None,
     user_model: Annotated[list[str] | None, typer.Option(help="Without --config: user models. Repeatable.")] = None,
     agent_strategy: AgentStrategy = None,
+    few_shot: FewShot = None,
     user_strategy: UserStrategy = None,
     attempts: Annotated[
         int | None,
@@ -115,7 +117,12 @@ def evaluate(
     if data_dir is not None:
         os.environ["DATA_DIR"] = str(data_dir)
     overrides = parse_settings(set_ or [])
-    options = {"user_concurrency": user_concurrency, "agent_strategy": agent_strategy, "user_strategy": user_strategy}
+    options = {
+        "user_concurrency": user_concurrency,
+        "agent_strategy": agent_strategy,
+        "few_shot": str(few_shot) if few_shot is not None else None,
+        "user_strategy": user_strategy,
+    }
     overrides |= {key: value for key, value in options.items() if value is not None}
     request = Request(
         output_dir=output_dir or new_run_folder("eval"),

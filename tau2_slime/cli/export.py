@@ -20,8 +20,11 @@ def export(
         list[Path],
         typer.Argument(metavar="RUN...", help="What `inspect` reads: folders of rollouts, slime's dumps ..."),
     ],
-    format: Annotated[str, typer.Option("--format", help="slime-sft, openai, hf or dataframe.")],
+    format: Annotated[str, typer.Option("--format", help="slime-sft, openai, hf, dataframe, or examples (few_shot).")],
     output_dir: Annotated[Path | None, typer.Option(help="Default: runs/export-<time>. It must be empty.")] = None,
+    side: Annotated[
+        str, typer.Option(help="Whose words are trained: the agent's, or the user's (openai, hf, slime-sft messages).")
+    ] = "agent",
     min_reward: Annotated[float, typer.Option(help="Only episodes that earned this.")] = 1.0,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Only episodes of at most so many tokens.")] = None,
     held_out: Annotated[
@@ -53,7 +56,7 @@ def export(
     """Write finished episodes as training data or as a table. Each export has a card and says what stayed and why."""
     begin("export", "reading the runs, loading τ²")
     from tau2_slime.config.settings import Tau2Config
-    from tau2_slime.export.command import ExportRequest, Format, Route
+    from tau2_slime.export.command import ExportRequest, Format, Route, Side
     from tau2_slime.export.command import export as run_export
     from tau2_slime.export.episodes import CHOICES, Filters
     from tau2_slime.export.slime_messages import MASK_TYPES
@@ -65,23 +68,35 @@ def export(
         _one_of("--keep", name, list(CHOICES))
     if loss_mask_type is not None:
         _one_of("--loss-mask-type", loss_mask_type, list(MASK_TYPES))
+    whose = Side(_one_of("--side", side, list(Side)))
+    of_user = whose is Side.USER
+    if of_user and chosen is Format.SLIME_SFT:
+        if route == Route.EXACT:
+            raise ConfigError(
+                "--side user: the runs keep no tokens of the user model; leave --route out, or say messages"
+            )
+        way = Route.MESSAGES
     sft = chosen is Format.SLIME_SFT
     only_sft = not sft and "it is for --format slime-sft"
+    of_agent = only_sft or (of_user and "it is about the agent's tokens, and --side is user")
     exact = only_sft or (way is Route.MESSAGES and "it is for --route exact: slime shuffles messages by its own seed")
     messages = only_sft or (way is Route.EXACT and "it is for --route messages")
     refuse_unused(
         {
             "--route": route is not None and only_sft,
-            "--hf-checkpoint": hf_checkpoint is not None and only_sft,
-            "--config": config is not None and only_sft,
+            "--side": of_user
+            and chosen in (Format.DATAFRAME, Format.EXAMPLES)
+            and "it is for openai, hf and slime-sft",
+            "--hf-checkpoint": hf_checkpoint is not None and of_agent,
+            "--config": config is not None and of_agent,
             **{
                 option: value is not None and why
                 for option, value, why in (
-                    ("--global-batch-size", global_batch_size, only_sft),
-                    ("--epochs", epochs, only_sft),
+                    ("--global-batch-size", global_batch_size, of_agent),
+                    ("--epochs", epochs, of_agent),
                     ("--seed", seed, exact),
-                    ("--loss-mask-type", loss_mask_type, messages),
-                    ("--slime-dir", slime_dir, messages),
+                    ("--loss-mask-type", loss_mask_type, messages or of_agent),
+                    ("--slime-dir", slime_dir, messages or of_agent),
                 )
             },
         }
@@ -91,7 +106,14 @@ def export(
         runs=tuple(runs),
         format=chosen,
         output_dir=output_dir or new_run_folder("export"),
-        filters=Filters(min_reward, max_tokens, frozenset(keep or []), tuple(held_out or [])),
+        # What the agent did wrong is no fault of the user's side.
+        filters=Filters(
+            min_reward,
+            max_tokens,
+            frozenset([*(keep or []), *(["malformed-call"] if of_user else [])]),
+            tuple(held_out or []),
+        ),
+        side=whose,
         hf_checkpoint=hf_checkpoint,
         trust_remote_code=trust_remote_code,
         chat_template_kwargs=dict(settings.chat_template_kwargs),
@@ -119,7 +141,8 @@ def _tell(exported: Exported, folder: Path) -> None:
     found = card["episodes"]
     unreadable = f", {found['unreadable']} rows unreadable" if found["unreadable"] else ""
     written = f"all {found['read']} episodes" if "rows" in card else f"{found['written']} of {found['read']} episodes"
-    typer.echo(f"{written}, {card['tokens']['trained']} trained tokens{unreadable}: {shown(folder)}")
+    tokens = "" if card.get("side") == "user" else f", {card['tokens']['trained']} trained tokens"
+    typer.echo(f"{written}{tokens}{unreadable}: {shown(folder)}")
     if "steps" in card:
         typer.echo(f"{card['steps']} steps of {card['global_batch_size']} episodes, {card['epochs']} epochs")
     if "loss_mask_type" in card:

@@ -134,8 +134,8 @@ def _write_page(
     profile: CheckpointProfile | None,
     world: bool,
 ) -> None:
-    from tau2_slime.inspector.page import write_page
     from tau2_slime.runtime.console import progress
+    from tau2_slime.view.page import write_page
 
     try:
         with progress("comparing databases and packing" if world else "packing") as advance:

@@ -27,8 +27,12 @@ UserApiKeyVar = Annotated[str | None, typer.Option(help="NAME of the variable th
 AgentStrategy = Annotated[
     str | None, typer.Option(help="How the agent acts: native, act, react, or the dotted path of a format of yours.")
 ]
+FewShot = Annotated[
+    Path | None, typer.Option(help="Examples for the system prompt: a file of `tau2-slime export --format examples`.")
+]
 UserStrategy = Annotated[
-    str | None, typer.Option(help="How the user model comes to a message: llm, rules, react, verify or reflection.")
+    str | None,
+    typer.Option(help="How the user comes to a message: llm, rules, react, verify, reflection, or human: you type it."),
 ]
 TaskIds = Annotated[
     list[str] | None, typer.Option("--task-ids", "--task-id", help="Exactly these: --task-ids 2 4 6. Repeatable.")
@@ -105,12 +109,17 @@ def refuse_unused(reasons: Mapping[str, str | bool | None]) -> None:
 
 def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> dict[str, str | bool]:
     """For `refuse_unused`: what the command line says of the user's endpoint although no model plays the user."""
+    from tau2_slime.config.settings import HUMAN
     from tau2_slime.episode.setup import is_scripted, models_of
 
     names = ["user_model", "user_base_url", "user_api_key_var"]
     why: str | bool = False
     if settings.agent_type == "solo":
         why = "a solo agent has no user"
+    elif settings.user_strategy == HUMAN:
+        return {
+            f"--{name.replace('_', '-')}": options.get(name) is not None and "a person plays the user" for name in names
+        }
     elif settings.user_path is None and all(is_scripted(settings.simulator(n).model) for n in models_of(settings)):
         why, names = "the user is scripted; name a model with --user-model", names[1:]
     names = [*names, "user_strategy"] if names else ["user_strategy"]

@@ -14,6 +14,7 @@ import typer
 from tau2_slime.cli.options import (
     AgentStrategy,
     ConfigFile,
+    FewShot,
     HfCheckpoint,
     Router,
     TaskIds,
@@ -28,6 +29,7 @@ from tau2_slime.cli.options import (
     refuse_unused,
     unused_user_options,
 )
+from tau2_slime.config.settings import HUMAN
 from tau2_slime.config.task_split import named, names_a_file
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import exit_status
@@ -70,6 +72,7 @@ def rollout(
     user_api_key_var: UserApiKeyVar = None,
     agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
     agent_strategy: AgentStrategy = None,
+    few_shot: FewShot = None,
     user_strategy: UserStrategy = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Messages of agent and user together.")] = None,
     temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
@@ -110,15 +113,17 @@ def rollout(
         "user_api_key_var": user_api_key_var,
         "agent_type": agent_type,
         "agent_strategy": agent_strategy,
+        "few_shot": str(few_shot) if few_shot is not None else None,
         "user_strategy": user_strategy,
         "max_turns": max_turns,
     }
     defaults: dict[str, object] = {"drift_rate": 1.0}
+    person = (user_strategy or settings.user_strategy) == HUMAN
     if embedded:
         # Gold play of telecom asks the user for every step: longer than what a trained agent is allowed by default.
         defaults["max_turns"] = 200
         if settings.user_path is None and not settings.user_pool:
-            defaults["user_model"] = "scripted"
+            defaults["user_model"] = HUMAN if person else "scripted"
     overrides = {key: value for key, value in defaults.items() if key not in said}
     overrides |= {key: value for key, value in options.items() if value is not None}
     try:
@@ -163,17 +168,20 @@ def rollout(
             yaml_mapping=mapping,
             sampling_params={"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens},
             max_context_len=max_context_len,
-            concurrency=concurrency,
+            concurrency=1 if person else concurrency,  # a person talks to one agent at a time
             mistakes=mistakes or 0.0,
             policy_noise=policy_noise or 0.0,
             spelling=0.1 if spelling is None else spelling,
         )
-        status = _play(plan)
+        status = _play(plan, person=person)
     raise typer.Exit(status)
 
 
-def _play(plan: RolloutPlan) -> int:
-    """Run ``plan`` with a progress bar and print the table. The exit status: see `exit_status`."""
+def _play(plan: RolloutPlan, *, person: bool) -> int:
+    """Run ``plan`` with a progress bar and print the table. The exit status: see `exit_status`.
+
+    ``person``: somebody types in this terminal, so there is no bar.
+    """
     from tau2_slime.rollout import run_in_held_folder, summarise
     from tau2_slime.runtime.console import new_console, progress, resume_command
     from tau2_slime.runtime.files import write_atomically
@@ -182,7 +190,7 @@ def _play(plan: RolloutPlan) -> int:
     started = time.perf_counter()
     finished: list[Played] = []
     stopped = ""
-    with progress("episodes", console) as advance:
+    with progress("episodes", console, hidden=person) as advance:
         advance(0, len(plan.jobs))
 
         def done(played: Played) -> None:

@@ -28,11 +28,13 @@ ArgumentTypes = Literal["served", "schema"]
 
 def _strategy(name: str) -> str:
     if name not in (*STRATEGIES, "tool-calling") and "." not in name:
-        raise ValueError(f"there are: {', '.join(STRATEGIES)}, or the dotted path of a format of your own")
+        raise ValueError(f"there are: {', '.join(STRATEGIES)}, few-shot, or the dotted path of a format of your own")
     return "native" if name == "tool-calling" else name  # τ-bench v1's name for it
 
 
 STRATEGIES = ("native", "act", "react")
+HUMAN = "human"
+"""The user strategy with which a person at the terminal plays the user."""
 Strategy = Annotated[str, AfterValidator(_strategy)]
 
 
@@ -57,6 +59,12 @@ class Tau2Config(BaseModel):
     """Your own class that plays the agent, such as my.module.MyAgent, or the name of an agent in τ²'s registry."""
     agent_strategy: Strategy = "native"
     """How the agent acts: native (the chat template's tool calls), act, react (in plain text), or my.module.MyFormat."""
+    few_shot: str | None = Field(default=None, min_length=1)
+    """A file of example conversations for the system prompt, written by ``tau2-slime export --format examples``."""
+    few_shot_count: int = Field(default=3, ge=1)
+    """How many of them an episode is shown."""
+    few_shot_seed: int = 0
+    """Decides which: the same in every episode of a domain, except that a task is never its own example."""
 
     user_model: KeylessText = "gpt-4o-mini"
     """The user simulator: any litellm model, or ``scripted`` (plays the task's gold script; needs no network)."""
@@ -74,8 +82,8 @@ class Tau2Config(BaseModel):
     """The pool: each has name, model, base_url, api_key_var, args, weight, concurrency, price, strategy, verifier."""
     user_rotation: Rotation = "within_group"
     """Training only: who gets which simulator: within_group (by sample), across_groups (by group), weighted (by weight)."""
-    user_strategy: UserStrategy = "llm"
-    """How a simulator comes to a message: llm (one call), rules, react, verify or reflection. See `user_simulators.md`."""
+    user_strategy: UserStrategy | Literal["human"] = "llm"
+    """How a simulator comes to a message: llm (one call), rules, react, verify, reflection; human: you type it."""
     user_failover: Failover = "wait"
     """Training only: when a simulator is out, ``wait`` for it, or let the ``next`` of the pool go on."""
     user_quality_gate: tuple[Flaw, ...] = ()
@@ -123,14 +131,23 @@ class Tau2Config(BaseModel):
     env_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Passed to τ²'s environment constructor, such as {retrieval_variant: ...} for banking_knowledge."""
 
+    rollout_workers: int = Field(default=0, ge=0)
+    """Processes that play slime's episodes; 0: slime's own. The job's setting, the same for all rows. See `scale.md`."""
+
     metrics: tuple[MetricPath, ...] = ()
     """Your own metrics: functions of a finished episode, such as my.module.my_metric. Their means are logged."""
+    episode_log: str | None = Field(default=None, min_length=1)
+    """Training only: the hooks keep a short line for each episode in this folder, for `tau2-slime view`. Unset: none."""
+    wandb_groups: int = Field(default=0, ge=0)
+    """Training only: a W&B table with so many of the worst and of the most divided groups of each step; 0: none."""
     reward_shaping: RewardShaping | None = None
     """Training only: partial credit and penalties, see `reward_shaping.md`. Unset: the reward is τ²'s."""
     simulator_baseline: Literal["none", "batch"] = "none"
     """`post_process_rewards`: ``batch`` also takes out how easy each user simulator is, as estimated over the batch."""
     min_valid_samples: int = Field(default=2, ge=2)
     """`keep_informative_groups`: a group with fewer samples that count is dropped."""
+    max_weight_lag: int | None = Field(default=None, ge=0)
+    """Weight updates that a group's oldest trained token may be behind; beyond it nothing is trained. Unset: no bound."""
 
     @field_validator("user_model_rotation", "user_quality_gate", "metrics", mode="before")
     @classmethod
@@ -156,9 +173,27 @@ class Tau2Config(BaseModel):
             return {**values, "task_split": split}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _find_examples(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        path, wanted = values.get("few_shot"), values.get("agent_strategy") == "few-shot"
+        if wanted and path is None:
+            raise ValueError("agent_strategy few-shot needs few_shot: a file of `tau2-slime export --format examples`")
+        strategy = {"agent_strategy": "native"} if wanted else {}
+        absolute = {"few_shot": os.path.abspath(os.path.expanduser(path))} if isinstance(path, str) and path else {}
+        return {**values, **strategy, **absolute}
+
     @model_validator(mode="after")
     def _check_pool(self) -> Tau2Config:
         check_pool(self.user_simulators, self.user_rotation)
+        return self
+
+    @model_validator(mode="after")
+    def _one_user(self) -> Tau2Config:
+        if self.user_strategy == HUMAN and self.user_path is not None:
+            raise ValueError("user_strategy human: a person plays the user, so user_path would change nothing")
         return self
 
     @model_validator(mode="after")
@@ -235,6 +270,8 @@ class Tau2Config(BaseModel):
             shown = "" if secret else f" = {values.get(key)!r}"
             inside = ".".join(str(part) for part in first["loc"][1:])
             said = first["msg"].removeprefix("Value error, ")
+            if not first["loc"]:  # of several settings together; it names them
+                raise ConfigError(said) from None
             reason = f"{inside}: {said}" if inside else said
             raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 

@@ -43,7 +43,7 @@ def absolute(split: str, *folders: Path) -> str:
 
 
 def anchored(settings: Mapping[str, object], *folders: Path) -> dict[str, object]:
-    """``settings`` (of a YAML file, or a row's metadata) with the paths of task files made `absolute`."""
+    """``settings`` (of a YAML file, or a row's metadata) with the paths of task files and examples made `absolute`."""
     found = dict(settings)
     for key in KEYS:
         if names_a_file(found.get(key)):
@@ -54,6 +54,9 @@ def anchored(settings: Mapping[str, object], *folders: Path) -> dict[str, object
             name: absolute(f"{PREFIX}{path}", *folders).removeprefix(PREFIX) if isinstance(path, str) else path
             for name, path in files.items()
         }
+    examples = found.get("few_shot")
+    if isinstance(examples, str) and examples:
+        found["few_shot"] = absolute(f"{PREFIX}{examples}", *folders).removeprefix(PREFIX)
     return found
 
 

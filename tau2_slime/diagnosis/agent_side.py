@@ -97,7 +97,7 @@ def divergent_write(case: Case, call: Made) -> Finding:
     if asked is not None:
         evidence_of_user = (Evidence(asked.turn, quoted(asked.text, subject(call.name))), _call(call))
         return Finding(Who.USER, What.OFF_SCRIPT, asked.turn, evidence_of_user, 0.75, tool=call.name)
-    more = [Evidence(call.turn, name=broken.rule, here=broken.why)] if broken is not None else []
+    more = [Evidence(call.turn, name=broken.rule.id, here=broken.why)] if broken is not None else []
     return agent_finding(What.EXTRA_ACTION, call.turn, _call(call), *more, tool=call.name, clause=clause, sure=0.85)
 
 
@@ -150,7 +150,9 @@ def _transferred(case: Case) -> Finding | None:
     call = case.transfer
     if call is None or case.gold.transfers:
         return None
-    return agent_finding(What.PREMATURE_TRANSFER, call.turn, _call(call), tool=call.name, clause=case.clause(_TRANSFER))
+    left = Evidence(None, name=case.needed[0].name, here="(never made)", gold=as_text(case.needed[0].arguments))
+    clause = case.clause(_TRANSFER)
+    return agent_finding(What.PREMATURE_TRANSFER, call.turn, _call(call), left, tool=call.name, clause=clause)
 
 
 def _refused(case: Case) -> Finding | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tau2_slime.diagnosis.faults import rule_broken, tools_at_stake
 from tau2_slime.diagnosis.findings import Diagnosis, Who
 from tau2_slime.outcome import SUCCESS
 
@@ -155,14 +156,16 @@ def steer(clusters: Sequence[Cluster], held_out: Callable[[str, str], bool]) -> 
 def _named(cluster: Cluster) -> dict[str, object]:
     kind = cluster.kind
     first = cluster.members[0].finding
+    lines = [member.to_dict() for member in cluster.members]
     return {
         "domain": kind.domain,
         "who": kind.who,
         "what": kind.what,
-        "tools": [kind.tool] if kind.tool else [],
+        "tools": list(dict.fromkeys(tool for line in lines for tool in tools_at_stake(line))),
         "argument": first.detail or None,
         "about": kind.about or None,
         "clause": first.clause,
+        "rule": next(filter(None, map(rule_broken, lines)), None),
         "count": cluster.count,
         "tasks": len(cluster.tasks),
         "examples": [vars_of(member) for member in cluster.members[:EXAMPLES]],

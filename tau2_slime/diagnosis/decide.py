@@ -34,6 +34,7 @@ def diagnose(trajectory: Trajectory, run: str = "") -> Diagnosis:
         Finding(Who.NONE, What.NONE, None, (), 1.0),
         user_model=trajectory.user_model,
         episode=trajectory.name,
+        split=trajectory.task_split,
     )
     story = read_story(trajectory)
     succeeded = trajectory.counted_reward is not None and trajectory.counted_reward >= SUCCESS
@@ -169,7 +170,7 @@ def gold_label(case: Case) -> Finding | None:
     broken = write.violations[0]
     evidence = (
         Evidence(None, name=f"gold {write.name}", here=broken.why, gold=as_text(write.arguments)),
-        Evidence(None, name="rule", here=broken.rule),
+        Evidence(None, name="rule", here=f"{broken.rule.id}: {broken.rule.clause}"),
     )
     turn = next((call.turn for call in case.divergent), case.story.closing())
     return Finding(Who.TASK, What.GOLD_LABEL, turn, evidence, 0.8, tool=write.name, clause=case.clause(broken.pattern))

@@ -152,6 +152,8 @@ class Diagnosis:
     user_model: str = ""
     episode: str = ""
     """The episode's name in its file, as `tau2-slime inspect` shows it."""
+    split: str = ""
+    """The split or task file that the run recorded."""
 
     @property
     def failed(self) -> bool:
@@ -165,6 +167,7 @@ class Diagnosis:
             "run": self.key.run,
             **({"dataset": self.key.dataset} if self.key.dataset else {}),
             "domain": self.key.domain,
+            **({"task_split": self.split} if self.split else {}),
             "task_id": self.key.task_id,
             "trial": int(trial) if trial.isdecimal() else trial,
             "reward": self.reward,

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.diagnosis.policy import Violation, violations_of
+from tau2_slime.diagnosis.policy import CallsBefore, violations_of
 from tau2_slime.diagnosis.records import Difference, differences, ids_in, known_before, normal, record_of, records
 from tau2_slime.diagnosis.story import TRANSFER, Made, Story
+from tau2_slime.policy_rules.rules import Violation
 
 if TYPE_CHECKING:
     from tau2_slime.world.domains import World
@@ -117,13 +118,16 @@ def gold_play(domain: str, split: str, task: Task, scenario: str) -> GoldPlay:
     made: list[GoldWrite] = []
     refused: list[GoldWrite] = []
     names, transfers = set[str](), False
+    before = CallsBefore(domain, world)
     for action in (task.evaluation_criteria.actions if task.evaluation_criteria else None) or []:
         transfers = transfers or action.name == TRANSFER
         requestor, arguments = str(action.requestor), dict(action.arguments)
         if not writes(world, requestor, action.name):
+            before.add(requestor, action.name, arguments, "", False)
             continue
-        broken = violations_of(domain, world, action.name, arguments, scenario)
+        broken = violations_of(domain, world, action.name, arguments, scenario, before.past)
         result, error, touched = watched(world, requestor, action.name, arguments)
+        before.add(requestor, action.name, arguments, result, error)
         names |= ids_in(arguments) | ids_in(result)
         write = GoldWrite(requestor, action.name, arguments, touched, broken)
         (refused if error else made).append(write)
@@ -139,12 +143,17 @@ def play(story: Story, gold: GoldPlay, domain: str, split: str) -> Played:
     world = fresh_world(domain, split, gold.task)
     begun = len(gold.task.initial_state.message_history or []) if gold.task.initial_state else 0
     names = set(gold.names)
+    calls_before = CallsBefore(domain, world)
     for call in story.calls:
         call.writes = writes(world, call.requestor, call.name)
         if not call.writes or not call.reached or call.turn < begun:
+            if call.reached:
+                calls_before.add(call.requestor, call.name, call.arguments, call.result or "", call.error)
             continue
-        call.violations = violations_of(domain, world, call.name, call.arguments, gold.scenario)
+        told = "\n".join((gold.scenario, *(said.text for said in story.texts("user", before=call.turn))))
+        call.violations = violations_of(domain, world, call.name, call.arguments, told, calls_before.past)
         result, error, call.touched = watched(world, call.requestor, call.name, call.arguments)
+        calls_before.add(call.requestor, call.name, call.arguments, result, error)
         call.effective = not error and not (call.error and call.result is not None)
         names |= ids_in(call.arguments) | ids_in(result)
     before = fresh_world(domain, split, gold.task)

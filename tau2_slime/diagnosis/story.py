@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tau2_slime.diagnosis.policy import Violation
 from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.policy_rules.rules import Violation
 
 STOPS = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")
 TRANSFER = "transfer_to_human_agents"

@@ -70,16 +70,6 @@ def blamed(failed: Sequence[Diagnosis]) -> str:
     )
 
 
-def in_a_sentence(one: Diagnosis) -> str:
-    """The whole diagnosis on one line."""
-    found = one.finding
-    what = f"{found.what} ({found.detail})" if found.detail else str(found.what)
-    where = "" if found.turn is None else f" at message {found.turn}"
-    clause = f" [policy: {found.clause}]" if found.clause else ""
-    also = f"; also {', '.join(dict.fromkeys(str(each.what) for each in one.also))}" if one.also else ""
-    return f"{found.who.value}: {what}{where}: {words_of(found.evidence)}{clause}{also}"
-
-
 def words_of(evidence: Sequence[Evidence]) -> str:
     """The first piece of evidence on one line."""
     if not evidence:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config.settings import ArgumentTypes, Tau2Config
 from tau2_slime.episode.conversation import AgentTurn, Limits
+from tau2_slime.episode.examples import Example, examples_of, told
 from tau2_slime.episode.transcript import PolicyStopped, Speaker
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw, Termination
@@ -47,6 +48,10 @@ class TrainableLLMAgent:
 
     argument_types: ArgumentTypes = "served"
     """The setting of that name."""
+    examples: Sequence[Example] = ()
+    """The conversations behind the system prompt (`examples`)."""
+    examples_text = ""
+    """How they are told, set by `start`."""
     path = ""
     """The setting ``agent_path`` that led here, as results record it."""
 
@@ -89,6 +94,8 @@ class TrainableLLMAgent:
         chat = [{"role": "system", "content": self.system_prompt()}, *map(chat_message, history)]
         if self.transcript.actions is not None:
             chat = in_format(self.transcript.actions, chat, self.tools)
+        self.examples_text = told(self.examples, self.transcript.spell, self.transcript.actions)
+        chat[0]["content"] += self.examples_text
         if self.transcript.ledger is None:
             self._pending = chat
         else:
@@ -188,7 +195,7 @@ def build_agent(world: World, policy: Speaker, config: Tau2Config) -> TrainableL
     """The agent that the settings ``agent_type``, ``agent_path``, ``agent_strategy`` and ``argument_types`` describe.
 
     Raises:
-        ConfigError: ``agent_path`` or ``agent_strategy`` names nothing that can be used; the message says why.
+        ConfigError: ``agent_path``, ``agent_strategy`` or ``few_shot`` names nothing that can be used.
         ValueError: τ² does not let it play ``world.task``.
     """
     agent_type, agent_path = config.agent_type, config.agent_path
@@ -201,6 +208,7 @@ def build_agent(world: World, policy: Speaker, config: Tau2Config) -> TrainableL
         if not isinstance(found, type) or not issubclass(found, TrainableLLMAgent):
             raise ConfigError(f"agent_path {agent_path!r} is not a class derived from tau2_slime's TrainableLLMAgent")
         agent = found(world, policy, agent_type)
+    agent.examples = examples_of(config, world.domain, world.split, str(world.task.id))
     agent.path, agent.argument_types = agent_path or "", config.argument_types
     if config.agent_strategy != NATIVE and (actions := action_format(config.agent_strategy, solo=agent_type == "solo")):
         agent.transcript.act_in_text(actions)

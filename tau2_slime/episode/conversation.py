@@ -10,12 +10,14 @@ One hop is one message of one role: agent to user or environment, user to agent 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tau2_slime.episode.compliance import BROKEN, WRITES, broken_rules
 from tau2_slime.episode.history import Position, Role, dump_messages, load_messages, position_after, replay_calls
 from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2SlimeError, UserSimulatorError, first_time
@@ -96,6 +98,8 @@ class Conversation:
         """Message index -> positions of calls that never reached the environment."""
         self.steps = self.agent_turns = self.user_turns = 0
         self.agent_errors = self.user_errors = 0
+        self.policy: Counter[str] = Counter()
+        """See `EpisodeStats.policy`."""
         self._termination: Termination | None = None
         self._detail = ""
         self._message: Any = None
@@ -103,6 +107,11 @@ class Conversation:
         self._refused: dict[int, str] = {}
         """Of the agent's last turn: `AgentTurn.rejected`."""
         self._from, self._to = Role.AGENT, Role.USER
+
+    @property
+    def over(self) -> bool:
+        """Somebody stopped, or a limit was reached."""
+        return self._termination is not None
 
     async def play(self, resume: Mapping[str, Any] | None = None) -> tuple[Termination, str]:
         """Play to the end: ``(termination, detail)``. ``resume``: the `state` of an earlier part of the same episode.
@@ -285,7 +294,11 @@ class Conversation:
             if position in refused:
                 result, reached = self.world.error_result(call, refused[position]), False
             else:
+                earlier = [*self.messages, *results]
+                broken = broken_rules(self.world, call, earlier) if self._from is Role.AGENT else None
                 result, reached = self.world.call(call)
+                if broken is not None and not result.error:
+                    self.policy.update([WRITES, *broken, *([BROKEN] if broken else [])])
             if not reached:
                 self.rejected.setdefault(index, []).append(position)
             if result.error:

@@ -99,6 +99,7 @@ async def play_and_score(
     if saved is not None:
         transcript.resume(saved.transcript, saved.ledger)
         agent.tool_call_statuses = dict(before.tool_calls)
+        conversation.policy.update(before.policy)
         if user is not None:
             user.stats = _user_stats(before)
     termination, detail = await conversation.play(saved.conversation if saved is not None else None)
@@ -110,17 +111,7 @@ async def play_and_score(
     )
     if blame is Blame.USER and termination is Termination.USER_STOP:
         detail = "the user ended the conversation before the agent had a turn"
-    result = InteractionResult(
-        **setup.identity,
-        termination=termination,
-        blame=blame,
-        detail=redact(detail) if detail else "",
-        messages=conversation.messages,
-        rejected_calls=conversation.rejected,
-        ledger=transcript.ledger,
-        generations=transcript.generations,
-        earlier_generations=len(saved.transcript["generations"]) if saved is not None else 0,
-    )
+    result = _result(setup, conversation, termination, blame, detail, saved)
     ended = None
     if blame is not Blame.INFRASTRUCTURE and termination is not Termination.USER_ERROR:
         ended = (str(termination), result.detail)
@@ -139,6 +130,51 @@ async def play_and_score(
             setup.identity, conversation.state(ended), transcript.state(), result.stats, result.ledger
         )
     return result
+
+
+def so_far(setup: EpisodeSetup, saved: Saved | None = None) -> InteractionResult:
+    """The episode in progress as if it were aborted now, so that it can be kept; its ``saved`` is what goes on from here.
+
+    Call it while somebody is asked for a message, or after a failure. ``saved``: what the episode was taken up from.
+
+    Raises:
+        ValueError: the episode has not begun.
+    """
+    if setup.conversation is None:
+        raise ValueError("the episode has not begun")
+    result = _result(setup, setup.conversation, Termination.ABORTED, Blame.INFRASTRUCTURE, "", saved)
+    _count(result.stats, setup, setup.conversation)
+    if saved is not None:
+        result.stats.total_time, result.stats.resumes = saved.stats.total_time, saved.stats.resumes
+    transcript = setup.agent.transcript
+    result.saved = interrupted.save(
+        setup.identity, setup.conversation.state(), transcript.state(), result.stats, result.ledger
+    )
+    return result
+
+
+def _result(
+    setup: EpisodeSetup,
+    conversation: Conversation,
+    termination: Termination,
+    blame: Blame,
+    detail: str,
+    saved: Saved | None,
+) -> InteractionResult:
+    """What was said, with the ending; neither scored nor counted."""
+    transcript = setup.agent.transcript
+    return InteractionResult(
+        **setup.identity,
+        termination=termination,
+        blame=blame,
+        examples=setup.agent.examples_text,
+        detail=redact(detail) if detail else "",
+        messages=conversation.messages,
+        rejected_calls=conversation.rejected,
+        ledger=transcript.ledger,
+        generations=transcript.generations,
+        earlier_generations=len(saved.transcript["generations"]) if saved is not None else 0,
+    )
 
 
 async def _call_own_functions(result: InteractionResult, setup: EpisodeSetup) -> None:
@@ -205,6 +241,7 @@ def _count(stats: EpisodeStats, setup: EpisodeSetup, conversation: Conversation)
     stats.agent_turns, stats.user_turns = conversation.agent_turns, conversation.user_turns
     stats.steps, stats.seeds = conversation.steps, dict(setup.seeds)
     stats.agent_errors, stats.user_errors = conversation.agent_errors, conversation.user_errors
+    stats.policy = dict(conversation.policy)
     transcript = setup.agent.transcript
     stats.tool_calls, stats.junctions = setup.agent.tool_call_statuses, transcript.junctions
     stats.resumed_aborts, stats.engine_retries = transcript.resumed_aborts, transcript.engine_retries

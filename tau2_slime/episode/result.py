@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.episode.compliance import BROKEN, WRITES
 from tau2_slime.outcome import SUCCESS, Blame, Status, Termination
 from tau2_slime.runtime.secrets import redact
 
@@ -31,6 +32,9 @@ class EpisodeStats:
     """Tool results that are errors, by requestor."""
     tool_calls: dict[str, int] = field(default_factory=dict)
     """Parsed calls of the policy by status (ok, invalid_json, unclosed, unknown_tool, bad_arguments)."""
+    policy: dict[str, int] = field(default_factory=dict)
+    """Of a domain with rules in code: the agent's writes that took effect (``writes``), those that broke its policy
+    (``broken``), and these by rule."""
     junctions: dict[str, int] = field(default_factory=dict)
     """How sampled turns were joined to what follows (closed, replaced, synthesised)."""
     resumed_aborts: int = 0
@@ -87,6 +91,8 @@ class InteractionResult:
     """How it acted: the setting of that name."""
     user_strategy: str = "llm"
     """How the user simulator came to its messages: the setting of that name."""
+    examples: str = ""
+    """The end of the system prompt that told the examples of the setting ``few_shot``."""
     detail: str = ""
     """One line for a human: what went wrong, empty when nothing did."""
     reward: float | None = None
@@ -116,9 +122,11 @@ class InteractionResult:
     @property
     def telemetry(self) -> dict[str, float]:
         """Why the episode failed, counted (`episode.telemetry`), with the run's own numbers as ``custom/<name>`` and
-        ``reward_part/<dotted path>``."""
+        ``reward_part/<dotted path>``; ``policy/compliance``, the share of the agent's writes that break no rule in code."""
+        writes = self.stats.policy.get(WRITES, 0)
         return {
             **telemetry(self.messages, self.reward_info, self.generations),
+            **({"policy/compliance": 1 - self.stats.policy.get(BROKEN, 0) / writes} if writes else {}),
             **{f"custom/{name}": value for name, value in self.custom_metrics.items()},
             **{f"reward_part/{path}": value for path, value in self.reward_parts.items()},
         }
@@ -161,6 +169,8 @@ class InteractionResult:
             "generations": self.generations,
             "telemetry": self.telemetry,
         }
+        if self.examples:
+            out["examples"] = self.examples
         if tokens and self.ledger is not None:
             out["ledger"] = self.ledger.to_dict()
         return out

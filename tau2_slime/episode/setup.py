@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.config.settings import Tau2Config
+from tau2_slime.config.settings import HUMAN, Tau2Config
 from tau2_slime.config.simulators import Price, seed_of_attempt
 from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
@@ -101,15 +101,15 @@ async def build_episode(
         setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
         setup.user_model = user_label(config, user_model)
-        setup.examine_user = config.user_path is not None or not is_scripted(config.simulator(user_model).model)
+        setup.examine_user = asks_a_model(config, user_model) or config.user_path is not None
         setup.excluded_flaws = config.user_quality_gate if training else ()
         if user is not None:
             setup.user = user(world)
             return setup
         spec = user_spec(config, user_model, routers, attempt=attempt)
         setup.user = make_user(config, spec, world, routers, evaluation=not training, attempt=attempt)
+        setup.user_strategy = strategy_of(config, user_model)
         if setup.examine_user:
-            setup.user_strategy = strategy_of(config, user_model)
             seed = spec.args.get("seed")
             setup.seeds = {"user": seed} if isinstance(seed, int) else {}
     return setup
@@ -157,6 +157,12 @@ def make_user(
         ConfigError: its key variable is not set or its key was refused, or slime serves no model of that name.
     """
     scenario = str(world.task.user_scenario)
+    if config.user_strategy == HUMAN:
+        from tau2_slime.local.person import HumanUser
+        from tau2_slime.local.terminal import require_terminal
+
+        require_terminal(f"user_strategy {HUMAN}")
+        return HumanUser(world)
     if config.user_path is not None:
         context = UserContext(world.task, world.domain, world.split, scenario, world.user_tools, spec)
         return custom_user(config.user_path)(context)
@@ -194,9 +200,15 @@ def make_user(
 
 def strategy_of(config: Tau2Config, model: str) -> str:
     """How the simulator ``model`` comes to a message; only a model that is asked here has a choice."""
-    simulator = config.simulator(model)
-    asked = config.user_path is None and not is_scripted(simulator.model)
-    return (simulator.strategy or config.user_strategy) if asked else "llm"
+    if config.user_strategy == HUMAN:
+        return HUMAN
+    return (config.simulator(model).strategy or config.user_strategy) if asks_a_model(config, model) else "llm"
+
+
+def asks_a_model(config: Tau2Config, model: str) -> bool:
+    """True if ``model`` plays the user: not a person, nor a class of one's own, nor a script."""
+    own = config.user_strategy == HUMAN or config.user_path is not None
+    return not own and not is_scripted(config.simulator(model).model)
 
 
 def _check_budget(spec: UserSpec) -> None:
@@ -276,6 +288,11 @@ def check_user(config: Tau2Config, model: str) -> str:
     Raises:
         ConfigError: the class of ``user_path`` cannot be used, or the model has no key, or its key was refused.
     """
+    if config.user_strategy == HUMAN:
+        from tau2_slime.local.terminal import require_terminal
+
+        require_terminal(f"user_strategy {HUMAN}")
+        return "a person at this terminal"
     if config.user_path is not None:
         custom_user(config.user_path)
         return f"plays as {config.user_path}"
@@ -300,6 +317,8 @@ def check_user(config: Tau2Config, model: str) -> str:
 
 def user_label(config: Tau2Config, model: str) -> str:
     """What results call the user: ``model``, or the class of ``user_path`` with the model that was chosen for it."""
+    if config.user_strategy == HUMAN:
+        return HUMAN
     if config.user_path is None:
         return model
     chosen = "user_model" in config.model_fields_set or config.user_pool

@@ -7,6 +7,7 @@ hands (`backends.turns`). `policy.sampling.TokenTranscript` adds every token.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +17,7 @@ from tau2_slime.errors import CannotResume, Tau2SlimeError
 if TYPE_CHECKING:
     from tau2_slime.outcome import Termination
     from tau2_slime.tokens.calls.action_text import ActionFormat
-    from tau2_slime.tokens.calls.types import ParsedTurn, Tool
+    from tau2_slime.tokens.calls.types import Call, ParsedTurn, Tool
     from tau2_slime.tokens.ledger import TokenLedger
 
 # Counters that an interrupted episode takes along.
@@ -80,6 +81,12 @@ class Transcript:
     def act_in_text(self, actions: ActionFormat) -> None:
         """From the first turn on, the tools are told and called in plain text."""
         self.actions, self.offered = actions, []
+
+    def spell(self, calls: list[Call]) -> str:
+        """``calls`` as this model writes them, for examples; JSON where its server has the only say."""
+        if self.actions is not None:
+            return self.actions.format(calls)
+        return "\n".join(json.dumps({"name": name, "arguments": arguments}) for name, arguments in calls)
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         """The model's reply to ``messages``, parsed. The caller appends the reply to `chat` as it understood it.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tau2_slime.config.settings import HUMAN
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.request import Request, make_plan, make_policy, parse_threshold
 from tau2_slime.runtime import exit_status
@@ -118,8 +119,10 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
             console.print(f"{folder}: {len(store.records)} episodes are there already", soft_wrap=True, markup=False)
         if store.damaged:
             console.print(f"{store.damaged} damaged lines dropped; their episodes are played again", style="yellow")
-        options = Options(concurrency=request.concurrency, retries=request.retries, tokens=request.keep_tokens)
-        with _progress_bar(plan.episodes, console) as on_change:
+        person = any(dataset.config.user_strategy == HUMAN for dataset in plan.datasets)
+        concurrency = 1 if person else request.concurrency  # a person talks to one agent at a time
+        options = Options(concurrency=concurrency, retries=request.retries, tokens=request.keep_tokens)
+        with _progress_bar(plan.episodes, console, hidden=person) as on_change:
             runner = Runner(jobs(plan), policy, store, budget, options, on_change=on_change)
             for note in budget.notes:
                 runner.progress.note(note)
@@ -169,7 +172,7 @@ async def _interruptible(work: Coroutine[None, None, End]) -> End:
 
 
 @contextlib.contextmanager
-def _progress_bar(total: int, console: Console) -> Iterator[Callable[[Progress], None]]:
+def _progress_bar(total: int, console: Console, *, hidden: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar with the episodes that are done, running and passed, the money spent and the time left."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -182,7 +185,7 @@ def _progress_bar(total: int, console: Console) -> Iterator[Callable[[Progress],
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console) as bar:
+    with Bar(*columns, console=console, disable=hidden) as bar:
         task = bar.add_task("episodes", total=total, facts="")
 
         def on_change(progress: Progress) -> None:

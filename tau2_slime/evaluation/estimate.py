@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tau2_slime.episode.setup import is_scripted, strategy_of, user_label
+from tau2_slime.episode.setup import asks_a_model, strategy_of, user_label
 from tau2_slime.world import domains
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def calls(dataset: Dataset) -> tuple[int, int]:
         agent += TEXTS + len(actions) - own
         user += TEXTS + own
     config = dataset.config
-    if config.agent_type == "solo" or (
-        config.user_path is None and is_scripted(config.simulator(config.user_model).model)
-    ):
+    if config.agent_type == "solo" or not (asks_a_model(config, config.user_model) or config.user_path):
         return agent, 0
     return agent, round(user * CALLS_OF[strategy_of(config, config.user_model)])
 

@@ -15,6 +15,7 @@ from tau2_slime.errors import ConfigError
 
 if TYPE_CHECKING:
     from tau2_slime.evaluation.plan.datasets import Plan
+    from tau2_slime.evaluation.runner.api_agent import ApiSpec
     from tau2_slime.evaluation.runner.policies import PolicyBackend
 
 
@@ -70,7 +71,7 @@ def make_plan(request: Request) -> Plan:
     Raises:
         ConfigError: the file is wrong, or a domain, split or setting is unknown.
     """
-    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.config.settings import HUMAN, Tau2Config
     from tau2_slime.config.sources import check_keys
     from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
     from tau2_slime.world.domains import domain_of_file
@@ -84,7 +85,9 @@ def make_plan(request: Request) -> Plan:
                 "--domain, --split, --tasks, --task-ids and --user-model are the config file's business: change it there"
             )
         try:
-            return load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
+            return _with_a_use(
+                request, load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
+            )
         except ConfigError as error:
             raise _as_typed(request, error) from None
     for key, option in {"domain": "--domain", "task_split": "--split"}.items():
@@ -105,7 +108,9 @@ def make_plan(request: Request) -> Plan:
     if split is not None and names_a_file(split) and "domain" not in said and not request.domains:
         domains = [domain_of_file(split)]
     users = [settings.user_model] if "user_model" in said else ["scripted", "scripted-terse", "scripted-chatty"]
-    return default_plan(
+    if settings.user_strategy == HUMAN:
+        users = [HUMAN]
+    plan = default_plan(
         request.domains or domains,
         request.users or users,
         split=split,
@@ -114,13 +119,32 @@ def make_plan(request: Request) -> Plan:
         attempts=request.attempts or 4,
         overrides=overrides,
     )
+    return _with_a_use(request, plan)
+
+
+def _with_a_use(request: Request, plan: Plan) -> Plan:
+    """``plan``, if what was asked for changes something in it. Raises ConfigError: it does not."""
+    from tau2_slime.config.settings import HUMAN
+    from tau2_slime.episode.setup import asks_a_model
+
+    given = request.overrides.get("user_strategy")
+    configs = [dataset.config for dataset in plan.datasets]
+    if given not in (None, HUMAN) and not any(
+        config.agent_type != "solo" and asks_a_model(config, config.user_model) for config in configs
+    ):
+        raise ConfigError(
+            "--user-strategy would change nothing: no model plays the user; name one with --user-model, or in --config"
+        )
+    if given == HUMAN and request.users:
+        raise ConfigError("--user-model would change nothing: a person plays the user (user_strategy human)")
+    return plan
 
 
 def _as_typed(request: Request, error: ConfigError) -> ConfigError:
     """``error`` in the words of the command line."""
     words = str(error)
     for key in request.overrides:
-        own = key in ("user_concurrency", "agent_strategy", "user_strategy")
+        own = key in ("user_concurrency", "agent_strategy", "few_shot", "user_strategy")
         option = f"--{key.replace('_', '-')}" if own else f"--set {key}"
         words = words.replace(f"sample.metadata[{key!r}]", option)
     return ConfigError(words)
@@ -132,8 +156,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     Raises:
         ConfigError: the options contradict one another, hold a key, or name a user that the embedded policy cannot talk to.
     """
-    from tau2_slime.episode.setup import is_scripted
-    from tau2_slime.evaluation.runner.api_agent import ApiSpec
+    from tau2_slime.episode.setup import asks_a_model
     from tau2_slime.evaluation.runner.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
 
     config = plan.datasets[0].config
@@ -141,14 +164,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
         raise ConfigError("--router and --policy-model name two policies: give one")
     if request.policy_model is not None:
         base_url, key_var, args = request.policy_base_url, request.policy_api_key_var, request.policy_args
-        try:  # all of this is kept with the results
-            secret_names.variable_name(key_var)
-            secret_names.keyless_text(request.policy_model, "--policy-api-key-var")
-            secret_names.keyless_url(base_url, "--policy-api-key-var")
-            secret_names.keyless_arguments(args, "--policy-api-key-var")
-        except ValueError as error:
-            raise ConfigError(f"--policy-model: {error}") from None
-        spec = ApiSpec(request.policy_model, base_url, key_var, args, concurrency=request.concurrency)
+        spec = policy_spec(request.policy_model, base_url, key_var, args, concurrency=request.concurrency)
         return ApiPolicy(spec, name=request.policy_name)
     if request.router is not None:
         if request.hf_checkpoint is None:
@@ -163,15 +179,33 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
         )
     for dataset in plan.datasets:
         user = dataset.config
-        if user.agent_type == "solo" or user.user_path is not None:
-            continue
-        if not is_scripted(user.simulator(user.user_model).model):
+        if user.agent_type != "solo" and asks_a_model(user, user.user_model):
             raise ConfigError(
                 f"dataset {dataset.name} has the user model {user.user_model}, and the embedded policy only talks to "
                 "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out "
                 "with --set user_model=scripted"
             )
     return EmbeddedPolicy(config, gold_rate=request.gold_rate, max_context_len=request.max_context_len)
+
+
+def policy_spec(
+    model: str, base_url: str | None, key_var: str | None, args: dict[str, Any], *, concurrency: int = 1
+) -> ApiSpec:
+    """The model behind an API that plays the agent.
+
+    Raises:
+        ConfigError: one of its options holds a key; all of this is kept with the results.
+    """
+    from tau2_slime.evaluation.runner.api_agent import ApiSpec
+
+    try:
+        secret_names.variable_name(key_var)
+        secret_names.keyless_text(model, "--policy-api-key-var")
+        secret_names.keyless_url(base_url, "--policy-api-key-var")
+        secret_names.keyless_arguments(args, "--policy-api-key-var")
+    except ValueError as error:
+        raise ConfigError(f"--policy-model: {error}") from None
+    return ApiSpec(model, base_url, key_var, args, concurrency=concurrency)
 
 
 def parse_threshold(text: str) -> tuple[str, int, float]:

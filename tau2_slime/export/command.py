@@ -32,6 +32,7 @@ class Format(StrEnum):
     OPENAI = "openai"
     HF = "hf"
     DATAFRAME = "dataframe"
+    EXAMPLES = "examples"
 
 
 class Route(StrEnum):
@@ -39,6 +40,13 @@ class Route(StrEnum):
 
     EXACT = "exact"
     MESSAGES = "messages"
+
+
+class Side(StrEnum):
+    """Of a conversation."""
+
+    AGENT = "agent"
+    USER = "user"
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class ExportRequest:
     format: Format
     output_dir: Path
     filters: Filters = field(default_factory=Filters)
+    side: Side = Side.AGENT
+    """Whose words are trained."""
     hf_checkpoint: str | None = None
     """Of the policy whose tokens these are; None: what the runs say."""
     trust_remote_code: bool = False
@@ -119,12 +129,12 @@ def _lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _chats(episodes: Sequence[Episode]) -> list[tuple[Episode, Chat]]:
+def _chats(episodes: Sequence[Episode], side: Side) -> list[tuple[Episode, Chat]]:
     """Each episode that leaves with its conversation; one that cannot be told again stays."""
     told = []
     for one in _leaving(episodes):
         try:
-            told.append((one, Chat.of(one.trajectory)))
+            told.append((one, Chat.of(one.trajectory) if side is Side.AGENT else Chat.of_user(one.trajectory)))
         except NotComparable as error:
             one.leave_out("no-conversation", str(error))
     return told
@@ -134,6 +144,8 @@ def _chats(episodes: Sequence[Episode]) -> list[tuple[Episode, Chat]]:
 
 
 def _slime_sft(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[Episode]) -> dict[str, object]:
+    if request.side is Side.USER:
+        return _user_messages(request, episodes)
     for one in _leaving(episodes):
         if one.trajectory.ledger is None or not one.trajectory.tokens:
             one.leave_out("no-tokens", "the file keeps no tokens")
@@ -150,6 +162,15 @@ def _slime_sft(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[E
         "epochs": request.epochs,
         **written,
     }
+
+
+def _user_messages(request: ExportRequest, episodes: Sequence[Episode]) -> dict[str, object]:
+    """Rows of the user's side: its own tokens are not known, so slime's rendering is taken as it is."""
+    told = _chats(episodes, Side.USER)
+    _some(episodes)
+    rows = [slime_messages.slime_row(one.trajectory, chat) for one, chat in told]
+    write_atomically(request.output_dir / "messages.jsonl", _lines(rows))
+    return {"route": str(Route.MESSAGES), "side": str(Side.USER)}
 
 
 def _language(request: ExportRequest, runs: Sequence[Run]) -> tuple[CheckpointProfile, str]:
@@ -191,7 +212,7 @@ def _exact(request: ExportRequest, episodes: Sequence[Episode], language: Checkp
 def _messages(request: ExportRequest, episodes: Sequence[Episode], language: CheckpointProfile) -> dict[str, object]:
     from tau2_slime.slime_adapter.compat import mask_generator
 
-    told = [(one, slime_messages.slime_row(one.trajectory, chat)) for one, chat in _chats(episodes)]
+    told = [(one, slime_messages.slime_row(one.trajectory, chat)) for one, chat in _chats(episodes, Side.AGENT)]
     types = (request.loss_mask_type,) if request.loss_mask_type else slime_messages.MASK_TYPES
     tried: list[tuple[str, list[slime_messages.Proof]]] = []
     for kind in types:
@@ -217,20 +238,32 @@ def _messages(request: ExportRequest, episodes: Sequence[Episode], language: Che
 
 
 def _openai(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[Episode]) -> dict[str, object]:
-    told = _chats(episodes)
+    told = _chats(episodes, request.side)
     _some(episodes)
     write_atomically(request.output_dir / "train.jsonl", _lines([tables.openai_row(chat) for _, chat in told]))
+    return {"side": str(request.side)}
+
+
+def _examples(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[Episode]) -> dict[str, object]:
+    rows = []
+    for one in _leaving(episodes):
+        try:
+            rows.append(tables.example_row(one))
+        except NotComparable as error:
+            one.leave_out("no-conversation", str(error))
+    _some(episodes)
+    write_atomically(request.output_dir / "examples.jsonl", _lines(rows))
     return {}
 
 
 def _hf(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[Episode]) -> dict[str, object]:
-    told = _chats(episodes)
+    told = _chats(episodes, request.side)
     _some(episodes)
     data = tables.parquet_bytes([tables.hf_row(one, chat) for one, chat in told])
     (request.output_dir / "data").mkdir(exist_ok=True)
     write_atomically(request.output_dir / "data" / "train-00000-of-00001.parquet", data)
     write_atomically(request.output_dir / "README.md", _HF_README)
-    return {}
+    return {"side": str(request.side)}
 
 
 _HF_README = """---
@@ -255,4 +288,10 @@ def _dataframe(request: ExportRequest, runs: Sequence[Run], episodes: Sequence[E
     return {"rows": len(rows), "parquet": True}
 
 
-_WRITERS = {Format.SLIME_SFT: _slime_sft, Format.OPENAI: _openai, Format.HF: _hf, Format.DATAFRAME: _dataframe}
+_WRITERS = {
+    Format.SLIME_SFT: _slime_sft,
+    Format.OPENAI: _openai,
+    Format.HF: _hf,
+    Format.DATAFRAME: _dataframe,
+    Format.EXAMPLES: _examples,
+}

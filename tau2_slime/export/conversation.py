@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.inspector.shown import ShownConversation
+from tau2_slime.inspector.shown import NotComparable, ShownConversation
 
 if TYPE_CHECKING:
     from tau2_slime.inspector.trajectory import Trajectory
@@ -41,3 +41,37 @@ class Chat:
                 (content,) = shown.chat(at, at + 1)
                 messages.append(ChatMessage(content, sampled=at in shown.sampled))
         return cls(messages, shown.tools)
+
+    @classmethod
+    def of_user(cls, trajectory: Trajectory) -> Chat:
+        """What the user simulator saw and wrote, up to its last message: τ²'s own prompt, and τ²'s flipped roles.
+
+        Raises:
+            NotComparable: the conversation cannot be told again, or no model played the user.
+        """
+        from tau2_slime.episode import history
+        from tau2_slime.episode.agents import chat_message
+        from tau2_slime.episode.setup import is_scripted
+        from tau2_slime.inspector.database_diff import task_of
+        from tau2_slime.world import domains, tau2_compat
+
+        if not trajectory.messages or trajectory.agent_type in ("solo", "llm_agent_solo"):
+            raise NotComparable("nobody played the user, or the file keeps no messages")
+        if is_scripted(trajectory.user_model):
+            raise NotComparable("a script played the user")
+        try:
+            task, split = task_of(trajectory)
+            messages = history.load_messages(trajectory.messages)
+            world = domains.World(trajectory.domain, split, task)
+        except Exception as error:  # τ²'s and pydantic's, for what another τ² wrote
+            raise NotComparable(f"the installed τ² has no such episode: {error}") from error
+        initial = task.initial_state
+        given = len((initial.message_history if initial is not None else None) or [])
+        own = [at for at, message in enumerate(messages) if message.role == "user"]
+        seen = [at for at in range(own[-1] + 1 if own else 0) if history.user_sees(messages[at])]
+        user = tau2_compat.build_user_simulator("", {}, world.user_tools, str(task.user_scenario))
+        state = user.get_init_state(message_history=[messages[at] for at in seen])
+        told = [ChatMessage({"role": "system", "content": state.system_messages[0].content}, sampled=False)]
+        for at, message in zip(seen, state.flip_roles(), strict=True):
+            told.append(ChatMessage(chat_message(message), sampled=at in own and at >= given))
+        return cls(told, [domains.tool_schema(tool) for tool in world.user_tools or []])

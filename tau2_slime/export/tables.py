@@ -8,7 +8,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.episode import history
+from tau2_slime.episode.agents import chat_message
 from tau2_slime.errors import ConfigError
+from tau2_slime.inspector.shown import NotComparable
 
 if TYPE_CHECKING:
     from tau2_slime.export.conversation import Chat
@@ -54,6 +57,24 @@ def hf_row(episode: Episode, chat: Chat) -> dict[str, Any]:
         "reward": one.reward,
         "episode": episode.name,
     }
+
+
+def example_row(episode: Episode) -> dict[str, Any]:
+    """A line of the file that the setting ``few_shot`` names: the conversation as the policy saw it, without its prompt.
+
+    Raises:
+        NotComparable: the file keeps no messages that τ² can read.
+    """
+    one = episode.trajectory
+    if not one.messages:
+        raise NotComparable("the file keeps no messages")
+    try:
+        messages = history.load_messages(one.messages)
+    except Exception as error:  # pydantic's, τ²'s
+        raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
+    seen = [chat_message(message) for message in messages if history.agent_sees(message)]
+    facts = {"domain": one.domain, "task_split": one.task_split, "task_id": one.task_id, "episode": episode.name}
+    return {**facts, "messages": seen}
 
 
 def _arguments_as_text(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Entry:
     """Weight versions, finish reasons, seconds, who closed the turn, or where the tokens of this message are."""
     turn: int | None = None
     """Number of the sampled turn, from 1."""
+    message: int | None = None
+    """Index of the message; None for an entry that is none."""
 
 
 def conversation_of(trajectory: Trajectory, language: CheckpointProfile | None = None) -> list[Entry]:
@@ -60,6 +62,7 @@ def conversation_of(trajectory: Trajectory, language: CheckpointProfile | None =
     appended: TokenSpan | None = None  # context tokens that no message has been given yet
     for index, message in enumerate(trajectory.messages):
         entry = _entry(message, trajectory.rejected.get(index, []))
+        entry.message = index
         turn = turn_of.get(index)
         if turn is not None:
             entry.turn = turn + 1

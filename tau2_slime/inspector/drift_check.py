@@ -71,6 +71,7 @@ class _Episode:
         end = len(shown.messages)
         opening = [{"role": "system", "content": shown.system}, *shown.chat(0, sampled[0] if sampled else end)]
         chat = self._in_format(opening)
+        chat[0] = {**chat[0], "content": chat[0]["content"] + self.trajectory.examples}
         counts.prompts += 1
         try:
             expected = delta.first_prompt(chat, self.offered)

@@ -72,6 +72,22 @@ def from_evaluation(row: Mapping[str, Any], where: str) -> Trajectory:
     return _formed(out)
 
 
+def from_log(row: Mapping[str, Any], where: str) -> Trajectory:
+    """A line of the hooks' episodes.jsonl (`observe.episode_log`): what happened, without the conversation."""
+    step, kind = row["step"], _text(row.get("kind"))
+    _demand(_is_count(step), f"step is {step!r}")
+    name = _text(row.get("index"), where)
+    out = _with_common_fields(
+        Trajectory(name=f"{step}:{name}" if kind == "train" else f"{kind} {step}:{name}", where=where), row
+    )
+    out.step, out.kind, out.group = step, kind, _text(row.get("group"))
+    out.reward, out.excluded = _number(row.get("reward")), bool(row.get("excluded"))
+    versions = _mapping(row.get("sampled"))
+    _demand(all(map(_is_count, versions.values())), "sampled is not a mapping of counts")
+    out.sampled_by_version = {str(version): count for version, count in versions.items()}
+    return _formed(out)
+
+
 def from_simulation(
     run: Mapping[str, Any], where: str, info: Mapping[str, Any], tasks: Mapping[str, dict[str, Any]]
 ) -> Trajectory:
@@ -140,6 +156,7 @@ def _with_common_fields(out: Trajectory, source: Mapping[str, Any]) -> Trajector
     ):
         setattr(out, name, _text(source.get(name)))
     out.agent_strategy = _text(source.get("agent_strategy"), "native")
+    out.examples = _text(source.get("examples"))
     out.stats = dict(_mapping(source.get("stats")))
     out.telemetry = {str(k): v for k, v in _mapping(source.get("telemetry")).items()}
     return out

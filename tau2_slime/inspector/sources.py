@@ -12,11 +12,14 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import row_formats
 from tau2_slime.inspector.trajectory import Trajectory
 
-_ACCEPTED = (
+ACCEPTED = (
     "a folder or file of `tau2-slime rollout` (samples.jsonl, trajectories.jsonl), a .pt of slime's "
-    "--save-debug-rollout-data or a --dump-details folder, simulations.jsonl of `tau2-slime eval`, or τ²'s results .json "
+    "--save-debug-rollout-data or a --dump-details folder, episodes.jsonl of the hooks, simulations.jsonl of "
+    "`tau2-slime eval`, or τ²'s results .json "
     "(in τ² 1.0 also a folder of results.json and simulations/)"
 )
+EPISODES = "episodes.jsonl"
+"""What the hooks write of each step (``episode_log``): a short line for each episode, without its conversation."""
 RUNS = "simulations"
 """Where τ² from 1.0 on may keep one file for each simulation, beside its results.json."""
 _NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
@@ -34,6 +37,8 @@ class FoundEpisodes:
     """Folder or hub name of the policy's tokenizer, where the files say it."""
     embedded: bool = False
     """True if the package's own embedded policy played."""
+    strategies: set[str] = field(default_factory=set)
+    """How agents acted whose episodes are not among `trajectories`."""
 
 
 def read_episodes(path: Path) -> FoundEpisodes:
@@ -43,27 +48,41 @@ def read_episodes(path: Path) -> FoundEpisodes:
         ConfigError: nothing there can be read as episodes; the message names what can.
     """
     if not path.exists():
-        raise ConfigError(f"{path}: no such file or folder; give {_ACCEPTED}")
+        raise ConfigError(f"{path}: no such file or folder; give {ACCEPTED}")
     found = FoundEpisodes()
-    for file in _files(path):
-        if file.suffix == ".pt":
-            _read_pt(file, found)
-        elif file.suffix == ".jsonl":
-            _read_jsonl(file, found)
-        else:
-            _read_results(file, found)
+    for file in files_of(path):
+        read_file(file, found)
     if not found.trajectories and not found.unreadable:
-        raise ConfigError(f"{path}: no episode in it; give {_ACCEPTED}")
+        raise ConfigError(f"{path}: no episode in it; give {ACCEPTED}")
     _make_names_unique(found.trajectories)
     return found
 
 
-def _files(path: Path) -> list[Path]:
+def read_file(file: Path, found: FoundEpisodes) -> None:
+    """Add the episodes of one of `files_of` to ``found``.
+
+    Raises:
+        ConfigError: it is not such a file at all, or it is damaged.
+    """
+    if file.suffix == ".pt":
+        _read_pt(file, found)
+    elif file.suffix == ".jsonl":
+        _read_jsonl(file, found)
+    else:
+        _read_results(file, found)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that hold the episodes of ``path``, in their order.
+
+    Raises:
+        ConfigError: there are none, or it is another kind of file.
+    """
     if path.is_file():
         if path.suffix not in (".pt", ".jsonl", ".json"):
-            raise ConfigError(f"{path}: not a kind of file that holds episodes; give {_ACCEPTED}")
+            raise ConfigError(f"{path}: not a kind of file that holds episodes; give {ACCEPTED}")
         return [path]
-    for name in ("samples.jsonl", "trajectories.jsonl", "simulations.jsonl"):
+    for name in ("samples.jsonl", "trajectories.jsonl", "simulations.jsonl", EPISODES):
         if (path / name).is_file():
             return [path / name]
     if (path / "results.json").is_file() and (path / RUNS).is_dir():
@@ -74,12 +93,17 @@ def _files(path: Path) -> list[Path]:
             return dumps
     results = [file for file in sorted(path.glob("*.json")) if _holds_simulations(file)]
     if not results:
-        raise ConfigError(f"{path}: no episodes in this folder; give {_ACCEPTED}")
+        raise ConfigError(f"{path}: no episodes in this folder; give {ACCEPTED}")
     return results
 
 
 def _rollout_number(stem: str) -> int:
     return int("".join(filter(str.isdecimal, stem)) or 0)
+
+
+def step_of_dump(file: Path) -> tuple[int, str]:
+    """Step and kind (``train`` or ``eval``) of one of slime's dumps, by its name: ``12.pt``, ``eval_12.pt``."""
+    return _rollout_number(file.stem), "eval" if file.stem.startswith("eval_") else "train"
 
 
 def _holds_simulations(file: Path) -> bool:
@@ -100,28 +124,55 @@ def _read_jsonl(file: Path, found: FoundEpisodes) -> None:
     indices: set[object] = set()
     for where, row in _lines(file, found):
         try:
-            if {"loss_mask", "rollout_log_probs", "response_length"} & row.keys():
-                index = _index(row)
+            index = _index(row)
+            if is_sample(row):
                 if counterparts and index is not None and index in indices:
                     found.unreadable.append(f"{where}: a second sample of index {index}")
                 if counterparts and index not in counterparts:
                     found.unreadable.append(f"{where}: trajectories.jsonl has no index {index}")
                 indices.add(index)
-                found.trajectories.append(row_formats.from_sample(row, where, counterparts.get(index)))
-            elif "attempt" in row and "messages" in row:
-                found.trajectories.append(row_formats.from_evaluation(row, where))
-            elif "messages" in row and "termination" in row:
-                found.trajectories.append(row_formats.from_trajectory(row, where))
-            else:
-                found.unreadable.append(f"{where}: not an episode (keys {', '.join(list(row)[:6]) or 'none'})")
-        except _NOT_AN_EPISODE as error:
-            found.unreadable.append(f"{where}: not in the form that it is written in: {type(error).__name__}: {error}")
+            found.trajectories.append(from_line(row, where, counterparts.get(index)))
+        except NotAnEpisode as error:
+            found.unreadable.append(str(error))
     if indices:
         missing = counterparts.keys() - indices
         found.unreadable += [f"{file}: the sample of trajectory {index} is missing" for index in missing]
     if all(one.name.isdigit() for one in found.trajectories):  # episodes are written in the order in which they end
         found.trajectories.sort(key=lambda one: int(one.name))
-    _find_checkpoint(file.parent, found)
+    read_checkpoint(file.parent, found)
+
+
+class NotAnEpisode(ValueError):
+    """Why a row is not an episode, with the row's place."""
+
+
+def is_sample(row: Mapping[str, Any]) -> bool:
+    """True for one of slime's samples."""
+    return bool({"loss_mask", "rollout_log_probs", "response_length"} & row.keys())
+
+
+def from_line(row: dict[str, Any], where: str, counterpart: dict[str, Any] | None = None) -> Trajectory:
+    """The episode of one line of any of the package's files.
+
+    ``counterpart``: of a sample, the same episode's line of trajectories.jsonl.
+
+    Raises:
+        NotAnEpisode: it is something else.
+    """
+    try:
+        if is_sample(row):
+            return row_formats.from_sample(row, where, counterpart)
+        if "attempt" in row and "messages" in row:
+            return row_formats.from_evaluation(row, where)
+        if "messages" in row and "termination" in row:
+            return row_formats.from_trajectory(row, where)
+        if "step" in row and "termination" in row:
+            return row_formats.from_log(row, where)
+    except _NOT_AN_EPISODE as error:
+        raise NotAnEpisode(
+            f"{where}: not in the form that it is written in: {type(error).__name__}: {error}"
+        ) from error
+    raise NotAnEpisode(f"{where}: not an episode (keys {', '.join(list(row)[:6]) or 'none'})")
 
 
 def _index(row: dict[str, Any]) -> int | str | None:
@@ -147,7 +198,7 @@ def _lines(file: Path, found: FoundEpisodes) -> Iterator[tuple[str, dict[str, An
                 found.unreadable.append(f"{where}: not an episode, but {type(row).__name__}")
 
 
-def _find_checkpoint(folder: Path, found: FoundEpisodes) -> None:
+def read_checkpoint(folder: Path, found: FoundEpisodes) -> None:
     """What a rollout's summary.json or an evaluation's manifest.json says about the tokenizer."""
     for name in ("summary.json", "manifest.json"):
         try:
@@ -185,6 +236,7 @@ def _read_pt(file: Path, found: FoundEpisodes) -> None:
             found.unreadable.append(f"{where}: not a sample: {type(error).__name__}: {error}")
             continue
         trajectory.name = f"{file.stem}:{trajectory.name}" if several else trajectory.name
+        trajectory.step, trajectory.kind = step_of_dump(file)
         found.trajectories.append(trajectory)
     tokenizer = file.parent.parent / "tokenizer"
     if found.checkpoint is None and tokenizer.is_dir():
@@ -228,7 +280,7 @@ def _read_results(file: Path, found: FoundEpisodes) -> None:
     elif isinstance(written.get("simulations"), list):
         runs = []
     else:
-        raise ConfigError(f"{file}: not τ²'s results: it has no simulations; give {_ACCEPTED}")
+        raise ConfigError(f"{file}: not τ²'s results: it has no simulations; give {ACCEPTED}")
     _add_runs(runs, written, found)
 
 
@@ -257,9 +309,9 @@ def _json_object(file: Path) -> dict[str, Any]:
     try:
         written = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {_ACCEPTED}") from error
+        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {ACCEPTED}") from error
     if not isinstance(written, dict):
-        raise ConfigError(f"{file}: not τ²'s results: {type(written).__name__}; give {_ACCEPTED}")
+        raise ConfigError(f"{file}: not τ²'s results: {type(written).__name__}; give {ACCEPTED}")
     return written
 
 

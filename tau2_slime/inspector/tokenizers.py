@@ -38,7 +38,7 @@ def language_of(
     if hf_checkpoint is None and Path(checkpoint).is_absolute() and not Path(checkpoint).exists():
         return None  # the file was written on another machine
     overrides: dict[str, Any] = {"chat_template_kwargs": dict(template_kwargs)} if template_kwargs else {}
-    strategies = {trajectory.agent_strategy for trajectory in found.trajectories}
+    strategies = found.strategies | {trajectory.agent_strategy for trajectory in found.trajectories}
     if strategies and strategies <= {*FORMATS}:  # a template without tools can be good enough for these
         overrides["agent_strategy"] = min(strategies)
     trusted = trust_remote_code and hf_checkpoint is not None

@@ -38,6 +38,8 @@ class Trajectory:
     agent_type: str = ""
     agent_strategy: str = "native"
     """How the agent acted; files of earlier versions do not say it."""
+    examples: str = ""
+    """What the system prompt ends with, where examples were shown (``few_shot``)."""
     user_model: str = ""
     status: str = ""
     termination: str = ""
@@ -65,6 +67,12 @@ class Trajectory:
     telemetry: dict[str, float] = field(default_factory=dict)
     task: dict[str, Any] | None = None
     """τ²'s task, where the file brings it along."""
+    step: int | None = None
+    """slime's rollout, where the file says it."""
+    kind: str = ""
+    """What was played at that step: ``train``, ``eval``, or the name of an evaluation's dataset."""
+    sampled_by_version: dict[str, int] = field(default_factory=dict)
+    """Weight version -> tokens that it sampled, where the file keeps no ledger; `versions` reads both."""
 
     @property
     def task_key(self) -> str:
@@ -118,8 +126,18 @@ class Trajectory:
         """The sampled runs, one per turn of the policy."""
         return [run for run in self.runs() if run[0].kind == "sampled"]
 
+    def versions(self) -> dict[str, int]:
+        """Weight version -> tokens that it sampled; those of unnamed weights are left out."""
+        out = dict(self.sampled_by_version)
+        for span in self.spans():
+            if span.kind == "sampled" and span.weight_version:
+                out[span.weight_version] = out.get(span.weight_version, 0) + span.stop - span.start
+        return out
+
     def sampled_count(self) -> int:
         """Tokens that the policy sampled."""
+        if self.ledger is None:
+            return sum(self.sampled_by_version.values())
         return sum(span.stop - span.start for turn in self.turns() for span in turn)
 
     def sampled_messages(self) -> list[int]:

@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from tau2_slime.episode.compliance import BROKEN, WRITES
 from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.observe.episodes import Episode
 from tau2_slime.outcome import Blame, Flaw, Termination
@@ -32,6 +33,7 @@ def episode_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     out |= _conversation(valid)
     out |= _tool_calls(episodes)
     out |= {_part_by_part(name): value for name, value in telemetry_metrics(e.telemetry for e in valid).items()}
+    out |= _policy(valid)
     out |= _drift(episodes)
     out |= _users(episodes)
     out |= _times(episodes)
@@ -79,6 +81,14 @@ def _tool_calls(episodes: Sequence[Episode]) -> dict[str, float]:
         names = {str(status) for status in CallStatus} | set(calls)
         out |= {f"tool_calls/{tag(name)}": calls.get(name, 0.0) / total for name in sorted(names)}
     return out
+
+
+def _policy(episodes: Sequence[Episode]) -> dict[str, float]:
+    """How often an episode's writes break each rule of the policy."""
+    rules = _summed(episodes, "policy").items()
+    return {
+        f"policy/broken/{tag(rule)}": n / len(episodes) for rule, n in sorted(rules) if rule not in (WRITES, BROKEN)
+    }
 
 
 def _drift(episodes: Sequence[Episode]) -> dict[str, float]:

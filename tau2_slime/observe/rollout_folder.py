@@ -7,6 +7,7 @@ that no other rollout continues there.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -123,6 +124,7 @@ class Played:
 def description(plan: RolloutPlan) -> dict[str, Any]:
     """What ``plan`` plays, as rollout.json keeps it: everything that an episode depends on, not how fast or from where."""
     settings = Tau2Config.resolve(plan.yaml_mapping, plan.overrides).model_dump(mode="json", exclude=_HOW_FAST)
+    examples = settings["few_shot"]
     policy: dict[str, Any] = {"kind": "router", "hf_checkpoint": plan.hf_checkpoint}
     if plan.router is None:
         habits = {"mistakes": plan.mistakes, "noise": plan.policy_noise, "spelling": plan.spelling}
@@ -133,6 +135,7 @@ def description(plan: RolloutPlan) -> dict[str, Any]:
         "max_context_len": plan.max_context_len,
         "settings": settings,
         "episodes": [asdict(job) for job in plan.jobs],
+        **({"few_shot": hashlib.sha256(Path(examples).read_bytes()).hexdigest()} if examples else {}),
         "task_files": {
             f"{split} {domain}": domains.task_file(domain, split).sha256
             for domain, split in dict.fromkeys((job.domain, job.split) for job in plan.jobs)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.examples import domains_in, examples_of, told
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.loops import Once
-from tau2_slime.tokens.calls.action_text import action_format
+from tau2_slime.tokens.calls.action_text import ActionFormat, action_format
 from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.calls.types import ToolCallParser
 from tau2_slime.tokens.replay import ExpertShape
@@ -55,7 +56,8 @@ async def profile_for(
         ConfigError: no such checkpoint, or its chat template cannot be used token-exactly; the message says why.
     """
     kwargs = json.dumps(config.chat_template_kwargs, sort_keys=True)
-    key = (checkpoint, kwargs, config.tool_call_parser, config.agent_type == "solo", config.agent_strategy)
+    examples = (config.few_shot, config.few_shot_count, config.few_shot_seed)
+    key = (checkpoint, kwargs, config.tool_call_parser, config.agent_type == "solo", config.agent_strategy, examples)
     return await _profiles.get(
         key, lambda: build_profile(checkpoint, config, tokenizer, trust_remote_code=trust_remote_code)
     )
@@ -101,9 +103,36 @@ def build_profile(
     except ValueError as error:  # ParserUnavailable, UnknownToolFormat
         way_out = _way_out(calibrate)
         raise ConfigError(f"tool_call_parser={config.tool_call_parser!r} for {checkpoint}: {error}{way_out}") from error
-    return CheckpointProfile(
+    profile = CheckpointProfile(
         delta, parser, _size(checkpoint, "max_position_embeddings"), _size(checkpoint, "vocab_size")
     )
+    if config.few_shot is not None:
+        _check_examples(config, profile, actions)
+    return profile
+
+
+def _check_examples(config: Tau2Config, profile: CheckpointProfile, actions: ActionFormat | None) -> None:
+    """The examples leave half of the context to the conversation, and their speakers spell no control token.
+
+    Raises:
+        ConfigError: naming the domain, and what is too long or in the way.
+    """
+    template, pattern = profile.delta.template, profile.delta.template.control_pattern
+    for domain in domains_in(config.few_shot or ""):
+        examples = examples_of(config, domain, "", "")
+        for one in examples:
+            for message in one.messages:
+                if pattern is not None and (found := pattern.search(message.get("content") or "")):
+                    raise ConfigError(
+                        f"few_shot {config.few_shot}: a message of {domain} task {one.task_id} spells the control token "
+                        f"{found[0]!r} of this chat template; leave that example out"
+                    )
+        tokens = len(template.encode(told(examples, profile.parser.format, actions)))
+        if profile.context_length is not None and tokens > profile.context_length // 2:
+            raise ConfigError(
+                f"few_shot: {len(examples)} examples of {domain} have {tokens} tokens, more than half of the checkpoint's "
+                f"context of {profile.context_length}; lower few_shot_count, or export shorter episodes (--max-tokens)"
+            )
 
 
 def _way_out(calibrate: Callable[..., ChatDelta]) -> str:

@@ -25,7 +25,7 @@ from tau2_slime.tokens.template import retokenisation
 from tau2_slime.tokens.template.chat_template import TemplateError
 
 if TYPE_CHECKING:
-    from tau2_slime.tokens.calls.types import ParsedTurn, Tool, ToolCallParser
+    from tau2_slime.tokens.calls.types import Call, ParsedTurn, Tool, ToolCallParser
     from tau2_slime.tokens.engine import SglangEngine
     from tau2_slime.tokens.template.chat_delta import ChatDelta, Delta
 
@@ -84,6 +84,9 @@ class TokenTranscript(Transcript):
     @property
     def parallel_calls(self) -> bool:
         return self.policy.delta.report.parallel_ok
+
+    def spell(self, calls: list[Call]) -> str:
+        return (self.actions or self.policy.parser).format(calls)
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         await self.feed(messages)

@@ -6,9 +6,9 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tau2_slime.runtime.text import shown
 
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from rich.measure import Measurement
     from rich.text import Text
 
-Advance = Callable[[int, int], None]
-"""Called with how much is done, and of how much."""
+
+class Advance(Protocol):
+    """Told how much is done, of how much, and what else is worth a note."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None: ...
+
+
 WIDTH_OF_A_FILE = 140
 """Columns of an output that is not a terminal, such as a log or a pipe: rich's 80 would break names in two."""
 
@@ -59,10 +64,11 @@ def resume_command(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def progress(what: str, console: Console | None = None) -> Iterator[Advance]:
+def progress(what: str, console: Console | None = None, *, hidden: bool = False) -> Iterator[Advance]:
     """A bar with the time left. The function that it yields is told how much is done, and of how much.
 
-    Where the output is not a terminal, nothing is printed but one line at the end.
+    Where the output is not a terminal, nothing is printed but one line at the end. ``hidden``: nothing at all, because
+    somebody types there.
     """
     from rich.progress import (
         BarColumn,
@@ -74,9 +80,13 @@ def progress(what: str, console: Console | None = None) -> Iterator[Advance]:
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console or new_console()) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=console or new_console(), disable=hidden) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def advance(done: int, total: int, note: str = "", /) -> None:
+            bar.update(task, completed=done, total=total, description=f"{what} {shown(note)}" if note else what)
+
+        yield advance
 
 
 def shorten_middle(text: str, width: int) -> str:

@@ -1,8 +1,9 @@
-"""How slime's versions differ, found by looking at what is there, never by a version number.
+"""How slime's versions and miles, its fork, differ, found by looking at what is there, never by a version number.
 
 Everything else in the package speaks to slime through this module or by what all supported versions (v0.2.2 and later)
 share: the arguments of `generate`, and the meaning of tokens, response_length, loss_mask, rollout_log_probs and reward.
 Only `describe`, `rollout_code` and `mask_generator` import slime: when slime calls, its modules are loaded already.
+What is said of slime holds for miles too (`miles` has what only miles does).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import importlib.util
 import logging
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from tau2_slime.errors import ConfigError, first_time
+from tau2_slime.slime_adapter.miles import in_miles, loaded, state_of_this_episode
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import DynamicFilterOutput, MaskGenerator, SlimeArgs, SlimeSample
@@ -54,7 +56,7 @@ _LATER_FIELDS = {
     "rollout_top_p_token_offsets": "it came with v0.3.1; the trainer takes no account of top-p",
 }
 """Fields that some supported releases lack, and what follows from it."""
-_TRACING = ("slime.observability.trace_utils", "slime.utils.trace_utils")
+_TRACING = ("observability.trace_utils", "utils.trace_utils")
 
 
 # ---- is this slime new enough? -------------------------------------------------------------------------------------------
@@ -68,25 +70,32 @@ def refuse_too_old() -> None:
     Raises:
         ConfigError: naming what this slime lacks.
     """
-    types = sys.modules.get("slime.utils.types")
+    types = loaded("utils.types")
     if types is not None and dataclasses.is_dataclass(getattr(types, "Sample", None)):
         _check(types.Sample)
 
 
-def describe() -> str:
-    """One line for the doctor.
+def installed() -> str | None:
+    """``slime`` or ``miles``, whichever this Python would import; slime if both are there."""
+    return next(
+        (name for name in ("slime", "miles") if _findable(f"{name}.utils") and _findable(f"{name}.rollout")), None
+    )
+
+
+def describe(package: str = "slime") -> str:
+    """One line for the doctor about the `installed` slime or miles.
 
     Raises:
-        ConfigError: this slime is too old; the message names what it lacks.
+        ConfigError: it is too old; the message names what it lacks.
     """
-    sample = importlib.import_module("slime.utils.types").Sample
-    fields = _check(sample)
+    fields = _check(importlib.import_module(f"{package}.utils.types").Sample)
     has = {
-        "session_id": "session_id" in fields,
-        "tracing": any(_findable(name) for name in _TRACING),
-        "fully-async": _findable("slime.rollout.fully_async_rollout"),
+        "session_id": bool({"session_id", "routing_key"} & fields),
+        "tracing": any(_findable(f"{package}.{name}") for name in _TRACING),
+        "fully-async": _findable(f"{package}.rollout.fully_async_rollout"),
     }
-    return f"version {_version()}; " + ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in has.items())
+    told = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in has.items())
+    return f"{package} version {_version(package)}; {told}"
 
 
 def _check(sample: type[SlimeSample]) -> set[str]:
@@ -111,10 +120,10 @@ def _findable(name: str) -> bool:
         return False
 
 
-def _version() -> str:
+def _version(package: str) -> str:
     """What the installed distribution says; a source tree on PYTHONPATH says nothing."""
     try:
-        return importlib.metadata.version("slime")
+        return importlib.metadata.version("miles-rl" if package == "miles" else package)
     except importlib.metadata.PackageNotFoundError:
         return "unknown (a source tree)"
 
@@ -132,7 +141,7 @@ def argument(args: SlimeArgs, name: str, default: T) -> T | Any:
     value = getattr(args, name, _MISSING)
     if value is not _MISSING:
         return value
-    if "slime" in sys.modules and isinstance(args, argparse.Namespace) and first_time(f"no argument {name}"):
+    if loaded("utils.types") is not None and isinstance(args, argparse.Namespace) and first_time(f"no argument {name}"):
         logger.warning(
             "slime's arguments hold no %r (this release may have renamed it): tau2_slime goes on as if it were %r",
             name,
@@ -170,10 +179,8 @@ def mask_generator(tokenizer: Tokenizer, kind: str, folder: Path | None = None) 
 
 
 def rollout_code() -> ModuleType:
-    """slime's own rollout module, ``slime.rollout.sglang_rollout``."""
-    from slime.rollout import sglang_rollout
-
-    return sglang_rollout  # type: ignore[no-any-return]
+    """slime's own rollout module, ``slime.rollout.sglang_rollout``; miles' in a process of miles."""
+    return importlib.import_module(f"{'miles' if in_miles() else 'slime'}.rollout.sglang_rollout")
 
 
 def episode_limit(args: SlimeArgs) -> int:
@@ -189,6 +196,9 @@ def rollout_state(args: SlimeArgs) -> tuple[Tokenizer | None, Callable[[], bool]
 
     Fully-async rollouts never set the flag. Another program may hand its own flag over as ``args.tau2_aborted``.
     """
+    given = state_of_this_episode.get()
+    if given is not None:
+        return given.tokenizer, lambda: bool(given.aborted)
     module = sys.modules.get("slime.rollout.sglang_rollout")
     if module is None:
         return None, getattr(args, "tau2_aborted", None) or (lambda: False)
@@ -227,8 +237,9 @@ def has_field(sample: SlimeSample, name: str) -> bool:
 
 def session_key(sample: SlimeSample) -> str:
     """The routing key of the sample's session. Where slime gives none (evaluation, before v0.2.3), a new one is kept."""
-    key: str = getattr(sample, "session_id", None) or uuid.uuid4().hex
-    set_fields(sample, session_id=key)
+    field = "routing_key" if has_field(sample, "routing_key") and dataclasses.is_dataclass(sample) else "session_id"
+    key: str = getattr(sample, field, None) or uuid.uuid4().hex
+    set_fields(sample, **{field: key})
     return key
 
 
@@ -250,7 +261,10 @@ def generation_trace(sample: SlimeSample) -> Trace | None:
 
     slime takes its perf/request metrics from the spans of that name.
     """
-    module = next((sys.modules[name] for name in _TRACING if name in sys.modules), None)
+    own: Trace | None = getattr(sample, "own_trace", None)
+    if own is not None:  # a worker's: slime's process opens the spans later (`workers.traces`)
+        return own
+    module = _having(_TRACING, "trace_span")
     trace_span = getattr(module, "trace_span", None)
     attributes = getattr(module, "build_sglang_meta_trace_attrs", None)
     if trace_span is None or attributes is None:
@@ -279,7 +293,7 @@ def generation_trace(sample: SlimeSample) -> Trace | None:
 
 def filter_output(keep: bool, reason: str) -> bool | DynamicFilterOutput:
     """The answer of a dynamic filter: slime's own type, which counts ``reason``; a bare bool if slime is not loaded."""
-    module = sys.modules.get("slime.rollout.filter_hub.base_types")
+    module = loaded("rollout.filter_hub.base_types")
     if module is None:
         return keep
     answer: DynamicFilterOutput = module.DynamicFilterOutput(keep=keep, reason=None if keep else reason)
@@ -293,15 +307,37 @@ def log_scalars(
 
     False if slime's logging is not loaded.
     """
-    steps, logging_utils = _loaded("metric_utils"), _loaded("logging_utils")
-    if steps is None or logging_utils is None:
+    steps, trackers = _having(_STEPS, "compute_rollout_step"), _having(_TRACKERS, "log")
+    if steps is None or trackers is None:
         return False
     step = f"{axis}/step"
-    logging_utils.log(args, {**metrics, step: steps.compute_rollout_step(args, rollout_id)}, step_key=step)
+    trackers.log(args, {**metrics, step: steps.compute_rollout_step(args, rollout_id)}, step_key=step)
     return True
 
 
-def _loaded(name: str) -> ModuleType | None:
-    """slime's module ``name``, if it is loaded: a part of ``slime.utils`` up to v0.3.1, of ``slime.observability`` later."""
-    found = (sys.modules.get(f"slime.{package}.{name}") for package in ("observability", "utils"))
-    return next((module for module in found if module is not None), None)
+def log_table(
+    args: SlimeArgs, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], rollout_id: int
+) -> bool:
+    """Log a table to W&B at the step where slime logs a rollout. False if slime has no W&B run in this process.
+
+    slime's own logging takes scalars, because it serves other trackers too.
+    """
+    steps, wandb = _having(_STEPS, "compute_rollout_step"), sys.modules.get("wandb")
+    if steps is None or wandb is None or getattr(wandb, "run", None) is None:
+        return False
+    table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+    wandb.log({name: table, "rollout/step": steps.compute_rollout_step(args, rollout_id)})
+    return True
+
+
+_STEPS = ("observability.metric_utils", "utils.metric_utils")
+_TRACKERS = (
+    *("observability.logging_utils", "utils.logging_utils"),
+    *("utils.tracking_utils.tracking", "utils.tracking_utils"),  # miles
+)
+"""Where a function of slime's trackers is: in ``utils`` up to v0.3.1, in ``observability`` later."""
+
+
+def _having(names: Iterable[str], function: str) -> ModuleType | None:
+    """The first of these modules that is loaded and has ``function``."""
+    return next((module for module in map(loaded, names) if hasattr(module, function)), None)

@@ -66,6 +66,15 @@ class StandaloneSample:
     session_id: str | None = None
     non_generation_time: float = 0.0
 
+    def row(self) -> dict[str, Any]:
+        """A line of samples.jsonl; `of_row` reads it."""
+        return {**{name: value for name, value in vars(self).items() if name != "status"}, "status": self.status.value}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> StandaloneSample:
+        """Raises TypeError, ValueError or KeyError: this is not a line that `row` made."""
+        return cls(**{**row, "status": cls.Status(row["status"])})
+
 
 def replay_spec(args: SlimeArgs, sample: SlimeSample, *, evaluation: bool) -> ReplaySpec:
     """What slime's trainer will want to replay of this sample: ``--rollout-top-p``, ``--use-rollout-routing-replay``.
@@ -157,6 +166,7 @@ def fill_sample(
             "agent_type": result.agent_type,
             "agent_path": result.agent_path,
             "agent_strategy": result.agent_strategy,
+            **({"examples": result.examples} if result.examples else {}),
             "user_model": result.user_model,
             "user_strategy": result.user_strategy,
             "user_played": list(stats.user_played),

@@ -18,6 +18,10 @@ class Intent:
 
     kind: str
     slots: Slots = field(default_factory=dict)
+    facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Slot -> what of it stands in every wording, word for word: numbers, names, values."""
+    means: Slots = field(default_factory=dict)
+    """Slot that is free in its words -> which of a few things it says, such as the policy's reason for a cancellation."""
 
     def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
         """Equal for two intents that ask for the same."""

@@ -1,35 +1,34 @@
-"""From a seed to accepted tasks: proposals in a fixed order, each judged, each verdict written down before the next one.
-
-The journal is what survives a kill: it holds every accepted and rejected proposal. A run that finds one goes on after it.
-"""
+"""From a seed to accepted tasks: proposals in a fixed order, each judged, each verdict written down before the next one."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.check import POLICIES
 from tau2_slime.synth import frames
 from tau2_slime.synth.gates.held_out import HoldOut, held_out
-from tau2_slime.synth.policy.check import POLICIES
+from tau2_slime.synth.journal import Journal
 from tau2_slime.synth.proposal import WRITES, Proposal
-from tau2_slime.synth.sampling import airline, mock, retail, telecom
+from tau2_slime.synth.sampling import airline, airline_wording, mock, retail, retail_wording, telecom
 from tau2_slime.synth.sandbox import Sandbox
 from tau2_slime.synth.verify import Judge, Verdict
 from tau2_slime.world import tau2_compat
 
 if TYPE_CHECKING:
+    from tau2_slime.synth.workers import Workers
     from tau2_slime.world.types import Task
 
 SAMPLER_VERSION = 1
 MOST_ATTEMPTS = 400
 """Proposals and dead ends for one task; after them the database holds no more of the kind."""
 DOMAINS = ("airline", "mock", "retail", "telecom")
+SAMPLERS = {"airline": airline.AirlineSampler, "retail": retail.RetailSampler}
+WORDINGS = {"airline": airline_wording.FRAMES, "mock": mock.FRAMES, "retail": retail_wording.FRAMES}
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,8 @@ class Event:
     proposal: Proposal
     row: dict[str, Any]
     verdict: Verdict
+    alone: bool
+    """The gates accepted it before it was compared with the rest of the set."""
 
     def as_row(self) -> dict[str, Any]:
         """One line of the journal; the same for the same seed."""
@@ -73,7 +74,8 @@ class Event:
             "task": self.row,
             "user": p.user,
             "intents": [{"kind": intent.kind, **dict(intent.slots)} for intent in p.intents],
-            "facts": p.facts,
+            "must_say": [{slot: list(facts) for slot, facts in intent.facts.items()} for intent in p.intents],
+            "means": [dict(intent.means) for intent in p.intents],
             "stated": {
                 "cancel_reasons": sorted(p.stated.cancel_reasons) if p.stated.cancel_reasons is not None else None,
                 "asked_for_compensation": p.stated.asked_for_compensation,
@@ -95,96 +97,92 @@ class Generator:
         self._users: list[str] = []
         self._box: Sandbox | None = None
         if plan.domain in ("retail", "airline"):
-            self._box = Sandbox(plan.domain, blank_task(plan.domain))
+            self._box = Sandbox(plan.domain, blank_task())
             banned = held_out(plan.domain, plan.hold_out).users if plan.hold_out != "none" else set()
             with self._box.reading() as db:
                 room = (retail if plan.domain == "retail" else airline).users(db)
             least = WRITES[plan.difficulty][0]
             self._users = [user for user, count in room.items() if count >= least and user not in banned]
 
-    def events(self, begin: tuple[int, int] = (0, 0)) -> Iterator[Event]:
-        """Every proposal from (slot, attempt) ``begin`` on, judged. Ends early where the database holds no more."""
+    def events(self, begin: tuple[int, int] = (0, 0), workers: Workers | None = None) -> Iterator[Event]:
+        """Every proposal from (slot, attempt) ``begin`` on, judged. Ends early where the database holds no more.
+
+        ``workers``: processes that make and judge slots ahead; the events are the same without them.
+        """
         slot, attempt = begin
+        ahead = workers.slots(self.plan, slot + 1) if workers is not None else None
+        made = self.slot(slot, attempt) if slot < self.plan.count else []
         while slot < self.plan.count:
-            if attempt >= MOST_ATTEMPTS:
+            admitted = False
+            for event in made:
+                event.verdict = self._judge.admit(_task(event.row), event.verdict)
+                admitted, attempt = event.verdict.accepted, event.attempt + 1
+                yield event
+            if admitted:
+                slot, attempt = slot + 1, 0
+                if slot < self.plan.count:
+                    made = next(ahead) if ahead is not None else self.slot(slot)
+            elif made and made[-1].alone:
+                made = self.slot(slot, attempt)  # like another task of the set
+            else:
                 return
-            proposal = self._propose(slot, attempt)
+
+    def slot(self, slot: int, attempt: int = 0) -> list[Event]:
+        """The proposals of one slot from ``attempt`` on, up to one that the gates accept, without a look at other slots."""
+        made: list[Event] = []
+        for number in range(attempt, MOST_ATTEMPTS):
+            proposal = self._propose(slot, number)
             if proposal is None:
-                attempt += 1
                 continue
-            task_id = f"{self.plan.domain}_{self.plan.difficulty}_{self.plan.seed}_{slot:05d}"
-            row = proposal.task_row(task_id)
-            verdict = self._judged(proposal, tau2_compat.load().Task.model_validate(row))
-            yield Event(self.plan, slot, attempt, proposal, row, verdict)
-            slot, attempt = (slot + 1, 0) if verdict.accepted else (slot, attempt + 1)
+            row = proposal.task_row(f"{self.plan.domain}_{self.plan.difficulty}_{self.plan.seed}_{slot:05d}")
+            verdict = self._judged(proposal, _task(row))
+            made.append(Event(self.plan, slot, number, proposal, row, verdict, alone=verdict.accepted))
+            if verdict.accepted:
+                break
+        return made
+
+    def draws(self, count: int) -> Iterator[Proposal]:
+        """What is drawn first for ``count`` tasks, not judged; fewer where the database gives nothing."""
+        drawn = (self._propose(slot, 0) for slot in range(count))
+        return (proposal for proposal in drawn if proposal is not None)
 
     def _propose(self, slot: int, attempt: int) -> Proposal | None:
         plan = self.plan
         rng = random.Random(f"{SAMPLER_VERSION} {plan.domain} {plan.difficulty} {plan.seed} {slot} {attempt}")
         if plan.domain == "telecom":
-            return telecom.propose(rng, plan.difficulty, plan.hold_out)
+            return telecom.propose(rng, plan.difficulty, plan.hold_out, seed=plan.seed, slot=slot, first=attempt == 0)
         if plan.domain == "mock":
             return mock.propose(rng, plan.difficulty)
         if not self._users:
             return None
         assert self._box is not None
         user = rng.choice(self._users)
-        propose = retail.propose if plan.domain == "retail" else airline.propose
-        return propose(rng, self._box, user, plan.difficulty, plan.weights)
+        sampler = SAMPLERS[plan.domain](rng, self._box, user, plan.weights)
+        return sampler.build(plan.difficulty)
 
     def _judged(self, proposal: Proposal, task: Task) -> Verdict:
-        wording = {"retail": retail.FRAMES, "airline": airline.FRAMES, "mock": mock.FRAMES}.get(self.plan.domain)
+        wording = WORDINGS.get(self.plan.domain)
         if wording is not None:
             understood = frames.read(proposal.reason, wording)
             if understood is None or not frames.same(understood, proposal.intents):
                 return Verdict(task.id, {"G17": "the text does not read as its intents"}, {})
-        return self._judge.judge(task, proposal.stated)
+        return self._judge.judge_alone(task, proposal.stated)
 
 
-def blank_task(domain: str) -> Task:
+def _task(row: Mapping[str, Any]) -> Task:
+    task: Task = tau2_compat.load().Task.model_validate(row)
+    return task
+
+
+def blank_task() -> Task:
     """A task without initial state and gold, for an untouched environment."""
-    task: Task = tau2_compat.load().Task.model_validate(
+    return _task(
         {
             "id": "blank",
             "user_scenario": {"instructions": "nothing"},
             "evaluation_criteria": {"actions": [], "reward_basis": ["DB"]},
         }
     )
-    del domain
-    return task
-
-
-class Journal:
-    """The events of a run as JSON lines, flushed one by one; what was there is read first."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigError if the file holds anything else. A last line that was cut off is dropped."""
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        complete, _, rest = text.rpartition("\n")
-        for number, line in enumerate(complete.split("\n") if complete else (), start=1):
-            try:
-                row = json.loads(line)
-                row["key"], row["task"]
-            except (ValueError, KeyError, TypeError):
-                raise ConfigError(
-                    f"{path}: line {number} is not one of a synth run; give another --output-dir"
-                ) from None
-            self.rows.append(row)
-        if rest:
-            path.write_text(complete + "\n" if complete else "", encoding="utf-8")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Write one event down; after this line a kill does not lose it."""
-        self._file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
-        self._file.flush()
-        self.rows.append(row)
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def run(
@@ -192,12 +190,14 @@ def run(
     journal: Journal,
     *,
     seen: Sequence[Mapping[str, Any]] = (),
+    workers: Workers | None = None,
     done: Callable[[Mapping[str, Any], int, int], None] = lambda row, accepted, total: None,
 ) -> list[dict[str, Any]]:
     """Make what ``plans`` ask for, and return all events in their order, those of an interrupted run included.
 
     Args:
         seen: rows of tasks that exist already (``--output-file``); nothing is made like them.
+        workers: processes to share the work among; the events are the same without them.
         done: told about each event, with how many tasks are accepted, of how many.
     """
     judges: dict[str, Judge] = {}
@@ -207,7 +207,7 @@ def run(
     known = [(row, _domain_of(row)) for row in seen]
     for task_row, domain in [*known, *((r["task"], r["key"][0]) for r in journal.rows if r["accepted"])]:
         if domain in judges:
-            judges[domain].remember(tau2_compat.load().Task.model_validate(task_row))
+            judges[domain].remember(_task(task_row))
     total = sum(plan.count for plan in plans)
     accepted = sum(row["accepted"] for row in journal.rows)
     for plan in plans:
@@ -216,7 +216,7 @@ def run(
         if own:
             _, _, _, slot, attempt = own[-1]["key"]
             begin = (slot + 1, 0) if own[-1]["accepted"] else (slot, attempt + 1)
-        for event in Generator(plan, judges[plan.domain]).events(begin):
+        for event in Generator(plan, judges[plan.domain]).events(begin, workers):
             row = event.as_row()
             journal.add(row)
             accepted += event.verdict.accepted

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.check import POLICIES
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.synth import page, report
 from tau2_slime.synth.generate import SAMPLER_VERSION
-from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.verify import GATES
 from tau2_slime.world import tau2_compat
 
@@ -45,7 +45,7 @@ def provenance(row: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, A
         "database": hashes[domain],
         "source_user": row["user"],
         "intents": row["intents"],
-        "must_say": row["facts"],
+        "must_say": row["must_say"],
         "stated": row["stated"],
         "writes": row["writes"],
         "calls": row["calls"],
@@ -54,10 +54,12 @@ def provenance(row: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, A
     }
 
 
-def write_all(folder: Path, rows: Sequence[Mapping[str, Any]], *, shift: str = "") -> list[dict[str, Any]]:
+def write_all(
+    folder: Path, rows: Sequence[Mapping[str, Any]], *, shifts: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Write every file of a run into ``folder`` and return the summaries, one a domain.
 
-    ``rows``: the events of the run in their order. ``shift``: how failures moved the mix, for the report.
+    ``rows``: the events of the run in their order. ``shifts``: domain -> how failures moved the mix (`aim.shift_of`).
     """
     accepted = [row for row in rows if row["accepted"]]
     names = list(dict.fromkeys(row["key"][0] for row in rows))
@@ -75,9 +77,9 @@ def write_all(folder: Path, rows: Sequence[Mapping[str, Any]], *, shift: str = "
     ]
     _write_lines(folder / "rejected.jsonl", rejected)
     summaries = [report.summary(name, [row for row in rows if row["key"][0] == name]) for name in names]
-    if shift:
-        for found in summaries:
-            found["shift"] = shift
+    for found in summaries:
+        if shifts and found["domain"] in shifts:
+            found["shift"] = shifts[found["domain"]]
     write_atomically(folder / "report.json", as_json(summaries))
     write_atomically(folder / "report.html", page.page(summaries, rows))
     write_atomically(folder / "report.md", report.markdown(summaries, rows))

@@ -23,7 +23,7 @@ def bars(series: Mapping[str, Mapping[str, int]]) -> str:
         series: name of a series -> name of a bar -> count. Counts become shares of their series.
     """
     names = sorted(
-        {n for counts in series.values() for n in counts}, key=lambda n: -max(c.get(n, 0) for c in series.values())
+        {n for counts in series.values() for n in counts}, key=lambda n: (-max(c.get(n, 0) for c in series.values()), n)
     )
     colours = ("#3b76b0", "#e08a3c", "#5a9e6f")
     totals = {label: max(1, sum(counts.values())) for label, counts in series.items()}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from tau2_slime.policy_rules.rules import Call, Stated
 from tau2_slime.synth.frames import Intent
-from tau2_slime.synth.policy.rules import Call, Stated
 from tau2_slime.world import tau2_compat
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ class Proposal:
     manner: str
     stated: Stated
     communicate: list[str] = field(default_factory=list)
-    facts: list[str] = field(default_factory=list)
-    """What the customer must say, word for word."""
     row: dict[str, Any] | None = None
     """The task itself where a domain builds it in its own way (telecom)."""
 

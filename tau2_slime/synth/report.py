@@ -9,10 +9,11 @@ from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tau2_slime.policy_rules.check import POLICIES
+from tau2_slime.policy_rules.stated import text_of
+from tau2_slime.synth.aim import shift_lines
 from tau2_slime.synth.gates.held_out import canonical
-from tau2_slime.synth.policy.check import POLICIES
 from tau2_slime.synth.sandbox import gold_calls
-from tau2_slime.synth.stated import text_of
 from tau2_slime.world import domains, tau2_compat
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def markdown(summaries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str,
         rejected = ", ".join(f"{gate} {count}" for gate, count in found["rejected_by"].items())
         lines += [f"Rejected by gate: {rejected or 'none'}.", ""]
         if found.get("shift"):
-            lines += [f"Mix shifted by failures: {found['shift']}.", ""]
+            lines += shift_lines(found["shift"])
         lines += ["| measure | synthetic | official train |", "| --- | --- | --- |"]
         own, train = found["measures"]["synthetic"], found["measures"]["official train"]
         lines += [f"| {name.replace('_', ' ')} | {value:g} | {train[name]:g} |" for name, value in own.items()]

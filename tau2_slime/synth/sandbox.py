@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
-from tau2_slime.synth.policy.check import POLICIES, PolicyWatch
-from tau2_slime.synth.policy.rules import NOTHING_STATED, Call, Stated, Violation
+from tau2_slime.policy_rules.check import POLICIES, PolicyWatch
+from tau2_slime.policy_rules.rules import NOTHING_STATED, Call, Stated, Violation
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World
 
@@ -37,7 +37,6 @@ class Sandbox:
         self.world.set_state(list((initial.message_history if initial else None) or []))
         self._watch = PolicyWatch(domain, stated) if domain in POLICIES else None
         self._calls = 0
-        self._is_reading = False
 
     @property
     def db(self) -> DB:
@@ -50,19 +49,9 @@ class Sandbox:
         """Whom the calls so far work for."""
         return self._watch.past.customer if self._watch is not None else None
 
-    @contextmanager
-    def reading(self) -> Iterator[DB]:
-        """The agent's database for code that only reads it, without private copies of its records."""
-        fast = self.world.fast
-        if self._is_reading or fast is None or fast.database is None:
-            yield self.db  # the outer `reading` goes on
-            return
-        self._is_reading = True
-        try:
-            with fast.database.reading():
-                yield self.db
-        finally:
-            self._is_reading = False
+    def reading(self) -> AbstractContextManager[DB]:
+        """See `World.reading`."""
+        return self.world.reading()
 
     def state(self) -> Hashable:
         """Equal for two sandboxes of one domain exactly if τ²'s hashes of both databases are."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.check import POLICIES
+from tau2_slime.policy_rules.rules import Stated
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.synth.gates import evidence, held_out, replay, reward, schema, words
 from tau2_slime.synth.gates.case import Case, Findings
 from tau2_slime.synth.gates.duplicates import Seen
 from tau2_slime.synth.gates.held_out import HoldOut
-from tau2_slime.synth.policy.check import POLICIES
-from tau2_slime.synth.policy.rules import Stated
 from tau2_slime.world import domains
 
 if TYPE_CHECKING:
@@ -76,6 +76,29 @@ class Judge:
 
     def judge(self, task: Task, stated: Stated | None = None) -> Verdict:
         """The verdict on ``task``. ``stated``: what its customer states, as data; without it, what the text says."""
+        case, found = self._judged(task, stated)
+        if case is not None:
+            self.seen.check(case, found)
+            if not found.failed:
+                self.seen.add(case)
+        return _verdict(task, found)
+
+    def judge_alone(self, task: Task, stated: Stated | None = None) -> Verdict:
+        """Like `judge`, without a look at the rest of the set (G16)."""
+        return _verdict(task, self._judged(task, stated)[1])
+
+    def admit(self, task: Task, verdict: Verdict) -> Verdict:
+        """A verdict of `judge_alone` with G16: the task becomes a part of the set unless it is like another one in it."""
+        if not verdict.accepted:
+            return verdict
+        case, found = Case(self.domain, task), Findings({}, dict(verdict.no_evidence))
+        self.seen.check(case, found)
+        if not found.failed:
+            self.seen.add(case)
+        return _verdict(task, found)
+
+    def _judged(self, task: Task, stated: Stated | None) -> tuple[Case | None, Findings]:
+        """What the gates but G16 find; no case if the task has no beginning."""
         found = Findings()
         try:
             case = Case(self.domain, task, stated)
@@ -84,13 +107,12 @@ class Judge:
                 _ = case.start
             except Exception as error:  # τ²'s environment, given an initial state of anybody's making
                 found.fail("G3", f"the initial state cannot be applied: {type(error).__name__}: {str(error)[:160]}")
-                return _verdict(task, found)
+                return None, found
             self._judge_played(case, found)
         except RecursionError as error:
             found.fail("G3", f"the task cannot be played: {type(error).__name__}")
-        if not found.failed:
-            self.seen.add(case)
-        return _verdict(task, found)
+            return None, found
+        return case, found
 
     def _judge_played(self, case: Case, found: Findings) -> None:
         replay.check(case, found)
@@ -98,7 +120,6 @@ class Judge:
         words.check_communicated(case, found)
         held_out.check(case, found, self.hold_out)
         reward.check(case, found)
-        self.seen.check(case, found)
         replay.check_needed(case, found)
         replay.check_order(case, found)
         evidence.check(case, found)

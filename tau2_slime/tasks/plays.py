@@ -6,8 +6,10 @@ really played and really scored, through the same episode code as everything els
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.agents import TrainableLLMAgent
@@ -99,33 +101,64 @@ class LeavingUser:
         return said
 
 
-async def play_baseline(config: Tau2Config, task: Task, kind: str) -> float | None:
+class Paid(NamedTuple):
+    """The rewards of a task's three plays without a model; None for one that τ² cannot score."""
+
+    gold: float | None
+    do_nothing: float | None
+    transfer: float | None
+    why: str
+    """Why gold has no reward; empty if it has one."""
+
+
+def paid_without_a_model(config: Tau2Config, task: Task, *, unmodified: bool = False) -> Paid:
+    """All three plays, for callers that are no coroutines. ``unmodified``: by τ²'s own code alone, without `world/fast`."""
+
+    async def play() -> Paid:
+        gold = await play_gold(config, task, unmodified=unmodified)
+        others = [await play_baseline(config, task, kind, unmodified=unmodified) for kind in KINDS]
+        if gold is None:
+            return Paid(None, *others, "no agent can begin it")
+        return Paid(gold.reward, *others, "" if gold.reward is not None else gold.detail)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(play())
+    with ThreadPoolExecutor(1) as thread:  # a loop cannot wait for a coroutine of its own
+        return thread.submit(asyncio.run, play()).result()
+
+
+async def play_baseline(config: Tau2Config, task: Task, kind: str, *, unmodified: bool = False) -> float | None:
     """The reward of one of `KINDS` on ``task``; None if τ² needs a judge to score it, or cannot score it at all."""
     solo = config.agent_type == "solo"
     if scoring.needs_judge(task):
         return None
-    world = await _world(config, task)
+    world = await _world(config, task, unmodified=unmodified)
     if kind == TRANSFER and all(tool.name != TRANSFER_TOOL for tool in world.agent_tools):
         kind = NOTHING  # there is nobody to transfer to
     played = await _play(world, baseline_words(kind, solo=solo), None if solo else LeavingUser(), Limits())
     return played.reward if played is not None else None
 
 
-async def play_gold(config: Tau2Config, task: Task) -> InteractionResult | None:
+async def play_gold(config: Tau2Config, task: Task, *, unmodified: bool = False) -> InteractionResult | None:
     """The task's gold actions, everything that it wants communicated said at the end; None where no agent can begin it.
 
     The reward of the result is None if τ² cannot score it; ``detail`` says why.
     """
     solo = config.agent_type == "solo"
-    world = await _world(config, task)
+    world = await _world(config, task, unmodified=unmodified)
     words = gold_words(GoldScript.from_task(task, solo=solo))
     user = None if solo else ScriptedUser(task, config.domain, config.task_split)
     return await _play(world, words, user, _LIMITS)
 
 
-async def _world(config: Tau2Config, task: Task) -> domains.World:
+async def _world(config: Tau2Config, task: Task, *, unmodified: bool) -> domains.World:
     solo = config.agent_type == "solo"
-    return await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
+    world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.env_kwargs)
+    if unmodified:
+        world.fast, world.quick = None, False
+    return world
 
 
 async def _play(world: domains.World, words: Words, user: User | None, limits: Limits) -> InteractionResult | None:

@@ -6,7 +6,8 @@ import difflib
 import json
 import os
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ except ModuleNotFoundError as _error:
     fast_environment = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from tau2_slime.world.types import Environment, Message, Task, Tau2Tool, ToolCall, ToolMessage
+    from tau2_slime.world.types import DB, Environment, Message, Task, Tau2Tool, ToolCall, ToolMessage
 
 
 def domains() -> list[str]:
@@ -297,6 +298,13 @@ class World:
             )
         if fresh:
             self.began_with = self.task, list(history)
+
+    @contextmanager
+    def reading(self) -> Iterator[DB]:
+        """The agent's database for code that only reads it, without private copies of its records."""
+        shared = self.fast.database if self.fast is not None else None
+        with shared.reading() if shared is not None else nullcontext():
+            yield self.environment.tools.db
 
     def database_state(self) -> Hashable:
         """Equal for two worlds of one task exactly if τ²'s hashes of both their databases are."""

@@ -25,6 +25,7 @@ from tau2_slime.runtime.http import read_json
 from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
+from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.completion import complete
 from tau2_slime.world.users.spec import ModelSpec
 from tau2_slime.world.users.spending import spending
@@ -131,7 +132,9 @@ async def answered(
         BudgetSpent, EpisodeAborted: the call must not be paid for.
         ConfigError: the judge's key is not set.
     """
-    limit = _limits.get().setdefault(f"{spec.host}|{spec.model}", asyncio.Semaphore(spec.concurrency))
+    limit = _limits.get().setdefault(
+        f"{spec.host}|{spec.model}", asyncio.Semaphore(endpoints.part_of(spec.concurrency))
+    )
     problem, pause, cost, fault = "", 0.0, 0.0, Fault.GARBAGE
     for attempt in range(spec.retries + 1):
         if attempt:

@@ -16,7 +16,10 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FIRST = {"verifiers": [], "verifiers-v1": [], "tinker": ["torch==2.13.0"], "maseval": []}
+FIRST = {
+    **{"verifiers": [], "verifiers-v1": [], "tinker": ["torch==2.13.0"], "maseval": []},
+    **{"miles": ["torch==2.13.0"], "smg": []},
+}
 """Backend -> what is installed first, with its dependencies."""
 
 NEWER = {"tinker": "tinker-cookbook==0.6.1"}

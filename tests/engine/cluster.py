@@ -179,6 +179,16 @@ class Cluster:
             )
             urllib.request.urlopen(request, timeout=60).close()
 
+    def pause(self, mode: str) -> None:
+        """Hold every generation, and let it go on, as miles does around a weight update (retract, in_place)."""
+        bodies = {"pause_generation": {"mode": mode}, "continue_generation": {"torch_empty_cache": False}}
+        for worker in self.workers:
+            for name, body in bodies.items():
+                request = urllib.request.Request(
+                    f"{worker.url}/{name}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+                )
+                urllib.request.urlopen(request, timeout=60).close()
+
     async def until_sampling(self, server: Server | None = None) -> None:
         """Wait until a worker (of this cluster, or just ``server``) has sampled a token of a call that goes on."""
         async with asyncio.timeout(START_TIMEOUT):

@@ -295,6 +295,39 @@ async def test_turns_that_a_weight_update_cuts_short_are_continued_in_place(
     print(f"\n{len(samples)} episodes, {resumed} turns cut short, largest |log-prob difference| {max(worst):.1e}")
 
 
+@pytest.mark.parametrize("mode", ["retract", "in_place"])
+async def test_turns_that_a_pause_holds_go_on_as_one_call(
+    recorder: Recorder, cluster: Cluster, checkpoint: Path, logprobs_check: LogprobsCheck, mode: str
+) -> None:
+    """What miles' weight updates do to running requests."""
+    pauses = 0
+
+    async def hold() -> None:
+        nonlocal pauses
+        while True:
+            await asyncio.sleep(0.1)
+            await cluster.until_sampling()
+            await asyncio.to_thread(cluster.pause, mode)
+            pauses += 1
+
+    holding = asyncio.create_task(hold())
+    samples = await play(recorder, cluster, checkpoint, 12, temperature=1.0)
+    holding.cancel()
+    stops = stops_of(checkpoint)
+    assert {s.status for s in samples} <= {Status.COMPLETED, Status.TRUNCATED}
+    for sample in samples:
+        assert_tokens_are_the_servers(sample, recorder.calls[sample.index or 0], stops)
+        assert tau2_facts(sample)["stats"]["resumed_aborts"] == 0
+    retracted = sum(c.reply["meta_info"]["num_retractions"] for calls in recorder.calls.values() for c in calls)
+    assert pauses > 0
+    assert (retracted > 0) is (mode == "retract")
+    worst, _ = logprobs_check(samples, 1.0)
+    assert max(worst) < TOLERANCE
+    print(
+        f"\n{len(samples)} episodes, {pauses} pauses, {retracted} retractions, |log-prob difference| {max(worst):.1e}"
+    )
+
+
 async def test_episodes_that_a_rollout_leaves_unfinished_are_taken_up_by_the_next(
     recorder: Recorder, cluster: Cluster, checkpoint: Path, logprobs_check: LogprobsCheck
 ) -> None:

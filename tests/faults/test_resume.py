@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.slime_adapter import weights
 from tau2_slime.slime_adapter.sample import INTERRUPTED
 from tests.faults.conftest import GOLD, PAID, Flag, Stage, Status, outcome, stats
 from tests.faults.servers import Ask, Move, UserMove, after, answer, hang, queued_abort, spell
@@ -150,6 +151,23 @@ async def test_an_interrupted_episode_is_taken_up(stage: Stage, case: str) -> No
     asked = [prompt["messages"] for prompt in stage.user.prompts]
     assert len(asked) == len(prompts) + len(cut_users), "only an interrupted call of the user is made again"
     assert [p for i, p in enumerate(asked) if p not in asked[:i]] == prompts
+
+
+@pytest.mark.parametrize(("bound", "starts_over"), [(2, True), (4, False)])
+async def test_an_episode_that_is_too_old_starts_over(stage: Stage, bound: int, starts_over: bool) -> None:
+    def update(sample: Any) -> Any:
+        weights.saw(["5"])
+        if starts_over:
+            server = stage.router.choose
+            server.turn = server.said = 0  # type: ignore[attr-defined]
+            for told in (stage.router.sent, stage.router.asks, stage.user.prompts):
+                told.clear()  # type: ignore[attr-defined]
+        return sample
+
+    sample, _ = await play_on(stage, {3: [0.5]}, set(), between=update, max_weight_lag=bound)
+    assert outcome(sample) == PAID
+    assert ("4 weight updates old" in sample.metadata["tau2"]["restarted"]) is starts_over
+    assert set(sample.weight_versions) == ({"2"} if starts_over else {"1", "2"})
 
 
 def through_pickle(sample: Any) -> Any:

@@ -18,8 +18,8 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import terminal
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.database_diff import DatabaseDiff
+from tau2_slime.inspector.pages import episode_view, pack
 from tau2_slime.inspector.sources import read_episodes
-from tau2_slime.inspector.viewer import episode_view, pack
 from tests.test_cli import rows
 
 VALUES: list[Any] = [

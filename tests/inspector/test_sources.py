@@ -18,11 +18,11 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import terminal
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.conversation import conversation_of
-from tau2_slime.inspector.page import write_page
 from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.outcome import Termination
 from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
+from tau2_slime.view.page import write_page
 from tests.inspector.browser import Page, assert_turns_are_the_ledgers, browse, read_tokens
 from tests.test_cli import tau2_slime
 

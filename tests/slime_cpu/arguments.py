@@ -34,22 +34,25 @@ _DEFAULTS: dict[str, Any] = {
     "world_size": 1,
     "start_rollout_id": 0,
     "use_slime_router": False,
+    "use_miles_router": False,
+    "sglang_router_policy": None,
+    "data_parallel_size": 1,
     "slime_router_middleware_paths": [],
     "ci_test": False,
     "offload": False,
 }
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """What slime's rollout would get for ``argv``. Call it while the stubs are in place.
+def parse(argv: Sequence[str], package: str = "slime") -> argparse.Namespace:
+    """What the rollout of ``package`` (slime or miles) would get for ``argv``. Call it while the stubs are in place.
 
     Raises:
         SystemExit: a flag that this slime does not know.
         Exception: whatever slime's validation says.
     """
-    module = importlib.import_module("slime.utils.arguments")
-    parser = argparse.ArgumentParser("slime", allow_abbrev=False, conflict_handler="resolve")
-    parser = module.get_slime_extra_args_provider()(parser)
+    module = importlib.import_module(f"{package}.utils.arguments")
+    parser = argparse.ArgumentParser(package, allow_abbrev=False, conflict_handler="resolve")
+    parser = getattr(module, f"get_{package}_extra_args_provider")()(parser)
     known = {option for action in parser._actions for option in action.option_strings}
     for flag, default in _FOREIGN.items():
         if flag in known:
@@ -63,7 +66,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         args.global_batch_size = args.rollout_batch_size * args.n_samples_per_prompt
     for _ in range(300):  # what only megatron's parser would set is None
         try:
-            module.slime_validate_args(args)
+            getattr(module, f"{package}_validate_args")(args)
             break
         except AttributeError as error:
             if not error.name or error.obj is not args:

@@ -117,6 +117,8 @@ class Verdict:
     """Calls whose output is in the sample."""
     cut: int = 0
     """Of these, how many the server had cut short."""
+    spanned: int = 0
+    """Of these, how many went on with other weights after a pause."""
     unused: int = 0
     """Calls of its session that were answered with tokens which are not in it: of an episode that was played again, or
     an aborted call's, on which a busy machine did not wait any longer."""
@@ -170,13 +172,13 @@ def check_sample(
         journal.drop(call)
         used.append(call)
         at += count
-    if not failed and not verdict.problems and sample.weight_versions != [call["version"] for call in used]:
-        verdict.problems.append(
-            f"weight versions {sample.weight_versions}: {[call['version'] for call in used]} sampled it"
-        )
+    versions = [version for call in used for version in call["versions"]]
+    if not failed and not verdict.problems and sample.weight_versions != versions:
+        verdict.problems.append(f"weight versions {sample.weight_versions}: {versions} sampled it")
     if len({call["key"] for call in used}) > 1 and key is not None:
         verdict.problems.append("calls of one episode had several routing keys")
     verdict.calls, verdict.cut = len(used), sum(call["finish"] == "abort" for call in used)
+    verdict.spanned = sum(len(call["versions"]) > 1 for call in used)
     verdict.proven = sum(len(call["ids"]) for call in used)
     events = (getattr(sample, "trace", None) or {}).get("events", [])
     verdict.traced = sum(e["type"] == "span_end" and "prompt_tokens" in e.get("attrs", {}) for e in events)

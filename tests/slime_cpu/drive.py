@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import importlib
 import json
+import os
 import pickle
 import sys
 import threading
@@ -22,6 +24,9 @@ from tests.slime_cpu.stubs import stubbed
 from tests.slime_cpu.updates import WeightUpdates, update
 
 FULLY_ASYNC = "slime.rollout.fully_async_rollout"
+"""Runs in a thread of its own; miles' is a task of the rollouts' loop."""
+LATE = ("fully_async_rollout", "inference_rollout.inference_rollout_train", "inference_rollout.inference_rollout_eval")
+"""Modules of slime or miles that are imported when they are used, and want the stubs."""
 
 
 class Run:
@@ -37,37 +42,46 @@ class Run:
         self._waiting: dict[int, check.Snapshot] = {}
         self._output: Any = None
         self.counts: dict[str, int] = {}
+        os.environ.update(plan.env)
         with stubbed():
-            self._manager_module = importlib.import_module("slime.ray.rollout")
-            self.sample_class = importlib.import_module("slime.utils.types").Sample
-            importlib.import_module("slime.rollout.sglang_rollout")
-            with contextlib.suppress(ModuleNotFoundError):
-                importlib.import_module(FULLY_ASYNC)
-            sys.modules["wandb"].log = lambda metrics, *_, **__: self.metrics.append(dict(metrics))
-            self.args = arguments.parse(plan.command_line(router, checkpoint))
+            self._manager_module = manager_module(plan.package)
+            self.sample_class = importlib.import_module(f"{plan.package}.utils.types").Sample
+            importlib.import_module(f"{plan.package}.rollout.sglang_rollout")
+            for late in LATE:
+                with contextlib.suppress(ModuleNotFoundError):
+                    importlib.import_module(f"{plan.package}.rollout.{late}")
+            listen_to_trackers(plan.package, lambda metrics, *_, **__: self.metrics.append(dict(metrics)))
+            self.args = arguments.parse(plan.command_line(router, checkpoint), plan.package)
             self.manager = self._build_manager()
         self.args.use_wandb = True  # what it logs arrives in self.metrics
-        original = self._manager_module.call_rollout_fn
-
-        def call_rollout_fn(*args: Any, **kwargs: Any) -> Any:
-            self._output = original(*args, **kwargs)
-            return self._output
-
-        self._manager_module.call_rollout_fn = call_rollout_fn
+        for name in ("call_rollout_fn", "call_rollout_function"):  # the second is miles', of its class-based rollouts
+            if hasattr(self._manager_module, name):
+                setattr(self._manager_module, name, self._listening(getattr(self._manager_module, name)))
 
     # ---- setting up --------------------------------------------------------------------------------------------------
+
+    def _listening(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def listening(*args: Any, **kwargs: Any) -> Any:
+            self._output = call(*args, **kwargs)
+            return self._output
+
+        return listening
 
     def _build_manager(self) -> Any:
         module = self._manager_module
 
-        def no_servers(args: Any, placement: Any) -> Any:
+        def no_servers(*_: Any) -> Any:
             return ({}, []) if "rollout_init_handles" in module.RolloutManager.__init__.__code__.co_varnames else {}
 
+        if self.plan.package == "miles":  # sglang's own class says that nothing is dumped
+            importlib.import_module("miles.utils.dumper_utils").configure_sglang = nothing
         for name, stand_in in {
             "start_rollout_servers": no_servers,
             "init_rollout_engines": lambda *_: 0,
             "_start_router": lambda *_, **__: (self.args.sglang_router_ip, self.args.sglang_router_port),
             "init_tracking": lambda *_, **__: None,
+            "_start_session_server": lambda *_: None,
+            "start_session_server": lambda *_: None,
         }.items():
             if hasattr(module, name):
                 setattr(module, name, stand_in)
@@ -82,7 +96,7 @@ class Run:
     def train(self, rollout_id: int) -> None:
         begin = time.perf_counter()
         self.metrics.clear()
-        limited(lambda: self.manager.generate(rollout_id), self.plan.patience)
+        limited(lambda: finished(self.manager.generate(rollout_id)), self.plan.patience)
         seconds = time.perf_counter() - begin
         self._read_journal()
         groups = self._output.samples
@@ -107,7 +121,7 @@ class Run:
     def evaluate(self) -> None:
         begin = time.perf_counter()
         self.metrics.clear()
-        limited(lambda: self.manager.eval(0), self.plan.patience)
+        limited(lambda: finished(self.manager.eval(0)), self.plan.patience)
         seconds = time.perf_counter() - begin
         self._read_journal()
         for name, data in self._output.data.items():
@@ -163,7 +177,13 @@ class Run:
             )
         self._tell(f"{where}, sample {sample.index}", verdict.problems)
         told = {
-            **{"calls": verdict.calls, "cut": verdict.cut, "unused": verdict.unused, "proven": verdict.proven},
+            **{
+                "calls": verdict.calls,
+                "cut": verdict.cut,
+                "spanned": verdict.spanned,
+                "unused": verdict.unused,
+                "proven": verdict.proven,
+            },
             "traced": verdict.traced,
             "resumed": int(before is not None and before.unfinished and before.sampled > 0),
             "weights": max(0, len(set(sample.weight_versions)) - 1),
@@ -216,19 +236,46 @@ class Run:
         fields = self.sample_class.__dataclass_fields__
         return {
             "session_id": "session_id" in fields,
-            "tracing": any(name.endswith("trace_utils") for name in sys.modules if name.startswith("slime.")),
+            "tracing": any(name.endswith("trace_utils") for name in sys.modules if name.startswith(self.plan.package)),
             "fully_async": FULLY_ASYNC in sys.modules,
         }
 
 
 def _sum(told: list[dict[str, Any]]) -> dict[str, Any]:
-    names = ("calls", "cut", "unused", "proven", "traced", "resumed", "restarted", "weights")
+    names = ("calls", "cut", "spanned", "unused", "proven", "traced", "resumed", "restarted", "weights")
     return {
         "episodes": len(told),
         "status": dict(collections.Counter(one["status"] for one in told)),
         "reward": sum(one["reward"] for one in told) / max(1, len(told)),
         **{name: sum(one[name] for one in told) for name in names},
     }
+
+
+def listen_to_trackers(package: str, listener: Callable[..., None]) -> None:
+    """``listener`` gets each record that slime hands to W&B, or miles to its trackers."""
+    if package == "slime":
+        sys.modules["wandb"].log = listener  # type: ignore[attr-defined]
+        return
+    trackers = importlib.import_module("miles.utils.tracking_utils")
+    if not hasattr(trackers, "_manager"):  # miles has moved it since 0.0.2
+        trackers = importlib.import_module("miles.utils.tracking_utils.tracking")
+    trackers._manager.log = listener
+
+
+def manager_module(package: str) -> Any:
+    """Where `RolloutManager` is; miles has moved it since 0.0.2."""
+    moved = f"{package}.ray.rollout.rollout_manager"
+    module = importlib.import_module(f"{package}.ray.rollout")
+    return module if hasattr(module, "RolloutManager") else importlib.import_module(moved)
+
+
+async def nothing(*_: Any) -> None:
+    pass
+
+
+def finished(result: Any) -> Any:
+    """``result``, awaited if it is a coroutine (miles)."""
+    return asyncio.run(result) if asyncio.iscoroutine(result) else result
 
 
 def limited(work: Callable[[], Any], seconds: float) -> Any:
@@ -259,7 +306,7 @@ def carry_out(plan: Plan) -> dict[str, Any]:
     checkpoint = str(local_checkpoint())
     with serving(Options(checkpoint, **plan.server)) as router:
         run = Run(plan, router, checkpoint)
-        updates = WeightUpdates(router, plan.update_every) if plan.update_every else None
+        updates = WeightUpdates(router, plan.update_every, plan.pause_mode) if plan.update_every else None
         if updates is not None:
             updates.start()
         try:

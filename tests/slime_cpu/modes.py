@@ -32,10 +32,32 @@ MODES: dict[str, dict[str, Any]] = {
         **_PARTIAL_PLAN,
         "flags": (*_PARTIAL, "--rollout-top-p", "0.9", "--use-rollout-routing-replay"),
     },
+    "partial, two workers": {**_PARTIAL_PLAN, "flags": _PARTIAL, "tau2": {"rollout_workers": 2}},
     "fully-async": {**_ASYNC_PLAN, "rollouts": 4},
     "fully-async, eval beside it": {**_ASYNC_PLAN, "rollouts": 2, "eval_beside": True},
 }
 """`Plan`s without the checkout and the folder."""
+
+
+_CLASS_BASED = (
+    "--rollout-function-path",
+    "miles.rollout.inference_rollout.inference_rollout_common.InferenceRolloutFn",
+)
+_PARTIAL_AND_EVAL = {**_PARTIAL_PLAN, "evaluate": True}
+_UPDATED = {"update_every": 0.4, "server": _LONG}
+MILES_MODES: dict[str, dict[str, Any]] = {
+    "partial rollout and eval": {**_PARTIAL_AND_EVAL, "flags": _PARTIAL},
+    # What miles has by default since 0.1; in 0.0.2 a variable switches it on.
+    "class-based, partial rollout and eval": {
+        **_PARTIAL_AND_EVAL,
+        "env": {"MILES_EXPERIMENTAL_ROLLOUT_REFACTOR": "1"},
+        "flags": (*_PARTIAL, *_CLASS_BASED),
+    },
+    "updates that abort": {**_UPDATED, "pause_mode": "abort"},
+    "updates that retract": {**_UPDATED, "pause_mode": "retract"},
+    "updates in place": {**_UPDATED, "pause_mode": "in_place"},
+}
+"""`Plan`s for miles; the last three have weight updates while episodes are played."""
 
 
 def has_fully_async(slime: str) -> bool:

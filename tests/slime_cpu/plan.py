@@ -12,9 +12,14 @@ WATCHED = "tests.slime_cpu.watch.generate"
 TASKS = ("create_task_1", "update_task_1", "impossible_task_1", "update_task_with_message_history")
 
 
+def package_of(folder: str) -> str:
+    """``miles`` if ``folder`` (a checkout, or what miles is installed into) holds it, else ``slime``."""
+    return "miles" if Path(folder, "miles", "rollout").is_dir() else "slime"
+
+
 @dataclass
 class Plan:
-    """One run of one slime checkout."""
+    """One run of one slime checkout, or of miles."""
 
     slime: str
     folder: str
@@ -27,6 +32,8 @@ class Plan:
     """Evaluate while the fully-async worker goes on in its own loop."""
     flags: list[str] = field(default_factory=list)
     """slime's own, on top of those that every run has."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment variables that slime or miles reads."""
     groups: int = 3
     group_size: int = 2
     tasks: list[str] = field(default_factory=lambda: list(TASKS))
@@ -37,6 +44,8 @@ class Plan:
     """`server.Options` without the checkpoint."""
     update_every: float = 0.0
     """Seconds between weight updates while slime rolls out; 0: one after each rollout, as a synchronous trainer does."""
+    pause_mode: str = "abort"
+    """How those updates pause the engine: sglang's ``abort``, ``retract`` or ``in_place``."""
     update_between: bool = True
     reload_buffer: bool = False
     """Between rollouts, what waits in slime's buffer is pickled and read again, as from a file."""
@@ -45,6 +54,11 @@ class Plan:
     watched: bool = False
     patience: float = 240.0
     """Seconds after which a rollout counts as hanging."""
+
+    @property
+    def package(self) -> str:
+        """``slime``, or ``miles`` where the folder holds that."""
+        return package_of(self.slime)
 
     def command_line(self, router: str, checkpoint: str) -> list[str]:
         """slime's arguments; writes what they name."""

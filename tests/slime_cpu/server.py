@@ -2,9 +2,9 @@
 
     python -m tests.slime_cpu.server OPTIONS.json     # prints its URL
 
-On top of `PolicyServer`: /pause_generation and /continue_generation as sglang's abort mode has them (running calls come
-back cut short, new ones wait, then the weights have a new version), and GET /journal, which hands over what was asked and
-answered since the last time.
+On top of `PolicyServer`: /pause_generation and /continue_generation as sglang has them (new calls wait, then the weights
+have a new version; what runs comes back cut short in mode abort, and goes on with the new weights in the modes retract and
+in_place), and GET /journal, which hands over what was asked and answered since the last time.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class ChattyPolicy(GoldPolicy):
 
 
 _pace: ContextVar[float] = ContextVar("pace", default=1.0)
+_sampled_by: ContextVar[list[int]] = ContextVar("sampled_by")
+"""Of this call, for each token: the version of the weights that sampled it."""
 
 
 class JournalSampler(Sampler):
@@ -80,9 +82,13 @@ class JournalSampler(Sampler):
         self.journal: list[dict[str, Any]] = []
         self._open = asyncio.Event()
         self._open.set()
+        self._held = asyncio.Event()
 
-    async def pause(self) -> None:
+    async def pause(self, mode: str = "abort") -> None:
         self._open.clear()
+        if mode != "abort":
+            self._held.set()
+            return
         while self.running:
             self.abort(None)
             await asyncio.sleep(0.005)
@@ -90,17 +96,24 @@ class JournalSampler(Sampler):
     def resume(self) -> None:
         self.version += 1
         self.weight_version = str(self.version)
+        self._held.clear()
         self._open.set()
 
     async def generate(self, payload: dict[str, Any], routing_key: str = "") -> dict[str, Any]:
         await self._open.wait()
+        sampled_by: list[int] = []
+        _sampled_by.set(sampled_by)
         version = self.version
         _pace.set(1 + self.spread * (2 * draw("pace", routing_key) - 1))
         reply = await super().generate(payload, routing_key)
         meta, ids, asked = reply["meta_info"], reply["output_ids"], payload["input_ids"]
         # Other weights, another session: other probabilities, so that no output can pass for another one.
-        shift = len(asked) + 100_003 * version + int(1e6 * draw("session", routing_key))
-        log_probs = [log_prob(shift + i, token) for i, token in enumerate(ids)]
+        shift = len(asked) + int(1e6 * draw("session", routing_key))
+        by = [*sampled_by, *[version] * len(ids)][: len(ids)]
+        log_probs = [log_prob(shift + 100_003 * by[i] + i, token) for i, token in enumerate(ids)]
+        starts = [i for i in range(len(ids)) if not i or by[i] != by[i - 1]]
+        spans = [(str(by[i]), i, stop) for i, stop in zip(starts, [*starts[1:], len(ids)], strict=True)]
+        meta["weight_versions"] = [{"version": name, "start": i, "end": stop} for name, i, stop in spans]
         if "output_token_logprobs" in meta:
             entries = zip(log_probs, ids, strict=True)
             meta["output_token_logprobs"] = [[value, token, None] for value, token in entries]
@@ -112,7 +125,7 @@ class JournalSampler(Sampler):
                 "length": len(asked),
                 "ids": ids,
                 "log_probs": log_probs,
-                "version": str(version),
+                "versions": [name for name, _, _ in spans] or [str(version)],
                 "key": routing_key,
                 "finish": meta["finish_reason"]["type"],
                 "sampling": [params.get(name) for name in ("temperature", "top_p", "top_k")],
@@ -122,12 +135,25 @@ class JournalSampler(Sampler):
         return reply
 
     async def _wait(self, tokens: int, aborted: asyncio.Event) -> int:
-        begin, latency = time.perf_counter(), self.latency * _pace.get()
-        try:
-            await asyncio.wait_for(aborted.wait(), tokens * latency)
-        except TimeoutError:
-            return tokens
-        return min(tokens, int((time.perf_counter() - begin) / latency))
+        latency, sampled_by = self.latency * _pace.get(), _sampled_by.get()
+        while len(sampled_by) < tokens:
+            await _first(self._open, aborted)
+            if aborted.is_set():
+                break
+            left, version, begin = tokens - len(sampled_by), self.version, time.perf_counter()
+            over = not await _first(aborted, self._held, within=left * latency)
+            sampled_by += [version] * (left if over else min(left, int((time.perf_counter() - begin) / latency)))
+        return len(sampled_by)
+
+
+async def _first(*events: asyncio.Event, within: float | None = None) -> bool:
+    """Waits for one of ``events``, not longer than ``within`` seconds. True if one is there."""
+    if not any(event.is_set() for event in events):
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    return any(event.is_set() for event in events)
 
 
 def _replay(payload: dict[str, Any], ids: list[int]) -> dict[str, str]:
@@ -193,10 +219,10 @@ class RouterServer(PolicyServer):
             *super()._routes(),
         ]
 
-    async def _handle_pause(self, _: Any) -> Any:
+    async def _handle_pause(self, request: Any) -> Any:
         from aiohttp import web
 
-        await self.sampler.pause()
+        await self.sampler.pause((await request.json()).get("mode", "abort"))
         return web.json_response({})
 
     async def _handle_continue(self, _: Any) -> Any:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
-from tau2_slime.synth import official
 from tau2_slime.synth.gates.held_out import held_out
-from tau2_slime.synth.generate import Journal, Plan, run
+from tau2_slime.synth.generate import Plan, run
+from tau2_slime.synth.journal import Journal
 from tau2_slime.synth.output import add_to_collection, read_collection, write_all
 from tau2_slime.synth.proposal import WRITES
-from tau2_slime.synth.sandbox import gold_calls
+from tau2_slime.tasks.plays import paid_without_a_model
 from tau2_slime.world import tau2_compat
 
 PLANS = {
@@ -43,11 +44,8 @@ def test_every_task_pays_its_gold_and_nothing_else_in_tau2s_own_evaluator(domain
         task = tau2_compat.load().Task.model_validate(row["task"])
         least, most = WRITES[row["key"][1]]
         assert least <= row["writes"] <= most
-        criteria = task.evaluation_criteria
-        said = "\n".join((criteria.communicate_info if criteria else None) or ["Done."])
-        assert official.unmodified_reward(domain, task, gold_calls(task), said) == 1.0
-        assert official.unmodified_reward(domain, task, [], "No.") == 0.0
-        assert official.unmodified_reward(domain, task, [official.TRANSFER], "Hold on.") == 0.0
+        paid = paid_without_a_model(Tau2Config(domain=domain), task, unmodified=True)
+        assert paid[:3] == (1.0, 0.0, 0.0)
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tau2_slime.synth.policy.check import POLICIES, violations
-from tau2_slime.synth.policy.rules import Call, Stated
+from tau2_slime.policy_rules.check import POLICIES, violations
+from tau2_slime.policy_rules.rules import Call, Stated
+from tau2_slime.policy_rules.stated import stated_by
 from tau2_slime.synth.sandbox import Sandbox, gold_calls
-from tau2_slime.synth.stated import stated_by
 from tau2_slime.world.tau2_compat import build_environment
 from tests.synth.tasks import NEWER, newer, official
 

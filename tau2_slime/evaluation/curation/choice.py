@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
@@ -12,6 +12,7 @@ from tau2_slime.config.task_split import names_a_file
 from tau2_slime.data.selection import TEST
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.curation.attempts import Attempts, TaskKey, wilson
+from tau2_slime.evaluation.curation.failures import Failures
 from tau2_slime.tasks.facts import TaskFacts, all_facts
 from tau2_slime.world import domains
 
@@ -37,7 +38,9 @@ class Wanted:
     drop_order_dependent: bool = False
     allow_test_tasks: bool = False
     per_domain: int | None = None
-    """At most so many of each domain: those whose rate is nearest to one half."""
+    """At most so many of each domain: those that fail like most failures, then those whose rate is nearest to one half."""
+    failures: Mapping[tuple[str, str], Failures] | None = None
+    """(domain, task) -> what a diagnosis says; then only tasks at which the agent fails stay in. None: not asked."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Verdict:
     """Why it was left out; empty if it stays in."""
     task: Task | None = None
     facts: TaskFacts | None = None
+    failures: Failures | None = None
 
     def plain(self) -> dict[str, object]:
         """As the report has it."""
@@ -66,6 +70,7 @@ class Verdict:
             "excluded": self.attempts.excluded,
             "groups": groups,
             "mixed_groups": mixed,
+            **({} if self.failures is None else {"failures": self.failures.plain()}),
             "facts": None if self.facts is None else self.facts.plain(),
         }
 
@@ -84,9 +89,10 @@ def judge(
 
 
 def _verdict(key: TaskKey, attempts: Attempts, wanted: Wanted) -> Verdict:
-    reason = _by_attempts(attempts, wanted)
+    failures = None if wanted.failures is None else wanted.failures.get((key.domain, key.task_id), Failures())
+    reason = _by_failures(failures) or _by_attempts(attempts, wanted)
     if reason:
-        return Verdict(key, attempts, reason)
+        return Verdict(key, attempts, reason, failures=failures)
     try:
         split = key.split or _split_of(key)
         task = domains.find_task(key.domain, split, task_id=key.task_id)
@@ -106,7 +112,15 @@ def _verdict(key: TaskKey, attempts: Attempts, wanted: Wanted) -> Verdict:
         reason = "its gold actions are not paid"
     elif wanted.drop_order_dependent and facts.order:
         reason = "decided by the order of its writes or lists"
-    return Verdict(TaskKey(key.domain, split, key.task_id), attempts, reason, task, facts)
+    return Verdict(TaskKey(key.domain, split, key.task_id), attempts, reason, task, facts, failures)
+
+
+def _by_failures(failures: Failures | None) -> str:
+    if failures is None:
+        return ""
+    if failures.label:
+        return f"its label is at fault ({failures.label})"
+    return "" if failures.weight else "the agent does not fail at it"
 
 
 def _by_attempts(attempts: Attempts, wanted: Wanted) -> str:
@@ -130,14 +144,16 @@ def _split_of(key: TaskKey) -> str:
 def _within_quotas(verdicts: list[Verdict], most: int | None) -> list[Verdict]:
     if most is None:
         return verdicts
-    best = sorted((v for v in verdicts if not v.reason), key=lambda v: (abs((v.attempts.rate or 0) - 0.5), v.key))
+    best = sorted((v for v in verdicts if not v.reason), key=_rank)
     taken: Counter[str] = Counter()
     kept = set()
     for verdict in best:
         taken[verdict.key.domain] += 1
         if taken[verdict.key.domain] <= most:
             kept.add(verdict.key)
-    return [
-        v if v.reason or v.key in kept else Verdict(v.key, v.attempts, f"beyond {most} of its domain", v.task, v.facts)
-        for v in verdicts
-    ]
+    return [v if v.reason or v.key in kept else replace(v, reason=f"beyond {most} of its domain") for v in verdicts]
+
+
+def _rank(verdict: Verdict) -> tuple[float, float, TaskKey]:
+    weight = verdict.failures.weight if verdict.failures is not None else 0.0
+    return -weight, abs((verdict.attempts.rate or 0) - 0.5), verdict.key

@@ -11,9 +11,9 @@ from tau2_slime.evaluation.report.tables import all_tables, number
 from tau2_slime.evaluation.statistics.summary import Summary, outcome_of
 from tau2_slime.inspector import row_formats
 from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold
+from tau2_slime.inspector.pages import View, episode_view, pack, render_page
 from tau2_slime.inspector.sources import FoundEpisodes
 from tau2_slime.inspector.tokenizers import language_of
-from tau2_slime.inspector.viewer import View, episode_view, pack, render_page
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile

@@ -9,9 +9,10 @@ from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.setup import build_episode, check_user, choose_task, is_scripted, seeded
+from tau2_slime.episode.setup import asks_a_model, build_episode, check_user, choose_task, seeded
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
@@ -198,24 +199,32 @@ class ApiPolicy:
 
 
 def check_users(items: Iterable[Item], budget: Budget) -> None:
-    """Check, before anything is played, that every user model of the plan can be asked.
+    """Check, before anything is played, that every user model of the plan can be asked, and that there are examples.
 
     Raises:
-        ConfigError: a model is unknown, its key is not set, or ``budget`` has a limit and the model no known price.
+        ConfigError: ``few_shot`` cannot be used; a model is unknown, its key is not set, or ``budget`` has a limit and the
+            model no known price.
     """
     seen: dict[tuple[str | None, ...], Tau2Config] = {}
     judged: dict[str | None, Tau2Config] = {}
     for item in items:
         config = item.config
+        examples_of(config, config.domain, config.task_split, str(item.task_id))
         if config.allow_llm_judge:
             judged.setdefault(config.judge_model, config)
         if config.agent_type != "solo":
-            user = (config.user_path, config.user_model, config.user_base_url, config.user_api_key_var)
+            user = (
+                config.user_path,
+                config.user_strategy,
+                config.user_model,
+                config.user_base_url,
+                config.user_api_key_var,
+            )
             seen.setdefault(user, config)
     for config in seen.values():
         check_user(config, config.user_model)
         simulator = config.simulator(config.user_model)
-        if config.user_path is None and not is_scripted(simulator.model):
+        if asks_a_model(config, config.user_model):
             budget.require_prices([(simulator.model, simulator.base_url is not None)])
     for config in judged.values():
         budget.require_prices([(config.judge_model or judge.tau2s_model(), config.judge_base_url is not None)])

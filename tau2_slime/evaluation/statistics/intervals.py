@@ -102,6 +102,11 @@ def score_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
     return float(weights @ lows), float(weights @ highs)
 
 
+def share_interval(domains: Sequence[str], tasks: Sequence[Hashable], values: Sequence[float]) -> tuple[float, float]:
+    """`score_interval` of values with their domains and tasks, as `strata_of` takes them."""
+    return score_interval(strata_of(domains, tasks, values))
+
+
 def difference_interval(strata: Sequence[Stratum]) -> tuple[float, float]:
     """The 95 % interval of a mean of paired differences, which lie in [-1, 1].
 

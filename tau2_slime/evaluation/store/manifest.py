@@ -59,6 +59,8 @@ class DatasetProtocol(TypedDict):
     agent_type: str
     agent_path: NotRequired[str]
     agent_strategy: NotRequired[str]
+    few_shot: NotRequired[dict[str, str | int]]
+    """Digest of the file of examples, how many are shown, and the seed that chose them."""
     user_strategy: NotRequired[str]
     judge: NotRequired[dict[str, str | None]]
     """Model and endpoint, where an LLM judge may be asked."""
@@ -148,6 +150,9 @@ def dataset_protocol(dataset: Dataset) -> DatasetProtocol:
         found["judge"] = {"model": config.judge_model or judge.tau2s_model(), "base_url": config.judge_base_url}
     if config.agent_strategy != "native":
         found["agent_strategy"] = config.agent_strategy
+    if config.few_shot is not None:
+        sha = hashlib.sha256(Path(config.few_shot).read_bytes()).hexdigest()
+        found["few_shot"] = {"sha256": sha, "count": config.few_shot_count, "seed": config.few_shot_seed}
     if not solo and (strategy := strategy_of(config, config.user_model)) != "llm":
         found["user_strategy"] = strategy
     if config.agent_path is not None:

@@ -1,5 +1,5 @@
 "use strict";
-// The conversation viewer, shared by the inspector's page and the evaluation's report.
+// The conversation viewer, shared by the viewer's page and the evaluation's report.
 // Everything that came out of a file is put into the page as text, and nothing as markup.
 
 function el(tag, className, ...children) {
@@ -33,10 +33,33 @@ async function inflate(base64) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
-async function episode(number) {
+// The blocks of the episodes stand behind this script, so that the page can be used before it is there as a whole.
+const whole = new Promise((done) => {
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", done);
+  else done();
+});
+async function packedEpisode(number) {
+  await whole;
   const firsts = [...document.querySelectorAll("script[id^=episodes-]")].map((chunk) => Number(chunk.id.slice(9)));
   const first = firsts.findLast((candidate) => candidate <= number);
   return (await unpack(`episodes-${first}`))[number - first];
+}
+let episode = packedEpisode; // a page with a server asks that instead
+
+// Marks that turn the direction of writing, or that nobody can see, are written out: nothing looks like what it is not.
+function clean(text) {
+  return String(text).replace(/[\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]/g, (mark) => `\\u${mark.charCodeAt(0).toString(16)}`);
+}
+const LONG = 20000; // characters that are drawn at once
+function longText(className, text) {
+  text = clean(text);
+  const words = document.createTextNode(text.slice(0, LONG)), node = el("div", className, words);
+  if (text.length <= LONG) return node;
+  const more = el("button", "", `show all ${text.length.toLocaleString("en")} characters`);
+  more.type = "button";
+  more.addEventListener("click", () => { words.data = text; more.remove(); });
+  node.append(" … ", more);
+  return node;
 }
 
 // ---- one conversation -------------------------------------------------------------------------------------------------
@@ -45,33 +68,123 @@ const rewardText = (reward) => (typeof reward === "number" ? String(Math.round(r
 const rewardTone = (reward) => (reward === null ? "soft" : reward >= 1 - 1e-6 ? "good" : "bad");
 
 function conversation(e) {
-  const out = el("article", "conversation", el("h2", "", e.title)), facts = el("dl", "facts");
-  facts.append(el("div", "", el("dt", "", "reward"), el("dd", rewardTone(e.reward), rewardText(e.reward))));
-  for (const [name, value] of e.facts) facts.append(el("div", "", el("dt", "", name), el("dd", "", value)));
-  out.append(facts, ...e.warnings.map((text) => el("div", "warning", text)));
+  const out = el("article", "conversation", ...headOf(e));
   if (e.tokens) out.append(legend());
-  out.append(...e.entries.map((entry) => message(entry, e.tokens)), ...rewards(e.reward_info), ...database(e.database));
-  const telemetry = Object.entries(e.telemetry);
-  if (telemetry.length) out.append(el("h3", "", "Telemetry"), table(["name", "value"], telemetry));
-  if (Object.keys(e.stats).length) out.append(el("h3", "", "Counters"), folded("all", json(e.stats)));
+  out.append(...e.entries.map((entry) => message(entry, e)), ...tailOf(e));
+  return out;
+}
+function headOf(e) {
+  const out = [el("h2", "", clean(e.title))], facts = el("dl", "facts");
+  facts.append(el("div", "", el("dt", "", "reward"), el("dd", rewardTone(e.reward), rewardText(e.reward))));
+  for (const [name, value] of e.facts) facts.append(el("div", "", el("dt", "", name), el("dd", "", clean(value))));
+  out.push(facts, ...e.warnings.map((text) => el("div", "warning", clean(text))));
+  if (e.diagnosis) out.push(diagnosis(e.diagnosis));
+  if (e.scenario?.length) out.push(folded("what the customer was told, and what is wanted", definitions(e.scenario)));
+  if (e.gold?.length) {
+    const wrong = e.gold.some((row) => row.first);
+    const box = folded(`gold's ${e.gold.filter((row) => row.gold).length} actions beside the calls that were made`, goldTable(e.gold));
+    box.open = wrong;
+    out.push(box);
+  }
+  return out;
+}
+function tailOf(e) {
+  const out = [...rewards(e.reward_info), ...database(e.database)], telemetry = Object.entries(e.telemetry);
+  if (telemetry.length) out.push(el("h3", "", "Telemetry"), table(["name", "value"], telemetry));
+  if (Object.keys(e.stats).length) out.push(el("h3", "", "Counters"), folded("all", json(e.stats)));
   return out;
 }
 
-function message(entry, tokens) {
-  const head = el("div", "head", el("span", entry.error ? "who bad" : "who", entry.title));
-  for (const note of [entry.turn && `turn ${entry.turn}`, ...entry.notes]) if (note) head.append(el("span", "", note));
+function message(entry, e) {
+  const head = el("div", "head", el("span", entry.error ? "who bad" : "who", entry.title)), tokens = e.tokens;
+  for (const note of [entry.turn && `turn ${entry.turn}`, ...entry.notes]) if (note) head.append(el("span", "", clean(note)));
   const out = el("section", `message ${entry.role}`, head);
-  if (entry.text) out.append(el("div", "text", entry.role === "tool" ? pretty(entry.text) : entry.text));
+  if (entry.message !== null && entry.message !== undefined) {
+    out.dataset.message = entry.message;
+    head.append(el("span", "soft", `#${entry.message}`));
+    if (e.diagnosis && e.diagnosis.turn === entry.message) {
+      out.classList.add("decisive");
+      head.append(el("span", "bad", `${e.diagnosis.who}: ${e.diagnosis.what}`));
+    }
+  }
+  if (entry.text) out.append(longText("text", entry.role === "tool" ? pretty(entry.text) : entry.text));
   for (const call of entry.calls) {
     const short = call.arguments.length <= 90;
-    const line = el("div", "call", el("b", "", call.name), short ? ` ${call.arguments}` : ` ${pretty(call.arguments)}`);
+    const line = longText("call", short ? ` ${call.arguments}` : ` ${pretty(call.arguments)}`);
+    line.prepend(el("b", "", clean(call.name)));
     if (call.rejected) line.append(el("span", "bad", "  rejected: it never reached the environment"));
     out.append(line);
   }
   const count = tokens ? entry.spans.reduce((sum, span) => sum + span.stop - span.start, 0) : 0;
-  if (count) head.append(expander(out, count, (box) => showTokens(box, entry.spans, tokens)));
+  if (count) head.append(expander(out, count, (box) => showTokens(box, entry.spans, e)));
   return out;
 }
+
+// ---- why it failed, and what gold does --------------------------------------------------------------------------------
+
+function toMessage(turn, text = `#${turn}`) {
+  const link = el("button", "to-message", text);
+  link.type = "button";
+  link.addEventListener("click", () => {
+    const within = link.closest(".column, .conversation, #detail") ?? document;
+    const target = within.querySelector(`[data-message="${Number(turn)}"]`) ?? document.querySelector(`[data-message="${Number(turn)}"]`);
+    target?.scrollIntoView({ block: "center" });
+  });
+  return link;
+}
+function diagnosis(found) {
+  const what = found.detail ? `${found.what} (${found.detail})` : found.what;
+  const head = el("div", "", el("b", "bad", `${found.who}: ${what}`), ` · ${Math.round(found.sure * 100)} % sure `);
+  if (found.turn !== null) head.append(toMessage(found.turn, `message #${found.turn}`));
+  const out = el("div", "diagnosis", head);
+  if (found.clause) out.append(el("blockquote", "", clean(found.clause)));
+  for (const piece of found.evidence) {
+    const place = piece.turn === null ? [] : [toMessage(piece.turn), " "];
+    const words = piece.text !== undefined ? [el("q", "", clean(piece.text))]
+      : [`${clean(piece.field ?? "")}: `, el("span", "bad", clean(piece.here ?? "–")), ...(piece.gold === undefined ? [] : [", gold ", el("span", "good", clean(piece.gold))])];
+    out.append(el("div", "small", ...place, ...words));
+  }
+  if (found.judge) {
+    const { model, agrees, who, what: said, turn } = found.judge;
+    out.append(el("div", "small", `${clean(model ?? "a model")} ${agrees ? "agrees" : `says ${clean(who)}: ${clean(said)}`} `, ...(Number.isInteger(turn) ? [toMessage(turn)] : [])));
+  }
+  if (found.also.length) {
+    const also = el("div", "small soft", "also: ");
+    found.also.forEach((one, i) => also.append(i ? ", " : "", clean(one.what), ...(one.turn === null || one.turn === undefined ? [] : [" ", toMessage(one.turn)])));
+    out.append(also);
+  }
+  return out;
+}
+function definitions(pairs) {
+  const out = el("dl", "scenario");
+  for (const [name, text] of pairs) out.append(el("dt", "", name), el("dd", "", clean(text)));
+  return out;
+}
+function goldTable(lines) {
+  const body = el("tbody", "");
+  const cell = (call) => {
+    const out = el("td", call ? "" : "soft", call ? el("b", "", clean(call.name)) : "–");
+    if (!call) return out;
+    if (call.by === "user") out.append(el("span", "soft", " by the customer"));
+    if (call.arguments !== "{}") out.append(el("div", "", clean(call.arguments)));
+    if (call.error) out.append(el("span", "bad", " an error"));
+    if (call.reached === false) out.append(el("span", "bad", " never reached the environment"));
+    return out;
+  };
+  for (const { gold, call, same, first } of lines) {
+    const mark = el("td", same ? "good" : gold ? "bad" : "soft", same ? "=" : gold ? "≠" : "+");
+    const number = el("td", "", ...(call ? [toMessage(call.turn)] : []));
+    const row = el("tr", same ? "same" : gold ? "other" : "extra", cell(gold), mark, cell(call), number);
+    if (first) {
+      row.classList.add("first");
+      body.append(el("tr", "divergence", (() => { const c = el("td", "bad small", "here the episode leaves gold"); c.colSpan = 4; return c; })()));
+    }
+    body.append(row);
+  }
+  const heads = el("tr", "", ...["gold", "", "this episode", ""].map((name) => el("th", "", name)));
+  return el("div", "scroll", el("table", "gold", el("thead", "", heads), body));
+}
+
 function expander(section, count, fill) {
   const button = el("button", "expand");
   let box = null;
@@ -104,8 +217,8 @@ function legend() {
   const choice = select([["by-prob", "colour by log-prob"], ["by-mask", "colour by mask"]], document.body.classList[0], recolour);
   return el("div", "legend", choice, ...scale, el("span", "t", "not in the loss"), el("span", "t junction", "junction"));
 }
-async function showTokens(box, spans, tokens) {
-  const { prompts, texts } = await unpack("vocabulary");
+async function showTokens(box, spans, e) {
+  const { prompts, texts } = e.vocabulary ?? (await unpack("vocabulary")), tokens = e.tokens;
   const id = (at) => (at < tokens.shared ? prompts[tokens.prompt][at] : tokens.ids[at - tokens.shared]);
   for (const span of spans) {
     const weights = span.weight_version ? `, weights ${span.weight_version}` : "";
@@ -140,12 +253,12 @@ function token(id, at, span, texts, tokens) {
 // ---- what the episode earned and did ----------------------------------------------------------------------------------
 
 function table(heads, lines, className = "") {
-  const row = (tag, cells) => el("tr", "", ...cells.map((cell) => el(tag, "", cell)));
+  const row = (tag, cells) => el("tr", "", ...cells.map((cell) => el(tag, "", clean(cell))));
   const body = el("tbody", "", ...lines.map((line) => row("td", line)));
   return el("div", "scroll", el("table", className, el("thead", "", row("th", heads)), body));
 }
 function folded(title, content) {
-  return el("details", "", el("summary", "", title), content instanceof Node ? content : el("pre", "", content));
+  return el("details", "", el("summary", "", title), content instanceof Node ? content : longText("pre", content));
 }
 function rewards({ reward_breakdown: parts, ...rest }) {
   const details = Object.entries(rest).filter(([, value]) => value !== null && typeof value === "object");

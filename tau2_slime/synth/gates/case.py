@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from tau2_slime.synth.policy.rules import Call, Stated
+from tau2_slime.policy_rules.rules import Call, Stated
+from tau2_slime.policy_rules.stated import stated_by, text_of
 from tau2_slime.synth.sandbox import Sandbox, Step, gold_calls
-from tau2_slime.synth.stated import stated_by, text_of
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task

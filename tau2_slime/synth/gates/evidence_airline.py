@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from tau2_slime.policy_rules.airline import RESERVATION_WRITES
+from tau2_slime.policy_rules.rules import Call, Record
 from tau2_slime.synth.gates.case import Case, Findings, word_in
 from tau2_slime.synth.gates.phrases import ALL, GENERIC_PAYMENT, HEDGE, PAYMENT, kinds_named
-from tau2_slime.synth.policy.airline import RESERVATION_WRITES
-from tau2_slime.synth.policy.rules import Call, Record
 
 REQUEST = {
     "cancel_reservation": r"cancel|call off|refund|get rid|drop",

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tau2_slime.policy_rules.retail import ORDER_WRITES
+from tau2_slime.policy_rules.rules import Call, Record
 from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
 from tau2_slime.synth.gates.phrases import (
     ALL,
@@ -20,8 +22,6 @@ from tau2_slime.synth.gates.phrases import (
     names_product_fully,
     says_value,
 )
-from tau2_slime.synth.policy.retail import ORDER_WRITES
-from tau2_slime.synth.policy.rules import Call, Record
 
 _OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like"
 REQUEST = {

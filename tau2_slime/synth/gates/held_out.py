@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from tau2_slime.policy_rules.rules import Call
 from tau2_slime.synth.gates.case import Case, Findings
-from tau2_slime.synth.policy.rules import Call
 from tau2_slime.world import domains
 
 if TYPE_CHECKING:

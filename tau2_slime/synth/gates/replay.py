@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, permutations
 
+from tau2_slime.policy_rules.rules import Call
 from tau2_slime.synth.gates.case import Case, Findings
-from tau2_slime.synth.policy.rules import Call
 
 MOST_ORDERED = 5
 """Writes of which all orders are tried; of more, a sample."""

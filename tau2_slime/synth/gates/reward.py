@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tau2_slime.synth import official
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.synth.gates.case import Case, Findings
+from tau2_slime.tasks.plays import paid_without_a_model
 from tau2_slime.world import scoring
 
 
@@ -16,19 +17,21 @@ def check(case: Case, found: Findings) -> None:
     if scoring.needs_judge(case.task):
         found.fail("G8", "the reward needs an LLM judge (NL_ASSERTION in reward_basis)")
         return
+    try:
+        paid = paid_without_a_model(Tau2Config(domain=case.domain), case.task)
+    except Exception as error:  # what a stranger's task makes of τ²
+        found.fail("G8", f"it cannot be played: {type(error).__name__}: {str(error)[:120]}")
+        return
+    if paid.gold is None:
+        found.fail("G8", f"the gold cannot be scored: {paid.why[:120]}")
+        return
+    # One that cannot be scored, as an assertion raises, earns nothing.
     plays = (
-        ("the gold", official.gold_reward, 1.0),
-        ("doing nothing", official.nothing_reward, 0.0),
-        ("a transfer at once", official.transfer_reward, 0.0),
+        ("the gold", paid.gold, 1.0),
+        ("doing nothing", paid.do_nothing or 0.0, 0.0),
+        ("a transfer at once", paid.transfer or 0.0, 0.0),
     )
-    for what, play, wanted in plays:
-        try:
-            earned = play(case.domain, case.task)
-        except Exception as error:  # τ²'s evaluator raises whatever it likes
-            if wanted == 0.0:
-                continue  # an assertion that raises pays nothing
-            found.fail("G8", f"{what} cannot be scored: {type(error).__name__}: {str(error)[:120]}")
-            return
+    for what, earned, wanted in plays:
         if abs(earned - wanted) > 1e-6:
             found.fail("G8", f"{what} earns {earned:g}, not {wanted:g}")
             return

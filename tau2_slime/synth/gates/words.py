@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from itertools import combinations
 
+from tau2_slime.policy_rules.rules import Call
+from tau2_slime.policy_rules.stated import text_of
 from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
-from tau2_slime.synth.policy.rules import Call
-from tau2_slime.synth.stated import text_of
 
 PAYMENT_ID = re.compile(r"\b(?:credit_card|gift_card|paypal|certificate|debit_card|bank_account)_\d+\b")
 _TELECOM_ID = re.compile(r"\b[CLBDP]\d{4,}\b")

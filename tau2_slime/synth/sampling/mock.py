@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
+from tau2_slime.policy_rules.rules import NOTHING_STATED, Call
 from tau2_slime.synth.frames import Intent, write
-from tau2_slime.synth.policy.rules import NOTHING_STATED, Call
 from tau2_slime.synth.proposal import Proposal, manner_of
 
 FRAMES: Mapping[str, tuple[str, ...]] = {
@@ -25,7 +25,7 @@ def propose(rng: random.Random, difficulty: str) -> Proposal | None:
     if difficulty != "easy":
         return None
     title = f"{rng.choice(_VERBS)} {rng.choice(_THINGS)} {rng.choice(_WHEN)}"
-    intents = [Intent("create", {"title": title})]
+    intents = [Intent("create", {"title": title}, {"title": (title,)})]
     return Proposal(
         domain="mock",
         difficulty=difficulty,
@@ -37,5 +37,4 @@ def propose(rng: random.Random, difficulty: str) -> Proposal | None:
         unknown=None,
         manner=manner_of(rng),
         stated=NOTHING_STATED,
-        facts=[title],
     )

@@ -1,4 +1,4 @@
-"""Telecom: the shipped compositions of faults, for other customers, with other personas. None of the held-out ones."""
+"""Telecom: τ²'s compositions of faults for other customers, lines, plans, places and personas. None of the held-out ones."""
 
 from __future__ import annotations
 
@@ -6,59 +6,39 @@ import json
 import random
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+from tau2_slime.policy_rules.rules import Call, Stated
 from tau2_slime.synth.frames import Intent
 from tau2_slime.synth.gates.held_out import HoldOut, composition, held_out
-from tau2_slime.synth.policy.rules import Call, Stated
 from tau2_slime.synth.proposal import WRITES, Proposal
+from tau2_slime.synth.sampling.telecom_wording import FIRST_NAMES, LAST_NAMES, PLACES, known_info, reworded
 from tau2_slime.synth.sandbox import gold_calls
 from tau2_slime.world import domains, tau2_compat
 
-_FIRST = (
-    "Alice",
-    "Marta",
-    "Devon",
-    "Priya",
-    "Tomas",
-    "Grace",
-    "Omar",
-    "Lucia",
-    "Henry",
-    "Naomi",
-    "Felipe",
-    "Ruth",
-    "Ivan",
-    "Clara",
-)
-_LAST = (
-    "Nguyen",
-    "Ortega",
-    "Fischer",
-    "Kaplan",
-    "Iverson",
-    "Mehta",
-    "Dubois",
-    "Larsen",
-    "Quinn",
-    "Romano",
-    "Silva",
-    "Tanner",
-)
-_PLACES = ("France", "Spain", "Italy", "Japan", "Portugal", "Norway", "Canada", "Greece")
-_WRITING = frozenset(
-    {"resume_line", "send_payment_request", "enable_roaming", "refuel_data", "suspend_line", "disable_roaming"}
-)
+_PLANS = {"P1001": 5.0, "P1002": 15.0, "P1004": 25.0}
+"""Plans of phones -> their data in GB."""
+_REFUELS = (0.5, 1.0, 1.5, 2.0)
+_OVERUSE = (0.1, 0.4)
+"""GB beyond the plan, less than any refuel."""
+_CUSTOMER, _LINE, _OTHER_LINES = "C1001", "L1002", ("L1001", "L1003")
+"""Of every task that τ² ships."""
+
+
+class Puzzle(NamedTuple):
+    """A composition with a persona: what a task is about, whoever the customer is."""
+
+    row: dict[str, Any]
+    persona: str | None
 
 
 @lru_cache(maxsize=8)
 def compositions(hold_out: HoldOut) -> dict[str, tuple[dict[str, Any], ...]]:
     """Difficulty -> one row a composition that no held-out task has, and that a transfer does not solve."""
     banned = held_out("telecom", hold_out).compositions if hold_out != "none" else set()
-    split = "full" if "full" in domains.splits("telecom") else "base"
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in WRITES}
     seen: set[frozenset[str]] = set()
-    for task in domains.tasks("telecom", split):
+    for task in domains.tasks("telecom", _largest_split()):
         key = composition(task)
         calls = gold_calls(task)
         if key in seen or key in banned or any(c.name == "transfer_to_human_agents" for c in calls):
@@ -70,10 +50,22 @@ def compositions(hold_out: HoldOut) -> dict[str, tuple[dict[str, Any], ...]]:
     return {name: tuple(rows) for name, rows in found.items()}
 
 
+def _largest_split() -> str:
+    return "full" if "full" in domains.splits("telecom") else "base"
+
+
 @lru_cache(maxsize=1)
 def _personas() -> tuple[str | None, ...]:
-    split = "full" if "full" in domains.splits("telecom") else "base"
-    return tuple(dict.fromkeys(task.user_scenario.persona for task in domains.tasks("telecom", split)))
+    return tuple(dict.fromkeys(task.user_scenario.persona for task in domains.tasks("telecom", _largest_split())))
+
+
+@lru_cache(maxsize=64)
+def _puzzles(difficulty: str, hold_out: HoldOut, seed: int) -> tuple[tuple[Puzzle, ...], tuple[Puzzle, ...]]:
+    """All in the order of ``seed``; and those in which a call names the customer, so that another one makes another task."""
+    found = [Puzzle(row, persona) for row in compositions(hold_out)[difficulty] for persona in _personas()]
+    random.Random(f"telecom {difficulty} {seed}").shuffle(found)
+    bound = [p for p in found if any(a["requestor"] == "assistant" for a in p.row["evaluation_criteria"]["actions"])]
+    return tuple(found), tuple(bound)
 
 
 @lru_cache(maxsize=1)
@@ -84,53 +76,91 @@ def _database() -> str:
     return json.dumps({table: content[table] for table in ("customers", "lines", "bills")})
 
 
-def propose(rng: random.Random, difficulty: str, hold_out: HoldOut) -> Proposal | None:
-    """One proposal; None if no composition has so many gold calls."""
-    rows = compositions(hold_out)[difficulty]
-    if not rows:
-        return None
-    row = rng.choice(rows)
-    name = f"{rng.choice(_FIRST)} {rng.choice(_LAST)}"
-    number = rng.randint(2000, 9799)
-    phone = f"555-{rng.randint(201, 989)}-{rng.randint(2000, 9999)}"
+def propose(
+    rng: random.Random, difficulty: str, hold_out: HoldOut, *, seed: int, slot: int, first: bool
+) -> Proposal | None:
+    """The proposal of a ``slot``: each puzzle once, then those that another customer makes new. None if there are none.
+
+    ``first``: no proposal of the slot was refused yet.
+    """
+    puzzles, bound = _puzzles(difficulty, hold_out, seed)
+    if first and slot < len(puzzles):
+        return _told(rng, difficulty, puzzles[slot])
+    return _told(rng, difficulty, rng.choice(bound)) if bound else None
+
+
+def _told(rng: random.Random, difficulty: str, puzzle: Puzzle) -> Proposal:
+    name = f"{rng.choice(FIRST_NAMES)} {rng.choice(LAST_NAMES)}"
+    number, phone = rng.randint(2000, 9799), f"555-{rng.randint(201, 989)}-{rng.randint(2000, 9999)}"
+    place, refuel = rng.choice(PLACES), rng.choice(_REFUELS)
+    other = rng.randint(201, 989)
     renames = {
-        "C1001": f"C{number}",
-        "L1002": f"L{number + 1}",
-        "L1001": f"L{number + 100}",
-        "L1003": f"L{number + 200}",
+        _CUSTOMER: f"C{number}",
+        _LINE: f"L{number + 1}",
+        **dict(zip(_OTHER_LINES, (f"L{number + 100}", f"L{number + 200}"), strict=True)),
         "John Smith": name,
         "john.smith": name.lower().replace(" ", "."),
         "555-123-2002": phone,
-        "555-123-2001": f"555-{rng.randint(201, 989)}-1001",
-        "555-123-2003": f"555-{rng.randint(201, 989)}-1002",
-        "France": rng.choice(_PLACES),
+        **{"555-123-2001": f"555-{other}-1001", "555-123-2003": f"555-{other}-1002"},
+        "France": place,
+        "2.0 GB": f"{refuel} GB",
     }
     pattern = re.compile("|".join(re.escape(old) for old in sorted(renames, key=len, reverse=True)))
 
     def renamed(text: str) -> str:
         return pattern.sub(lambda match: renames[match.group(0)], text)
 
-    made = json.loads(renamed(json.dumps(row)))
-    made["user_scenario"]["persona"] = rng.choice(_personas())
-    made["initial_state"]["initialization_data"] = {"agent_data": json.loads(renamed(_database())), "user_data": None}
+    told = puzzle.row["user_scenario"]["instructions"]
+    where = told["known_info"].partition("555-123-2002.")[2].strip()
+    told = {
+        **told,
+        **reworded(rng, told),
+        "known_info": known_info(rng, "John Smith", "555-123-2002", where),
+    }
+    scenario = {**puzzle.row["user_scenario"], "persona": puzzle.persona, "instructions": told}
+    made = json.loads(renamed(json.dumps({**puzzle.row, "user_scenario": scenario}, ensure_ascii=False)))
+    data = json.loads(renamed(_database()))
+    _fit(rng, made, data, line=renames[_LINE], refuel=refuel)
+    made["initial_state"]["initialization_data"] = {"agent_data": data, "user_data": None}
     goals = [a["func_name"] for a in made["evaluation_criteria"]["env_assertions"] or []]
-    faults = [
-        f["func_name"] for f in made["initial_state"]["initialization_actions"] if f["func_name"] != "set_user_info"
-    ]
+    actions = made["initial_state"]["initialization_actions"]
+    faults = [f["func_name"] for f in actions if f["func_name"] != "set_user_info"]
     calls = [Call(a["name"], a["arguments"], a["requestor"]) for a in made["evaluation_criteria"]["actions"]]
-    refuels = [c.arguments["gb_amount"] for c in calls if c.name == "refuel_data"]
     told = made["user_scenario"]["instructions"]
+    buys = any(call.name == "refuel_data" for call in calls)
     return Proposal(
         domain="telecom",
         difficulty=difficulty,
-        user=f"C{number}",
-        intents=[Intent("repair", {"goal": " ".join(goals), "faults": " ".join(faults)})],
+        user=renames[_CUSTOMER],
+        intents=[
+            Intent(
+                "repair", {"goal": " ".join(goals), "faults": " ".join(faults)}, {"phone": (phone,), "name": (name,)}
+            )
+        ],
         calls=calls,
         reason=told["reason_for_call"],
         known=told["known_info"],
         unknown=told["unknown_info"],
         manner=told["task_instructions"],
-        stated=Stated(refuel_gb=float(refuels[0]) if refuels else None),
-        facts=[phone, name],
+        stated=Stated(refuel_gb=refuel if buys else None),
         row=made,
     )
+
+
+def _fit(rng: random.Random, made: dict[str, Any], data: dict[str, Any], *, line: str, refuel: float) -> None:
+    """Another plan, usage, contract and place among the customer's lines, and the amount that the customer buys."""
+    plan, limit = rng.choice(tuple(_PLANS.items()))
+    own = next(entry for entry in data["lines"] if entry["line_id"] == line)
+    own["plan_id"], own["data_used_gb"] = plan, round(limit * rng.uniform(0.2, 0.8), 1)
+    own["contract_end_date"] = f"20{rng.randint(26, 28)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
+    holder = next(entry for entry in data["customers"] if line in entry["line_ids"])
+    rng.shuffle(holder["line_ids"])
+    for action in made["initial_state"]["initialization_actions"]:
+        if action["func_name"] == "set_data_usage":
+            action["arguments"]["data_used_gb"] = round(limit + rng.uniform(*_OVERUSE), 1)
+    for action in made["evaluation_criteria"]["actions"]:
+        if action["name"] == "refuel_data":
+            action["arguments"]["gb_amount"] = refuel
+    for assertion in made["evaluation_criteria"]["env_assertions"] or []:
+        if assertion["func_name"] == "assert_data_refueling_amount":
+            assertion["arguments"]["expected_amount"] = refuel

@@ -308,11 +308,11 @@ class CopyOnWriteDatabase:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Records are not copied for the code inside, which must only read; the caller has verified that it does."""
-        self._mode.only_reads = True
+        before, self._mode.only_reads = self._mode.only_reads, True
         try:
             yield
         finally:
-            self._mode.only_reads = False
+            self._mode.only_reads = before
 
     def state(self) -> Hashable:
         """What differs from the beginning: equal exactly if τ²'s hashes are, for two databases that began alike.

@@ -14,8 +14,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from tau2_slime.errors import UserAuthenticationError
 from tau2_slime.runtime import run_stop
@@ -26,6 +27,18 @@ COOLDOWN_FIRST, COOLDOWN_MAX = 5.0, 120.0
 """Seconds before an endpoint that is out is tried again, doubled each time that it still is."""
 PROBE_POLL = 0.5
 """Seconds between looks at another episode's try."""
+
+
+@dataclass(frozen=True)
+class EndpointNews:
+    """What one process found out about an endpoint."""
+
+    changed: float
+    """Seconds of the wall clock: of two pieces of news the later one holds."""
+    out: float | None
+    """Seconds until it may be tried again; None: it answers."""
+    held: float
+    """Seconds for which it asked to be left alone."""
 
 
 @dataclass
@@ -40,6 +53,8 @@ class Endpoint:
     """None: closed."""
     _probing: bool = False
     _held_until: float = 0.0
+    _changed: float = 0.0
+    """Seconds of the wall clock at the last news of this endpoint, from a call here or from another process."""
 
     @property
     def is_out(self) -> bool:
@@ -65,6 +80,8 @@ class Endpoint:
     def succeeded(self) -> None:
         """The endpoint answered; whether the answer is usable does not matter."""
         with self._lock:
+            if self._open_until is not None:
+                self._changed = time.time()
             self._failures, self._cooldown, self._open_until, self._probing = 0, COOLDOWN_FIRST, None, False
 
     def failed(self) -> None:
@@ -75,11 +92,11 @@ class Endpoint:
                 if self._probing:
                     self._probing = False
                     self._cooldown = min(COOLDOWN_MAX, self._cooldown * 2)
-                    self._open_until = self._until()
+                    self._open_until, self._changed = self._until(), time.time()
                 return
             self._failures += 1
             if self._failures >= THRESHOLD:
-                self._open_until = self._until()
+                self._open_until, self._changed = self._until(), time.time()
 
     def dropped(self) -> None:
         """The call ended without news of the endpoint (it was cancelled): another call may probe."""
@@ -90,6 +107,29 @@ class Endpoint:
         """Let no call through for ``seconds``, as the endpoint asked."""
         with self._lock:
             self._held_until = max(self._held_until, self.clock() + seconds)
+            self._changed = time.time()
+
+    def news(self) -> EndpointNews | None:
+        """What other processes should know; None if no call has told anything that they would not find out."""
+        with self._lock:
+            if not self._changed:
+                return None
+            now = self.clock()
+            out = None if self._open_until is None else max(0.0, self._open_until - now)
+            return EndpointNews(self._changed, out, max(0.0, self._held_until - now))
+
+    def learn(self, news: EndpointNews) -> None:
+        """Take over what another process found out, if it is newer than what is known here."""
+        with self._lock:
+            if news.changed <= self._changed:
+                return
+            self._changed, now = news.changed, self.clock()
+            self._held_until = max(self._held_until, now + news.held)
+            self._probing = False
+            if news.out is None:
+                self._failures, self._cooldown, self._open_until = 0, COOLDOWN_FIRST, None
+            else:
+                self._open_until = now + news.out
 
     def _until(self) -> float:
         return self.clock() + self._cooldown * (0.75 + 0.5 * random.random())
@@ -125,7 +165,7 @@ def refuse_key(address: str, variable: str | None, label: str, problem: str) -> 
     )
     with _lock:
         _, message = _refused.setdefault((address, variable), (_key_digest(variable), message))
-    run_stop.stop_run(message, still=lambda: _is_refused(address, variable) is not None)
+    run_stop.stop_run(message, still=partial(_still_refused, address, variable))
     return UserAuthenticationError(message)
 
 
@@ -134,6 +174,48 @@ def check_key(address: str, variable: str | None) -> None:
     message = _is_refused(address, variable)
     if message is not None:
         raise UserAuthenticationError(message)
+
+
+def refused_keys() -> dict[tuple[str, str | None], tuple[str, str]]:
+    """(endpoint, key variable) -> digest of the refused key, message: a copy, for `learn_refused_keys` elsewhere."""
+    with _lock:
+        return dict(_refused)
+
+
+def learn_refused_keys(refused: Mapping[tuple[str, str | None], tuple[str, str]]) -> None:
+    """Remember keys that other processes saw refused, and stop the run for each that is used here."""
+    for (address, variable), told in refused.items():
+        with _lock:
+            if (address, variable) in _refused:
+                continue
+            _refused[address, variable] = told
+        run_stop.stop_run(told[1], still=partial(_still_refused, address, variable))
+
+
+def news() -> dict[str, EndpointNews]:
+    """What other processes should know of each endpoint."""
+    with _lock:
+        known = list(_endpoints.items())
+    found = ((address, endpoint.news()) for address, endpoint in known)
+    return {address: told for address, told in found if told is not None}
+
+
+_processes = 1
+
+
+def share_limits(processes: int) -> None:
+    """Say that so many processes ask the same endpoints: each takes its part of every limit of calls in flight."""
+    global _processes
+    _processes = processes
+
+
+def part_of(limit: int) -> int:
+    """This process's part of ``limit`` calls in flight; at least one."""
+    return -(-limit // _processes)
+
+
+def _still_refused(address: str, variable: str | None) -> bool:
+    return _is_refused(address, variable) is not None
 
 
 def _is_refused(address: str, variable: str | None) -> str | None:

@@ -163,7 +163,9 @@ class LitellmUser:
         prompt = question.prompt(self._prompt(spec))
         address = f"{spec.host}|{spec.model}"
         endpoint = endpoints.endpoint_of(address)
-        limit = _limits.get().setdefault(f"{address}|{spec.concurrency}", asyncio.Semaphore(spec.concurrency))
+        limit = _limits.get().setdefault(
+            f"{address}|{spec.concurrency}", asyncio.Semaphore(endpoints.part_of(spec.concurrency))
+        )
         patience = spec.patience
         problem, asked = "", spec
         for attempt in range(spec.retries + 1):

@@ -1,12 +1,13 @@
 """What the simulators of this process have cost so far: tokens, seconds and dollars of each, and the limit on them.
 
-Samples carry their own share, but a dynamic filter drops samples, and their bill stays.
+Samples carry their own share, but a dynamic filter drops samples, and their bill stays. Where several processes play one
+run, each is told the others' bills too (`sharing`).
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 
 from tau2_slime.config.simulators import Price
@@ -36,6 +37,8 @@ class Spending:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._accounts: dict[str, Account] = {}
+        self._elsewhere: dict[str, dict[str, Account]] = {}
+        """Another process -> its accounts."""
 
     def answered(self, name: str, seconds: float, prompt_tokens: int, completion_tokens: int, dollars: float) -> None:
         """Book an answered call of the simulator ``name``."""
@@ -56,12 +59,27 @@ class Spending:
     def dollars(self) -> float:
         """Of all simulators together."""
         with self._lock:
-            return sum(account.dollars for account in self._accounts.values())
+            books = (self._accounts, *self._elsewhere.values())
+            return sum(account.dollars for book in books for account in book.values())
 
-    def accounts(self) -> dict[str, Account]:
-        """A copy."""
+    def accounts(self, *, without: str | None = None) -> dict[str, Account]:
+        """The sums of this process and of those that `learn` was told of. ``without``: leave that one out."""
+        with self._lock:
+            books = [self._accounts, *(book for name, book in self._elsewhere.items() if name != without)]
+            out: dict[str, Account] = {}
+            for name, account in (entry for book in books for entry in book.items()):
+                out[name] = _sum(out.get(name, Account()), account)
+            return out
+
+    def own_accounts(self) -> dict[str, Account]:
+        """Those of this process alone: a copy."""
         with self._lock:
             return {name: replace(account) for name, account in self._accounts.items()}
+
+    def learn(self, process: str, accounts: dict[str, Account]) -> None:
+        """Take over the books of another process, in the place of what it told before."""
+        with self._lock:
+            self._elsewhere[process] = accounts
 
     def check(self, budget: float | None) -> None:
         """Stop the run once ``budget`` dollars are spent.
@@ -73,13 +91,27 @@ class Spending:
             return
         shares = ", ".join(f"{name} ${a.dollars:.2f}" for name, a in sorted(self.accounts().items()) if a.dollars)
         message = f"the user simulators have cost the user_budget of ${budget:g} ({shares}); raise it to go on"
+        raise BudgetSpent(self.stop(budget, message))
+
+    def stop(self, budget: float, message: str) -> str:
+        """Stop the run because ``budget`` is spent; the message is the first one that said so."""
         message = _messages.setdefault(budget, message)
         run_stop.stop_run(message, still=lambda: self.dollars >= budget)
-        raise BudgetSpent(message)
+        return message
+
+
+def _sum(one: Account, other: Account) -> Account:
+    return Account(*(a + b for a, b in zip(astuple(one), astuple(other), strict=True)))
 
 
 _messages: dict[float, str] = {}
 """Budget -> the message when it was first spent: everyone repeats it, whatever calls in flight add to the bill."""
+
+
+def spent_budgets() -> dict[float, str]:
+    """Budget -> the message that it is spent: a copy."""
+    return dict(_messages)
+
 
 spending = Spending()
 """Of this process."""

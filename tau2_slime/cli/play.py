@@ -1,0 +1,214 @@
+"""`tau2-slime play`: what the command line asks for, and what the person is told at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tau2_slime.cli.options import (
+    AgentStrategy,
+    ConfigFile,
+    FewShot,
+    HfCheckpoint,
+    Router,
+    TrustRemoteCode,
+    UserApiKeyVar,
+    UserBaseUrl,
+    UserStrategy,
+    as_typed,
+    begin,
+    config_mapping,
+    refuse_misspelt_domains,
+    refuse_unused,
+    unused_user_options,
+)
+from tau2_slime.config.settings import HUMAN, Tau2Config
+from tau2_slime.config.task_split import named, names_a_file
+from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import exit_status
+from tau2_slime.runtime.address import address
+from tau2_slime.runtime.text import shown
+
+if TYPE_CHECKING:
+    from tau2_slime.play.command import PlayRequest
+
+
+def play(
+    seat: Annotated[str, typer.Option("--as", help="Who you are: the user, or the agent.")] = "user",
+    domain: Annotated[str | None, typer.Option("--domain", "-d", help="Default: retail, or a task file's.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base without train."),
+    ] = None,
+    task_id: Annotated[str | None, typer.Option("--task-id", "-t", help="Default: the split's first.")] = None,
+    router: Router = None,
+    hf_checkpoint: HfCheckpoint = None,
+    trust_remote_code: TrustRemoteCode = False,
+    policy_model: Annotated[str | None, typer.Option(help="Any litellm model as the agent.")] = None,
+    policy_base_url: Annotated[str | None, typer.Option(help="Its endpoint, if it is your own.")] = None,
+    policy_api_key_var: Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")] = None,
+    policy_args: Annotated[str | None, typer.Option(help="JSON object of further litellm arguments.")] = None,
+    user_model: Annotated[
+        str | None, typer.Option(help="As agent: the user's litellm model; default: scripted, which needs none.")
+    ] = None,
+    user_base_url: UserBaseUrl = None,
+    user_api_key_var: UserApiKeyVar = None,
+    user_strategy: UserStrategy = None,
+    agent_type: Annotated[str | None, typer.Option(help="llm, solo or gt.")] = None,
+    agent_strategy: AgentStrategy = None,
+    few_shot: FewShot = None,
+    max_turns: Annotated[
+        int | None, typer.Option(min=1, help="Messages of agent and user together; default: 200.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens per turn.")] = 8192,
+    config: ConfigFile = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="Default: runs/play-<time>. An unfinished episode there goes on."),
+    ] = None,
+) -> None:
+    """Be the user, or the agent, of one conversation in this terminal. It is saved after each message."""
+    from tau2_slime.local.terminal import require_terminal
+
+    if seat not in ("user", "agent"):
+        raise ConfigError(f"--as {seat}: you can be the user or the agent")
+    mapping = config_mapping(config)
+    as_user = seat == "user"
+    options = {
+        "user_model": user_model,
+        "user_base_url": user_base_url,
+        "user_api_key_var": user_api_key_var,
+        "user_strategy": user_strategy,
+        "agent_type": agent_type,
+        "agent_strategy": agent_strategy,
+        "few_shot": str(few_shot) if few_shot is not None else None,
+        "max_turns": max_turns,
+    }
+    api = {"base-url": policy_base_url, "api-key-var": policy_api_key_var, "args": policy_args}
+    policy = {"--router": router, "--hf-checkpoint": hf_checkpoint, "--policy-model": policy_model}
+    refuse_unused(
+        {
+            **{
+                option: value is not None and not as_user and "you are the agent"
+                for option, value in {**policy, "--agent-strategy": agent_strategy, "--few-shot": few_shot}.items()
+            },
+            **{
+                f"--{name.replace('_', '-')}": options[name] is not None and as_user and "you are the user"
+                for name in ("user_model", "user_base_url", "user_api_key_var", "user_strategy")
+            },
+            **{
+                f"--policy-{name}": value is not None and policy_model is None and "--policy-model is not given"
+                for name, value in api.items()
+            },
+        }
+    )
+    if router is not None and policy_model is not None:
+        raise ConfigError("--router and --policy-model name two policies: give one")
+    if router is not None:
+        address(router)
+        if hf_checkpoint is None:
+            raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
+    require_terminal("tau2-slime play")
+    begin("play", "loading τ²")
+    said = Tau2Config.resolve(mapping).model_fields_set
+    defaults: dict[str, object] = {"max_turns": 200, "drift_rate": 1.0}
+    if not as_user:
+        defaults["user_model"] = "scripted"
+    given = {key: value for key, value in defaults.items() if key not in said}
+    given |= {key: value for key, value in options.items() if value is not None}
+    given |= {"user_strategy": HUMAN} if as_user else {}
+    try:
+        settings = Tau2Config.resolve(mapping, given)
+    except ConfigError as error:
+        raise as_typed(error, options) from None
+    if as_user and settings.agent_type == "solo":
+        raise ConfigError("agent_type=solo has no user: play it with --as agent")
+    if not as_user and settings.user_strategy == HUMAN:
+        raise ConfigError("you cannot be both: user_strategy human makes you the user, and --as agent the agent")
+    if not as_user:
+        refuse_unused(unused_user_options(settings, options))
+    if settings.user_path is settings.agent_path is None:
+        refuse_misspelt_domains([domain or settings.domain])
+    from tau2_slime.runtime.files import hold_folder, new_run_folder
+
+    settings, task = _task(settings, mapping, given, domain, split, task_id)
+    folder = output_dir or new_run_folder("play")
+    with hold_folder(folder, "conversation"):
+        from tau2_slime.play.command import PlayRequest
+
+        request = PlayRequest(
+            "user" if as_user else "agent",
+            settings,
+            task,
+            folder,
+            router=router,
+            hf_checkpoint=hf_checkpoint,
+            trust_remote_code=trust_remote_code,
+            sampling_params={"temperature": temperature, "top_p": 1.0, "max_new_tokens": max_new_tokens},
+        )
+        if policy_model is not None:
+            request = _behind_an_api(request, policy_model, policy_base_url, policy_api_key_var, policy_args)
+        status = _play(request)
+    raise typer.Exit(status)
+
+
+def _task(
+    settings: Tau2Config,
+    mapping: dict[str, object],
+    given: dict[str, object],
+    domain: str | None,
+    split: str | None,
+    task_id: str | None,
+) -> tuple[Tau2Config, str]:
+    """The settings with domain and split, and the task: the one that is named, or the first that can be played."""
+    from tau2_slime.rollout import plan_jobs
+    from tau2_slime.world.domains import domain_of_file
+
+    said = settings.model_fields_set
+    split = split if split is not None or "task_split" not in said else settings.task_split
+    split = None if split is None else named(split, settings.task_files)
+    if domain is None and split is not None and names_a_file(split) and "domain" not in said:
+        domain = domain_of_file(split)
+    (job, *_) = plan_jobs([domain or settings.domain], split, [task_id] if task_id else [], 1, 1, settings)
+    return Tau2Config.resolve(mapping, {**given, "domain": job.domain, "task_split": job.split}), job.task_id
+
+
+def _behind_an_api(
+    request: PlayRequest, model: str, base_url: str | None, key_var: str | None, args: str | None
+) -> PlayRequest:
+    import dataclasses
+
+    from tau2_slime.evaluation.request import parse_json, policy_spec
+    from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, litellm_sampling
+
+    spec = policy_spec(model, base_url, key_var, parse_json(args, "--policy-args"))
+    spec.connection()
+    sampling = litellm_sampling(request.sampling_params)
+    return dataclasses.replace(request, api=lambda: ApiSpeaker(spec, sampling), api_name=model)
+
+
+def _play(request: PlayRequest) -> int:
+    """The exit status."""
+    from tau2_slime.local.person import Person
+    from tau2_slime.outcome import Termination
+    from tau2_slime.play import command
+    from tau2_slime.play.verdict import verdict
+    from tau2_slime.runtime.console import resume_command
+
+    person = Person(undo=True)
+    result = asyncio.run(command.play(request, person))
+    folder = shlex.quote(str(request.output_dir))
+    if result.termination is Termination.ABORTED:
+        why = result.detail if not person.left and result.detail else "you left"
+        typer.echo(f"tau2-slime: {shown(why)}; the conversation is kept, and this goes on: ", err=True, nl=False)
+        typer.echo(resume_command(request.output_dir), err=True)
+        return exit_status.UNFINISHED
+    for line, style in verdict(result):
+        person.terminal.show(line, style)
+    typer.echo(f"every message: tau2-slime inspect {folder} --html page.html")
+    return exit_status.FINE

@@ -1,0 +1,221 @@
+"""`tau2-slime play` in a real pseudo-terminal, and a person in a rollout and an evaluation."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tau2_slime.config.settings import Tau2Config
+from tau2_slime.inspector.check import check_trajectory
+from tau2_slime.inspector.drift_check import DriftCounts, check_drift
+from tau2_slime.inspector.sources import read_episodes
+from tau2_slime.inspector.tokenizers import language_of
+from tests.evaluation.api_server import ApiServer, gold
+from tests.play.terminal import TerminalProcess
+from tests.test_cli import tau2_slime
+
+MOCK = ("play", "--domain", "mock", "--task-id", "create_task_1", "--output-dir", "out")
+REFERENCE = "my case reference is mock/base/create_task_1."
+
+
+def the_row(folder: Path) -> dict[str, Any]:
+    (row,) = [json.loads(line) for line in (folder / "trajectories.jsonl").read_text().splitlines()]
+    return row
+
+
+def said(row: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(m["role"], m["content"]) for m in row["messages"] if m.get("content") and m["role"] != "tool"]
+
+
+def check_tokens(folder: Path) -> None:
+    """The inspector reads the episode, and every token is what the template writes or the server sampled."""
+    found = read_episodes(folder)
+    language, counts = language_of(found, None, {}), DriftCounts()
+    assert language is not None and not found.unreadable
+    (one,) = found.trajectories
+    assert check_trajectory(one) == check_drift(one, language, counts) == []
+    assert one.ledger is not None and counts.prompts == 1 and counts.turns >= 2
+
+
+def test_the_user_talks_goes_back_and_hangs_up(tmp_path: Path) -> None:
+    with TerminalProcess(*MOCK, folder=tmp_path) as terminal:
+        terminal.expect(f"once you say: {REFERENCE}")
+        terminal.expect("Create a new task called 'Important Meeting'")  # the scenario
+        terminal.say("A slip of the tongue")
+        terminal.expect("agent: Could you please tell me your case reference?")
+        terminal.say("/nonsense")
+        terminal.expect("no command /nonsense: /help lists them")
+        terminal.complete("/und", "o")
+        terminal.expect("Taken back")
+        terminal.say("/undo")
+        terminal.expect("There is nothing to take back")
+        terminal.say(f"Hello, {REFERENCE}")
+        terminal.expect("agent: Your case is now complete")
+        terminal.say("//stop is a word")
+        terminal.expect("agent: ")
+        terminal.say("/stop")
+        terminal.expect("reward 1 (user_stop)")
+        terminal.expect("DB 1, COMMUNICATE 1")
+        assert terminal.end() == 0
+    row = the_row(tmp_path / "out")
+    assert [text for role, text in said(row) if role == "user"] == [
+        f"Hello, {REFERENCE}",
+        "/stop is a word",
+        "###STOP###",
+    ]
+    assert (row["reward"], row["user_model"], row["user_strategy"], row["status"]) == (1, "human", "human", "completed")
+    check_tokens(tmp_path / "out")
+
+
+@pytest.mark.parametrize("leave", ["ctrl-d", "hang up", "kill -9"])
+def test_who_leaves_loses_nothing(tmp_path: Path, leave: str) -> None:
+    with TerminalProcess(*MOCK, folder=tmp_path) as terminal:
+        terminal.say("First words")
+        terminal.expect("agent: Could you please tell me your case reference?")
+        terminal.expect("you>")
+        terminal.type("half a li")
+        if leave == "ctrl-d":
+            terminal.type("\x15\x04")  # an empty line first: Ctrl-D in a line deletes a letter
+            terminal.expect("this goes on: tau2-slime play")
+            assert terminal.end() == 3
+        elif leave == "hang up":
+            terminal.hang_up()
+            assert terminal.process.wait(timeout=300) != 0
+        else:
+            os.kill(terminal.process.pid, signal.SIGKILL)
+            terminal.process.wait()
+    (one,) = read_episodes(tmp_path / "out").trajectories
+    assert one.status == "aborted" and one.messages[1]["content"] == "First words"
+    with TerminalProcess(*MOCK, folder=tmp_path) as terminal:
+        terminal.expect("goes on where it was left")
+        terminal.expect("user: First words")
+        terminal.expect("agent: Could you please tell me your case reference?")
+        terminal.say(f"Yes, {REFERENCE}")
+        terminal.expect("agent: Your case is now complete")
+        terminal.say("/stop")
+        terminal.expect("reward 1 (user_stop)")
+        assert terminal.end() == 0
+    row = the_row(tmp_path / "out")
+    assert [text for role, text in said(row) if role == "user"] == ["First words", f"Yes, {REFERENCE}", "###STOP###"]
+    assert row["stats"]["resumes"] == 1
+    check_tokens(tmp_path / "out")
+    with TerminalProcess(*MOCK, folder=tmp_path) as terminal:
+        terminal.expect("holds an episode that is over; name another folder")
+        assert terminal.end() == 2
+
+
+def test_the_agent_calls_tools_as_commands_and_is_told_what_it_missed(tmp_path: Path) -> None:
+    with TerminalProcess(*MOCK, "--as", "agent", folder=tmp_path) as terminal:
+        terminal.expect("you are the agent")
+        terminal.expect(f"user: Hello, {REFERENCE}")
+        terminal.say("/tools create_task")
+        terminal.expect("user_id (a string)")
+        terminal.say("/create_task title=Another one")
+        terminal.expect("'user_id' is missing")
+        terminal.complete("/create_ta", "sk", " user_id=user_1 title=Another one")
+        terminal.expect('"title": "Another one"')
+        for _ in range(4):  # a scripted user that hears nothing of use hangs up
+            terminal.say("Anything else?")
+        terminal.expect("reward 0 (user_stop)")
+        terminal.expect('never called: create_task({"user_id": "user_1", "title": "Important Meeting"})')
+        terminal.expect("the database is not as the task's gold actions leave it")
+        terminal.expect("Another one")
+        assert terminal.end() == 0
+    row = the_row(tmp_path / "out")
+    assert row["reward"] == 0 and row["user_model"] == "scripted"
+    (call,) = [call for m in row["messages"] for call in m.get("tool_calls") or []]
+    assert (call["name"], call["arguments"]) == ("create_task", {"user_id": "user_1", "title": "Another one"})
+    (one,) = read_episodes(tmp_path / "out").trajectories
+    assert one.reward == 0 and one.ledger is None
+
+
+def test_a_user_has_tools_too(tmp_path: Path) -> None:
+    with TerminalProcess("play", "-d", "telecom", "-o", "out", folder=tmp_path) as terminal:
+        terminal.say("/check_status_bar")
+        terminal.expect("result: Status Bar")
+        terminal.say("/quit")
+        assert terminal.end() == 3
+    row = the_row(tmp_path / "out")
+    assert [m["role"] for m in row["messages"]] == ["assistant", "user", "tool"]
+    assert row["messages"][1]["tool_calls"][0]["requestor"] == "user"
+
+
+async def test_a_model_that_fails_costs_no_word(tmp_path: Path) -> None:
+    import asyncio
+
+    broken: list[bool] = [True]
+    async with ApiServer(lambda body: {"status": 400} if broken else gold(body)) as server:
+        arguments = (*MOCK, "--policy-model", "openai/some-model", "--policy-base-url", server.url)
+
+        def first() -> None:
+            with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+                terminal.say(f"Good day, {REFERENCE}")
+                terminal.expect("policy model openai/some-model: HTTP 400")
+                terminal.expect("the conversation is kept, and this goes on:")
+                assert terminal.end() == 3
+
+        def second() -> None:
+            with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+                terminal.expect("agent: Your case is now complete")
+                terminal.say("/stop")
+                terminal.expect("reward 1 (user_stop)")
+                assert terminal.end() == 0
+
+        await asyncio.to_thread(first)
+        broken.clear()
+        await asyncio.to_thread(second)
+    row = the_row(tmp_path / "out")
+    assert [text for role, text in said(row) if role == "user"] == [f"Good day, {REFERENCE}", "###STOP###"]
+
+
+@pytest.mark.parametrize("command", ["rollout", "eval"])
+def test_a_person_plays_the_user_of_a_run(tmp_path: Path, command: str) -> None:
+    arguments = (command, "--user-strategy", "human", "-d", "mock", "-o", "out", "--attempts", "2")
+    arguments += ("--task-ids", "create_task_1", *(["--split", "base"] if command == "eval" else []))
+    with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+        for _ in range(2):  # one conversation after the other
+            terminal.expect("mock, task create_task_1: you are the user")
+            terminal.say(f"Hello, {REFERENCE}")
+            terminal.expect("agent: Your case is now complete")
+            terminal.say("/stop")
+        terminal.expect("mean reward 1.000" if command == "rollout" else "pass^1")
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["play"], "needs a terminal, and this process has none"),
+        (["play", "--as", "judge"], "--as judge: you can be the user or the agent"),
+        (["play", "--as", "agent", "--router", "http://h:1"], "--router would change nothing: you are the agent"),
+        (["play", "--user-model", "gpt-4o"], "--user-model would change nothing: you are the user"),
+        (["play", "--router", "http://h:1"], "--router needs --hf-checkpoint"),
+        (["play", "--policy-args", "{}"], "--policy-args would change nothing: --policy-model is not given"),
+        (["rollout", "-d", "mock", "--user-strategy", "human"], "user_strategy human needs a terminal"),
+        (["eval", "-d", "mock", "--user-strategy", "human"], "user_strategy human needs a terminal"),
+        (["rollout", "--user-strategy", "human", "--user-model", "x"], "--user-model would change nothing: a person"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], words: str) -> None:
+    done = tau2_slime(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr.strip().splitlines()[-1]
+
+
+def test_bad_input_in_a_terminal_is_one_line_too(tmp_path: Path) -> None:
+    with TerminalProcess(*MOCK[:3], "--task-id", "create_tsk_1", folder=tmp_path) as terminal:
+        terminal.expect("tau2-slime: no task 'create_tsk_1' in mock/base")
+        assert terminal.end() == 2
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_person_is_not_one_of_a_pool() -> None:
+    with pytest.raises(ValueError, match="strategy"):
+        Tau2Config.resolve({"user_simulators": [{"model": "x", "strategy": "human"}]}, environ={})
+    with pytest.raises(ValueError, match="user_path would change nothing"):
+        Tau2Config.resolve({"user_strategy": "human", "user_path": "a.B"}, environ={})
