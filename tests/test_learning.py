@@ -45,8 +45,16 @@ assert (whole - found[0][0][-2:]).abs().max() < 1e-5
 """
 
 
-def curve(rewards: list[float], *, before: float = 0.25, after: float = 0.95, **changes: Any) -> Curve:
-    """A run whose steps earned ``rewards``; ``changes`` are put into each of its steps."""
+def curve(
+    rewards: list[float],
+    *,
+    before: float = 0.25,
+    after: float = 0.95,
+    unseen: tuple[float, float] = (0.2, 0.6),
+    **changes: Any,
+) -> Curve:
+    """A run whose steps earned ``rewards``; ``changes`` are put into each of its steps. ``unseen``: the unseen task's mean
+    reward before and after."""
     rows: list[Row] = [
         {
             **{"step": step, "reward": reward, "weight_versions": [str(step)], "difference": 1e-7},
@@ -55,25 +63,13 @@ def curve(rewards: list[float], *, before: float = 0.25, after: float = 0.95, **
         }
         for step, reward in enumerate(rewards)
     ]
-    rows[0]["evaluation"] = _evaluation(before)
-    return Curve("run", [*rows, {"step": len(rewards), "evaluation": _evaluation(after)}])
+    rows[0]["evaluation"] = _evaluation(before, unseen[0])
+    return Curve("run", [*rows, {"step": len(rewards), "evaluation": _evaluation(after, unseen[1])}])
 
 
-def _evaluation(share: float) -> dict[str, list[float]]:
-    earned = round(100 * share)
-    return {f"train/{task}": [1.0] * earned + [0.0] * (100 - earned) for task in "ab"} | {"held_out/c": [0.0] * 100}
-
-
-def unseen(*gains: float) -> Curve:
-    """A run in which each held-out task gained so much."""
-    made = curve([0.5])
-    for end, shares in ((0, [0.0] * len(gains)), (-1, list(gains))):
-        held_out = {
-            f"held_out/{task}": [1.0] * round(10 * value) + [0.0] * round(10 - 10 * value)
-            for task, value in enumerate(shares)
-        }
-        made.rows[end]["evaluation"] = {**_evaluation(0.3), **held_out}
-    return made
+def _evaluation(share: float, unseen: float) -> dict[str, list[float]]:
+    shares = {"train/a": share, "train/b": share, "held_out/c": unseen}
+    return {task: [1.0] * round(100 * mean) + [0.0] * (100 - round(100 * mean)) for task, mean in shares.items()}
 
 
 RISING = [0.3, 0.6, *[0.95] * 5]
@@ -82,7 +78,6 @@ GOOD = {
     "shuffle": [curve([0.2] * 4, after=0.2)],
     "context": [curve([0.3], train={"train_rollout_logprob_abs_diff": 2.5})],
     "shift": [curve([0.3], train={"train_rollout_logprob_abs_diff": 0.16})],
-    "unseen": [unseen(0.2, 0.3, 0.4, 0.2)],
 }
 
 
@@ -105,7 +100,7 @@ def test_curves_that_learn_pass() -> None:
         ("partial", [curve(RISING, after=0.4)], "gain's lower bound"),
         ("shuffle", [curve([0.2] * 4, after=0.4)], "shuffled rewards gain less"),
         ("context", [curve([0.3])], "the fault shows"),
-        ("unseen", [unseen(0.0, 0.0, 0.0, 0.9)], "nobody trained on"),
+        ("sync", [curve(RISING, unseen=(0.3, value)) for value in (0.3, 0.9)], "tasks that no training saw"),
         ("shift", [curve([0.3])], "the fault shows"),
         ("sync", [curve([*RISING, 0.3, 0.3]) for _ in range(2)] + GOOD["sync"][:2], "3 of 4 seeds end at"),
     ],

@@ -34,12 +34,10 @@ class WarmStart:
     """How the policy is made that reinforcement learning starts from: a model, imperfect play, supervised steps on it."""
 
     model: ModelSize = ModelSize()
-    task_split: str = "base"
-    """τ²'s split of the tasks, or ``file:PATH``."""
-    tasks: tuple[str, ...] = TRAIN + HELD_OUT
+    tasks: tuple[str, ...] = TRAIN
     attempts: int = 64
     """Episodes of imperfect play for each task."""
-    mistakes: float = 0.7
+    mistakes: float = 0.8
     """Share of the episodes with one wrong move."""
     steps: int = 140
     batch: int = 16
@@ -56,7 +54,7 @@ class Settings:
     """One run of reinforcement learning."""
 
     seed: int = 1
-    steps: int = 48
+    steps: int = 20
     mode: Mode = "sync"
     control: Control = "none"
     """``shuffle``: rewards change places within their group. ``context``: context tokens are trained on. ``shift``: the
@@ -75,15 +73,14 @@ class Settings:
     divide_by_std: bool = False
     """GRPO's advantages are divided by their group's standard deviation. Where a task is almost solved, its rare failures
     then weigh most, and the late steps get unsteady."""
-    eval_every: int = 10
+    eval_every: int = 5
     eval_attempts: int = 16
     """Episodes of each task in one of the evaluations on the way."""
     final_attempts: int = 56
     """Episodes of each task in the evaluations before the first step and after the last one."""
-    task_split: str = "base"
     train_tasks: tuple[str, ...] = TRAIN
     held_out: tuple[str, ...] = HELD_OUT
-    """Tasks that are evaluated and never trained on."""
+    """Tasks that neither the warm start nor reinforcement learning sees."""
     device: str = "cpu"
 
     def rate_at(self, step: int) -> float:

@@ -106,21 +106,16 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
     host, port = router.removeprefix("http://").split(":")
     datasets = []
     for name, tasks in (("train", settings.train_tasks), ("held_out", settings.held_out)):
-        of_mock = {"domain": "mock", "task_split": settings.task_split}
-        rows = [{"prompt": task, "metadata": {"task_id": task, **of_mock}} for task in tasks]
+        rows = [
+            {"prompt": task, "metadata": {"task_id": task, "domain": "mock", "task_split": "base"}} for task in tasks
+        ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         paths = {"path": str(folder / f"{name}.jsonl"), "custom_generate_function_path": GENERATE}
         datasets.append({"name": name, "input_key": "prompt", "metadata_key": "metadata", **paths})
     defaults: dict[str, float] = {"n_samples_per_eval_prompt": settings.eval_attempts, "max_response_len": TURN}
     defaults["temperature"] = settings.temperature
     (folder / "eval.yaml").write_text(json.dumps({"eval": {"defaults": defaults, "datasets": datasets}}))
-    tau2 = {
-        "domain": "mock",
-        "task_split": settings.task_split,
-        "user_model": "scripted",
-        "drift_rate": 1.0,
-        "max_turns": 16,
-    }
+    tau2 = {"domain": "mock", "task_split": "base", "user_model": "scripted", "drift_rate": 1.0, "max_turns": 16}
     (folder / "tau2.yaml").write_text(json.dumps({"tau2": tau2}))
     argv = [
         *("--hf-checkpoint", str(checkpoint), "--prompt-data", str(folder / "train.jsonl"), "--input-key", "prompt"),

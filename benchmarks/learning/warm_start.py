@@ -82,7 +82,7 @@ def play(checkpoint: Path, folder: Path, recipe: WarmStart, *, attempts: int | N
     """Samples of the embedded policy's imperfect play in the words of ``checkpoint``, by ``tau2-slime rollout``."""
     command = [
         *(sys.executable, "-m", "tau2_slime.cli", "rollout", "--hf-checkpoint", str(checkpoint)),
-        *("--domain", "mock", "--split", recipe.task_split, "--samples-per-prompt", str(attempts or recipe.attempts)),
+        *("--domain", "mock", "--split", "base", "--samples-per-prompt", str(attempts or recipe.attempts)),
         *("--spelling", "0", "--mistakes", str(recipe.mistakes), "--output-dir", str(folder)),
         *(part for task in recipe.tasks for part in ("--task-id", task)),
     ]
