@@ -27,6 +27,7 @@ from benchmarks.learning.settings import Settings, WarmStart
 from tests.slime_cpu.plan import package_of
 
 ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "learning"
 ENVIRONMENT = {
     **{"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     "TORCHDYNAMO_DISABLE": "1",  # slime's losses are compiled with it, which takes longer than the run
@@ -38,11 +39,11 @@ def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Ite
     """The runs of one kind. Controls and other modes take half of the steps; a fault is found in the first."""
     full = Settings(device=device)
     if small:
-        # The first quarter of the whole run, with its learning rates.
+        # The first steps of the whole run, with its learning rates.
         full = replace(full, steps=8, final_rate=full.rate_at(7), eval_every=0, final_attempts=32)
     elif kind in ("shuffle", "partial", "async"):
         full = replace(full, steps=full.steps // 2)
-    for seed in seeds[:1] if kind in FAULTS else seeds[:3] if kind != "sync" else seeds:
+    for seed in seeds[: {"sync": None, "shuffle": 3}.get(kind, 1)]:
         settings = replace(full, seed=seed)
         if kind in ("partial", "async"):
             yield replace(settings, mode=kind)
@@ -52,8 +53,8 @@ def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Ite
             yield replace(settings, control="shuffle") if kind == "shuffle" else settings
 
 
-def warm_start(slime: str, cache: Path) -> Path:
-    """The checkpoint that the runs start from; made in the first minutes, and kept in ``cache``."""
+def warm_start(slime: str) -> Path:
+    """The checkpoint that the runs start from; made in the first minutes, and kept in ``CACHE``."""
     import torch
 
     from benchmarks.learning import slime_code
@@ -61,7 +62,7 @@ def warm_start(slime: str, cache: Path) -> Path:
 
     torch.set_num_threads(1)
     args = Namespace(**slime_code.TRAINER_DEFAULTS, rollout_temperature=1.0, entropy_coef=0.0)
-    return start.make(WarmStart(), slime_code.load_loss(slime), args, cache)
+    return start.make(WarmStart(), slime_code.load_loss(slime), args, CACHE)
 
 
 _running: list[subprocess.Popen[str]] = []
@@ -126,7 +127,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     kinds = ["sync", "shuffle", "partial", "async", *FAULTS]
     parser.add_argument("--kinds", nargs="+", default=kinds, choices=kinds)
-    parser.add_argument("--small", action="store_true", help="8 steps instead of 32")
+    parser.add_argument("--small", action="store_true", help="8 steps instead of 20")
     parser.add_argument("--at-once", type=int, default=2, help="runs that share the machine (default: %(default)s)")
     parser.add_argument("--checkpoint", type=Path, help="Qwen3 checkpoint to start from instead of the tiny one")
     parser.add_argument("--router", help="http://host:port of a router that serves it (default: sglang on this CPU)")
@@ -138,21 +139,19 @@ def main() -> None:
     if package == "miles" and "async" in options.kinds:
         parser.error("--kinds async: these are slime's fully-async rollouts, and --slime names miles; leave async out")
     options.slime = str(Path(options.slime).resolve())
-    checkpoint = options.checkpoint or warm_start(options.slime, ROOT / ".cache" / "learning")
     planned = [
         (kind, f"{kind}-{settings.seed}", settings)
         for kind in options.kinds
         for settings in runs_of(kind, options.seeds, small=options.small, device=options.device)
     ]
+    checkpoint = options.checkpoint or warm_start(options.slime)
     with ThreadPoolExecutor(options.at_once) as pool:
         found = list(pool.map(lambda one: carry_out(options.output_dir / one[1], one[2], checkpoint, options), planned))
     curves: dict[str, list[verdict.Curve]] = {}
     for (kind, _, _), curve in zip(planned, found, strict=True):
         curves.setdefault(kind, []).append(curve)
     plot.draw(curves, options.output_dir / "curves.png")
-    # A quarter of the steps earns half of the gain. It is still more than chance, and than shuffled rewards may gain.
-    least_gain = verdict.MOST_GAIN_OF_SHUFFLED if options.small else verdict.LEAST_GAIN
-    checks = list(verdict.judge(curves, least_gain=least_gain))
+    checks = list(verdict.judge(curves))
     print("\n".join(map(str, checks)))
     print(f"curves: {options.output_dir / 'curves.png'}")
     print("PASS" if all(check.holds for check in checks) else "FAIL")

@@ -37,7 +37,7 @@ def draw(curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
                 right.plot([row["step"] for row in evaluated], values, style, color=colour, lw=1.2)
     left.set(title="training rollouts", xlabel="step", ylabel="mean reward", ylim=(0, 1))
     right.set(title="evaluations", xlabel="step")
-    for name, style in (("trained tasks", "-"), ("held-out tasks", ":")):
+    for name, style in (("trained tasks", "-"), ("unseen tasks", ":")):
         right.plot([], [], style, color="black", lw=1.2, label=name)
     for axes, place in ((left, "lower right"), (right, "upper left")):
         axes.grid(alpha=0.3)

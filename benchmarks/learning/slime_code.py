@@ -112,7 +112,8 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         paths = {"path": str(folder / f"{name}.jsonl"), "custom_generate_function_path": GENERATE}
         datasets.append({"name": name, "input_key": "prompt", "metadata_key": "metadata", **paths})
-    defaults = {"n_samples_per_eval_prompt": settings.eval_attempts, "max_response_len": TURN, "temperature": 1.0}
+    defaults: dict[str, float] = {"n_samples_per_eval_prompt": settings.eval_attempts, "max_response_len": TURN}
+    defaults["temperature"] = settings.temperature
     (folder / "eval.yaml").write_text(json.dumps({"eval": {"defaults": defaults, "datasets": datasets}}))
     tau2 = {"domain": "mock", "task_split": "base", "user_model": "scripted", "drift_rate": 1.0, "max_turns": 16}
     (folder / "tau2.yaml").write_text(json.dumps({"tau2": tau2}))
@@ -122,7 +123,8 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
         *("--custom-generate-function-path", GENERATE, "--sglang-router-ip", host, "--sglang-router-port", port),
         *("--rollout-batch-size", str(settings.groups), "--n-samples-per-prompt", str(settings.group_size)),
         *("--global-batch-size", str(settings.global_batch), "--num-rollout", str(settings.steps)),
-        *("--rollout-max-response-len", str(TURN), "--rollout-max-context-len", "2000", "--rollout-temperature", "1.0"),
+        *("--rollout-max-response-len", str(TURN), "--rollout-max-context-len", "2000"),
+        *("--rollout-temperature", str(settings.temperature)),
         *("--rollout-num-gpus", "1", "--rollout-num-gpus-per-engine", "1", "--actor-num-gpus-per-node", "1"),
         *("--rollout-seed", str(settings.seed), "--rollout-shuffle", "--eval-config", str(folder / "eval.yaml")),
         *("--advantage-estimator", "grpo", "--eps-clip", "0.2", "--eps-clip-high", "0.28"),

@@ -93,7 +93,8 @@ class Trainer:
         with torch.no_grad():
             for batch in (batch for step in episodes.steps for batch in step):
                 for index, logits in zip(batch, self._logits(model, episodes, batch), strict=True):
-                    found[index] = log_probs(logits, episodes.response(index)).cpu()
+                    scaled = logits / self.args.rollout_temperature  # as slime's loss and the server
+                    found[index] = log_probs(scaled, episodes.response(index)).cpu()
         return [found.get(i, values) for i, values in enumerate(episodes.rollout_log_probs)]
 
     def _step(

@@ -86,17 +86,11 @@ def gain_interval(runs: Sequence[Curve]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def judge(
-    curves: Mapping[str, Sequence[Curve]],
-    *,
-    most_difference: float = MOST_DIFFERENCE,
-    least_gain: float = LEAST_GAIN,
-) -> Iterator[Check]:
+def judge(curves: Mapping[str, Sequence[Curve]], *, most_difference: float = MOST_DIFFERENCE) -> Iterator[Check]:
     """The checks that the given runs allow.
 
     Args:
         curves: kind -> its runs, one for each seed. Kinds are sync, partial, async, shuffle, context and shift.
-        least_gain: what the lower bound of the gain must exceed.
         most_difference: mean difference of the log-probs of server and trainer that is still right.
     """
     learning = [curve for kind in ("sync", "partial", "async") for curve in curves.get(kind, ())]
@@ -114,10 +108,10 @@ def judge(
         for curve in curves.get(kind, ()):
             found = curve.steps[0]["train"]["train_rollout_logprob_abs_diff"]
             yield Check(f"{curve.name}: the fault shows in the first step", f"{found:.2g}", found > most_difference)
-    yield from _gains(curves, least_gain)
+    yield from _gains(curves)
 
 
-def _gains(curves: Mapping[str, Sequence[Curve]], least_gain: float) -> Iterator[Check]:
+def _gains(curves: Mapping[str, Sequence[Curve]]) -> Iterator[Check]:
     if runs := curves.get("sync", ()):
         start = statistics.fmean(run.before for run in runs)
         low, high = START
@@ -126,7 +120,7 @@ def _gains(curves: Mapping[str, Sequence[Curve]], least_gain: float) -> Iterator
         if runs := curves.get(kind, ()):
             gain, lower, upper = gain_interval(runs)
             told = f"{gain:.2f} ({lower:.2f} to {upper:.2f}) in {len(runs)} seeds, {_range(runs)}"
-            yield Check(f"{kind}: the gain's lower bound is above {least_gain}", told, lower > least_gain)
+            yield Check(f"{kind}: the gain's lower bound is above {LEAST_GAIN}", told, lower > LEAST_GAIN)
     if runs := curves.get("shuffle", ()):
         gain, lower, upper = gain_interval(runs)
         told = f"{gain:.2f} ({lower:.2f} to {upper:.2f}) in {len(runs)} seeds, {_range(runs)}"
