@@ -15,6 +15,7 @@ from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.world import domains
 
 pytestmark = pytest.mark.fast
+REASONS = [reason for reason in (*CHOICES, *FIXED) if reason != "diagnosis"]  # test_diagnosis_filter.py
 TEST_TASK, TRAIN_TASK = (domains.splits("retail")[split][0] for split in ("test", "train"))
 
 
@@ -50,7 +51,7 @@ def spoilt(reason: str) -> Trajectory:
     return flawed
 
 
-@pytest.mark.parametrize("reason", [*CHOICES, *FIXED])
+@pytest.mark.parametrize("reason", REASONS)
 def test_each_flaw_keeps_an_episode_here_and_nothing_else_does(reason: str) -> None:
     assert left_out(trajectory(), spoilt(reason), max_tokens=8) == ["", reason]
     lifted = left_out(trajectory(), spoilt(reason), max_tokens=8, keep=frozenset({reason} & CHOICES.keys()))
@@ -94,7 +95,7 @@ def test_without_tokens_the_words_decide() -> None:
 
 
 def test_every_episode_is_counted_once() -> None:
-    spoilt_ones = [trajectory(), *map(spoilt, [*CHOICES, *FIXED])]
+    spoilt_ones = [trajectory(), *map(spoilt, REASONS)]
     run = Run(Path("run"), FoundEpisodes(spoilt_ones), "x")
     episodes = filtered([run], Filters(max_tokens=8))
     assert sum(counts(episodes).values()) + sum(not one.left_out for one in episodes) == len(spoilt_ones)

@@ -200,6 +200,7 @@ async def test_a_refused_key_is_one_clear_error_without_the_key(tmp_path: Path) 
 
 def test_a_key_that_is_not_set_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
     with pytest.raises(ConfigError, match=r"NOT_SET.*--llm-api-key-var"):
         Texts("writer", "reader", "http://127.0.0.1:9/v1", "NOT_SET", None, (), 1).check()
     with pytest.raises(ConfigError, match="--max-cost needs a price"):

@@ -209,15 +209,17 @@ async def test_a_killed_worker_loses_nothing(
     busy, killed = asyncio.Event(), asyncio.Event()
 
     def choose(ask: Any) -> Move | None:
-        return None if killed.is_set() or ask.ordinal == 0 else after(busy.set, hang())
+        if ask.ordinal > 0 and not killed.is_set():
+            return after(busy.set, hang())
+        # Some begin again and some go on: what to say depends on the conversation, not on how often it was asked.
+        return GOLD["<tool_response>" in router.tokenizer.decode(ask.ids)]
 
-    router.script, router.choose = GOLD, choose
+    router.choose = choose
     samples = [new_sample(f"episode-{i}") for i in range(4)]
     playing = [asyncio.create_task(generate(args, sample)) for sample in samples]
     await asyncio.wait_for(busy.wait(), PATIENCE)
     await until(lambda: len(the_pool().workers()) == 2)
     victim = max(the_pool().workers().items(), key=lambda item: item[1])[0]
-    router._at.clear()  # those that begin again play from the beginning
     killed.set()
     with caplog.at_level(logging.WARNING):
         os.kill(process_of(victim), signal.SIGKILL)
