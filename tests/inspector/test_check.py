@@ -203,7 +203,9 @@ def test_a_prompt_token_that_the_template_did_not_write_is_drift(rollout: Path, 
 
 def test_a_sample_without_tokens_is_no_drift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first prompt did not fit: two tokens stand for what slime needs, and no template wrote them."""
-    monkeypatch.setattr("tau2_slime.policy.context_plan.longest_first_prompt", lambda *_: None)  # slime asks nobody beforehand
+    monkeypatch.setattr(
+        "tau2_slime.policy.context_plan.longest_first_prompt", lambda *_: None
+    )  # slime asks nobody beforehand
     folder = tmp_path / "short"
     jobs = plan_jobs(["mock"], None, ["create_task_1"], None, 1)
     overrides = {"user_model": "scripted"}

@@ -538,8 +538,25 @@ async def test_the_key_of_a_file_with_a_last_line_break_is_sent_without_it(
         (UserSpec("openai/local", base_url="http://x/v1", args={"mock_response": "hi"}), False),
     ],
 )
-async def test_who_is_asked_directly(spec: UserSpec, direct: bool) -> None:
+def test_who_is_asked_directly(spec: UserSpec, direct: bool) -> None:
     assert completion.is_direct(spec) == direct
+
+
+def test_a_call_of_gemini_leaves_nothing_that_slows_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from litellm.caching import Cache
+
+    from tau2_slime.world.litellm_client import load_litellm
+
+    litellm = load_litellm()
+    for name in ("success_callback", "input_callback", "_async_success_callback"):
+        monkeypatch.setattr(litellm, name, list(getattr(litellm, name)))
+    monkeypatch.setattr(litellm, "cache", None)
+    spec = UserSpec("openai/mine", base_url="http://127.0.0.1:9/v1")
+    made = Cache(type="local")  # what its Gemini client makes for itself
+    assert "cache" in litellm.success_callback
+    assert completion.is_direct(spec)
+    monkeypatch.setattr(litellm, "cache", made)
+    assert not completion.is_direct(spec)
 
 
 async def test_whoever_watches_litellms_calls_sees_them(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

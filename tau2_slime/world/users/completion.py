@@ -65,7 +65,10 @@ def is_direct(spec: ModelSpec) -> bool:
     if spec.model in litellm.model_cost or name in litellm.model_cost or name.rpartition("/")[2] in litellm.model_cost:
         return False  # a model whose requests litellm rewrites, or whose answers have a price
     watched = (litellm.callbacks, litellm.success_callback, litellm.failure_callback, litellm.input_callback)
-    return litellm.ssl_verify is True and not any(watched)
+    watchers = [one for many in watched for one in many]
+    if getattr(litellm, "cache", None) is None:
+        watchers = [one for one in watchers if one != "cache"]  # its Gemini client leaves this behind
+    return litellm.ssl_verify is True and not watchers
 
 
 def served_name(model: str) -> str:
