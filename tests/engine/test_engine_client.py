@@ -73,10 +73,10 @@ async def test_a_refused_request_is_not_tried_again(cluster: Cluster, monkeypatc
     tries = 0
     real_post = SglangEngine._post
 
-    async def post(engine: SglangEngine, payload: dict[str, Any], *rest: Any) -> Any:
+    async def post(engine: SglangEngine, request: bytes, *rest: Any) -> Any:
         nonlocal tries
         tries += 1
-        return await real_post(engine, payload, *rest)
+        return await real_post(engine, request, *rest)
 
     monkeypatch.setattr(SglangEngine, "_post", post)
     with pytest.raises(EngineRejected):

@@ -93,10 +93,10 @@ class Recorder:
         self.on_call: Callable[[], None] = lambda: None
         real_post = SglangEngine._post
 
-        async def post(engine: SglangEngine, payload: dict[str, Any], *rest: Any) -> Any:
-            sent = list(payload["input_ids"])
+        async def post(engine: SglangEngine, request: bytes, *rest: Any) -> Any:
+            sent = json.loads(request)["input_ids"]
             try:
-                reply = await real_post(engine, payload, *rest)
+                reply = await real_post(engine, request, *rest)
             except EngineUnavailable:
                 self.failures += 1
                 raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -93,9 +94,9 @@ def posted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], dict[s
     seen: list[tuple[dict[str, Any], dict[str, Any]]] = []
     real = SglangEngine._post
 
-    async def post(engine: SglangEngine, payload: dict[str, Any], routing_key: str, *rest: Any) -> Any:
-        sent = {**payload, "input_ids": list(payload["input_ids"]), "key": routing_key}
-        reply = await real(engine, payload, routing_key, *rest)
+    async def post(engine: SglangEngine, request: bytes, routing_key: str, *rest: Any) -> Any:
+        sent = {**json.loads(request), "key": routing_key}
+        reply = await real(engine, request, routing_key, *rest)
         seen.append((sent, reply))
         return reply
 
