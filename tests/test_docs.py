@@ -26,9 +26,9 @@ COUNTED = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 PAGES = [*COUNTED, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 
 MOST_WORDS_OF_THE_README = 900
-MOST_WORDS_OF_ALL = 20_213
+MOST_WORDS_OF_ALL = 20_264
 """15,000, a page of 700 for each of: learning, tasks, synthetic tasks, strategies, diagnosis; 300 for SFT in the guide;
-500 for scale; 499 for the viewer; 350 for banking; 64 for playing and few-shot."""
+500 for scale; 499 for the viewer; 350 for banking; 115 for playing, few-shot and other additions."""
 LONGEST_MEAN_SENTENCE = 20
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -203,8 +203,11 @@ def environment_kwargs(domain: str, task: Task, given: dict[str, Any]) -> dict[s
 
 
 def retrieval_of(domain: str) -> ModuleType | None:
-    """The module in which τ² keeps the retrieval variants of ``domain``; None for a domain without documents."""
-    constructor = load().registry.get_env_constructor(domain)
+    """The module in which τ² keeps the retrieval variants of ``domain``; None for a domain without documents, or unknown."""
+    registry = load().registry
+    if domain not in registry.get_domains():
+        return None
+    constructor = registry.get_env_constructor(domain)
     if "retrieval_variant" not in _parameters(constructor):
         return None
     return importlib.import_module(f"{constructor.__module__.rpartition('.')[0]}.retrieval")
