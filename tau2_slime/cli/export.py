@@ -147,7 +147,7 @@ def export(
         runs=tuple(runs),
         format=chosen,
         output_dir=output_dir or new_run_folder("export"),
-        # What the agent did wrong is no fault of the user's side.
+        # What the agent did wrong is not the user's fault.
         filters=Filters(
             min_reward,
             max_tokens,

@@ -190,7 +190,7 @@ def rollout(
 def _play(plan: RolloutPlan, *, person: bool) -> int:
     """Run ``plan`` with a progress bar and print the table. The exit status: see `exit_status`.
 
-    ``person``: somebody types in this terminal, so there is no bar.
+    ``person``: somebody types in this terminal, so no bar is drawn.
     """
     from tau2_slime.rollout import run_in_held_folder, summarise
     from tau2_slime.runtime.console import new_console, progress, resume_command

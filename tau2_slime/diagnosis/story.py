@@ -122,7 +122,7 @@ def read_story(trajectory: Trajectory) -> Story:
 
 
 def _readable(message: object) -> Mapping[str, Any]:
-    """``message`` as it is; without what is no call, and empty if it is no message at all: files can be damaged."""
+    """``message`` as it is; without what is not a call, and empty if it is not a message: files can be damaged."""
     if not isinstance(message, Mapping):
         return {}
     calls = message.get("tool_calls")

@@ -23,7 +23,7 @@ WRITES, BROKEN = "writes", "broken"
 
 
 def broken_rules(world: World, call: ToolCall, messages: Sequence[Message]) -> list[str] | None:
-    """The rules that the agent's ``call`` would break now, each once; None if it is no write that rules know.
+    """The rules that the agent's ``call`` would break now, each once; None if it is not a write that rules know.
 
     ``messages``: everything before it. A reason counts if the user has given it. Rules that τ²'s gold lists may leave out
     (`Rule.soft`) are not asked. Never raises. Well under a millisecond.

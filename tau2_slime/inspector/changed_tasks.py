@@ -19,7 +19,7 @@ from tau2_slime.runtime.text import shown
 def refuse_changed_tasks(run: Path, trajectories: Iterable[Trajectory], way_out: str) -> None:
     """Nothing, if the tasks of ``run`` are in their files as it played them, or nothing recorded what they were.
 
-    ``way_out``: the end of the error's text. A file that is gone is no concern of this check.
+    ``way_out``: the end of the error's text. This check passes over a file that is gone.
 
     Raises:
         ConfigError: the ids of the tasks that have changed or are gone.

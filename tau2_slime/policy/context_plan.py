@@ -57,10 +57,10 @@ def _with_prompts_of_their_own(played: Iterable[Played]) -> Iterator[Played]:
     seen: set[tuple[str, ...]] = set()
     for config, task_id in played:
         environment = config.environment
-        own = (
-            task_id if environment.get("retrieval_variant") == "golden_retrieval" else ""
-        )  # its documents are the task's
-        key = (config.domain, repr(environment), own, config.agent_type, str(config.agent_path), config.agent_strategy)
+        # With golden_retrieval the prompt holds the task's own documents.
+        own = task_id if environment.get("retrieval_variant") == "golden_retrieval" else ""
+        agent = (config.agent_type, str(config.agent_path), config.agent_strategy, str(config.few_shot))
+        key = (config.domain, repr(environment), own, *agent)
         if key not in seen:
             seen.add(key)
             yield config, task_id

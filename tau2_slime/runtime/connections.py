@@ -101,7 +101,7 @@ class Connections:
                 _, connection = await loop.create_connection(_Connection, to.host, to.port)
         try:
             reply = await connection.ask(request, max_bytes, loop)
-        except BaseException:
+        except BaseException:  # cancellation too: what still comes must not answer the next request
             connection.close()
             raise
         if connection.reusable:

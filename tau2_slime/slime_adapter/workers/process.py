@@ -119,7 +119,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends slime's process, and with it this one
     try:
         asyncio.run(_then_exit(serve(host, int(port), int(number), key)))
-    except Exception as error:
+    except Exception as error:  # whatever it is: the pool reads the exit status, a person this line
         print(f"tau2_slime: worker process {number}: {described(error)}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)
