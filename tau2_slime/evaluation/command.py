@@ -82,7 +82,8 @@ def evaluate(request: Request, console: Console) -> int:
     if unwritten:
         print(f"tau2-slime: the reports cannot be written: {shown(unwritten)}", file=sys.stderr)
     if unwritten or end is not End.COMPLETE or summary.overall.played < summary.overall.planned:
-        console.print(f"not complete ({end}); the same command goes on where this one stopped:", style="yellow")
+        why = "a report is missing" if unwritten and end is End.COMPLETE else end
+        console.print(f"not complete ({why}); the same command goes on where this one stopped:", style="yellow")
         console.print(f"  {resume_command(request.output_dir)}", markup=False, soft_wrap=True, highlight=False)
         return UNFINISHED
     return check_thresholds(summary, limits, console)
