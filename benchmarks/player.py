@@ -93,7 +93,7 @@ async def play(block: dict[str, Any], servers: SimpleNamespace) -> dict[str, Any
     spent, took = time.process_time() - cpu, time.perf_counter() - begin
     if block["sampled"]:
         sampler.__exit__()
-    digests = [hashlib.sha256(seen(sample).encode()).hexdigest() for sample in samples]
+    digests = await asyncio.to_thread(lambda: [hashlib.sha256(seen(sample).encode()).hexdigest() for sample in samples])
     return {
         "cpu": spent / episodes,
         "wall": took,

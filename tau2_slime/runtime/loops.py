@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 import weakref
@@ -35,21 +36,50 @@ def _new_pool() -> ThreadPoolExecutor:
 _pool = _new_pool()
 
 
-def _in_a_forked_child() -> None:
-    global _pool
-    _pool = _new_pool()  # the parent's threads do not exist here, and its pool would wait for them
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_a_forked_child)
-
-
 async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What ``fn`` returns, run in the package's own small thread pool.
 
     A cancelled caller stops waiting. A call that already runs finishes in its thread, and its result is dropped.
     """
-    return await asyncio.wrap_future(_pool.submit(fn, *args, **kwargs))
+    return await asyncio.wrap_future(_pool.submit(_run, fn, *args, **kwargs))
+
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread of the pool hands over Python's lock, instead of 0.005: the loop gives the lock up at every
+socket that it reads or writes, and waits that long to get it back."""
+_running = 0
+_interval = 0.0
+_interval_lock = threading.Lock()
+
+
+def _run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """``fn`` in a thread of the pool. When the last one is done, the process has its own switch interval again."""
+    global _running, _interval
+    with _interval_lock:
+        if _running == 0:
+            _interval = sys.getswitchinterval()
+            sys.setswitchinterval(min(_interval, SWITCH_INTERVAL))
+        _running += 1
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        with _interval_lock:
+            _running -= 1
+            if _running == 0:
+                sys.setswitchinterval(_interval)
+
+
+def _in_a_forked_child() -> None:
+    """The parent's threads do not exist here: a pool with them would wait for ever, and none of their work will end."""
+    global _pool, _running, _interval_lock
+    _pool, _interval_lock = _new_pool(), threading.Lock()
+    if _running:
+        _running = 0
+        sys.setswitchinterval(_interval)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
 async def to_its_end(work: Awaitable[T]) -> T:
@@ -110,7 +140,7 @@ class Once(Generic[T]):
         with self._lock:
             future = self._values.get(key)
             if future is None or (future.done() and future.exception() is not None):
-                future = self._values[key] = _pool.submit(_build, build)
+                future = self._values[key] = _pool.submit(_run, _build, build)
         # shield: one cancelled episode must not cancel the build that others wait for
         return await asyncio.shield(asyncio.wrap_future(future))
 
@@ -161,6 +191,7 @@ async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace:
                     raise EpisodeAborted("aborted while waiting")
                 break
             await asyncio.wait({task}, timeout=poll)
+        await take_turn()
         return task.result()
     finally:
         if not task.done():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -58,6 +60,48 @@ async def test_a_loop_that_dies_takes_no_other_with_it(stage: Stage) -> None:
     await asyncio.to_thread(asyncio.run, die())
     sample = await stage.play()
     assert outcome(sample) == PAID
+
+
+async def test_episodes_that_go_on_together_leave_the_loop_time_for_others() -> None:
+    """Hundreds of answers arrive at once: sockets and timers have their turn every few milliseconds, not after the last."""
+    ready = asyncio.Event()
+    worked: list[int] = [0]  # sections of work in each round of the loop
+
+    async def episode() -> None:
+        await loops.until_abort(ready.wait(), lambda: False)
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+        worked[-1] += 1
+
+    async def another_round() -> None:
+        while True:
+            await asyncio.sleep(0)
+            worked.append(0)
+
+    others = asyncio.ensure_future(another_round())
+    episodes = [asyncio.ensure_future(episode()) for _ in range(100)]
+    await asyncio.sleep(0.05)
+    ready.set()
+    await asyncio.gather(*episodes)
+    others.cancel()
+    assert sum(worked) == 100
+    assert max(worked) <= loops.ROUND / 0.002 + 1
+
+
+async def test_work_in_threads_hands_over_soon_and_leaves_the_process_as_it_was() -> None:
+    before = sys.getswitchinterval()
+    together = threading.Barrier(2)
+
+    def work() -> float:
+        together.wait(30)
+        return sys.getswitchinterval()
+
+    during = await asyncio.gather(loops.offload(work), loops.offload(work))
+    assert [round(interval, 6) for interval in during] == [loops.SWITCH_INTERVAL] * 2
+    with pytest.raises(ZeroDivisionError):
+        await loops.offload(lambda: 1 / 0)
+    assert sys.getswitchinterval() == before
 
 
 def test_connections_end_with_their_loop() -> None:
