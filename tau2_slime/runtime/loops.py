@@ -15,6 +15,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from tau2_slime.errors import EpisodeAborted
@@ -41,7 +42,7 @@ async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     A cancelled caller stops waiting. A call that already runs finishes in its thread, and its result is dropped.
     """
-    return await asyncio.wrap_future(_pool.submit(_run, fn, *args, **kwargs))
+    return await asyncio.wrap_future(_pool.submit(_run, partial(fn, *args, **kwargs)))
 
 
 SWITCH_INTERVAL = 0.0005
@@ -52,8 +53,8 @@ _interval = 0.0
 _interval_lock = threading.Lock()
 
 
-def _run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``fn`` in a thread of the pool. When the last one is done, the process has its own switch interval again."""
+def _run(work: Callable[[], T]) -> T:
+    """``work`` in a thread of the pool. When the last one is done, the process has its own switch interval again."""
     global _running, _interval
     with _interval_lock:
         if _running == 0:
@@ -61,7 +62,7 @@ def _run(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             sys.setswitchinterval(min(_interval, SWITCH_INTERVAL))
         _running += 1
     try:
-        return fn(*args, **kwargs)
+        return work()
     finally:
         with _interval_lock:
             _running -= 1
@@ -140,7 +141,7 @@ class Once(Generic[T]):
         with self._lock:
             future = self._values.get(key)
             if future is None or (future.done() and future.exception() is not None):
-                future = self._values[key] = _pool.submit(_run, _build, build)
+                future = self._values[key] = _pool.submit(_run, partial(_build, build))
         # shield: one cancelled episode must not cancel the build that others wait for
         return await asyncio.shield(asyncio.wrap_future(future))
 
