@@ -1,7 +1,7 @@
-"""The scripted users behind an OpenAI-compatible endpoint: ``python benchmarks/scripted_endpoint.py PORT``.
+"""The scripted users and agents behind an OpenAI-compatible endpoint: ``python benchmarks/scripted_endpoint.py PORT``.
 
-A model's name is ``openai/DOMAIN@POSITION``: the user of that task of the domain's split ``base``. It answers at once and
-keeps nothing between two calls.
+A model's name is ``openai/DOMAIN@POSITION``: the user of that task of the domain's split ``base``; ``openai/agent:...`` is
+its agent, which plays gold. It answers at once and keeps nothing between two calls.
 """
 
 from __future__ import annotations
@@ -12,16 +12,31 @@ from typing import Any
 
 from aiohttp import web
 
+from tau2_slime.local.gold import GoldScript
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, tau2_compat
 
 
-async def answer(body: dict[str, Any]) -> dict[str, Any]:
+GREETING = "Hi! How can I help you today?"
+
+
+def agent_says(task: Any, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The next message of gold play, in OpenAI's spelling."""
+    said = [m for m in messages if m["role"] == "assistant" and m.get("content") != GREETING]
+    turn = GoldScript.from_task(task).turn(len(said))
+    if turn.call is None:
+        return {"role": "assistant", "content": turn.text}
+    function = {"name": turn.call[0], "arguments": json.dumps(turn.call[1])}
+    call = {"id": f"call_{len(said)}", "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+async def user_says(domain: str, task: Any, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The user's next message, in OpenAI's spelling."""
     t = tau2_compat.load()
-    domain, _, position = body["model"].rpartition("@")
-    user = ScriptedUser(domains.tasks(domain, "base")[int(position)], domain, "base")
+    user = ScriptedUser(task, domain, "base")
     heard: list[Any] = []
-    for said in body["messages"][1:]:  # the simulator is the assistant of its own conversation, and the agent its user
+    for said in messages[1:]:  # the simulator is the assistant of its own conversation, and the agent its user
         if said["role"] == "tool":
             heard.append(t.ToolMessage(id=said["tool_call_id"], content=said["content"], requestor="user", role="tool"))
         elif said["role"] == "user":
@@ -45,12 +60,24 @@ async def answer(body: dict[str, Any]) -> dict[str, Any]:
             {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": json.dumps(c.arguments)}}
             for c in reply.tool_calls
         ]
+    return message
+
+
+async def answer(body: dict[str, Any]) -> dict[str, Any]:
+    domain, _, position = body["model"].removeprefix("agent:").rpartition("@")
+    task = domains.tasks(domain, "base")[int(position)]
+    if body["model"].startswith("agent:"):
+        message = agent_says(task, body["messages"])
+    else:
+        message = await user_says(domain, task, body["messages"])
     return {
         "id": "x",
         "object": "chat.completion",
         "created": 1,
         "model": body["model"],
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls" if reply.tool_calls else "stop"}],
+        "choices": [
+            {"index": 0, "message": message, "finish_reason": "tool_calls" if "tool_calls" in message else "stop"}
+        ],
         "usage": {"prompt_tokens": 900, "completion_tokens": 20, "total_tokens": 920},
     }
 
