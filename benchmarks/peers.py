@@ -6,8 +6,8 @@ Each way of playing gets a fresh process, the same gold tasks, all at once, and 
     run_task    τ²'s own `run_task`: its agent and its user, asked through litellm, in threads
     gym         τ²'s `AgentGymEnv` in threads, as rollout code that wraps it does; its agent's lines cost nothing here
 
-Printed are CPU time of an episode, the longest time that an event loop in that process stood still, peak memory, and the mean
-reward; then the ratios to ``generate``. ``--episodes`` are played once before, so that nothing is imported while it counts.
+Printed are CPU time of an episode, the longest time that an event loop in that process stood still, peak memory, the ratios
+to ``generate``, and the mean reward. The same episodes are played once before: nothing is imported while it counts.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ async def one(peer: str, block: dict[str, Any], known: dict[str, Any]) -> None:
 
 
 def show(domain: str, peer: str, told: dict[str, float], ours: dict[str, float]) -> None:
+    cpu, memory = told["cpu"] / ours["cpu"], told["memory"] / ours["memory"]
     print(
-        f"{domain:8} {peer:9} {1000 * told['cpu']:8.1f} ms CPU an episode ({told['cpu'] / ours['cpu']:5.1f} x)   "
-        f"longest stall {1000 * told['stall']:7.0f} ms   {told['memory']:.2f} GB ({told['memory'] / ours['memory']:.1f} x)   "
-        f"mean reward {told['reward']:.3f}",
+        f"{domain:8} {peer:9} {1000 * told['cpu']:8.1f} ms CPU an episode ({cpu:5.1f} x)   longest stall "
+        f"{1000 * told['stall']:7.0f} ms   {told['memory']:.2f} GB ({memory:.1f} x)   mean reward {told['reward']:.3f}",
         flush=True,
     )
 

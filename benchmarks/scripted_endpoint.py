@@ -16,7 +16,6 @@ from tau2_slime.local.gold import GoldScript
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, tau2_compat
 
-
 GREETING = "Hi! How can I help you today?"
 
 
