@@ -140,7 +140,7 @@ def refuse_unused(reasons: Mapping[str, str | bool | None]) -> None:
 def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> dict[str, str | bool]:
     """For `refuse_unused`: what the command line says of the user's endpoint although no model plays the user."""
     from tau2_slime.config.settings import HUMAN
-    from tau2_slime.episode.setup import is_scripted, models_of
+    from tau2_slime.episode.users import is_scripted, models_of
 
     names = ["user_model", "user_base_url", "user_api_key_var"]
     why: str | bool = False

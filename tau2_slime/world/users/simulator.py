@@ -133,8 +133,8 @@ class LitellmUser:
         flipped = state.model_copy(update={"messages": new}).flip_roles() if new else []
         sent = tau2_compat.load().to_litellm_messages(system + flipped)
         for said, message in zip([*system, *new], sent, strict=True):  # each message is written once
-            raw = said.raw_data if said.role == "user" else None
-            own = raw and raw.get(SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict)
+            raw = (said.raw_data or {}) if said.role == "user" else {}
+            own = raw.get(SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict)
             written.append(KeptMessage(with_providers_own(message, raw["message"]) if own else message))
         return list(written)
 
