@@ -88,18 +88,25 @@ async def _have_played(
         fill_sample(sample, result, replay=replay)
 
 
+_job: tuple[SlimeArgs, int] | None = None
+
+
 def _workers(args: SlimeArgs) -> int:
-    """How many worker processes play the episodes; 0: this process does."""
+    """How many worker processes play the episodes; 0: this process does. Read once for all samples of a job."""
+    global _job
+    if _job is not None and _job[0] is args:
+        return _job[1]
     from tau2_slime.slime_adapter.settings import resolve_settings
 
     try:
         workers = resolve_settings(args).rollout_workers
     except Exception:  # whatever is wrong with the settings, `play` tells it
-        return 0
+        workers = 0
     if workers and getattr(args, "tau2_on_result", None) is not None:
         if first_time("rollout_workers without slime"):
             logger.info("rollout_workers: %d is for slime's rollouts: this command plays in its own process", workers)
-        return 0
+        workers = 0
+    _job = args, workers
     return workers
 
 

@@ -21,7 +21,7 @@ from tau2_slime.observe.evaluation import dataset_metrics
 from tau2_slime.observe.groups import COLUMNS, worth_a_look
 from tau2_slime.observe.metrics import episode_metrics, tag
 from tau2_slime.runtime import run_stop, tracebacks
-from tau2_slime.slime_adapter import compat
+from tau2_slime.slime_adapter import compat, trackers
 from tau2_slime.slime_adapter.advantages import counts, normalise, reward_value
 from tau2_slime.slime_adapter.compat import argument
 from tau2_slime.slime_adapter.sample import metadata_of
@@ -76,7 +76,9 @@ def log_train_rollout(
     settings = resolve_settings(args)
     if settings.group_table:
         rows = worth_a_look(samples, rollout_id, settings.group_table)
-        if not compat.log_table(args, "rollout/tau2/groups", COLUMNS, rows, rollout_id) and first_time("hooks: no W&B"):
+        if not trackers.log_table(args, "rollout/tau2/groups", COLUMNS, rows, rollout_id) and first_time(
+            "hooks: no W&B"
+        ):
             logger.warning("group_table: slime has no W&B run in this process (--use-wandb), so it gets no table")
     if settings.episode_log is not None:
         write_episodes(Path(settings.episode_log), rollout_id, "train", samples)
@@ -218,7 +220,7 @@ def _publish(
         extra_metrics.update(metrics)
         return
     logger.info("%s %s: %s", axis, rollout_id, metrics)
-    if not compat.log_scalars(args, metrics, rollout_id, axis) and first_time("hooks: no logging"):
+    if not trackers.log_scalars(args, metrics, rollout_id, axis) and first_time("hooks: no logging"):
         logger.warning("slime's logging is not loaded: the metrics of tau2_slime are only in this log")
 
 

@@ -199,7 +199,7 @@ async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
 
 async def users_can_play(plan: RolloutPlan) -> None:
     """Raises ConfigError if it is known beforehand that a user model can make no call: then every episode would fail."""
-    from tau2_slime.episode.setup import check_user, models_of
+    from tau2_slime.episode.users import check_user, models_of
 
     config = Tau2Config.resolve(plan.yaml_mapping, plan.overrides)
     for name in models_of(config):

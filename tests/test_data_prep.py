@@ -65,8 +65,9 @@ def toy() -> Iterator[str]:
     yield "toy"
     for table in (registry._domains, registry._tasks, registry._task_splits):
         table.pop("toy")
-    for cached in (domains.splits, domains._read_tasks, domains._split_tasks, domains._split_positions):
+    for cached in (domains.splits, domains._read_tasks, domains._split_tasks):
         cached.cache_clear()
+    domains.loaded.clear()
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import choose
-from tau2_slime.episode.setup import check_user, models_of, user_spec
+from tau2_slime.episode.users import check_user, models_of, user_spec
 from tau2_slime.errors import ConfigError
 
 

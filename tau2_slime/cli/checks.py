@@ -196,7 +196,7 @@ async def replayed(router: str, checkpoint: str, profile: CheckpointProfile) -> 
 async def user_answers(model: str, config: Tau2Config) -> Answer:
     """One real opening message of the user simulator, with τ²'s own prompt."""
     from tau2_slime.config.settings import HUMAN
-    from tau2_slime.episode.setup import is_scripted, user_spec
+    from tau2_slime.episode.users import is_scripted, user_spec
     from tau2_slime.world import domains, tau2_compat
     from tau2_slime.world.users import LitellmUser
     from tau2_slime.world.users.spec import SERVED_BY_SLIME

@@ -11,7 +11,7 @@ from typing import ParamSpec
 from tau2_slime.cli import checks, preflight
 from tau2_slime.cli.checks import Answer, Verdict
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.setup import check_user
+from tau2_slime.episode.users import check_user
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.policy.checkpoint import profile_for
 from tau2_slime.policy.context_plan import Played

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tau2_slime.config.task_split import anchored
+from tau2_slime.config.task_split import anchored, named, names_a_file
 from tau2_slime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ MaxTurns = Annotated[int | None, typer.Option(min=1, help="Messages of agent and
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE: any setting, such as max_steps=300. Repeatable.")
 ]
+Temperature = Annotated[float, typer.Option(min=0.0)]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Tokens per turn.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML with a tau2: mapping, as for --custom-config-path.")
 ]
@@ -138,7 +140,7 @@ def refuse_unused(reasons: Mapping[str, str | bool | None]) -> None:
 def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> dict[str, str | bool]:
     """For `refuse_unused`: what the command line says of the user's endpoint although no model plays the user."""
     from tau2_slime.config.settings import HUMAN
-    from tau2_slime.episode.setup import is_scripted, models_of
+    from tau2_slime.episode.users import is_scripted, models_of
 
     names = ["user_model", "user_base_url", "user_api_key_var"]
     why: str | bool = False
@@ -152,6 +154,28 @@ def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> 
         why, names = "the user is scripted; name a model with --user-model", names[1:]
     names = [*names, "user_strategy"] if names else ["user_strategy"]
     return {f"--{name.replace('_', '-')}": options.get(name) is not None and why for name in names}
+
+
+def split_and_its_domain(
+    settings: Tau2Config, said: Collection[str], split: str | None, domain: str | None
+) -> tuple[str | None, str | None]:
+    """The split that is meant, and the domain; that of a task file where nothing else says it. None: nobody says.
+
+    ``split``, ``domain``: what the command line says. ``said``: the settings that were chosen by someone.
+
+    Raises:
+        ConfigError: the file cannot be read, or its first task does not say of which domain it is.
+    """
+    if split is None and "task_split" in said:
+        split = settings.task_split
+    if split is None:
+        return None, domain
+    split = named(split, settings.task_files)
+    if domain is None and names_a_file(split) and "domain" not in said:
+        from tau2_slime.world.domains import domain_of_file
+
+        domain = domain_of_file(split)
+    return split, domain
 
 
 def refuse_misspelt_domains(names: Sequence[str]) -> None:

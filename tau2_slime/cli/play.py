@@ -15,7 +15,9 @@ from tau2_slime.cli.options import (
     ConfigFile,
     FewShot,
     HfCheckpoint,
+    MaxNewTokens,
     Router,
+    Temperature,
     TrustRemoteCode,
     UserApiKeyVar,
     UserBaseUrl,
@@ -25,10 +27,10 @@ from tau2_slime.cli.options import (
     config_mapping,
     refuse_misspelt_domains,
     refuse_unused,
+    split_and_its_domain,
     unused_user_options,
 )
 from tau2_slime.config.settings import HUMAN, Tau2Config
-from tau2_slime.config.task_split import named, names_a_file
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import exit_status
 from tau2_slime.runtime.address import address
@@ -65,8 +67,8 @@ def play(
     max_turns: Annotated[
         int | None, typer.Option(min=1, help="Messages of agent and user together; default: 200.")
     ] = None,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens per turn.")] = 8192,
+    temperature: Temperature = 1.0,
+    max_new_tokens: MaxNewTokens = 8192,
     config: ConfigFile = None,
     output_dir: Annotated[
         Path | None,
@@ -168,13 +170,8 @@ def _task(
 ) -> tuple[Tau2Config, str]:
     """The settings with domain and split, and the task: the one that is named, or the first that can be played."""
     from tau2_slime.rollout import plan_jobs
-    from tau2_slime.world.domains import domain_of_file
 
-    said = settings.model_fields_set
-    split = split if split is not None or "task_split" not in said else settings.task_split
-    split = None if split is None else named(split, settings.task_files)
-    if domain is None and split is not None and names_a_file(split) and "domain" not in said:
-        domain = domain_of_file(split)
+    split, domain = split_and_its_domain(settings, settings.model_fields_set, split, domain)
     (job, *_) = plan_jobs([domain or settings.domain], split, [task_id] if task_id else [], 1, 1, settings)
     return Tau2Config.resolve(mapping, {**given, "domain": job.domain, "task_split": job.split}), job.task_id
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.rows import read_rows, row_task
-from tau2_slime.episode.setup import models_of
+from tau2_slime.episode.users import models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import load_plan
 from tau2_slime.policy.context_plan import Played

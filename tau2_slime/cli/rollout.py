@@ -17,11 +17,13 @@ from tau2_slime.cli.options import (
     ConfigFile,
     FewShot,
     HfCheckpoint,
+    MaxNewTokens,
     MaxTurns,
     RetrievalVariant,
     Router,
     Set,
     TaskIds,
+    Temperature,
     TrustRemoteCode,
     UserApiKeyVar,
     UserBaseUrl,
@@ -32,10 +34,10 @@ from tau2_slime.cli.options import (
     other_settings,
     refuse_misspelt_domains,
     refuse_unused,
+    split_and_its_domain,
     unused_user_options,
 )
 from tau2_slime.config.settings import HUMAN
-from tau2_slime.config.task_split import named, names_a_file
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import exit_status
 from tau2_slime.runtime.address import address
@@ -82,9 +84,9 @@ def rollout(
     retrieval_variant: RetrievalVariant = None,
     max_turns: MaxTurns = None,
     set_: Set = None,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    temperature: Temperature = 1.0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens per turn.")] = 8192,
+    max_new_tokens: MaxNewTokens = 8192,
     max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "--max-concurrency", min=1, help="Episodes at a time.")
@@ -153,13 +155,9 @@ def rollout(
         refuse_misspelt_domains([*(domain or []), settings.domain])
     if router is not None:
         address(router)  # told before τ² is loaded
-    if split is None and "task_split" in said:
-        split = settings.task_split
-    split = None if split is None else named(split, settings.task_files)
-    if domain is None and split is not None and names_a_file(split) and "domain" not in said:
-        from tau2_slime.world.domains import domain_of_file
-
-        domain = [domain_of_file(split)]
+    split, of_file = split_and_its_domain(settings, said, split, domain[0] if domain else None)
+    if domain is None and of_file is not None:
+        domain = [of_file]
     if domain is None:
         domain = [settings.domain] if "domain" in said or not embedded else ["airline", "retail", "telecom", "mock"]
     from tau2_slime.runtime.files import hold_folder, new_run_folder

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tau2_slime.config import secret_names, sources, task_split
+from tau2_slime.config import sources, task_split
 from tau2_slime.config.own_functions import MetricPath
 from tau2_slime.config.reward_shaping import RewardShaping
 from tau2_slime.config.secret_names import KeylessArguments, KeylessText, KeylessUrl, VariableName
@@ -241,48 +241,15 @@ class Tau2Config(BaseModel):
         told = repr((yaml_mapping, mine, list(given), variables))
         found = _resolved.get(told)
         if found is None:
-            found = cls._merge(yaml_mapping, given, variables)
+            values, source = sources.merged(yaml_mapping, given, variables, cls.model_fields)
+            try:
+                found = cls(**values)
+            except ValidationError as error:
+                raise sources.not_valid(error, values, source) from None
             if len(_resolved) >= _RESOLVED_KEPT:
                 _resolved.clear()
             _resolved[told] = found
         return found
-
-    @classmethod
-    def _merge(
-        cls, yaml_mapping: Mapping[str, Any] | None, metadata: Mapping[str, Any], environ: Mapping[str, str]
-    ) -> Tau2Config:
-        values: dict[str, Any] = {}
-        source: dict[str, str] = {}
-
-        def take(key: str, value: Any, where: str) -> None:
-            values[key], source[key] = value, where
-
-        for key, value in sources.from_yaml(yaml_mapping, cls.model_fields).items():
-            take(key, value, f"'tau2.{key}' of the custom config")
-        for key, (name, value) in sources.from_environ(environ, cls.model_fields).items():
-            take(key, value, f"environment variable {name}")
-        for key, value in sources.from_metadata(metadata, cls.model_fields).items():
-            take(key, value, f"sample.metadata[{key!r}]")
-        for key, value in values.items():
-            if key not in _MAY_HOLD_SECRETS and secret_names.looks_like_a_key(value):
-                raise ConfigError(
-                    f"{source[key]} holds what looks like a key: settings are uploaded and logged, so a key belongs into an "
-                    "environment variable"
-                )
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = str(first["loc"][0]) if first["loc"] else "?"
-            # A value that may hold a key by mistake is not shown, neither here nor in the traceback of the first error.
-            secret = key in _MAY_HOLD_SECRETS or secret_names.holds_a_secret(values.get(key))
-            shown = "" if secret else f" = {values.get(key)!r}"
-            inside = ".".join(str(part) for part in first["loc"][1:])
-            said = first["msg"].removeprefix("Value error, ")
-            if not first["loc"]:  # of several settings together; it names them
-                raise ConfigError(said) from None
-            reason = f"{inside}: {said}" if inside else said
-            raise ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}") from None
 
     def require_named_task(self) -> None:
         """Nothing, if a row's domain and split were chosen by someone: the defaults never say which task a row is.
@@ -342,19 +309,6 @@ def _simulator_without_entry(model: str, base_url: str | None, api_key_var: str 
     return Simulator(model=model, base_url=base_url, api_key_var=api_key_var)
 
 
-_MAY_HOLD_SECRETS = {
-    *(
-        "judge_api_key_var",
-        "judge_base_url",
-        "judge_model",
-        "user_api_key_var",
-        "user_args",
-        "user_base_url",
-        "user_model",
-        "user_model_rotation",
-        "user_simulators",
-    )
-}
 _resolved: dict[str, Tau2Config] = {}
 """`Tau2Config.resolve`'s sources as text -> what they say. Read it through `resolve` only."""
 _RESOLVED_KEPT = 256

@@ -1,6 +1,6 @@
 """Where settings come from (the ``tau2:`` mapping, ``TAU2_*`` variables, metadata), and how each can be wrong.
 
-`settings.Tau2Config.resolve` merges what is read here.
+`settings.Tau2Config.resolve` checks what is read and merged here.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from tau2_slime.config import secret_names
 from tau2_slime.errors import ConfigError
 
 Fields = Mapping[str, FieldInfo]
@@ -28,6 +29,20 @@ REMOVED_KEYS = {
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
 # Of the process, not of an episode, so no keys: what each may be set to (`runtime.garbage_collection`).
 _PROCESS_VARIABLES = {"TAU2_SLIME_GC": ("keep",)}
+
+_MAY_HOLD_SECRETS = {
+    *(
+        "judge_api_key_var",
+        "judge_base_url",
+        "judge_model",
+        "user_api_key_var",
+        "user_args",
+        "user_base_url",
+        "user_model",
+        "user_model_rotation",
+        "user_simulators",
+    )
+}
 
 
 def check_keys(
@@ -127,3 +142,49 @@ def from_metadata(metadata: Mapping[str, Any], fields: Fields) -> dict[str, Any]
         elif key in REMOVED_KEYS or difflib.get_close_matches(str(key), fields, n=1, cutoff=0.85):
             raise _unknown(str(key), "sample.metadata", fields)
     return found
+
+
+def merged(
+    yaml_mapping: Mapping[str, Any] | None, metadata: Mapping[str, Any], environ: Mapping[str, str], fields: Fields
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings that the three sources name, and where each came from; a later source beats an earlier one.
+
+    Raises:
+        ConfigError: a key that is not a setting, or a value that looks like a secret.
+    """
+    values: dict[str, Any] = {}
+    source: dict[str, str] = {}
+
+    def take(key: str, value: Any, where: str) -> None:
+        values[key], source[key] = value, where
+
+    for key, value in from_yaml(yaml_mapping, fields).items():
+        take(key, value, f"'tau2.{key}' of the custom config")
+    for key, (name, value) in from_environ(environ, fields).items():
+        take(key, value, f"environment variable {name}")
+    for key, value in from_metadata(metadata, fields).items():
+        take(key, value, f"sample.metadata[{key!r}]")
+    for key, value in values.items():
+        if key not in _MAY_HOLD_SECRETS and secret_names.looks_like_a_key(value):
+            raise ConfigError(
+                f"{source[key]} holds what looks like a key: settings are uploaded and logged, so a key belongs into an "
+                "environment variable"
+            )
+    return values, source
+
+
+def not_valid(error: ValidationError, values: Mapping[str, Any], source: Mapping[str, str]) -> ConfigError:
+    """The first thing that is wrong with `merged` settings, in words.
+
+    A value that may hold a key by mistake is not shown, neither here nor in the traceback of ``error``: raise it from None.
+    """
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else "?"
+    secret = key in _MAY_HOLD_SECRETS or secret_names.holds_a_secret(values.get(key))
+    shown = "" if secret else f" = {values.get(key)!r}"
+    inside = ".".join(str(part) for part in first["loc"][1:])
+    said = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # of several settings together; it names them
+        return ConfigError(said)
+    reason = f"{inside}: {said}" if inside else said
+    return ConfigError(f"{source.get(key, key)}{shown} is not valid: {reason}")

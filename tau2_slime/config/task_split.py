@@ -9,6 +9,8 @@ from pathlib import Path
 PREFIX = "file:"
 KEYS = ("task_split", "split")
 """Under these keys a mapping of settings may name tasks."""
+PATHS = frozenset({*KEYS, "task_files", "few_shot"})
+"""Under these keys it may name files."""
 
 
 def names_a_file(split: object) -> bool:

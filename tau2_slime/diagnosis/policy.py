@@ -50,7 +50,7 @@ def violations_of(
     """
     if domain not in POLICIES:
         return ()
-    watch = PolicyWatch(domain, stated_in(domain, told), past)
+    watch = PolicyWatch(POLICIES[domain], stated_in(domain, told), past)
     with world.reading() as db:
         found = watch.violations(db, Call(name, arguments))
     return tuple(one for one in found if not one.rule.soft)
@@ -60,7 +60,7 @@ class CallsBefore:
     """What rules may know of the calls that stand before a write: the customer, a transfer, earlier changes."""
 
     def __init__(self, domain: str, world: World) -> None:
-        self._watch = PolicyWatch(domain) if domain in POLICIES else None
+        self._watch = PolicyWatch(POLICIES[domain]) if domain in POLICIES else None
         self._world = world
 
     @property

@@ -94,8 +94,9 @@ class TrainableLLMAgent:
         chat = [{"role": "system", "content": self.system_prompt()}, *map(chat_message, history)]
         if self.transcript.actions is not None:
             chat = in_format(self.transcript.actions, chat, self.tools)
-        self.examples_text = told(self.examples, self.transcript.spell, self.transcript.actions)
-        chat[0]["content"] += self.examples_text
+        if self.examples:
+            self.examples_text = told(self.examples, self.transcript.spell, self.transcript.actions)
+            chat[0]["content"] += self.examples_text
         if self.transcript.ledger is None:
             self._pending = chat
         else:
@@ -208,10 +209,11 @@ def build_agent(world: World, policy: Speaker, config: Tau2Config) -> TrainableL
         if not isinstance(found, type) or not issubclass(found, TrainableLLMAgent):
             raise ConfigError(f"agent_path {agent_path!r} is not a class derived from tau2_slime's TrainableLLMAgent")
         agent = found(world, policy, agent_type)
-    agent.examples = examples_of(config, world.domain, world.split, str(world.task.id))
+    if config.few_shot is not None:
+        agent.examples = examples_of(config, world.domain, world.split, str(world.task.id))
     agent.path, agent.argument_types = agent_path or "", config.argument_types
     if config.agent_strategy != NATIVE and (actions := action_format(config.agent_strategy, solo=agent_type == "solo")):
-        agent.transcript.act_in_text(actions)
+        agent.transcript.actions = actions
     return agent
 
 

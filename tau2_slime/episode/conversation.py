@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tau2_slime.episode.compliance import BROKEN, WRITES, broken_rules
 from tau2_slime.episode.history import Position, Role, dump_messages, load_messages, position_after, replay_calls
 from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2SlimeError, UserSimulatorError, first_time
 from tau2_slime.outcome import Termination
+from tau2_slime.policy_rules.check import BROKEN, WRITES, broken_rules
 from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.loops import offload, take_turn, until_abort
 from tau2_slime.runtime.secrets import described

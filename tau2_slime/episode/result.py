@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.episode.compliance import BROKEN, WRITES
 from tau2_slime.outcome import SUCCESS, Blame, Status, Termination
+from tau2_slime.policy_rules.check import BROKEN, WRITES
 from tau2_slime.runtime.secrets import redact
 
 if TYPE_CHECKING:

@@ -50,8 +50,6 @@ class Transcript:
     """OpenAI function schemas of the tools that the model may call."""
     actions: ActionFormat | None = None
     """How the model acts in plain text; None: with the tool calls of its chat template or server."""
-    offered: list[Tool] = field(default_factory=list)
-    """The tools as the chat template or the server gets them: none where the system prompt tells them."""
     chat: list[dict[str, Any]] = field(default_factory=list)
     """The messages that the model has been shown, and its own turns as they were understood."""
     ledger: TokenLedger | None = None
@@ -75,12 +73,10 @@ class Transcript:
         """True if one turn may hold several tool calls."""
         return True
 
-    def __post_init__(self) -> None:
-        self.offered = self.tools
-
-    def act_in_text(self, actions: ActionFormat) -> None:
-        """From the first turn on, the tools are told and called in plain text."""
-        self.actions, self.offered = actions, []
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools as the chat template or the server gets them: none where the system prompt tells them."""
+        return self.tools if self.actions is None else []
 
     def spell(self, calls: list[Call]) -> str:
         """``calls`` as this model writes them, for examples; JSON where its server has the only say."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tau2_slime.episode.setup import asks_a_model, strategy_of, user_label
+from tau2_slime.episode.users import asks_a_model, strategy_of, user_label
 from tau2_slime.world import domains
 
 if TYPE_CHECKING:

@@ -127,7 +127,7 @@ def make_plan(request: Request) -> Plan:
 def _with_a_use(request: Request, plan: Plan) -> Plan:
     """``plan``, if what was asked for changes something in it. Raises ConfigError: it does not."""
     from tau2_slime.config.settings import HUMAN
-    from tau2_slime.episode.setup import asks_a_model
+    from tau2_slime.episode.users import asks_a_model
 
     given = request.overrides.get("user_strategy")
     configs = [dataset.config for dataset in plan.datasets]
@@ -157,7 +157,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     Raises:
         ConfigError: the options contradict one another, hold a key, or name a user that the embedded policy cannot talk to.
     """
-    from tau2_slime.episode.setup import asks_a_model
+    from tau2_slime.episode.users import asks_a_model
     from tau2_slime.evaluation.runner.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
 
     config = plan.datasets[0].config

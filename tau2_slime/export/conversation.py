@@ -51,7 +51,7 @@ class Chat:
         """
         from tau2_slime.episode import history
         from tau2_slime.episode.agents import chat_message
-        from tau2_slime.episode.setup import is_scripted
+        from tau2_slime.episode.users import is_scripted
         from tau2_slime.inspector.database_diff import task_of
         from tau2_slime.world import domains, tau2_compat
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.episode import history
 from tau2_slime.episode.agents import chat_message
 from tau2_slime.errors import ConfigError
-from tau2_slime.inspector.shown import NotComparable
+from tau2_slime.inspector.shown import messages_of
 
 if TYPE_CHECKING:
     from tau2_slime.export.conversation import Chat
@@ -66,13 +66,7 @@ def example_row(episode: Episode) -> dict[str, Any]:
         NotComparable: the file keeps no messages that τ² can read.
     """
     one = episode.trajectory
-    if not one.messages:
-        raise NotComparable("the file keeps no messages")
-    try:
-        messages = history.load_messages(one.messages)
-    except Exception as error:  # pydantic's, τ²'s
-        raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
-    seen = [chat_message(message) for message in messages if history.agent_sees(message)]
+    seen = [chat_message(message) for message in messages_of(one) if history.agent_sees(message)]
     facts = {"domain": one.domain, "task_split": one.task_split, "task_id": one.task_id, "episode": episode.name}
     return {**facts, "messages": seen}
 

@@ -17,6 +17,18 @@ class NotComparable(Exception):
     """Why an episode's conversation cannot be told again."""
 
 
+def messages_of(trajectory: Trajectory) -> list[Message]:
+    """τ²'s messages of the episode. Raises `NotComparable` if the file keeps none, or none that τ² can read."""
+    from tau2_slime.episode import history
+
+    if not trajectory.messages:
+        raise NotComparable("the file keeps no messages")
+    try:
+        return history.load_messages(trajectory.messages)
+    except Exception as error:  # pydantic's, τ²'s
+        raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
+
+
 @dataclass(frozen=True)
 class ShownConversation:
     """The conversation of one episode, read with the installed τ²."""
@@ -36,12 +48,7 @@ class ShownConversation:
         """Raises `NotComparable` if the file keeps too little, or the installed τ² has no such episode."""
         from tau2_slime.episode import history
 
-        if not trajectory.messages:
-            raise NotComparable("the file keeps no messages")
-        try:
-            messages = history.load_messages(trajectory.messages)
-        except Exception as error:  # pydantic's, τ²'s
-            raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
+        messages = messages_of(trajectory)
         system, tools = _agent(trajectory)
         seen = [i for i, message in enumerate(messages) if history.agent_sees(message)]
         return cls(system, tools, messages, seen, trajectory.sampled_messages())

@@ -6,10 +6,10 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from tau2_slime.episode.compliance import BROKEN, WRITES
 from tau2_slime.episode.telemetry import telemetry_metrics
 from tau2_slime.observe.episodes import Episode
 from tau2_slime.outcome import Blame, Flaw, Termination
+from tau2_slime.policy_rules.check import BROKEN, WRITES
 from tau2_slime.tokens.calls.types import CallStatus
 
 

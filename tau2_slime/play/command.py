@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.episode.setup import build_episode, check_user, choose_task
+from tau2_slime.episode.setup import build_episode, choose_task
+from tau2_slime.episode.users import check_user
 from tau2_slime.local.gold import CaseReference
 from tau2_slime.local.person import Person
 from tau2_slime.observe.rollout_folder import Job

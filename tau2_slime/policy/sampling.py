@@ -11,7 +11,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
@@ -62,24 +62,22 @@ class Policy:
 
     def transcript(self, tools: list[Tool]) -> TokenTranscript:
         """The empty transcript of one episode. ``tools``: OpenAI function schemas."""
-        return TokenTranscript(self, tools)
+        return TokenTranscript(tools, policy=self, measures_drift=self.measure_drift)
 
 
+@dataclass(eq=False, kw_only=True)
 class TokenTranscript(Transcript):
     """One episode's conversation and its tokens: the ledger stands for what is in `chat`."""
 
-    def __init__(self, policy: Policy, tools: list[Tool]) -> None:
-        super().__init__(tools)
-        self.policy = policy
-        self.measures_drift = policy.measure_drift
-        self.joins: list[tuple[int, int]] = []
-        """Range of chat messages that each context segment of the ledger stands for."""
-        self.turn_start: int | None = None
-        """Where the turn that is being sampled begins in the ledger; None between turns."""
-        self._last_finish: Literal["stop", "length", "abort"] = "stop"
-        self._first_count = 0
-        """How many messages of `chat` the first prompt holds."""
-        self._unverified = False
+    policy: Policy
+    joins: list[tuple[int, int]] = field(default_factory=list)
+    """Range of chat messages that each context segment of the ledger stands for."""
+    turn_start: int | None = None
+    """Where the turn that is being sampled begins in the ledger; None between turns."""
+    _last_finish: Literal["stop", "length", "abort"] = "stop"
+    _first_count: int = 0
+    """How many messages of `chat` the first prompt holds."""
+    _unverified: bool = False
 
     @property
     def parallel_calls(self) -> bool:

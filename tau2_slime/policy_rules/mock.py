@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tau2_slime.policy_rules.rules import Call, Past, Record, Rule, Stated, Violation
+from tau2_slime.policy_rules.rules import Call, Past, Record, Rule, Stated, Violation, by_id
 
-rules = {
-    rule.id: rule
-    for rule in (
-        Rule("M1", "a task has an existing user and a title, its status is pending or completed, none is deleted"),
-    )
-}
+rules = by_id(
+    Rule("M1", "a task has an existing user and a title, its status is pending or completed, none is deleted"),
+)
 writes = frozenset({"create_task", "update_task_status", "delete_task"})
 
 

@@ -5,91 +5,93 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from tau2_slime.policy_rules.rules import Call, Past, Record, Rule, Stated, Violation
+from tau2_slime.policy_rules.rules import (
+    Call,
+    Past,
+    Record,
+    Rule,
+    Stated,
+    Violation,
+    by_id,
+    ends_with_a_transfer,
+    of_another_customer,
+    out_of_order,
+)
 
 REASONS = ("no longer needed", "ordered by mistake")
 
-rules = {
-    rule.id: rule
-    for rule in (
-        Rule(
-            "R1",
-            "identify the customer by email, or by name and zip code, before anything else",
-            soft=True,
-            pattern=r"authenticate the user identity",
-        ),
-        Rule(
-            "R2",
-            "help one customer a conversation, and only with that customer's data",
-            pattern=r"only help one user per conversation",
-        ),
-        Rule(
-            "R3",
-            "cancel an order only while its status is exactly 'pending'",
-            pattern=r"only be cancelled if its status is 'pending'",
-        ),
-        Rule(
-            "R4",
-            "cancel only for the customer's own reason, 'no longer needed' or 'ordered by mistake'",
-            pattern=r"either 'no longer needed' or|other reasons are not",
-        ),
-        Rule(
-            "R5",
-            "change a pending order only while its status is exactly 'pending': not after its items were changed",
-            pattern=r"only be modified if its status is 'pending'",
-        ),
-        Rule(
-            "R6",
-            "a new item in a pending order is available, of the same product, and has other options",
-            pattern=r"each item can be modified to an available",
-        ),
-        Rule(
-            "R7",
-            "pay and refund only with payment methods of the customer's profile",
-            pattern=r"provide a payment method",
-        ),
-        Rule(
-            "R8", "a gift card must cover the price difference", pattern=r"enough balance to cover the price difference"
-        ),
-        Rule(
-            "R9",
-            "return or exchange only a delivered order, once, and never both",
-            pattern=r"only take action on pending or delivered",
-        ),
-        Rule(
-            "R10",
-            "a refund goes to the original payment method or to a gift card",
-            pattern=r"refund must either go to the original",
-        ),
-        Rule("R11", "items are in the order, as often as they are named", pattern=r"list of items to be returned"),
-        Rule(
-            "R12",
-            "exchange an item only for an available one of the same product with other options",
-            pattern=r"each item can be exchanged to an available",
-        ),
-        Rule("R13", "all items of one order are changed in one call", pattern=r"only be called once per order"),
-        Rule(
-            "R14",
-            "a pending order's payment changes to one other method, and only if it has one payment so far",
-            pattern=r"single payment method different",
-        ),
-        Rule(
-            "R15",
-            "a gift card that is to pay an order must cover its total",
-            pattern=r"enough balance to cover the total",
-        ),
-        Rule(
-            "R16",
-            "the default address belongs to the customer",
-            pattern=r"any requests for tasks related to any other user",
-        ),
-        Rule(
-            "R17",
-            "nothing is changed after a transfer to a human",
-            pattern=r"transfer the user to a human agent if and only if",
-        ),
-    )
-}
+rules = by_id(
+    Rule(
+        "R1",
+        "identify the customer by email, or by name and zip code, before anything else",
+        soft=True,
+        pattern=r"authenticate the user identity",
+    ),
+    Rule(
+        "R2",
+        "help one customer a conversation, and only with that customer's data",
+        pattern=r"only help one user per conversation",
+    ),
+    Rule(
+        "R3",
+        "cancel an order only while its status is exactly 'pending'",
+        pattern=r"only be cancelled if its status is 'pending'",
+    ),
+    Rule(
+        "R4",
+        "cancel only for the customer's own reason, 'no longer needed' or 'ordered by mistake'",
+        pattern=r"either 'no longer needed' or|other reasons are not",
+    ),
+    Rule(
+        "R5",
+        "change a pending order only while its status is exactly 'pending': not after its items were changed",
+        pattern=r"only be modified if its status is 'pending'",
+    ),
+    Rule(
+        "R6",
+        "a new item in a pending order is available, of the same product, and has other options",
+        pattern=r"each item can be modified to an available",
+    ),
+    Rule(
+        "R7",
+        "pay and refund only with payment methods of the customer's profile",
+        pattern=r"provide a payment method",
+    ),
+    Rule("R8", "a gift card must cover the price difference", pattern=r"enough balance to cover the price difference"),
+    Rule(
+        "R9",
+        "return or exchange only a delivered order, once, and never both",
+        pattern=r"only take action on pending or delivered",
+    ),
+    Rule(
+        "R10",
+        "a refund goes to the original payment method or to a gift card",
+        pattern=r"refund must either go to the original",
+    ),
+    Rule("R11", "items are in the order, as often as they are named", pattern=r"list of items to be returned"),
+    Rule(
+        "R12",
+        "exchange an item only for an available one of the same product with other options",
+        pattern=r"each item can be exchanged to an available",
+    ),
+    Rule("R13", "all items of one order are changed in one call", pattern=r"only be called once per order"),
+    Rule(
+        "R14",
+        "a pending order's payment changes to one other method, and only if it has one payment so far",
+        pattern=r"single payment method different",
+    ),
+    Rule(
+        "R15",
+        "a gift card that is to pay an order must cover its total",
+        pattern=r"enough balance to cover the total",
+    ),
+    Rule(
+        "R16",
+        "the default address belongs to the customer",
+        pattern=r"any requests for tasks related to any other user",
+    ),
+    ends_with_a_transfer("R17"),
+)
 ORDER_WRITES = frozenset(
     {
         "cancel_pending_order",
@@ -108,10 +110,7 @@ def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violat
     if call.name not in writes:
         return
     a = call.arguments
-    if past.transferred:
-        yield Violation(rules["R17"], f"{call.name} comes after the transfer")
-    if not past.identified:
-        yield Violation(rules["R1"], f"{call.name} comes before the customer is looked up")
+    yield from out_of_order(call, past, rules["R17"], rules["R1"])
     if call.name == "modify_user_address":
         if past.customer is not None and a["user_id"] != past.customer:
             yield Violation(rules["R2"], f"{a['user_id']} is not {past.customer}")
@@ -120,8 +119,7 @@ def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violat
     order = db.orders.get(a["order_id"])
     if order is None:
         return  # the tool refuses it
-    if past.customer is not None and order.user_id != past.customer:
-        yield Violation(rules["R2"], f"order {order.order_id} belongs to {order.user_id}, not to {past.customer}")
+    yield from of_another_customer(rules["R2"], past, f"order {order.order_id}", order.user_id)
     methods = db.users[order.user_id].payment_methods
     method = methods.get(a.get("payment_method_id"))
     if "payment_method_id" in a and method is None:

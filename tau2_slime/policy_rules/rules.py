@@ -34,6 +34,20 @@ class Rule:
     """A regular expression that matches the policy's own sentence; empty if no sentence says it."""
 
 
+def by_id(*rules: Rule) -> dict[str, Rule]:
+    """A domain's rules by their ids, in order."""
+    return {rule.id: rule for rule in rules}
+
+
+def ends_with_a_transfer(rule_id: str) -> Rule:
+    """The rule that every domain with human agents has."""
+    return Rule(
+        rule_id,
+        "nothing is changed after a transfer to a human",
+        pattern=r"transfer the user to a human agent if and only if",
+    )
+
+
 class Violation(NamedTuple):
     """A rule that a call breaks, and why."""
 
@@ -90,6 +104,20 @@ class Past:
             writes=(*self.writes, call) if write else self.writes,
             changed=changed,
         )
+
+
+def out_of_order(call: Call, past: Past, transfer: Rule, lookup: Rule | None = None) -> Iterator[Violation]:
+    """What is wrong with the moment of a write: it comes after a transfer, or before the customer is looked up."""
+    if past.transferred:
+        yield Violation(transfer, f"{call.name} comes after the transfer")
+    if lookup is not None and not past.identified:
+        yield Violation(lookup, f"{call.name} comes before the customer is looked up")
+
+
+def of_another_customer(rule: Rule, past: Past, what: str, owner: str) -> Iterator[Violation]:
+    """``what`` does not belong to the customer with whom the agent works."""
+    if past.customer is not None and owner != past.customer:
+        yield Violation(rule, f"{what} belongs to {owner}, not to {past.customer}")
 
 
 class DomainPolicy(Protocol):

@@ -5,44 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from tau2_slime.policy_rules.rules import Call, Past, Record, Rule, Stated, Violation
+from tau2_slime.policy_rules.rules import (
+    Call,
+    Past,
+    Record,
+    Rule,
+    Stated,
+    Violation,
+    by_id,
+    ends_with_a_transfer,
+    out_of_order,
+)
 
 TODAY = date(2025, 2, 25)
 """The day that the policy names."""
 MOST_REFUEL_GB = 2.0
 _CONTRACT = r"not allowed to lift the suspension"
 
-rules = {
-    rule.id: rule
-    for rule in (
-        Rule(
-            "T1",
-            "identify the customer by phone number, id, or name and date of birth",
-            soft=True,
-            pattern=r"must first identify the customer",
-        ),
-        Rule(
-            "T2",
-            "a payment request is for an overdue bill, and one at a time awaits payment",
-            pattern=r"check the bill status to make sure it is overdue",
-        ),
-        Rule(
-            "T3",
-            "a line is resumed only when all overdue bills are paid and its contract has not ended",
-            pattern=r"allowed to lift the suspension after",
-        ),
-        Rule(
-            "T4",
-            "at most 2 GB are refuelled, and as much as the customer wants",
-            pattern=r"maximum amount of data that can be refueled",
-        ),
-        Rule(
-            "T5",
-            "nothing is changed after a transfer to a human",
-            pattern=r"transfer the user to a human agent if and only if",
-        ),
-    )
-}
+rules = by_id(
+    Rule(
+        "T1",
+        "identify the customer by phone number, id, or name and date of birth",
+        soft=True,
+        pattern=r"must first identify the customer",
+    ),
+    Rule(
+        "T2",
+        "a payment request is for an overdue bill, and one at a time awaits payment",
+        pattern=r"check the bill status to make sure it is overdue",
+    ),
+    Rule(
+        "T3",
+        "a line is resumed only when all overdue bills are paid and its contract has not ended",
+        pattern=r"allowed to lift the suspension after",
+    ),
+    Rule(
+        "T4",
+        "at most 2 GB are refuelled, and as much as the customer wants",
+        pattern=r"maximum amount of data that can be refueled",
+    ),
+    ends_with_a_transfer("T5"),
+)
 writes = frozenset(
     {"suspend_line", "resume_line", "send_payment_request", "enable_roaming", "disable_roaming", "refuel_data"}
 )
@@ -53,10 +56,7 @@ def check(db: Record, call: Call, past: Past, stated: Stated) -> Iterator[Violat
     if call.requestor != "assistant" or call.name not in writes:
         return
     a = call.arguments
-    if past.transferred:
-        yield Violation(rules["T5"], f"{call.name} comes after the transfer")
-    if not past.identified:
-        yield Violation(rules["T1"], f"{call.name} comes before the customer is looked up")
+    yield from out_of_order(call, past, rules["T5"], rules["T1"])
     holder = next((c for c in db.customers if c.customer_id == a["customer_id"]), None)
     if holder is None:
         return  # the tool refuses it

@@ -17,14 +17,14 @@ import importlib.util
 import logging
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tau2_slime.errors import ConfigError, first_time
-from tau2_slime.slime_adapter.miles import in_miles, loaded, state_of_this_episode
+from tau2_slime.slime_adapter.miles import in_miles, state_of_this_episode
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import DynamicFilterOutput, MaskGenerator, SlimeArgs, SlimeSample
@@ -57,6 +57,15 @@ _LATER_FIELDS = {
 }
 """Fields that some supported releases lack, and what follows from it."""
 _TRACING = ("observability.trace_utils", "utils.trace_utils")
+
+
+def loaded(*names: str, having: str | None = None) -> ModuleType | None:
+    """The first of these modules of slime or miles (``utils.types``) that is loaded here, and that has ``having``."""
+    for name in (f"{package}.{name}" for name in names for package in ("slime", "miles")):
+        module = sys.modules.get(name)
+        if module is not None and (having is None or hasattr(module, having)):
+            return module
+    return None
 
 
 # ---- is this slime new enough? -------------------------------------------------------------------------------------------
@@ -215,7 +224,7 @@ def set_fields(sample: SlimeSample, **values: object) -> None:
     Raises:
         ConfigError: the trainer needs the field, so this slime cannot be served.
     """
-    known = {f.name for f in dataclasses.fields(sample)} if dataclasses.is_dataclass(sample) else set(values)
+    known = getattr(sample, "__dataclass_fields__", values)
     for name, value in values.items():
         if name in known:
             setattr(sample, name, value)
@@ -232,12 +241,12 @@ def set_fields(sample: SlimeSample, **values: object) -> None:
 
 def has_field(sample: SlimeSample, name: str) -> bool:
     """True if ``sample`` can hold ``name``: a dataclass by its fields, any other object always."""
-    return not dataclasses.is_dataclass(sample) or name in {f.name for f in dataclasses.fields(sample)}
+    return name in getattr(sample, "__dataclass_fields__", (name,))
 
 
 def session_key(sample: SlimeSample) -> str:
     """The routing key of the sample's session. Where slime gives none (evaluation, before v0.2.3), a new one is kept."""
-    field = "routing_key" if has_field(sample, "routing_key") and dataclasses.is_dataclass(sample) else "session_id"
+    field = "routing_key" if "routing_key" in getattr(sample, "__dataclass_fields__", ()) else "session_id"
     key: str = getattr(sample, field, None) or uuid.uuid4().hex
     set_fields(sample, **{field: key})
     return key
@@ -264,7 +273,7 @@ def generation_trace(sample: SlimeSample) -> Trace | None:
     own: Trace | None = getattr(sample, "own_trace", None)
     if own is not None:  # a worker's: slime's process opens the spans later (`workers.traces`)
         return own
-    module = _having(_TRACING, "trace_span")
+    module = loaded(*_TRACING, having="trace_span")
     trace_span = getattr(module, "trace_span", None)
     attributes = getattr(module, "build_sglang_meta_trace_attrs", None)
     if trace_span is None or attributes is None:
@@ -288,7 +297,7 @@ def generation_trace(sample: SlimeSample) -> Trace | None:
     return span
 
 
-# ---- what hooks answer and where metrics go ----------------------------------------------------------------------------
+# ---- what hooks answer -------------------------------------------------------------------------------------------------
 
 
 def filter_output(keep: bool, reason: str) -> bool | DynamicFilterOutput:
@@ -298,46 +307,3 @@ def filter_output(keep: bool, reason: str) -> bool | DynamicFilterOutput:
         return keep
     answer: DynamicFilterOutput = module.DynamicFilterOutput(keep=keep, reason=None if keep else reason)
     return answer
-
-
-def log_scalars(
-    args: SlimeArgs, metrics: Mapping[str, float], rollout_id: int, axis: Literal["rollout", "eval"]
-) -> bool:
-    """Hand ``metrics`` to slime's trackers at the step where slime itself logs ``axis``.
-
-    False if slime's logging is not loaded.
-    """
-    steps, trackers = _having(_STEPS, "compute_rollout_step"), _having(_TRACKERS, "log")
-    if steps is None or trackers is None:
-        return False
-    step = f"{axis}/step"
-    trackers.log(args, {**metrics, step: steps.compute_rollout_step(args, rollout_id)}, step_key=step)
-    return True
-
-
-def log_table(
-    args: SlimeArgs, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], rollout_id: int
-) -> bool:
-    """Log a table to W&B at the step where slime logs a rollout. False if slime has no W&B run in this process.
-
-    slime's own logging takes scalars, because it serves other trackers too.
-    """
-    steps, wandb = _having(_STEPS, "compute_rollout_step"), sys.modules.get("wandb")
-    if steps is None or wandb is None or getattr(wandb, "run", None) is None:
-        return False
-    table = wandb.Table(columns=list(columns), data=[list(row) for row in rows])
-    wandb.log({name: table, "rollout/step": steps.compute_rollout_step(args, rollout_id)})
-    return True
-
-
-_STEPS = ("observability.metric_utils", "utils.metric_utils")
-_TRACKERS = (
-    *("observability.logging_utils", "utils.logging_utils"),
-    *("utils.tracking_utils.tracking", "utils.tracking_utils"),  # miles
-)
-"""Where a function of slime's trackers is: in ``utils`` up to v0.3.1, in ``observability`` later."""
-
-
-def _having(names: Iterable[str], function: str) -> ModuleType | None:
-    """The first of these modules that is loaded and has ``function``."""
-    return next((module for module in map(loaded, names) if hasattr(module, function)), None)

@@ -11,7 +11,6 @@ import functools
 import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -42,11 +41,6 @@ class GenerateFnInput(Protocol):
 
 state_of_this_episode: ContextVar[RolloutState | None] = ContextVar("state_of_this_episode", default=None)
 """What miles handed over with the sample that is being played. Each sample has an asyncio task of its own."""
-
-
-def loaded(name: str) -> ModuleType | None:
-    """The module ``name`` of slime or of miles (``utils.types``), whichever is loaded in this process."""
-    return sys.modules.get(f"slime.{name}") or sys.modules.get(f"miles.{name}")
 
 
 def in_miles() -> bool:

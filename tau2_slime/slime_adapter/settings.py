@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tau2_slime.config.settings import Tau2Config
-from tau2_slime.config.task_split import KEYS, anchored, names_a_file
+from tau2_slime.config.task_split import KEYS, PATHS, anchored, names_a_file
 from tau2_slime.slime_adapter.types import SlimeArgs
 
 
@@ -19,7 +19,7 @@ def resolve_settings(
         ConfigError: a setting is wrong.
     """
     mapping = getattr(args, "tau2", None)
-    if isinstance(mapping, Mapping):
+    if isinstance(mapping, Mapping) and not PATHS.isdisjoint(mapping):
         mapping = anchored(mapping, *_folders(args, "custom_config_path"))
     if metadata is not None and any(names_a_file(metadata.get(key)) for key in KEYS):
         metadata = anchored(metadata, *_folders_of_rows(args, evaluation))

@@ -35,7 +35,7 @@ class Sandbox:
         self._brings_data = initial is not None and initial.initialization_data is not None
         self.world = World(domain, SPLIT, task)
         self.world.set_state(list((initial.message_history if initial else None) or []))
-        self._watch = PolicyWatch(domain, stated) if domain in POLICIES else None
+        self._watch = PolicyWatch(POLICIES[domain], stated) if domain in POLICIES else None
         self._calls = 0
 
     @property

@@ -12,7 +12,7 @@ import math
 import operator
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 from tau2_slime.errors import (
@@ -65,22 +65,19 @@ class Completion:
     """What came back for the trainer to replay, if it was asked for."""
 
 
+@dataclass(frozen=True)
 class SglangEngine:
-    """``/generate`` of one router (or of one worker)."""
+    """``/generate`` of one router (or of one worker). It connects when it is first used."""
 
-    def __init__(self, url: str, *, timeout: float = 1800.0, retries: int = 6, vocabulary: int | None = None) -> None:
-        """A client; it connects when it is first used.
-
-        Args:
-            url: ``http://host:port``.
-            timeout: seconds that one try may take.
-            retries: further tries after the first.
-            vocabulary: how many token ids the model has, if that is known; no sampled id may lie beyond.
-        """
-        self.vocabulary = vocabulary
-        self.url = url.rstrip("/")
-        self.timeout = timeout
-        self.retries = retries
+    url: str
+    """``http://host:port``."""
+    _: KW_ONLY
+    timeout: float = 1800.0
+    """Seconds that one try may take."""
+    retries: int = 6
+    """Further tries after the first."""
+    vocabulary: int | None = None
+    """How many token ids the model has, if that is known; no sampled id may lie beyond."""
 
     async def generate(
         self,
@@ -140,10 +137,11 @@ class SglangEngine:
         """The reply's JSON value; raises an EngineError for anything but HTTP 200 with JSON."""
         import aiohttp
 
+        address = f"{self.url.rstrip('/')}/generate"
         try:
             answer = await http.post(
                 loops.inside(),
-                f"{self.url}/generate",
+                address,
                 request,
                 headers={"X-SMG-Routing-Key": routing_key},
                 within=aiohttp.ClientTimeout(total=self.timeout, sock_connect=20),
@@ -151,22 +149,20 @@ class SglangEngine:
                 keyless=True,
             )
         except http.Redirected as error:
-            raise EngineRejected(f"{self.url}/generate: {error}") from None
+            raise EngineRejected(f"{address}: {error}") from None
         except http.AnswerRefused as error:
-            raise EngineUnavailable(f"{self.url}/generate: {error}") from None
+            raise EngineUnavailable(f"{address}: {error}") from None
         except TimeoutError:
-            raise EngineUnavailable(f"{self.url}/generate: no answer within {self.timeout:g} s") from None
+            raise EngineUnavailable(f"{address}: no answer within {self.timeout:g} s") from None
         except http.NoAnswer as error:
-            raise EngineUnavailable(f"{self.url}/generate: {error}") from None
+            raise EngineUnavailable(f"{address}: {error}") from None
         if answer.status == 200:
             try:
                 return http.read_json(answer.body, max_pieces=None)
             except ValueError as error:  # not JSON, an endless number, endless nesting
-                raise EngineUnavailable(
-                    f"{self.url}/generate: the reply is not JSON: {_excerpt(answer.text)}"
-                ) from error
+                raise EngineUnavailable(f"{address}: the reply is not JSON: {_excerpt(answer.text)}") from error
         status, body = answer.status, answer.text
-        message = f"{self.url}/generate: HTTP {status}: {_excerpt(body)}"
+        message = f"{address}: HTTP {status}: {_excerpt(body)}"
         if status in RETRY_STATUS:
             raise EngineUnavailable(message)
         if status in (400, 413) and speaks_of_length(body):

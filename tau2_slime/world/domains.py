@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config.task_split import names_a_file, path_of, short_name
@@ -107,7 +107,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
-def tasks(domain: str, split: str) -> Sequence[Task]:
+class Split(tuple["Task", ...]):
+    """The tasks of one of τ²'s splits, in its order."""
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Task id -> position in the sequence."""
+        return {task.id: position for position, task in enumerate(self)}
+
+
+def tasks(domain: str, split: str) -> Split | TaskFile:
     """The tasks of a split in τ²'s order, or those of a task file (``file:PATH``) in the file's.
 
     Every episode shares them: read them, never write to them.
@@ -123,7 +132,7 @@ def tasks(domain: str, split: str) -> Sequence[Task]:
 
 
 @lru_cache(maxsize=64)
-def _split_tasks(domain: str, split: str) -> tuple[Task, ...]:
+def _split_tasks(domain: str, split: str) -> Split:
     known = splits(domain)
     if split not in known:
         raise ConfigError(
@@ -131,7 +140,7 @@ def _split_tasks(domain: str, split: str) -> tuple[Task, ...]:
             "file:PATH)"
         )
     wanted = set(known[split])
-    return tuple(task for task in _all_tasks(domain) if task.id in wanted)
+    return Split(task for task in _all_tasks(domain) if task.id in wanted)
 
 
 _files: dict[tuple[str, str], TaskFile] = {}
@@ -179,21 +188,8 @@ def _kits(domain: str) -> Kits:
     return Kits(environment.tools, environment.user_tools)
 
 
-loaded: set[tuple[str, str]] = set()
-"""(domain, split) for which `find_task` need not read a file any more."""
-
-
-def _positions(domain: str, split: str) -> dict[str, int]:
-    """Task id -> position in the split."""
-    pool = tasks(domain, split)
-    found = pool.positions if isinstance(pool, TaskFile) else _split_positions(domain, split)
-    loaded.add((domain, split))
-    return found
-
-
-@lru_cache(maxsize=64)
-def _split_positions(domain: str, split: str) -> dict[str, int]:
-    return {task.id: position for position, task in enumerate(tasks(domain, split))}
+loaded: dict[tuple[str, str], Split | TaskFile] = {}
+"""(domain, split) -> the tasks among which `find_task` has looked: it need not read a file any more."""
 
 
 def find_task(domain: str, split: str, *, task_id: str | None = None, index: int | None = None) -> Task:
@@ -202,8 +198,11 @@ def find_task(domain: str, split: str, *, task_id: str | None = None, index: int
     Raises:
         ConfigError: neither is given, nothing matches, or they disagree.
     """
-    pool, positions = tasks(domain, split), _positions(domain, split)
+    pool = loaded.get((domain, split))
+    if pool is None:
+        pool = loaded[domain, split] = tasks(domain, split)
     if task_id is not None:
+        positions = pool.positions
         position = positions.get(str(task_id))
         if position is None:
             near = difflib.get_close_matches(str(task_id), positions, n=3) if len(positions) < 10_000 else []
@@ -226,7 +225,7 @@ def find_task(domain: str, split: str, *, task_id: str | None = None, index: int
 
 def position_of(domain: str, split: str, task_id: str) -> int:
     """Where the task stands in its split, from 0. Raises KeyError if it does not."""
-    return _positions(domain, split)[task_id]
+    return tasks(domain, split).positions[task_id]
 
 
 # Tools and their schemas by what they depend on. Both live as long as the process, so that an id stays what it is.

@@ -129,7 +129,7 @@ async def test_a_path_that_leads_nowhere_is_one_clear_error(stage: Stage, key: s
 
 def test_results_name_the_class_and_the_model_that_was_chosen_for_it() -> None:
     from tau2_slime.config import Tau2Config
-    from tau2_slime.episode.setup import check_user, user_label
+    from tau2_slime.episode.users import check_user, user_label
 
     path = "custom_user.ImpatientUser"
     alone = Tau2Config.resolve({"user_path": path}, {}, {})
@@ -158,7 +158,7 @@ def test_an_evaluation_with_another_agent_is_another_protocol(tmp_path: Path) ->
 
 def test_a_simulator_that_changes_its_arguments_changes_nobody_elses() -> None:
     from tau2_slime.config import Tau2Config
-    from tau2_slime.episode.setup import user_spec
+    from tau2_slime.episode.users import user_spec
     from tau2_slime.world.users import UserContext
 
     config = Tau2Config.resolve({"user_args": {"stop": ["x"]}}, {}, {})

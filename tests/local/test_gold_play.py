@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.local.gold import ASK_REFERENCE, DONE_TOOL, GoldScript, find_reference
-from tau2_slime.local.gold_reward import gold_reward
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.local.spelling import draw
 from tau2_slime.outcome import Termination
+from tau2_slime.tasks.plays import paid_without_a_model
 from tau2_slime.world import domains, scoring, tau2_compat
 
 NOT_REACHED_BY_GOLD = {("mock", "update_task_with_history_and_env_assertions")}
@@ -90,19 +91,19 @@ async def test_gold_play_earns_the_full_reward(domain: str, split: str, share: f
 
 
 def test_the_tasks_that_teach_nothing_are_known() -> None:
-    """Of mock; each of them is named with its reason."""
+    """Of mock: doing nothing is paid, or gold is not."""
     for task in domains.tasks("mock", "base"):
-        found = gold_reward("mock", "base", task)
-        where = ("mock", task.id)
-        assert found.gold == (0.0 if where in NOT_REACHED_BY_GOLD else 1.0), task.id
-        assert found.idle == (1.0 if where in IDLE - NOT_REACHED_BY_GOLD else 0.0), task.id
-        assert bool(found.remark) is (where in IDLE), task.id
+        if scoring.needs_judge(task):
+            continue
+        paid, where = paid_without_a_model(Tau2Config(domain="mock", task_split="base"), task), ("mock", task.id)
+        assert paid.gold == (0.0 if where in NOT_REACHED_BY_GOLD else 1.0), task.id
+        assert paid.do_nothing == (1.0 if where in IDLE - NOT_REACHED_BY_GOLD else 0.0), task.id
 
 
 @pytest.mark.parametrize(("domain", "share"), [("telecom", 0.1), ("telecom", 0.9), ("retail", 0.0)])
 def test_gold_with_the_users_part_and_what_is_communicated_earns_1(domain: str, share: float) -> None:
-    found = gold_reward(domain, "train", task_at(domain, "train", share))
-    assert (found.gold, found.idle, found.remark) == (1.0, 0.0, "")
+    paid = paid_without_a_model(Tau2Config(domain=domain, task_split="train"), task_at(domain, "train", share))
+    assert (paid.gold, paid.do_nothing, paid.why) == (1.0, 0.0, "")
 
 
 @pytest.mark.parametrize(("domain", "split", "share"), spread("telecom", "train", 6))

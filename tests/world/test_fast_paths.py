@@ -644,8 +644,8 @@ def test_tasks_are_read_once_however_many_ask_at_once(monkeypatch: pytest.Monkey
     for thread in threads:
         thread.join()
     assert reads == ["airline"] and all(tasks is found[0] for tasks in found)
-    domains._split_positions.cache_clear()
     domains._split_tasks.cache_clear()
+    domains.loaded.clear()
 
 
 def test_retail_is_played_without_reading_telecom() -> None:

@@ -18,8 +18,8 @@ import pytest
 
 from tau2_slime.world import domains, tau2_compat
 from tau2_slime.world.fast import building
-from tau2_slime.world.fast.building import CopyOnWriteDatabase, CopyOnWriteTable, ParsedDatabase
 from tau2_slime.world.fast.evaluation import FastEnvironment, ReplayNeededError
+from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, CopyOnWriteTable, ParsedDatabase, holds_only_tables
 from tests.world.twins import shared_database
 
 tau2_compat.load()
@@ -308,7 +308,7 @@ def test_a_replaced_table_or_a_strange_key_is_noticed(parsed: ParsedDatabase) ->
 def test_a_database_without_tables_is_not_shared() -> None:
     from tau2.domains.telecom.user_data_model import TelecomUserDB
 
-    assert not building.holds_only_tables(TelecomUserDB())
+    assert not holds_only_tables(TelecomUserDB())
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda db: pickle.loads(pickle.dumps(db))])

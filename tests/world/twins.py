@@ -16,7 +16,7 @@ from typing import Any
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.fast import evaluation
-from tau2_slime.world.fast.building import CopyOnWriteDatabase, hashed_json
+from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, hashed_json
 from tests import parity_play as play
 from tests.parity_play import Call
 

@@ -17,7 +17,8 @@ from tau2_slime.backends.turns import TurnEpisode
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import Rotation, choose
 from tau2_slime.config.sources import check_keys
-from tau2_slime.episode.setup import check_user, models_of, playable
+from tau2_slime.episode.setup import playable
+from tau2_slime.episode.users import check_user, models_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import run_stop
 from tau2_slime.runtime.loops import offload

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.sources import check_keys
-from tau2_slime.episode.setup import check_user
+from tau2_slime.episode.users import check_user
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
 

@@ -12,7 +12,8 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.setup import asks_a_model, build_episode, check_user, choose_task, seeded
+from tau2_slime.episode.setup import build_episode, choose_task
+from tau2_slime.episode.users import asks_a_model, check_user, seeded
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Item, Plan
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling

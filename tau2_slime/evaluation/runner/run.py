@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.setup import user_label
+from tau2_slime.episode.users import user_label
 from tau2_slime.evaluation.runner.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.runner.policies import PolicyBackend
 from tau2_slime.evaluation.store.records import FailedTry, Job, Record, Store, record_of

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 from tau2_slime import __version__
 from tau2_slime.config.task_split import names_a_file, short_name
 from tau2_slime.data.files import source_hashes
-from tau2_slime.episode.setup import strategy_of, user_label
+from tau2_slime.episode.users import strategy_of, user_label
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Plan
 from tau2_slime.runtime.files import write_atomically

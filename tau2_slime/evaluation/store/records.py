@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tau2_slime.episode.result import InteractionResult
-from tau2_slime.episode.setup import user_label
+from tau2_slime.episode.users import user_label
 from tau2_slime.evaluation.plan.datasets import Dataset, Item, Plan
 from tau2_slime.evaluation.store.manifest import DatasetProtocol
 from tau2_slime.evaluation.store.unit import Unit

@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.tokens.template import direct
@@ -86,7 +87,11 @@ class ChatTemplate(ControlSpellings):
         given = dict(template_kwargs or {})
         self.preset_kwargs = _preset_kwargs(self.template_source, given)
         self.template_kwargs: dict[str, object] = {**given, **self.preset_kwargs}
-        self._encode, self._decode = direct.encoder(tokenizer), direct.decoder(tokenizer)
+        self._encode = direct.encoder(tokenizer)
+        self.decode: Callable[[Sequence[int]], str] = direct.decoder(tokenizer) or partial(
+            direct.slow_decode, tokenizer
+        )
+        """The text of token ids with every token kept and no cleaning up."""
         self._renderer = direct.Renderer(tokenizer, self.template_source, self.template_kwargs)
         super().__init__(control_tokens(tokenizer))
         self.closers: dict[str, int] = {}
@@ -205,10 +210,6 @@ class ChatTemplate(ControlSpellings):
         if self._encode is not None:
             return self._encode(text)
         return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids` with every token kept and no cleaning up."""
-        return self._decode(ids) if self._decode is not None else direct.slow_decode(self.tokenizer, ids)
 
     def token_id(self, spelling: str) -> int | None:
         """Id of an added token; None when the vocabulary has no such token."""

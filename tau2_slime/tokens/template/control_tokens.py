@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.runtime.text import well_formed
@@ -53,17 +54,17 @@ def _open_tails(spellings: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({s[:size] for s in spellings for size in range(1, len(s)) if s[size:] in beginnings}))
 
 
+@dataclass(eq=False)
 class ControlTokenEscaper:
     """Puts marks in place of spellings of control tokens, and encodes text that contains marks.
 
     One object serves one rendering. Equal spellings get equal marks, because a template may compare tool-call ids.
     """
 
-    def __init__(self, spellings: ControlSpellings) -> None:
-        self._spellings = spellings
-        self._regions: list[tuple[str, list[int]]] = []
-        self.count = 0
-        """Spellings found so far."""
+    spellings: ControlSpellings
+    count: int = 0
+    """Spellings found so far."""
+    _regions: list[tuple[str, list[int]]] = field(default_factory=list)
 
     def escape_fields(
         self, message: Mapping[str, Any], *, keys: tuple[str, ...] = ("content", "tool_call_id", "name")
@@ -78,10 +79,10 @@ class ControlTokenEscaper:
     def escape(self, text: str) -> str:
         """`text` with a mark in place of each region that spells control tokens, overlapping ones together."""
         text = well_formed(text)  # no tokenizer encodes a lone surrogate
-        pattern = self._spellings.control_pattern
+        pattern = self.spellings.control_pattern
         found = [(m.start(), m.end(1), m.start() + 1) for m in pattern.finditer(text)] if pattern else []
         end = len(text.rstrip())
-        tails = [tail for tail in self._spellings.open_tails if text.endswith(tail, 0, end)]
+        tails = [tail for tail in self.spellings.open_tails if text.endswith(tail, 0, end)]
         if tails:
             found.append((end - len(max(tails, key=len)), end, end))
         if not found:

@@ -25,7 +25,8 @@ from tau2_slime.world import tau2_compat
 
 if TYPE_CHECKING:
     from tau2_slime.world.domains import World
-    from tau2_slime.world.fast.building import CopyOnWriteDatabase, EnvironmentFactory
+    from tau2_slime.world.fast.building import EnvironmentFactory
+    from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase
     from tau2_slime.world.types import (
         Environment,
         InitializationData,

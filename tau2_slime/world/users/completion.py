@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlparse
@@ -42,8 +43,18 @@ PLAIN_ARGS = frozenset(
 """Arguments that go into the request as they are. litellm has a meaning of its own for many others."""
 
 
+class KeptMessage(dict[str, Any]):
+    """A message that many requests of one conversation hold; nobody changes it. Its JSON is written once."""
+
+    @cached_property
+    def json(self) -> bytes:
+        return http.write_json({key: value for key, value in self.items() if value is not None})
+
+
 async def complete(spec: ModelSpec, prompt: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> Completion:
     """The answer of ``spec``'s model to ``prompt``, in OpenAI's messages; ``tools`` in OpenAI's function schemas.
+
+    Of a `KeptMessage` the JSON is kept: then a turn costs no more than a copy of what the conversation held before it.
 
     Raises:
         CallFailed: the provider, its client or its answer is at fault.
@@ -86,10 +97,11 @@ async def _ask_directly(
 ) -> Completion:
     import aiohttp
 
-    messages = [{key: value for key, value in message.items() if value is not None} for message in prompt]
-    request = {"model": served_name(spec.model), "messages": messages, **spec.args}
-    if tools:
-        request |= {"tools": tools, "tool_choice": "auto"}
+    rest = {**spec.args, **({"tools": tools, "tool_choice": "auto"} if tools else {})}
+    begin = http.write_json({"model": served_name(spec.model), "messages": []}).removesuffix(b"]}")
+    messages = [(one if isinstance(one, KeptMessage) else KeptMessage(one)).json for one in prompt]
+    end = b"]," + http.write_json(rest)[1:] if rest else b"]}"
+    request = b"".join((begin, b",".join(messages), end))
     url = f"{str(spec.base_url).rstrip('/')}/chat/completions"
     key = spec.connection()["api_key"]
     try:
@@ -122,7 +134,7 @@ async def _ask_litellm(spec: ModelSpec, prompt: list[dict[str, Any]], tools: lis
     litellm, t = load_litellm(), tau2_compat.load()
     request = {
         "model": spec.model,
-        "messages": copy.deepcopy(prompt),  # litellm rewrites them for some providers
+        "messages": [copy.deepcopy(dict(one)) for one in prompt],  # litellm rewrites them for some providers
         "tools": tools,
         "tool_choice": "auto" if tools else None,
         "timeout": spec.timeout,

@@ -24,7 +24,7 @@ from tau2_slime.world.billing import PAYER
 from tau2_slime.world.domains import tool_schema
 from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.answers import SPOKEN_BY, user_message
-from tau2_slime.world.users.completion import complete
+from tau2_slime.world.users.completion import KeptMessage, complete
 from tau2_slime.world.users.protocol import UserStats
 from tau2_slime.world.users.spec import UserSpec
 from tau2_slime.world.users.spending import spending
@@ -75,14 +75,14 @@ class LitellmUser:
         self._tools = [tool_schema(tool) for tool in tools] if tools else None
         self._state: Any = None
         """τ²'s state of its simulator, made in `start`."""
-        self._written: list[dict[str, Any]] = []
-        """Its messages as a request has them, as far as they were sent."""
+        self._written: dict[str, list[KeptMessage]] = {}
+        """By the simulator's label: the conversation as its requests have it, as far as it was sent."""
         self.scenario, self.has_tools, self.gate = instructions, bool(tools), gate
         self._strategy, self._verifier = strategy, verifier
 
     def start(self, history: list[Message]) -> None:
         self._state = self._tau2_user.get_init_state(message_history=list(history))
-        self._written = []
+        self._written = {}
         labels = [spec.label for spec in self._simulators]
         took_over = [labels.index(name) for name in self.stats.played if name in labels]  # of an interrupted episode
         self._playing = max(took_over, default=0)
@@ -127,18 +127,16 @@ class LitellmUser:
 
     def _prompt(self, spec: UserSpec) -> list[dict[str, Any]]:
         """The conversation as ``spec``'s model sees it; each turn of its own with what its provider wants back."""
-        state, written = self._state, self._written
-        if len(written) < len(state.system_messages) + len(state.messages):  # each message is written once
-            begun = max(0, len(written) - len(state.system_messages))
-            new = state.model_copy(update={"messages": state.messages[begun:]})
-            system = [] if written else state.system_messages
-            written += tau2_compat.load().to_litellm_messages(system + new.flip_roles())
-        prompt = list(written)
-        for position, message in enumerate(state.messages, start=len(state.system_messages)):
-            raw = message.raw_data if message.role == "user" else None
-            if raw and raw.get(SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict):
-                prompt[position] = with_providers_own(prompt[position], raw["message"])
-        return prompt
+        state, written = self._state, self._written.setdefault(spec.label, [])
+        system = [] if written else state.system_messages
+        new = state.messages[max(0, len(written) - len(state.system_messages)) :]
+        flipped = state.model_copy(update={"messages": new}).flip_roles() if new else []
+        sent = tau2_compat.load().to_litellm_messages(system + flipped)
+        for said, message in zip([*system, *new], sent, strict=True):  # each message is written once
+            raw = (said.raw_data or {}) if said.role == "user" else {}
+            own = raw.get(SPOKEN_BY) == spec.label and isinstance(raw.get("message"), dict)
+            written.append(KeptMessage(with_providers_own(message, raw["message"]) if own else message))
+        return list(written)
 
     async def _ask(self, question: _Question) -> UserMessage:
         """The reply of the simulator that plays now, or of the next one that can."""

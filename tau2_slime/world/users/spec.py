@@ -14,7 +14,7 @@ from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users import endpoints
 
 SERVED_BY_SLIME = "sglang:"
-"""A base_url of this scheme names a model of slime's --sglang-config; `episode.setup` puts in the router's address."""
+"""A base_url of this scheme names a model of slime's --sglang-config; `episode.users` puts in the router's address."""
 _OPENAI = "https://api.openai.com/v1"
 
 
