@@ -43,7 +43,7 @@ def episode_view(trajectory: Trajectory, database: DatabaseDiff, language: Check
         "ids": list(trajectory.tokens),
         "start": trajectory.prompt_length,
         "mask": list((ledger or {}).get("loss_mask") or []),
-        "log_probs": [_rounded(value) for value in (ledger or {}).get("log_probs") or []],
+        "log_probs": [0.0 if value == 0 else _rounded(value) for value in (ledger or {}).get("log_probs") or []],
     }
     return {
         "title": f"{trajectory.name} · {trajectory.task_label}",

@@ -138,6 +138,8 @@ def without_arrays(fields: Mapping[str, object]) -> dict[str, Any]:
         seen += 1
         if seen > MOST_VALUES:
             raise ValueError(f"more than {MOST_VALUES:,} values in one sample")
+        if value is None or type(value) in (str, int, float, bool):
+            return value
         if isinstance(value, Mapping):
             return {str(name): plain(item) for name, item in value.items()}
         if isinstance(value, (list, tuple)):
