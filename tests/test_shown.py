@@ -11,7 +11,7 @@ import pytest
 from rich.progress import Progress
 from rich.table import Table as Grid
 
-from tau2_slime.evaluation.report.tables import Table
+from tau2_slime.evaluation.report.table import Table
 from tau2_slime.runtime.console import new_console
 from tau2_slime.runtime.text import markdown, shown
 from tests.test_cli import tau2_slime

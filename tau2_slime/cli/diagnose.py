@@ -247,9 +247,12 @@ def _held_out(domain: str, task_id: str) -> bool:
 def _show(kept: Sequence[Diagnosis], found: dict[str, list[Diagnosis]]) -> None:
     from tau2_slime.diagnosis import table
     from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare
+    from tau2_slime.world import tau2_compat
 
     every = [one for diagnoses in found.values() for one in diagnoses]
     table.show_failures(kept, total=len(every), several_runs=len(found) > 1)
+    if any(one.failed for one in every):
+        typer.echo(f"judged by the policy of {tau2_compat.version()}, and by its tasks where a file brings none")
     for name, diagnoses in found.items():
         chosen = {id(one) for one in kept}
         clusters = [one for one in clusters_of(diagnoses, _interval) if any(id(m) in chosen for m in one.members)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
+    from tau2_slime.inspector.page import Report
     from tau2_slime.policy.checkpoint import CheckpointProfile
     from tau2_slime.view.runs import Runs
 
@@ -50,13 +52,30 @@ def view(
     if not follow:
         runs.look()
     if html is not None:
-        _write(html, runs, hf_checkpoint, trust_remote_code, replay)
+        _write(html, runs, hf_checkpoint, trust_remote_code, replay, _report(paths))
     else:
-        _serve(runs, hf_checkpoint, trust_remote_code, follow=follow, port=port, replay=replay)
+        _serve(runs, hf_checkpoint, trust_remote_code, follow=follow, port=port, replay=replay, report=_report(paths))
+
+
+def _report(paths: list[Path]) -> Callable[[], Report] | None:
+    """Makes the report of an evaluation's folder, if that is what is shown."""
+    if len({*paths}) > 1 or not all((paths[0] / name).is_file() for name in ("manifest.json", "simulations.jsonl")):
+        return None
+    from tau2_slime.evaluation.report.html import report_of
+    from tau2_slime.evaluation.statistics.summary import read_folder
+
+    return lambda: report_of(read_folder(paths[0]))
 
 
 def _serve(
-    runs: Runs, hf_checkpoint: str | None, trust_remote_code: bool, *, follow: bool, port: int, replay: bool
+    runs: Runs,
+    hf_checkpoint: str | None,
+    trust_remote_code: bool,
+    *,
+    follow: bool,
+    port: int,
+    replay: bool,
+    report: Callable[[], Report] | None,
 ) -> None:
     from tau2_slime.evaluation.statistics.intervals import share_interval
     from tau2_slime.view.reader import Reader
@@ -69,20 +88,32 @@ def _serve(
     def language(read: Runs) -> CheckpointProfile | None:
         return _language(read, hf_checkpoint, trust_remote_code)
 
-    run(Reader(runs, share_interval, language, follow=follow, replay=replay), port=port, started=started)
+    run(Reader(runs, share_interval, language, follow=follow, replay=replay), port=port, started=started, report=report)
     typer.echo("tau2-slime view: stopped", err=True)
 
 
-def _write(html: Path, runs: Runs, hf_checkpoint: str | None, trust_remote_code: bool, replay: bool) -> None:
+def _write(
+    html: Path,
+    runs: Runs,
+    hf_checkpoint: str | None,
+    trust_remote_code: bool,
+    replay: bool,
+    report: Callable[[], Report] | None,
+) -> None:
     from tau2_slime.evaluation.statistics.intervals import share_interval
+    from tau2_slime.inspector.curves import Curves
     from tau2_slime.runtime.console import progress
-    from tau2_slime.view.curves import Curves
     from tau2_slime.view.page import write_page
 
     runs.refresh()
     if not runs.rows:
         raise ConfigError("; ".join(runs.problems[:3]) or f"{runs.title}: no episode in it")
     language = _language(runs, hf_checkpoint, trust_remote_code)
+    measured = None
+    try:
+        measured = report() if report is not None else None
+    except ConfigError as error:
+        typer.echo(shown(f"tau2-slime view: without the report: {error}"), err=True)
     try:
         with progress("comparing with gold and packing" if replay else "packing") as advance:
             size = write_page(
@@ -91,6 +122,7 @@ def _write(html: Path, runs: Runs, hf_checkpoint: str | None, trust_remote_code:
                 title=runs.title,
                 rows=runs.rows,
                 curves=Curves(share_interval),
+                report=measured,
                 language=language,
                 world=replay,
                 unreadable=runs.problems,

@@ -114,9 +114,9 @@ def left_undone(case: Case) -> list[Finding]:
     """Why gold writes are missing: the first of the list is the cause."""
     found: list[Finding] = []
     write = case.needed[0]
-    malformed = _malformed(case, write)
-    if malformed is not None:
-        found.append(malformed)
+    malformed = [one for each in case.needed if (one := _malformed(case, each)) is not None]
+    if malformed:
+        found.append(min(malformed, key=lambda one: one.turn or 0))
     earlier = withheld(case)
     false = next((f for w in case.needed if (f := claimed_not_done(case, w)) is not None), None) or (
         misreported(case) if case.has_user_tools else None

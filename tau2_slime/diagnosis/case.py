@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,11 +12,15 @@ from tau2_slime.diagnosis.policy import clause_of
 from tau2_slime.diagnosis.replay import GoldPlay, GoldWrite, Played, without
 from tau2_slime.diagnosis.story import TRANSFER, Made, Said, Story
 from tau2_slime.diagnosis.words import subject
+from tau2_slime.errors import first_time
 from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.world import tau2_compat
 from tau2_slime.world.users import quality
 
 if TYPE_CHECKING:
     from tau2_slime.world.domains import World
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -128,8 +133,14 @@ class Case:
         return [info for info in self.gold.communicate if not any(info.lower() in text for text in said)]
 
     def clause(self, *patterns: str) -> str | None:
-        """The first sentence of the policy that one of ``patterns`` matches."""
-        return next((found for p in patterns if (found := clause_of(self.world.policy, p)) is not None), None)
+        """The first sentence of the policy that one of ``patterns`` matches; that there is none is said once a domain."""
+        found = next((found for p in patterns if (found := clause_of(self.world.policy, p)) is not None), None)
+        if found is None and any(patterns) and first_time("policy clause", self.domain):
+            logger.warning(
+                "the policy of %s in %s says a rule in other words (none match %s): such diagnoses name no clause",
+                *(self.domain, tau2_compat.version(), " or ".join(filter(None, patterns))),
+            )
+        return found
 
     def alike(self, tool: str) -> bool:
         """True if more than one gold write is about what ``tool`` does, so that words alone do not tell them apart."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tau2_slime.diagnosis.faults import rule_broken, tools_at_stake
 from tau2_slime.diagnosis.findings import Diagnosis, Who
+from tau2_slime.inspector.curves import Interval
 from tau2_slime.outcome import SUCCESS
 
 EXAMPLES = 5
 """Episodes that a cluster names."""
-Interval = Callable[[Sequence[str], Sequence[Hashable], Sequence[float]], tuple[float, float]]
-"""(domain of each episode, its task, 1 or 0) -> limits of the share of ones, which counts tasks and not attempts."""
 
 
 class Kind(NamedTuple):

@@ -120,15 +120,17 @@ def _causes(case: Case) -> list[Finding]:
     divergent = [agent_side.divergent_write(case, call) for call in case.divergent]
     if not divergent:
         found += user_side.broke_off(case)
+    said = agent_side.not_communicated(case)
+    if said is not None and case.world_as_gold:  # then no order can have done harm
+        found.append(said)
     too_early = order.wrong_order(case)
     if too_early is not None and not divergent:
         found.append(too_early)
     found += divergent
     if case.needed and not divergent:
         found += agent_side.left_undone(case)
-    said = agent_side.not_communicated(case)
-    if said is not None:
-        found.append(said if case.world_as_gold else replace(said, sure=0.5))
+    if said is not None and not case.world_as_gold:
+        found.append(replace(said, sure=0.5))
     if divergent:
         found += user_side.broke_off(case)
     return found or [_other(case)]

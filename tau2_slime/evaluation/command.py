@@ -203,7 +203,8 @@ def _progress_bar(total: int, console: Console, *, hidden: bool) -> Iterator[Cal
 
 def show(summary: Summary, folder: Path, console: Console) -> None:
     """Print the tables that fit a terminal."""
-    from tau2_slime.evaluation.report import tables
+    from tau2_slime.evaluation.report import table, tables
+    from tau2_slime.evaluation.report.compliance import compliance_table
     from tau2_slime.evaluation.report.markdown import heading
 
     found = (
@@ -211,10 +212,11 @@ def show(summary: Summary, folder: Path, console: Console) -> None:
         tables.ending_table(summary),
         tables.reason_table(summary),
         tables.unearned_table(summary),
+        compliance_table(summary),
         tables.metric_table(summary),
         tables.cost_table(summary),
     )
-    tables.print_page(heading(summary), (table for table in found if table is not None and table.rows), console)
+    table.print_page(heading(summary), (one for one in found if one is not None and one.rows), console)
     console.print()
     console.print(f"everything, with every conversation: {folder / 'report.html'}", markup=False, soft_wrap=True)
 

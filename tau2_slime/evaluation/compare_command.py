@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tau2_slime.evaluation.compare import Comparison, Difference, Pair, compare
-from tau2_slime.evaluation.report.tables import Table, markdown_page, print_page
+from tau2_slime.evaluation.report.table import Table, markdown_page, print_page
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tau2_slime.evaluation.store.manifest import protocol_digest
 from tau2_slime.runtime.files import write_atomically

@@ -82,6 +82,8 @@ def _check_numbers(trajectory: Trajectory, ledger: Mapping[str, Any]) -> Finding
             yield at, f"loss mask {value!r} is neither 0 nor 1"
             break
     for at, value in enumerate(log_probs, start):
+        if type(value) is float and -math.inf < value <= 0:
+            continue
         if not _is_number(value):
             yield at, f"log-probability {value!r} is not a finite number"
         elif value > _ROUNDING:

@@ -59,10 +59,15 @@ def from_trajectory(row: Mapping[str, Any], where: str) -> Trajectory:
     return _formed(out)
 
 
+def name_in_evaluation(row: Mapping[str, Any]) -> str:
+    """What an episode of an evaluation is called: dataset, task and attempt."""
+    return f"{row.get('dataset')}/{row.get('item')}#{row.get('attempt')}"
+
+
 def from_evaluation(row: Mapping[str, Any], where: str) -> Trajectory:
     """A line of an evaluation's simulations.jsonl."""
     out = from_trajectory(row, where)
-    out.name = f"{row.get('dataset')}/{row.get('item')}#{row.get('attempt')}"
+    out.name = name_in_evaluation(row)
     out.excluded = bool(row.get("excluded"))
     times = dict(_mapping(row.get("clock")))
     for message, stamp in zip(out.messages, times.pop("messages", None) or [], strict=False):
@@ -133,6 +138,8 @@ def without_arrays(fields: Mapping[str, object]) -> dict[str, Any]:
         seen += 1
         if seen > MOST_VALUES:
             raise ValueError(f"more than {MOST_VALUES:,} values in one sample")
+        if value is None or type(value) in (str, int, float, bool):
+            return value
         if isinstance(value, Mapping):
             return {str(name): plain(item) for name, item in value.items()}
         if isinstance(value, (list, tuple)):

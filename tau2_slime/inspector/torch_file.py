@@ -6,6 +6,7 @@ numpy's arrays and torch's tensors become plain data. Whatever else a pickle nam
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import zipfile
@@ -45,7 +46,9 @@ def read_torch_file(path: Path) -> object:
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
             if len(names) != 1 or packed:  # packed, a small file could be a large one
                 raise NotATorchFile("not a zip as torch.save writes it")
-            with archive.open(names[0]) as pickled:
+            with archive.open(names[0]) as zipped:
+                # An unpickler reads a few bytes at a time, for which zipfile's own file is slow.
+                pickled = io.BufferedReader(cast(io.RawIOBase, zipped), 1 << 20)
                 return _Reader(pickled, archive, names[0].removesuffix("data.pkl")).load()
     except NotATorchFile:
         raise

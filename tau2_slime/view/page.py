@@ -1,24 +1,23 @@
-"""The viewer's page: as one file with everything in it, or as what the server sends first."""
+"""Episodes -> the viewer's page, as one file with everything in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tau2_slime.inspector.pages import View, as_json, pack, packed, render_page
+from tau2_slime.diagnosis.beside_gold import mark, whole_view
+from tau2_slime.inspector.curves import Curves
+from tau2_slime.inspector.episode_view import View
+from tau2_slime.inspector.packing import pack
+from tau2_slime.inspector.page import Report, overview, whole_page
+from tau2_slime.inspector.rows import EpisodeRow, row_of
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime.files import write_atomically
-from tau2_slime.view.beside_gold import whole_view
-from tau2_slime.view.curves import Curves
-from tau2_slime.view.rows import EpisodeRow, row_of
 
 if TYPE_CHECKING:
     from tau2_slime.diagnosis.findings import Diagnosis
     from tau2_slime.policy.checkpoint import CheckpointProfile
-
-_SCRIPTS = ("list", "curves", "compare")
 
 
 def write_page(
@@ -29,6 +28,7 @@ def write_page(
     rows: Sequence[EpisodeRow] | None = None,
     diagnoses: Sequence[Diagnosis] | None = None,
     curves: Curves | None = None,
+    report: Report | None = None,
     language: CheckpointProfile | None = None,
     world: bool = True,
     unreadable: Sequence[str] = (),
@@ -56,41 +56,7 @@ def write_page(
     advance(len(rows), len(rows))
     if curves is not None:
         curves.add(rows)
-    shown = overview(rows, curves, unreadable) | {"title": title}
-    first = {"overview": packed(as_json(shown))}
-    page = render_page(
-        __package__, "page", pack(views, language), content(title), scripts=_SCRIPTS, first=first
-    ).encode()
+    page = whole_page(title, overview(rows, curves, unreadable), pack(views, language), report).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page)
     return len(page)
-
-
-def live_page(title: str) -> str:
-    """The page that asks its server for everything."""
-    policy = "; connect-src 'self'"
-    return render_page(__package__, "page", {}, content(title, live=True), scripts=_SCRIPTS, policy=policy)
-
-
-def content(title: str, *, live: bool = False) -> Mapping[str, object]:
-    """The template's variables."""
-    return {"title": title, "live": live}
-
-
-def overview(rows: Sequence[EpisodeRow], curves: Curves | None, problems: Sequence[str]) -> dict[str, Any]:
-    """What the page knows before anybody opens an episode: ``rows``, ``curves`` (see `Curves.shown`), ``problems``."""
-    return {
-        "rows": [row.shown() for row in rows],
-        "curves": curves.shown() if curves is not None else None,
-        "problems": list(problems),
-        "success": SUCCESS,
-    }
-
-
-def mark(row: EpisodeRow, view: View) -> None:
-    """Write the diagnosis of an episode into its row, unless the run has done so."""
-    found = view["diagnosis"]
-    if found is not None:
-        row.who, row.what = found["who"], found["what"]
-    elif row.reward is not None and row.reward >= SUCCESS:
-        row.who, row.what = "none", "none"

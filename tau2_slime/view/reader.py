@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.diagnosis.clusters import Interval
+from tau2_slime.diagnosis.beside_gold import whole_view
 from tau2_slime.diagnosis.decide import diagnose
 from tau2_slime.errors import ConfigError
-from tau2_slime.inspector.pages import View, alone
+from tau2_slime.inspector.curves import Curves, Interval
+from tau2_slime.inspector.episode_view import View, alone
+from tau2_slime.inspector.page import overview
+from tau2_slime.inspector.rows import says
 from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime import tracebacks
-from tau2_slime.view.beside_gold import whole_view
-from tau2_slime.view.curves import Curves
-from tau2_slime.view.page import overview
-from tau2_slime.view.rows import says
 from tau2_slime.view.runs import Runs, Vanished
 
 if TYPE_CHECKING:

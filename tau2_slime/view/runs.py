@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.inspector.rows import EpisodeRow, number_in, row_of, words_of
 from tau2_slime.inspector.sources import (
     ACCEPTED,
     FoundEpisodes,
@@ -25,7 +26,6 @@ from tau2_slime.inspector.sources import (
     read_file,
 )
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.view.rows import EpisodeRow, number_in, row_of, words_of
 
 PROBLEMS = 20
 """Problems that are kept of one file; the others are counted."""

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.inspector.pages import as_json
-from tau2_slime.view.page import live_page
+from tau2_slime.inspector.packing import as_json
+from tau2_slime.inspector.page import Report, live_page, report_part
 from tau2_slime.view.reader import Reader
 from tau2_slime.view.runs import Vanished
 
@@ -30,8 +30,12 @@ _HEADERS = {
 """Beside the policy that the page itself carries."""
 
 
-async def serve(reader: Reader, *, port: int = 0, started: Callable[[str], None]) -> None:
+async def serve(
+    reader: Reader, *, port: int = 0, started: Callable[[str], None], report: Callable[[], Report] | None = None
+) -> None:
     """Serve ``reader`` until SIGINT or SIGTERM. ``started`` is told the address, token included.
+
+    ``report``: makes the report of an evaluation, each time that a page asks; None: there is none.
 
     Raises:
         ConfigError: the port cannot be used.
@@ -39,7 +43,7 @@ async def serve(reader: Reader, *, port: int = 0, started: Callable[[str], None]
     from aiohttp import web
 
     token = secrets.token_urlsafe(16)
-    runner = web.AppRunner(application(reader, token), access_log=None)
+    runner = web.AppRunner(application(reader, token, report), access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, HOST, port, shutdown_timeout=1.0)
@@ -60,8 +64,8 @@ async def serve(reader: Reader, *, port: int = 0, started: Callable[[str], None]
         await runner.cleanup()
 
 
-def application(reader: Reader, token: str) -> web.Application:
-    """Four answers under ``/<token>/``: the page, ``rows``, ``episode/N``, ``search``. Everything else is 404."""
+def application(reader: Reader, token: str, report: Callable[[], Report] | None = None) -> web.Application:
+    """Five answers under ``/<token>/``: the page, ``rows``, ``episode/N``, ``search``, ``report``. All else is 404."""
     from aiohttp import web
 
     @web.middleware
@@ -77,10 +81,12 @@ def application(reader: Reader, token: str) -> web.Application:
             return _error(error.status, error.reason)
         except Vanished as error:
             return _error(410, str(error))
+        except ConfigError as error:
+            return _error(409, str(error))
         except (ValueError, IndexError):
             return _error(404, "there is no such episode")
 
-    page = live_page(reader.runs.title)
+    page = live_page(reader.runs.title, reports=report is not None)
 
     async def index(request: web.Request) -> web.StreamResponse:
         return web.Response(text=page, content_type="text/html", headers=_HEADERS)
@@ -100,8 +106,14 @@ def application(reader: Reader, token: str) -> web.Application:
         found = await asyncio.to_thread(reader.search, request.query.get("q", ""))
         return _json(as_json({"found": found}))
 
+    async def measured(request: web.Request) -> web.StreamResponse:
+        if report is None:
+            return _error(404, "there is no report: these are not the episodes of one evaluation")
+        return _json(as_json({"html": await asyncio.to_thread(lambda: report_part(report()))}))
+
     app = web.Application(middlewares=[guarded])
-    for path, answer in (("", index), ("rows", rows), ("episode/{number}", episode), ("search", search)):
+    answers = {"": index, "rows": rows, "episode/{number}": episode, "search": search, "report": measured}
+    for path, answer in answers.items():
         app.router.add_get(f"/{token}/{path}", answer)
     return app
 
@@ -119,7 +131,9 @@ def _error(status: int, text: str) -> web.Response:
     return web.Response(status=status, text=as_json({"error": text}), content_type="application/json", headers=_HEADERS)
 
 
-def run(reader: Reader, *, port: int = 0, started: Callable[[str], None]) -> None:
+def run(
+    reader: Reader, *, port: int = 0, started: Callable[[str], None], report: Callable[[], Report] | None = None
+) -> None:
     """`serve` from a program without an event loop; the reader's thread begins with it and ends with it."""
 
     def begun(address: str) -> None:
@@ -128,6 +142,6 @@ def run(reader: Reader, *, port: int = 0, started: Callable[[str], None]) -> Non
 
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(reader, port=port, started=begun))
+            asyncio.run(serve(reader, port=port, started=begun, report=report))
     finally:
         reader.stop()

@@ -6,15 +6,18 @@ import json
 import time
 from copy import deepcopy
 from functools import cache
+from typing import Any
 
 import pytest
 
-from tau2_slime.diagnosis.decide import diagnose
-from tau2_slime.diagnosis.findings import LONGEST, Diagnosis
+from tau2_slime.diagnosis import order
+from tau2_slime.diagnosis.decide import case_of, diagnose
+from tau2_slime.diagnosis.findings import LONGEST, Diagnosis, What, agent_finding
+from tau2_slime.diagnosis.story import read_story
 from tau2_slime.world import domains
 
 from .corruptions import CORRUPTIONS, labelled, successes
-from .plays import Made, begin, finish
+from .plays import Made, actions, begin, finish, own_writes, play_all
 
 
 @cache
@@ -108,3 +111,41 @@ def test_arguments_may_be_json_text() -> None:
         for call in message.get("tool_calls") or []:
             call["arguments"] = json.dumps(call["arguments"])
     assert diagnose(spelt).finding == whole.finding
+
+
+def test_where_the_world_is_golds_no_order_is_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    (trajectory, label), _ = diagnosed("not_communicated")[0]
+    swapped = agent_finding(What.WRONG_ORDER, 3, sure=0.8)
+    monkeypatch.setattr(order, "wrong_order", lambda case: swapped)
+    found = diagnose(trajectory)
+    assert (str(found.finding.what), found.finding.turn) == ("not_communicated", label.turn)
+    assert swapped in found.also
+
+
+def test_a_call_that_could_not_be_read_is_the_cause_though_an_earlier_action_is_missing() -> None:
+    """The first of gold's writes is left out, the second one is garbled and never repaired."""
+    tools = {
+        t.id: [actions("retail", t)[at][1] for at in own_writes("retail", t)] for t in domains.tasks("retail", "base")
+    }
+    task = next(t for t in domains.tasks("retail", "base") if len(tools[t.id]) == 2 == len({*tools[t.id]}))
+    first, second = own_writes("retail", task)
+    garbled: list[int] = []
+    e = begin("retail", task, 0)
+
+    def change(position: int, action: tuple[str, str, dict[str, Any], bool]) -> bool:
+        if position == second:
+            garbled.append(e.call(action[1], action[2], reaches=False))
+        return position in (first, second)
+
+    play_all(e, change)
+    finish(e)
+    found = diagnose(e.done())
+    assert (str(found.finding.what), found.finding.turn) == ("malformed_call", garbled[0])
+
+
+def test_a_policy_in_other_words_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    (trajectory, _), _ = diagnosed("gold_label")[0]
+    case = case_of(trajectory, read_story(trajectory))
+    case.domain = "a release of its own"
+    assert [case.clause("no such words"), case.clause("nor these"), case.clause("")] == [None] * 3
+    assert sum("says a rule in other words" in record.getMessage() for record in caplog.records) == 1

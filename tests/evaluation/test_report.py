@@ -54,7 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_comes_from_elsewhere(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
-    assert not re.search(r"https?://|@import|url\(", page)
+    assert {*re.findall(r"https?://[^\"]*", page)} == {"http://www.w3.org/2000/svg"}, "a name, and not an address"
+    assert not re.search(r"@import|url\(", page)
 
 
 def test_both_reports_say_the_same(folder: Path) -> None:
@@ -83,10 +84,10 @@ def test_two_thousand_episodes_stay_under_five_megabytes(tmp_path: Path) -> None
 MEASURE = """(() => {
   const root = document.documentElement, cell = document.querySelector("a.cell.solved");
   const look = getComputedStyle(document.body);
-  const over = [...document.querySelectorAll("main *")].filter((e) => !e.closest(".scroll") && !e.closest("svg")
+  const over = [...document.querySelectorAll("#report *")].filter((e) => !e.closest(".scroll") && !e.closest("svg")
     && e.getBoundingClientRect().right > root.clientWidth + 1).map((e) => e.tagName + "." + e.className);
   return {width: root.clientWidth, scroll: root.scrollWidth, over, cells: document.querySelectorAll(".cells .cell").length,
-    links: document.querySelectorAll(".cells a[href]").length, charts: document.querySelectorAll("svg").length,
+    links: document.querySelectorAll(".cells a[href]").length, charts: document.querySelectorAll("#report svg").length,
     cell: cell.getBoundingClientRect().width, page: look.backgroundColor, ink: look.color};
 })()"""
 
@@ -104,30 +105,32 @@ def test_it_fits_and_can_be_read(folder: Path, tmp_path: Path, width: int, dark:
     assert (luminance(seen["page"]) < 0.1) == dark
 
 
-TALK = "document.querySelector('#detail').innerText"
+TALK = "document.querySelector('.conversation').innerText"
 
 
 def test_a_cell_opens_its_conversation(folder: Path, tmp_path: Path) -> None:
     async def act(page: Page) -> Any:
         await page.click(".cells .excluded")
-        await page.until("document.querySelector('#detail h2')")
+        await page.until("document.querySelector('.conversation h2')")
         seen = [await page.run(TALK), await page.run("document.querySelectorAll('.message').length")]
+        seen.append(await page.run("document.querySelector('#list [aria-current]').title.split(' ')[0]"))
         await page.press("Escape")
-        await page.until("!document.querySelector('dialog').open")
+        await page.until("document.querySelector('#detail .cells')")
         return [*seen, await page.run("location.hash")]
 
-    talk, messages, fragment = browse(folder / "report.html", tmp_path, act)
+    talk, messages, chosen, fragment = browse(folder / "report.html", tmp_path, act)
     assert talk.startswith("airline-a: task task_1, attempt 3")
     assert "no answer within 120 s" in talk
     assert "Please <b>help</b> me & mine" in talk
     assert 'find_user {"user_id"' in talk
     assert messages == 6
+    assert chosen == "airline-a/mock/base/task_1#2", "the list beside it says which one it is"
     assert fragment == "", "a closed conversation is not in the address"
 
 
 def test_an_address_opens_its_conversation(folder: Path, tmp_path: Path) -> None:
     page = (folder / "report.html").read_text()
-    link = re.search(r'<a class="cell failed" title="([^"]*)" href="(#episode-\d+)"', page)
+    link = re.search(r'<a class="cell failed" title="([^"]*)" href="(#[^"]+)"', page)
     assert link is not None
     talk = browse(folder / "report.html", tmp_path, lambda page: page.run(TALK), fragment=link[2])
     task, attempt = re.match(r"(\w+), attempt (\d+): failed", link[1]).groups()  # type: ignore[union-attr]
@@ -135,8 +138,67 @@ def test_an_address_opens_its_conversation(folder: Path, tmp_path: Path) -> None
 
 
 def test_an_address_of_no_conversation_opens_none(folder: Path, tmp_path: Path) -> None:
-    is_open = "document.querySelector('dialog').open"
-    assert browse(folder / "report.html", tmp_path, lambda p: p.run(is_open), fragment="#episode-999") is False
+    there = "Boolean(document.querySelector('#detail .cells')) && !document.querySelector('.conversation')"
+    assert browse(folder / "report.html", tmp_path, lambda p: p.run(there), fragment="#episode-999") is True
+
+
+def test_the_way_back_leads_to_the_same_place_of_the_report(folder: Path, tmp_path: Path) -> None:
+    async def act(page: Page) -> list[float]:
+        await page.run("document.querySelector('.cells .failed').scrollIntoView({block: 'center'})")
+        await page.drawn()
+        tops = [await page.run("detail.scrollTop")]
+        await page.click(".cells .failed")
+        await page.until("document.querySelector('.conversation h2')")
+        tops.append(await page.run("detail.scrollTop"))
+        await page.run("history.back()")
+        await page.until("document.querySelector('#detail .cells')")
+        return [*tops, await page.run("detail.scrollTop")]
+
+    before, within, after = browse(folder / "report.html", tmp_path, act)
+    assert before > 0
+    assert within == 0
+    assert after == before
+
+
+def test_a_failure_in_it_is_diagnosed_as_by_the_viewer(tmp_path: Path) -> None:
+    """Diagnosis, search, filters and the shares of causes: the page is the viewer's."""
+    run = tmp_path / "run"
+    options = (
+        "--domain",
+        "retail",
+        "--tasks",
+        "3",
+        "--attempts",
+        "2",
+        "--gold-rate",
+        "0.5",
+        "--user-model",
+        "scripted",
+    )
+    done = tau2_slime("eval", *options, "--no-baselines", "--output-dir", str(run))
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = tau2_slime("diagnose", str(run), "--jsonl", str(tmp_path / "found.jsonl"))
+    assert told.returncode == 0, told.stderr
+    found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    failed = [f"{one['who']}: {one['what']}" for one in found if one["who"] != "none"]
+    assert failed
+
+    async def act(page: Page) -> dict[str, Any]:
+        seen = {"causes": await page.run("rows.map((row) => causeOf(row)).filter(Boolean)")}
+        await page.click(".cells .failed")
+        await page.until("document.querySelector('.conversation .diagnosis')")
+        seen["scenario"] = await page.run("Boolean(document.querySelector('.conversation .scenario'))")
+        await page.press("c")
+        await page.until("document.querySelector('#detail figure')")
+        seen["bars"] = await page.run("document.querySelector('#detail').innerText")
+        await page.press("r")
+        await page.until("document.querySelector('#detail .cells')")
+        return seen
+
+    seen = browse(run / "report.html", tmp_path, act)
+    assert sorted(seen["causes"]) == sorted(failed)
+    assert seen["scenario"]
+    assert failed[0].replace(":", "") in seen["bars"]
 
 
 def test_every_turns_tokens_are_those_of_the_file(tmp_path: Path) -> None:
@@ -168,11 +230,11 @@ def test_every_turns_tokens_are_those_of_the_file(tmp_path: Path) -> None:
         seen = {}
         for number in range(4):
             await page.click(".cells .cell", number)
-            await page.until("document.querySelector('dialog').open && document.querySelector('#detail h2')")
-            title = await page.run("document.querySelector('#detail h2').textContent")
+            await page.until("document.querySelector('.conversation h2')")
+            title = await page.run("document.querySelector('.conversation h2').textContent")
             seen[title] = await read_tokens(page, ".message.assistant"), await page.run(TALK)
-            await page.click("#close")
-            await page.until("!document.querySelector('dialog').open")
+            await page.click("#report-button")
+            await page.until("document.querySelector('#detail .cells')")
         return seen
 
     seen = browse(run / "report.html", tmp_path, act)
@@ -241,7 +303,7 @@ def test_what_models_say_is_text_not_markup(tmp_path: Path, keep_roles: bool) ->
 
     async def act(page: Page) -> Any:
         await page.click(".cells .failed")
-        await page.until("document.querySelector('#detail h2')")
+        await page.until("document.querySelector('.conversation h2')")
         return await assert_harmless(page, "body > :not(script)"), await page.run("document.title")
 
     texts, title = browse(tmp_path / "evil.html", tmp_path, act)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tau2_slime.evaluation.report.compliance import compliance_table
+from tau2_slime.evaluation.report.output import summary_json
+from tau2_slime.evaluation.report.table import Table
 from tau2_slime.evaluation.report.tables import (
-    Table,
     all_tables,
     cost_table,
     ending_table,
@@ -23,6 +25,7 @@ from tau2_slime.evaluation.report.tables import (
 )
 from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER
 from tau2_slime.evaluation.statistics.summary import Summary, read_folder
+from tau2_slime.policy_rules import retail
 from tests.evaluation.folders import write_folder
 
 USERS = {"one": "user/one", "two": "user/two"}
@@ -164,3 +167,34 @@ def test_what_was_paid_without_work_is_listed(tmp_path: Path) -> None:
     assert table is not None
     assert table.rows == [["called no tool", "2", "66.7%"], ["recited numbers", "1", "33.3%"]]
     assert table in all_tables(summary)
+
+
+def test_compliance_is_counted_by_domain_and_rule(tmp_path: Path) -> None:
+    """Six attempts in each domain: the excluded one and those without a write are not counted."""
+    mock = write_folder(tmp_path / "mock", lambda dataset, task, attempt: 1.0, tasks=1, attempts=1)
+    folder = write_folder(
+        tmp_path / "x", lambda d, task, attempt: (None, 1.0, 0.0)[attempt], tasks=2, attempts=3, domain="retail"
+    )
+    counts = {
+        (0, 0): {"writes": 9, "broken": 9, "R4": 9},  # excluded
+        (0, 1): {"writes": 3, "broken": 1, "R4": 1, "R17": 1},  # solved
+        (0, 2): {"writes": 2, "broken": 2, "R4": 2},
+        (1, 1): {"writes": 5},
+        (1, 2): {},
+    }
+    path = folder / "simulations.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["stats"]["policy"] = counts.get((int(row["task_id"][-1]), row["attempt"]), {})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = read_folder(folder)
+    table = compliance_table(summary)
+    assert table is not None
+    assert table.rows == [
+        ["retail", "all", "70.0% of 10 writes break no rule", "2", "66.7%", "1"],
+        ["", "R4", retail.rules["R4"].clause, "2", "66.7%", "1"],
+        ["", "R17", retail.rules["R17"].clause, "1", "33.3%", "1"],
+    ]
+    assert table in all_tables(summary)
+    assert summary_json(summary)["compliance"][0]["rules"] == {"R4": 2, "R17": 1}
+    assert compliance_table(read_folder(mock)) is None, "records of earlier versions do not say it"

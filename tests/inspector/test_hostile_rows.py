@@ -18,7 +18,8 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import terminal
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.database_diff import DatabaseDiff
-from tau2_slime.inspector.pages import episode_view, pack
+from tau2_slime.inspector.episode_view import episode_view
+from tau2_slime.inspector.packing import pack
 from tau2_slime.inspector.sources import read_episodes
 from tests.test_cli import rows
 

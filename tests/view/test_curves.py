@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tau2_slime.evaluation.statistics.intervals import share_interval
-from tau2_slime.view.curves import Curves
-from tau2_slime.view.rows import EpisodeRow
+from tau2_slime.inspector.curves import Curves
+from tau2_slime.inspector.rows import EpisodeRow
 
 pytestmark = pytest.mark.fast
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.evaluation.statistics.intervals import share_interval
-from tau2_slime.view.curves import Curves
+from tau2_slime.inspector.curves import Curves
 from tau2_slime.view.page import write_page
 from tau2_slime.view.runs import Runs
 from tests.inspector.browser import EVIL, Page, assert_harmless, browse, browsing, chromium

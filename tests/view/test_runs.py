@@ -10,7 +10,7 @@ import pytest
 
 from tau2_slime.cli.view import view
 from tau2_slime.errors import ConfigError
-from tau2_slime.view.rows import number_in, says
+from tau2_slime.inspector.rows import number_in, says
 from tau2_slime.view.runs import Runs, Vanished
 from tests.view.runs_on_disk import ROLLOUT, lines, samples, write_dump, write_lines
 

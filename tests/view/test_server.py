@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.evaluation.folders import write_folder
 from tests.view.runs_on_disk import ROLLOUT, lines, write_lines
 
 
@@ -86,6 +87,27 @@ def test_it_is_of_this_machine_alone_and_needs_its_token(viewer: Viewer) -> None
     if not other.startswith("127."):
         with pytest.raises(OSError):
             socket.create_connection((other, port), timeout=5)
+
+
+def test_an_evaluation_brings_its_report_with_the_numbers_of_now(viewer: Viewer, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "run", lambda dataset, task, attempt: 1.0, tasks=2, attempts=2)
+    records = (folder / "simulations.jsonl").read_text().splitlines(keepends=True)
+    (folder / "simulations.jsonl").write_text("".join(records[:3]))
+    of_evaluation = Viewer(folder, "--no-replay", "--follow")
+    try:
+        before = of_evaluation.get("report")[2]["html"]
+        (folder / "simulations.jsonl").write_text("".join(records))
+        after = of_evaluation.get("report")[2]["html"]
+        (folder / "manifest.json").write_text("{")
+        status, _, said = of_evaluation.get("report")
+    finally:
+        of_evaluation.stop()
+    assert "NOT COMPLETE: 3 of 4 episodes" in before
+    assert "NOT COMPLETE" not in after
+    assert "4 episodes." in after
+    assert status == 409
+    assert "manifest.json" in said["error"]
+    assert viewer.get("report")[0] == 404, "a rollout has none"
 
 
 def test_it_only_reads_and_nobody_may_frame_it(viewer: Viewer) -> None:

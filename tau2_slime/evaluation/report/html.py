@@ -1,17 +1,23 @@
-"""report.html: one file that needs no network. Tables, curves, a heat map of task x attempt, and every conversation."""
+"""report.html: the viewer's page with what was measured on it. Tables, a map of task x attempt, every conversation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from tau2_slime.diagnosis.beside_gold import mark, whole_view
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.report.markdown import heading
 from tau2_slime.evaluation.report.tables import all_tables, number
+from tau2_slime.evaluation.statistics.intervals import share_interval
 from tau2_slime.evaluation.statistics.summary import Summary, outcome_of
 from tau2_slime.inspector import row_formats
-from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold
-from tau2_slime.inspector.pages import View, episode_view, pack, render_page
+from tau2_slime.inspector.curves import Curves
+from tau2_slime.inspector.episode_view import View
+from tau2_slime.inspector.packing import pack
+from tau2_slime.inspector.page import Report, overview, whole_page
+from tau2_slime.inspector.rows import EpisodeRow, row_of
 from tau2_slime.inspector.sources import FoundEpisodes
 from tau2_slime.inspector.tokenizers import language_of
 
@@ -23,30 +29,62 @@ LIMIT = 4_500_000
 CUTS = (4000, 1500, 500, 200, 60)
 """Characters that are kept of every text."""
 COMPARED = 300
-"""Failed episodes whose database is compared with gold's: a comparison takes up to 30 ms."""
+"""Failed episodes that are replayed, for the database beside gold's and the diagnosis: one takes up to 0.1 s."""
 SIGNS = {"solved": "✓", "failed": "✗", "excluded": "–", "not played": ""}
 
 
 def render(summary: Summary) -> str:
     """The whole page."""
+    title, report = f"τ² evaluation: {summary.manifest['subject']['name']}", report_of(summary)
+    language, left = _language(summary), COMPARED
+    rows: list[EpisodeRow] = []
+    views: list[View] = []
+    for record in summary.played:
+        replay = outcome_of(record) == "failed" and left > 0
+        left -= replay
+        row, view = _row_and_view(record, language, replay=replay)
+        rows.append(row)
+        views.append(view)
+    curves = Curves(share_interval)
+    curves.add(rows)
+    first = overview(rows, curves, ())
+    room = LIMIT - len(whole_page(title, first, {}, report).encode())
+    return whole_page(title, first, _packed(views, language, room), report)
+
+
+def report_of(summary: Summary) -> Report:
+    """What ``report.html.j2`` shows: sentences, tiles, tables, curves over k, and every attempt with its conversation."""
     groups = [group for group in summary.groups if group.kind == "user"]
     named = [(group.name, group.scores) for group in groups]
     if not groups:
         named = [(next(unit.user_model or "no user" for unit in summary.units), summary.overall.scores)]
-    content = {
-        "name": summary.manifest["subject"]["name"],
+    return {
         "facts": heading(summary),
         "tiles": _tiles(summary),
         "tables": all_tables(summary),
         "ks": sorted({k for _, scores in named for k in scores.pass_hat}),
         "pass_hat": [(name, scores.pass_hat) for name, scores in named],
         "pass_at": [(name, scores.pass_at) for name, scores in named],
-        "summary": summary,
-        "outcome_of": outcome_of,
+        "grid": _grid(summary),
         "signs": SIGNS,
     }
-    frame = render_page(__package__, "report", {}, content)
-    return render_page(__package__, "report", _conversations(summary, LIMIT - len(frame.encode())), content)
+
+
+def _grid(summary: Summary) -> list[tuple[str, list[tuple[str, list[tuple[str, str, str | None]]]]]]:
+    """Dataset -> task -> attempts, each with its outcome, what hovering says, and the episode's name in an address."""
+    out: dict[str, list[tuple[str, list[tuple[str, str, str | None]]]]] = {}
+    for unit, records in summary.grid():
+        task = unit.task.split("/", 2)[2]
+        cells: list[tuple[str, str, str | None]] = []
+        for attempt, record in enumerate(records, 1):
+            if record is None:
+                cells.append(("not played", f"attempt {attempt}: not played", None))
+            else:
+                words = f"{task}, attempt {attempt}: {outcome_of(record)}, {record['termination']}"
+                name = quote(row_formats.name_in_evaluation(record), safe="", errors="replace")
+                cells.append((outcome_of(record), words, name))
+        out.setdefault(unit.dataset, []).append((task, cells))
+    return list(out.items())
 
 
 def _tiles(summary: Summary) -> list[tuple[str, str]]:
@@ -70,14 +108,8 @@ def _tiles(summary: Summary) -> list[tuple[str, str]]:
 # ---- conversations -----------------------------------------------------------------------------------------------------
 
 
-def _conversations(summary: Summary, room: int) -> dict[str, str]:
+def _packed(views: list[View], language: CheckpointProfile | None, room: int) -> dict[str, str]:
     """Every conversation in at most ``room`` bytes: whole, without tokens, or with its long texts cut."""
-    language = _language(summary)
-    views, compared = [], 0
-    for record in summary.played:
-        compare = outcome_of(record) == "failed" and compared < COMPARED
-        compared += compare
-        views.append(_view(record, language, compare=compare))
     packed = pack(views, language)
     for cut in (None, *CUTS):
         if sum(map(len, packed.values())) <= room:
@@ -98,11 +130,16 @@ def _language(summary: Summary) -> CheckpointProfile | None:
         return None
 
 
-def _view(record: Mapping[str, Any], language: CheckpointProfile | None, *, compare: bool) -> View:
-    trajectory = row_formats.from_evaluation(record, "")
-    skipped = "not compared here: tau2-slime inspect compares every episode of this folder"
-    database = compare_with_gold(trajectory) if compare else DatabaseDiff(note=skipped)
-    view = episode_view(trajectory, database, language)
+def _row_and_view(
+    record: Mapping[str, Any], language: CheckpointProfile | None, *, replay: bool
+) -> tuple[EpisodeRow, View]:
+    one = row_formats.from_evaluation(record, "")
+    row = row_of(one, name=one.name, run="", series=record["dataset"], step=1)
+    row.stepless = True
+    view = whole_view(one, language, replay=replay)
+    mark(row, view)
+    if not replay:
+        view["database"]["note"] = "not compared here: tau2-slime view compares every episode of this folder"
     view["title"] = f"{record['dataset']}: task {record['task_id']}, attempt {record['attempt'] + 1}"
     stats, tokens, cost = record["stats"], record["tokens"], sum(record["cost"].values())
     view["facts"] += [
@@ -111,7 +148,7 @@ def _view(record: Mapping[str, Any], language: CheckpointProfile | None, *, comp
         *([("cost", f"${cost:.4f}")] if cost else []),
     ]
     view["warnings"] += [f"earlier try: {earlier['termination']}: {earlier['detail']}" for earlier in record["tries"]]
-    return view
+    return row, view
 
 
 def _shortened(view: View, cut: int | None) -> View:
@@ -131,4 +168,9 @@ def _shortened(view: View, cut: int | None) -> View:
         for entry in view["entries"]
         if entry["role"] != "prompt"
     ]
-    return {**view, "tokens": None, "entries": entries}
+    return {
+        **view,
+        "tokens": None,
+        "entries": entries,
+        "scenario": [(name, short(text)) for name, text in view["scenario"]],
+    }

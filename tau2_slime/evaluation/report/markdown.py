@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tau2_slime.evaluation.report.tables import all_tables, markdown_page
+from tau2_slime.evaluation.report.table import markdown_page
+from tau2_slime.evaluation.report.tables import all_tables
 from tau2_slime.evaluation.statistics.summary import Summary
 from tau2_slime.evaluation.store.manifest import protocol_digest
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tau2_slime.evaluation.report import html, markdown
+from tau2_slime.evaluation.report.compliance import compliance_json
 from tau2_slime.evaluation.report.tau2_results import write_results
 from tau2_slime.evaluation.statistics.summary import Group, Summary
 from tau2_slime.runtime.files import write_atomically
@@ -33,6 +34,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "notes": summary.notes,
         "domain_weighted_pass_hat_1": summary.domain_weighted,
         "groups": [_group(group) for group in summary.groups],
+        "compliance": compliance_json(summary),
         "costs": [
             {"role": role, "model": model, **asdict(bill)} for (role, model), bill in sorted(summary.bills.items())
         ],

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.report.tables import Table, decimal, print_page
+from tau2_slime.evaluation.report.table import Table, print_page
+from tau2_slime.evaluation.report.tables import decimal
 from tau2_slime.evaluation.report.tau2_results import EPOCH, simulation_id
 from tau2_slime.evaluation.statistics.estimates import Scores, scores
 from tau2_slime.evaluation.store.unit import Unit

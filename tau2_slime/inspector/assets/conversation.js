@@ -1,5 +1,5 @@
 "use strict";
-// The conversation viewer, shared by the viewer's page and the evaluation's report.
+// One conversation, with its tokens.
 // Everything that came out of a file is put into the page as text, and nothing as markup.
 
 function el(tag, className, ...children) {
@@ -214,7 +214,7 @@ function legend() {
     document.body.classList.add(value);
     for (const other of document.querySelectorAll(".legend select")) other.value = value;
   };
-  const choice = select([["by-prob", "colour by log-prob"], ["by-mask", "colour by mask"]], document.body.classList[0], recolour);
+  const choice = select([["by-prob", "colour by log-prob"], ["by-mask", "colour by mask"]], document.body.classList.contains("by-mask") ? "by-mask" : "by-prob", recolour);
   return el("div", "legend", choice, ...scale, el("span", "t", "not in the loss"), el("span", "t junction", "junction"));
 }
 async function showTokens(box, spans, e) {

@@ -1,4 +1,4 @@
-// The viewer's page: the list, and beside it the curves, one episode, or two attempts of one task.
+// The page: the list, and beside it the report, the curves, one episode, or two attempts of one task.
 
 const detail = document.getElementById("detail"), live = document.querySelector("header").dataset.live === "yes";
 let rows = [], curves = null, success = 1, chosen = -1, other = -1, reading = "", opened = null;
@@ -15,11 +15,19 @@ async function ask(path) {
 }
 if (live) episode = (number) => ask(`episode/${number}?generation=${generation}`);
 
-async function openEpisode(number, second = -1) {
+function turnTo(place) {
+  reading = place;
   document.body.classList.add("reading");
+  document.body.classList.toggle("reporting", place === "report"); // which takes the whole width
+  drawSoon();
+}
+async function openEpisode(number, second = -1) {
   // Drawing the open episode again would close every message that its reader has opened.
-  if (reading === "episode" && number === chosen && second === other) return;
-  [chosen, other, reading] = [number, second, "episode"];
+  const open = reading === "episode" && number === chosen && second === other;
+  turnTo("episode");
+  if (open) return;
+  [chosen, other] = [number, second];
+  showPlace(items.indexOf(number));
   markChosen();
   const numbers = second < 0 ? [number] : [number, second];
   let nodes;
@@ -38,14 +46,25 @@ async function openEpisode(number, second = -1) {
   if (innerWidth < 900) scrollTo(0, 0);
   history.replaceState(null, "", "#" + numbers.map((n) => encodeURIComponent(rows[n].name)).join("&"));
 }
+function stepBack(place) {
+  [chosen, other, opened] = [-1, -1, null];
+  turnTo(place);
+  markChosen();
+  history.replaceState(null, "", location.pathname + location.search);
+}
 function markChosen() {
   for (const node of inner.querySelectorAll("[aria-current]")) node.removeAttribute("aria-current");
   inner.querySelector(`[data-number="${chosen}"]`)?.setAttribute("aria-current", "true");
 }
+function toList() {
+  if (reading === "report" && innerWidth >= 900) return openCurves(); // with the list beside them
+  document.body.classList.remove("reading", "reporting");
+  drawList();
+}
 function backButton() {
   const back = el("button", "back", "← episodes");
   back.type = "button";
-  back.addEventListener("click", () => { document.body.classList.remove("reading"); drawList(); });
+  back.addEventListener("click", toList);
   return back;
 }
 function attemptsOf(number) {
@@ -63,14 +82,30 @@ function bar(number, second) {
   return el("div", "bar", backButton(), compare);
 }
 
+// ---- the report of an evaluation -------------------------------------------------------------------------------------
+
+let report = document.getElementById("report"), reportTop = 0;
+const hasReport = Boolean(document.getElementById("report-button"));
+async function openReport() {
+  if (!hasReport) return;
+  stepBack("report");
+  try {
+    if (live) report = new DOMParser().parseFromString((await ask("report")).html, "text/html").getElementById("report");
+  } catch (error) {
+    report = el("p", "warning", `the report cannot be made: ${clean(error.message)}`);
+  }
+  if (reading !== "report") return; // the reader has gone on
+  detail.className = "";
+  detail.replaceChildren(backButton(), report);
+  detail.scrollTop = reportTop;
+}
+detail.addEventListener("scroll", () => { if (reading === "report") reportTop = detail.scrollTop; }, { passive: true });
+
 // ---- curves ----------------------------------------------------------------------------------------------------------
 
 function openCurves() {
   if (!curves) return;
-  [chosen, other, reading, opened] = [-1, -1, "curves", null];
-  document.body.classList.add("reading");
-  markChosen();
-  history.replaceState(null, "", location.pathname + location.search);
+  stepBack("curves");
   undrawn = false;
   showCurves();
 }
@@ -84,7 +119,7 @@ function choosePoint({ curve, key }, p) {
     holds: (row) => row.step === p.step && row.series === curve.series && part(row) === curve.part && holdsKey(row),
   });
   order.value = "divided";
-  document.body.classList.remove("reading");
+  document.body.classList.remove("reading", "reporting");
   filter();
   list.scrollTop = 0;
 }
@@ -196,7 +231,6 @@ const help = document.getElementById("help");
 function move(step) {
   const place = visible.indexOf(chosen), next = visible[place < 0 ? (step > 0 ? 0 : visible.length - 1) : place + step];
   if (next === undefined) return;
-  showPlace(items.indexOf(next));
   openEpisode(next);
 }
 function toDecisive() {
@@ -204,11 +238,11 @@ function toDecisive() {
   target?.scrollIntoView({ block: "center" });
 }
 const KEYS = {
-  j: () => move(1), k: () => move(-1), d: toDecisive, c: openCurves,
+  j: () => move(1), k: () => move(-1), d: toDecisive, c: openCurves, r: openReport,
   f: () => { failedOnly.checked = !failedOnly.checked; filter(); },
-  "/": () => { document.body.classList.remove("reading", "folded"); search.focus(); search.select(); },
+  "/": () => { toList(); document.body.classList.remove("reading", "folded"); search.focus(); search.select(); },
   "?": () => help.showModal(),
-  Escape: () => (curves ? openCurves() : document.body.classList.remove("reading")),
+  Escape: () => (report ? openReport() : curves ? openCurves() : document.body.classList.remove("reading")),
   b: () => {
     if (chosen < 0) return;
     const all = attemptsOf(chosen), next = all[all.indexOf(other) + 1] ?? -1;
@@ -229,12 +263,30 @@ addEventListener("keydown", (event) => {
 
 // ---- start -----------------------------------------------------------------------------------------------------------
 
+function named() {
+  try {
+    const names = location.hash.slice(1).split("&").map(decodeURIComponent);
+    return names.map((name) => rows.findIndex((row) => row.name === name));
+  } catch {
+    return [-1]; // not an address of this page
+  }
+}
+async function follow() {
+  const numbers = named();
+  if (numbers[0] >= 0) await openEpisode(...numbers);
+  else if (report) await openReport();
+  else if (innerWidth < 900 || !rows.length) emptyNote(document.getElementById("live").textContent);
+  else if (curves) openCurves();
+  else await openEpisode(0);
+}
 async function start() {
   for (const each of filterNodes) each.addEventListener("change", filter);
   order.addEventListener("change", () => { filter(); list.scrollTop = 0; });
   failedOnly.addEventListener("change", filter);
   nameFilter.addEventListener("input", filter);
   document.getElementById("curves-button").addEventListener("click", openCurves);
+  document.getElementById("report-button")?.addEventListener("click", openReport);
+  addEventListener("hashchange", follow);
   document.getElementById("help-button").addEventListener("click", () => help.showModal());
   document.getElementById("help-close").addEventListener("click", () => help.close());
   const fold = document.getElementById("fold");
@@ -243,11 +295,7 @@ async function start() {
   if (innerWidth < 900) setFold(true);
   if (live) await poll();
   else take(await inflate(document.getElementById("overview").textContent));
-  const named = location.hash.slice(1).split("&").map((name) => rows.findIndex((row) => encodeURIComponent(row.name) === name));
-  if (named[0] >= 0) await openEpisode(...named);
-  else if (innerWidth < 900 || !rows.length) emptyNote(document.getElementById("live").textContent);
-  else if (curves) openCurves();
-  else await openEpisode(0);
+  await follow();
   document.body.dataset.ready = "yes";
 }
 start().catch((error) => {

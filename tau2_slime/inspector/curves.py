@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
-from tau2_slime.diagnosis.clusters import Interval
-from tau2_slime.diagnosis.findings import Who
+from tau2_slime.inspector.rows import EpisodeRow
 from tau2_slime.outcome import SUCCESS
-from tau2_slime.view.rows import EpisodeRow
 
+Interval = Callable[[Sequence[str], Sequence[Hashable], Sequence[float]], tuple[float, float]]
+"""(domain of each episode, its task, 1 or 0) -> limits of the share of ones, which counts tasks and not attempts."""
 Splits = tuple[tuple[str, Callable[[EpisodeRow], str]], ...]
 SPLITS: Splits = (("all", lambda row: ""), ("domain", lambda row: row.domain), ("simulator", lambda row: row.user))
 """How a curve may be taken apart: name -> which part an episode belongs to."""
@@ -93,7 +93,7 @@ def point_of(rows: Sequence[EpisodeRow], interval: Interval) -> dict[str, Any]:
 
 
 def _cause(row: EpisodeRow) -> str:
-    return f"agent {row.what}" if row.who == Who.AGENT else row.who if row.who != Who.NONE else "solved"
+    return f"agent {row.what}" if row.who == "agent" else row.who if row.who != "none" else "solved"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -11,8 +11,10 @@ from tau2_slime.diagnosis.decide import diagnose
 from tau2_slime.diagnosis.findings import Diagnosis
 from tau2_slime.diagnosis.story import Made, read_story
 from tau2_slime.inspector.database_diff import DatabaseDiff, compare_with_gold, task_of
-from tau2_slime.inspector.pages import View, episode_view
+from tau2_slime.inspector.episode_view import View, episode_view
+from tau2_slime.inspector.rows import EpisodeRow
 from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.outcome import SUCCESS
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile
@@ -26,7 +28,7 @@ def whole_view(
     replay: bool = True,
     known: Diagnosis | None = None,
 ) -> View:
-    """All that the page shows of an episode: `inspector.pages.episode_view`, and beside it
+    """All that the page shows of an episode: `inspector.episode_view`, and beside it
 
     ``diagnosis`` (a line of ``diagnosis.jsonl``, None without one), ``scenario`` (pairs of name and text), ``gold`` (rows of
     ``gold`` and ``call``, each a call or None, with ``same`` and ``first``: whether the episode leaves gold there).
@@ -43,6 +45,15 @@ def whole_view(
         "scenario": scenario_of(task) if task is not None else [],
         "gold": beside_gold(trajectory, task, found) if task is not None and trajectory.messages else [],
     }
+
+
+def mark(row: EpisodeRow, view: View) -> None:
+    """Write the diagnosis of an episode into its row, unless the run has done so."""
+    found = view["diagnosis"]
+    if found is not None:
+        row.who, row.what = found["who"], found["what"]
+    elif row.reward is not None and row.reward >= SUCCESS:
+        row.who, row.what = "none", "none"
 
 
 def _task(trajectory: Trajectory) -> Task | None:

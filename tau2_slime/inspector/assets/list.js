@@ -37,6 +37,7 @@ function setItems(next) {
   drawList();
 }
 function showPlace(place) {
+  if (place < 0) return; // the filters hide it
   const top = place * ROW;
   if (top < list.scrollTop) list.scrollTop = top;
   else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
