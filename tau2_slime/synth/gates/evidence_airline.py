@@ -38,6 +38,11 @@ _CRITERION = re.compile(
     r"nonstop|non-stop|direct|fast\w*|short\w*|"
     r"second|tomorrow|today|one.?stop|current|original|exact\w*|recent|whichever|best|move\w*|push\w*|delay\w*|upcoming|return)\b"
 )
+_AIRLINE_CANCELLED = re.compile(
+    r"\b(?:was|were|is|are|got|been|being|airline|they|have|has|had) (?:\w+ )?cancell?ed\b"
+    r"|\bcancell?ed (?:by (?:the|your) airline|flights?)\b"
+)
+"""What happened to a flight, not what the customer wants."""
 _RESERVATION_ID = re.compile(r"\b[a-z0-9]{6}\b")
 
 
@@ -276,7 +281,7 @@ def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
             yield "the customer asks for more bags, and the gold leaves them out"
         if (
             HEDGE.search(sentence)
-            or not re.search(r"\bcancel\w*\b", sentence)
+            or not re.search(r"\bcancel\w*\b", _AIRLINE_CANCELLED.sub(" ", sentence))
             or re.search(r"chang|upgrad|bag|passenger", sentence)
         ):
             continue

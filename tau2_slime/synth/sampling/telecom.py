@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tau2_slime.policy_rules.rules import Call, Stated
-from tau2_slime.synth.frames import Intent
+from tau2_slime.synth.frames import write
 from tau2_slime.synth.gates.held_out import HoldOut, composition, held_out
 from tau2_slime.synth.proposal import WRITES, Proposal
-from tau2_slime.synth.sampling.telecom_wording import FIRST_NAMES, LAST_NAMES, PLACES, known_info, reworded
+from tau2_slime.synth.sampling.telecom_wording import FIRST_NAMES, FRAMES, LAST_NAMES, PLACES, told
 from tau2_slime.synth.sandbox import gold_calls
 from tau2_slime.world import domains, tau2_compat
 
@@ -110,38 +110,37 @@ def _told(rng: random.Random, difficulty: str, puzzle: Puzzle) -> Proposal:
     def renamed(text: str) -> str:
         return pattern.sub(lambda match: renames[match.group(0)], text)
 
-    told = puzzle.row["user_scenario"]["instructions"]
-    where = told["known_info"].partition("555-123-2002.")[2].strip()
-    told = {
-        **told,
-        **reworded(rng, told),
-        "known_info": known_info(rng, "John Smith", "555-123-2002", where),
+    official = puzzle.row["user_scenario"]["instructions"]
+    own = told(
+        rng,
+        official["reason_for_call"],
+        official["known_info"].partition("555-123-2002.")[2].strip(),
+        **{"name": name, "phone": phone, "place": place},
+        gb=refuel,
+        plain=puzzle.persona is None,
+    )
+    made = json.loads(renamed(json.dumps(puzzle.row, ensure_ascii=False)))
+    made["user_scenario"]["persona"] = puzzle.persona
+    made["user_scenario"]["instructions"] |= {
+        "reason_for_call": (reason := write(rng, [own.trouble], FRAMES)),
+        "known_info": own.known,
+        "task_instructions": own.manner,
     }
-    scenario = {**puzzle.row["user_scenario"], "persona": puzzle.persona, "instructions": told}
-    made = json.loads(renamed(json.dumps({**puzzle.row, "user_scenario": scenario}, ensure_ascii=False)))
     data = json.loads(renamed(_database()))
     _fit(rng, made, data, line=renames[_LINE], refuel=refuel)
     made["initial_state"]["initialization_data"] = {"agent_data": data, "user_data": None}
-    goals = [a["func_name"] for a in made["evaluation_criteria"]["env_assertions"] or []]
-    actions = made["initial_state"]["initialization_actions"]
-    faults = [f["func_name"] for f in actions if f["func_name"] != "set_user_info"]
     calls = [Call(a["name"], a["arguments"], a["requestor"]) for a in made["evaluation_criteria"]["actions"]]
-    told = made["user_scenario"]["instructions"]
     buys = any(call.name == "refuel_data" for call in calls)
     return Proposal(
         domain="telecom",
         difficulty=difficulty,
         user=renames[_CUSTOMER],
-        intents=[
-            Intent(
-                "repair", {"goal": " ".join(goals), "faults": " ".join(faults)}, {"phone": (phone,), "name": (name,)}
-            )
-        ],
+        intents=[own.trouble],
         calls=calls,
-        reason=told["reason_for_call"],
-        known=told["known_info"],
-        unknown=told["unknown_info"],
-        manner=told["task_instructions"],
+        reason=reason,
+        known=own.known,
+        unknown=None,
+        manner=own.manner,
         stated=Stated(refuel_gb=refuel if buys else None),
         row=made,
     )
