@@ -26,7 +26,7 @@ PLACES = (
 )
 
 FRAMES: Mapping[str, tuple[str, ...]] = {
-    "mms": (
+    "mms_fails": (
         "You [have been unable to|have not been able to|have tried in vain to] send {what} "
         "[messages|pictures|photos] [from|with] your [messaging app|phone] {since}. [You|Now you] [want|need|would "
         "like] this [fixed|repaired|solved|sorted out] [so as to|in order to] {purpose}.",
@@ -43,23 +43,22 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
         "[messages|pictures|photos]: [none has gone out|none was sent|not one got through] {since}. You [are eager "
         "to|are keen to|very much want to] {purpose}.",
     ),
-    "mobile_data": (
+    "slow_mobile_data": (
         "[Your mobile data|Mobile data on your phone|The mobile internet] has [hardly worked|stopped or "
         "crawled|come and gone] {since}, and you [need|want] {speed} speed to {purpose}[. Poor, fair or good|; "
-        "poor, fair or good] [will not do|is not enough]. [You have no wifi|There is no wifi where you are|Wifi is "
-        "not at hand].",
+        "poor, fair or good] [will not do|is not enough], and {wifi}.",
         "[Pages|On your phone, pages|On the road, pages] have [barely loaded|loaded very slowly or never|taken "
         "forever or failed] {since}. You [insist on|accept only|are satisfied only by] {speed} [internet "
-        "speed|speed], [never|not] poor, fair or good, [as you have to|because you want to] {purpose}. [Wifi is "
-        "out of reach|You are without wifi].",
+        "speed|speed], [never|not] poor, fair or good, [as you have to|because you want to] {purpose}; "
+        "[besides|mind that], {wifi}.",
         "You [wish to|hope to|have to] {purpose}, [but|yet] [the internet on your phone|your mobile data] has "
         "[dropped out or been very slow|been slow or gone|not worked as it should] {since}. [Nothing but|Only] "
         "{speed} [internet speed|speed] [counts|helps] [in the end|for you]: [you turn down|you refuse] poor, fair "
-        "and good. [No wifi is around|You cannot use wifi].",
+        "and good. [As it is|Where you are], {wifi}.",
         "[Help is needed with|You call about] [slow or missing|poor or absent] mobile data, [which you have had|a "
         "problem] {since}. [In the end|When this is over] you [must|want to] have {speed} [internet speed|speed] "
-        "[and nothing below|and not poor, fair or good], [since you plan to|for you intend to] {purpose}; [wifi is "
-        "not available|you lack wifi].",
+        "[and nothing below|and not poor, fair or good], [since you plan to|for you intend to] {purpose}; "
+        "[and|besides,] {wifi}.",
     ),
     "no_service": (
         "[Your phone|Your mobile|The display of your phone] has [shown|read|said] {shown} [without a break|all the "
@@ -101,8 +100,15 @@ _ABROAD_SINCE = (
     *("since your plane landed", "since you crossed the border", "since you arrived", "ever since you left home"),
     *("since the first day of your trip", "since you came here"),
 )
+WIFI = (
+    "you have no wifi",
+    "there is no wifi around",
+    "you cannot use wifi",
+    "wifi is out of reach",
+    "wifi is not available",
+)
 _PURPOSES: Mapping[str, tuple[str, ...]] = {
-    "mms": (
+    "mms_fails": (
         "send [your sister|your brother|your aunt|an old friend|your neighbour] [a photo|two pictures|a short "
         "video] of [the new flat|the garden|the wedding cake|your dog|the lake|the old bridge|a sunset]",
         "show [your mother|a colleague|your landlord|your team|a client] [a picture|photos] of [a broken "
@@ -112,7 +118,7 @@ _PURPOSES: Mapping[str, tuple[str, ...]] = {
         "pass on [a voice clip|a snapshot|an invitation card] to [your daughter|your son|the whole choir|a school "
         "friend]",
     ),
-    "mobile_data": (
+    "slow_mobile_data": (
         "[follow|join] [a video call|an online course|a live lecture|a job interview] with [your office|a "
         "customer|your teacher]",
         "stream [a football match|the evening news|a concert|a film] [on the train|in the park|in a waiting room]",
@@ -194,8 +200,8 @@ _PLAYED = (
 )
 """One of each stands in every text, in whatever order."""
 _RESOLVED: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "mms": (),
-    "mobile_data": (
+    "mms_fails": (),
+    "slow_mobile_data": (
         (
             "[The issue is resolved|You are content|You call it solved] only when [a speed test|the speed test] "
             "[returns|shows|reads] excellent; [at|with] poor, fair or good it is [not solved|unresolved|not over].",
@@ -244,15 +250,19 @@ def told(
         where: its sentence for where the customer is, or nothing.
         plain: nothing else says how the customer speaks.
     """
-    kind = "mms" if "MMS" in reason else "no_service" if "No Service" in reason else "mobile_data"
-    since = rng.choice((*_SINCE, *(_ABROAD_SINCE if "abroad" in where else ())))
+    kind = "mms_fails" if "MMS" in reason else "no_service" if "No Service" in reason else "slow_mobile_data"
     subject, fact = {
-        "mms": ("what", "MMS"),
-        "mobile_data": ("speed", "excellent"),
+        "mms_fails": ("what", "MMS"),
+        "slow_mobile_data": ("speed", "excellent"),
         "no_service": ("shown", "No Service"),
     }[kind]
-    slots = {subject: f"'{fact}'" if kind == "no_service" else fact, "since": since}
-    trouble = Intent(kind, {**slots, "purpose": chosen(rng, rng.choice(_PURPOSES[kind]))}, {subject: (fact,)})
+    slots = {
+        subject: f"'{fact}'" if kind == "no_service" else fact,
+        "since": rng.choice((*_SINCE, *(_ABROAD_SINCE if "abroad" in where else ()))),
+        "purpose": chosen(rng, rng.choice(_PURPOSES[kind])),
+        **({"wifi": rng.choice(WIFI)} if kind == "slow_mobile_data" else {}),
+    }
+    trouble = Intent(kind, slots, {subject: (fact,)}, {"wifi": "no"} if "wifi" in slots else {})
     known = chosen(rng, rng.choice(_KNOWN)).format(name=name, phone=phone)
     if where:
         known += " " + chosen(rng, rng.choice(_ABROAD if "abroad" in where else _AT_HOME)).format(place=place)

@@ -15,6 +15,7 @@ VOTES, ENOUGH = 3, 2
 CHOICES = {
     "retail": {"why": "'no longer needed', 'ordered by mistake' or 'other'"},
     "airline": {"why": "'health', 'weather' or 'other'", "bags": "a number in digits", "insurance": "'yes' or 'no'"},
+    "telecom": {"wifi": "'yes' or 'no', as the customer has it or not"},
 }
 """Slots that are answered by one of a few words."""
 _FILLER = frozenset(
