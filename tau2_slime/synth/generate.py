@@ -46,7 +46,7 @@ class Plan:
     seed: int
     hold_out: HoldOut = "test"
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Kind of intent -> how often it is drawn, 1 if it is not named."""
+    """Kind of intent, in telecom a tool of the gold -> how often it is drawn, 1 if it is not named."""
 
     def check(self) -> None:
         """Raises ConfigError for what no sampler can make."""
@@ -155,9 +155,10 @@ class Generator:
         plan = self.plan
         rng = random.Random(f"{SAMPLER_VERSION} {plan.domain} {plan.difficulty} {plan.seed} {slot} {attempt}")
         if plan.domain == "telecom":
-            return telecom.propose(rng, plan.difficulty, plan.hold_out, seed=plan.seed, slot=slot, first=attempt == 0)
+            deck = telecom.Deck(plan.difficulty, plan.hold_out, plan.seed, tuple(sorted(plan.weights.items())))
+            return telecom.propose(rng, deck, slot=slot, first=attempt == 0)
         if plan.domain == "mock":
-            return mock.propose(rng, plan.difficulty)
+            return mock.propose(rng, plan.difficulty, plan.weights)
         if not self._users:
             return None
         assert self._box is not None

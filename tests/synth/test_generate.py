@@ -79,7 +79,7 @@ def test_worker_processes_make_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_telecom_texts_vary_as_those_of_other_domains_and_say_what_matters() -> None:
-    made = [telecom.propose(random.Random(n), "medium", "test", seed=2, slot=n, first=True) for n in range(50)]
+    made = [telecom.propose(random.Random(n), telecom.Deck("medium", "test", 2), slot=n, first=True) for n in range(50)]
     tasks = [proposal.task("t") for proposal in made if proposal is not None]
     texts = [text_of(task) for task in tasks]
     assert distinct_n(texts) >= 0.35
@@ -89,12 +89,12 @@ def test_telecom_texts_vary_as_those_of_other_domains_and_say_what_matters() -> 
         assert not set("[]{}|") & set(text)
         if proposal.stated.refuel_gb is not None:
             assert stated_in("telecom", text).refuel_gb == proposal.stated.refuel_gb
-        if proposal.intents[0].kind == "mobile_data":
+        if proposal.intents[0].kind == "slow_mobile_data":
             assert text.count("excellent") >= 2  # what is wished, and when it is resolved
 
 
 def test_telecom_customers_differ_in_line_plan_place_and_amount(tmp_path: Path) -> None:
-    made = [telecom.propose(random.Random(n), "medium", "test", seed=1, slot=n, first=True) for n in range(40)]
+    made = [telecom.propose(random.Random(n), telecom.Deck("medium", "test", 1), slot=n, first=True) for n in range(40)]
     rows = [proposal.task_row("t") for proposal in made if proposal is not None]
     assert len(rows) == 40
     text = json.dumps(rows)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+from statistics import mean
 from typing import Any, NamedTuple
 
 from tau2_slime.policy_rules.rules import Call, Stated
@@ -59,13 +62,46 @@ def _personas() -> tuple[str | None, ...]:
     return tuple(dict.fromkeys(task.user_scenario.persona for task in domains.tasks("telecom", _largest_split())))
 
 
+class Deck(NamedTuple):
+    """What decides in which order puzzles are drawn."""
+
+    difficulty: str
+    hold_out: HoldOut
+    seed: int
+    weights: tuple[tuple[str, float], ...] = ()
+    """Tool of the gold -> how often it is drawn, 1 if it is not named. A puzzle weighs as its tools do on average,
+    and nothing if one of them does."""
+
+
+class Drawn(NamedTuple):
+    """The puzzles of a deck, and what each weighs."""
+
+    puzzles: tuple[Puzzle, ...]
+    weights: tuple[float, ...]
+
+
 @lru_cache(maxsize=64)
-def _puzzles(difficulty: str, hold_out: HoldOut, seed: int) -> tuple[tuple[Puzzle, ...], tuple[Puzzle, ...]]:
-    """All in the order of ``seed``; and those in which a call names the customer, so that another one makes another task."""
-    found = [Puzzle(row, persona) for row in compositions(hold_out)[difficulty] for persona in _personas()]
-    random.Random(f"telecom {difficulty} {seed}").shuffle(found)
-    bound = [p for p in found if any(a["requestor"] == "assistant" for a in p.row["evaluation_criteria"]["actions"])]
-    return tuple(found), tuple(bound)
+def _drawn(deck: Deck) -> tuple[Drawn, Drawn]:
+    """All in their order; and those in which a call names the customer, so that another one makes another task."""
+    found = [Puzzle(row, persona) for row in compositions(deck.hold_out)[deck.difficulty] for persona in _personas()]
+    rng, by_tool = random.Random(f"telecom {deck.difficulty} {deck.seed}"), dict(deck.weights)
+    rng.shuffle(found)
+    weights = []
+    for puzzle in found:
+        each = [by_tool.get(action["name"], 1.0) for action in _actions(puzzle)]
+        weights.append(mean(each) if all(each) else 0.0)
+    order: Sequence[int] = range(len(found))
+    if by_tool:  # without repetition, the heavier the earlier
+        race = [rng.expovariate(weight) if weight else math.inf for weight in weights]
+        order = sorted((i for i in order if weights[i]), key=race.__getitem__)
+    bound = [i for i in order if any(action["requestor"] == "assistant" for action in _actions(found[i]))]
+    every, some = (Drawn(tuple(found[i] for i in one), tuple(weights[i] for i in one)) for one in (order, bound))
+    return every, some
+
+
+def _actions(puzzle: Puzzle) -> list[dict[str, Any]]:
+    actions: list[dict[str, Any]] = puzzle.row["evaluation_criteria"]["actions"]
+    return actions
 
 
 @lru_cache(maxsize=1)
@@ -76,17 +112,15 @@ def _database() -> str:
     return json.dumps({table: content[table] for table in ("customers", "lines", "bills")})
 
 
-def propose(
-    rng: random.Random, difficulty: str, hold_out: HoldOut, *, seed: int, slot: int, first: bool
-) -> Proposal | None:
+def propose(rng: random.Random, deck: Deck, *, slot: int, first: bool) -> Proposal | None:
     """The proposal of a ``slot``: each puzzle once, then those that another customer makes new. None if there are none.
 
     ``first``: no proposal of the slot was refused yet.
     """
-    puzzles, bound = _puzzles(difficulty, hold_out, seed)
-    if first and slot < len(puzzles):
-        return _told(rng, difficulty, puzzles[slot])
-    return _told(rng, difficulty, rng.choice(bound)) if bound else None
+    every, bound = _drawn(deck)
+    if first and slot < len(every.puzzles):
+        return _told(rng, deck.difficulty, every.puzzles[slot])
+    return _told(rng, deck.difficulty, rng.choices(*bound)[0]) if bound.puzzles else None
 
 
 def _told(rng: random.Random, difficulty: str, puzzle: Puzzle) -> Proposal:
