@@ -15,7 +15,9 @@ from tau2_slime.synth.gates.evidence_payment import ends_elsewhere, says_digits,
 from tau2_slime.synth.gates.phrases import ALL, GENERIC_PAYMENT, HEDGE, PAYMENT, kinds_named
 
 REQUEST = {
-    "cancel_reservation": r"cancel|call off|refund|get rid|drop",
+    "cancel_reservation": (
+        r"cancel|call off|refund|get rid|drop|scrap|abort|withdraw|void|(?:can't|cannot|won't|not) (?:go|fly|travel|make it)"
+    ),
     "update_reservation_flights": (
         r"chang|modif|upgrad|downgrad|cabin|business|econom|mov|push|delay|reschedul|earlier|later|nonstop|switch|flight"
     ),

@@ -22,10 +22,12 @@ from tau2_slime.synth.gates.phrases import (
 )
 from tau2_slime.synth.gates.variants import fitting, says_option, says_value
 
-_OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like"
+_OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like|want|should|prefer"
 REQUEST = {
-    "cancel_pending_order": r"cancel|no longer|(?:don't|not) (?:need|want)|mistake|get rid|undo|call off|remov|stop",
-    "return_delivered_order_items": r"return|refund|sen[dt] (?:\w+ ){0,3}back|giv\w+ (?:\w+ ){0,3}back|money|bring",
+    "cancel_pending_order": (
+        r"cancel|no longer|(?:don't|not) (?:need|want)|mistake|get rid|undo|call off|remov|stop|scrap|drop|withdraw|void"
+    ),
+    "return_delivered_order_items": r"return|refund|(?:sen[dt]|giv\w+|ship|tak\w+) (?:\w+ ){0,3}back|goes? back|money|bring",
     "exchange_delivered_order_items": _OTHER_ITEM,
     "modify_pending_order_items": _OTHER_ITEM,
     "modify_pending_order_address": r"address|deliver|ship|mov|sent|send|suite|street|home",

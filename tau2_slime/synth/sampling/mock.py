@@ -42,7 +42,7 @@ def propose(rng: random.Random, difficulty: str, weights: Mapping[str, float]) -
     ``weights``: multiply `USUAL`.
     """
     odds = {kind: usual * weights.get(kind, 1.0) for kind, usual in USUAL.items()}
-    kinds = {"easy": [(*_NEW, "complete")], "medium": [_NEW, _STATUS]}.get(difficulty, [])
+    kinds: list[tuple[str, ...]] = {"easy": [(*_NEW, "complete")], "medium": [_NEW, _STATUS]}.get(difficulty, [])
     if not kinds or not all(any(odds[kind] for kind in allowed) for allowed in kinds):
         return None
     intents, calls = list[Intent](), list[Call]()
