@@ -22,7 +22,10 @@ from tau2_slime.synth.gates.phrases import (
 )
 from tau2_slime.synth.gates.variants import fitting, says_option, says_value
 
-_OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like|want|should|prefer"
+_OTHER_ITEM = (
+    r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|"
+    r"rather|new|would like|want|should|prefer"
+)
 REQUEST = {
     "cancel_pending_order": (
         r"cancel|no longer|(?:don't|not) (?:need|want)|mistake|get rid|undo|call off|remov|stop|scrap|drop|withdraw|void"
