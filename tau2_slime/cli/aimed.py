@@ -28,7 +28,7 @@ def read_weights(path: Path, domains: Sequence[str]) -> Weights:
     if own is not None:
         return own
     from tau2_slime.diagnosis.faults import read_judged
-    from tau2_slime.synth.aim import KINDS, Failing, weights_for
+    from tau2_slime.synth.aim import Failing, weights_for
 
     read = read_judged(path)
     failed = [one for one in read if one.steers and one.count > 0]
@@ -42,9 +42,6 @@ def read_weights(path: Path, domains: Sequence[str]) -> Weights:
         count = sum(one.count for one in own_failures)
         failing = [Failing(one.tools, one.argument, one.rule, one.count) for one in own_failures]
         weights, elsewhere = weights_for(name, failing)
-        if name not in KINDS:
-            typer.echo(f"{name}: drawn evenly; {count:g} failures of the agent cannot steer it", err=True)
-            continue
         found[name] = weights
         drawn = ", ".join(f"{kind} x{weight:g}" for kind, weight in weights.items()) or "all kinds alike"
         rest = f"; {elsewhere:g} are about nothing that is drawn" if elsewhere else ""
@@ -72,7 +69,7 @@ def _own_weights(path: Path, domains: Sequence[str]) -> Weights | None:
         kinds = content.get(name, {})
         unknown = sorted(set(kinds) - set(KINDS.get(name, {})))
         if unknown:
-            known = ", ".join(KINDS.get(name, {})) or "none: it is drawn evenly"
+            known = ", ".join(KINDS.get(name, {}))
             raise ConfigError(f"--from-failures {path}: {name} has no intent {unknown[0]!r}; it has {known}")
         if any(not 0 <= weight < float("inf") for weight in kinds.values()):
             raise ConfigError(f"--from-failures {path}: a weight is a number from 0 on")

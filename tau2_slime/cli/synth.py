@@ -154,6 +154,8 @@ def _make(
         if texts is not None:
             rows, stopped = texts.write(rows, folder, plans[0].hold_out, console)
     except KeyboardInterrupt:
+        if not journal.rows:
+            raise
         held = sum(row["accepted"] for row in journal.rows)
         typer.echo(
             f"tau2-slime: interrupted; {held} tasks are kept, and this goes on: {resume_command(folder)}", err=True

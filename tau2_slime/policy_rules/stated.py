@@ -19,13 +19,18 @@ _OTHER_REASON = re.compile(
     r"\b(cheaper|better (?:deal|price|offer)|lower price|too expensive|too slow|too long|too late|late|delay\w*|unreasonable"
     r"|bad reviews?|negative reviews?|cannot afford|can't afford|competitor|another (?:store|shop|site|retailer))\b"
 )
-_BECAUSE = re.compile(r"\bcancel\w*[^.;!?\n]*?\b(?:because|since|the reason is|reason:|due to)\b([^.;!?\n]*)")
+_BECAUSE = re.compile(r"\bcancel\w*[^.;!?\n]*?(?:\b(?:because|since|the reason is|due to)\b|reason:|[,:])([^.;!?\n]*)")
+_ANOTHER_WISH = re.compile(r"exchang|return|modif|chang|swap|replac|upgrad|another|instead")
 _HEALTH = re.compile(
     r"\b(health\w*|sick\w*|ill|illness|unwell|injur\w+|medical\w*|doctor\w*|hospital\w*|surger\w+|fever|flu|covid\w*"
-    r"|broke (?:my|your|his|her) \w+|diagnos\w+|infection|ankle|pneumonia|not feeling well|bad back)\b"
+    r"|(?:broke|broken|break) (?:(?:my|your|his|her|a|an|the) )?(?:leg|arm|foot|hip|rib|wrist|ankle|collarbone|\w+ bone)\w*"
+    r"|broke (?:my|your|his|her) \w+|diagnos\w+|infection|ankle|pneumonia|not feeling well|bad back|physician|pregnan\w+"
+    r"|food poisoning|heart (?:attack|condition|problems?)|stroke|migraine\w*|appendicitis|concussion|sprain\w*|virus"
+    r"|contagious|vomit\w*|chemotherapy)\b"
 )
 _WEATHER = re.compile(
-    r"\b(weather|storm\w*|hurricane\w*|snow\w*|blizzard\w*|tornado\w*|flood\w*|typhoon\w*|thunder\w*)\b"
+    r"\b(weather|storm\w*|hurricane\w*|snow\w*|blizzard\w*|tornado\w*|flood\w*|typhoon\w*|thunder\w*"
+    r"|cyclone\w*|monsoon\w*|rain|rains|rainy|rainfall|(?:strong|high|heavy) winds?|fog|foggy|icy|hail\w*|heat ?wave)\b"
 )
 _COMPENSATION = re.compile(
     r"\b(compensat\w*|vouchers?|certificates?|reimburse\w*|goodwill|gesture|make (?:it )?up (?:for|to)|make amends"
@@ -73,6 +78,6 @@ def _retail_reasons(text: str) -> frozenset[str] | None:
         found.add("no longer needed")
     if found:
         return frozenset(found)
-    if any(_OTHER_REASON.search(clause) for clause in _BECAUSE.findall(text)):
+    if any(_OTHER_REASON.search(clause) and not _ANOTHER_WISH.search(clause) for clause in _BECAUSE.findall(text)):
         return frozenset()
     return None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tau2_slime.policy_rules.check import POLICIES
+from tau2_slime.policy_rules.rules import Call
 from tau2_slime.synth.generate import Generator, Plan
 from tau2_slime.synth.sandbox import gold_calls
 from tau2_slime.synth.verify import Judge
@@ -51,8 +52,32 @@ KINDS: dict[str, dict[str, _Kind]] = {
         "book": _Kind("book_reservation", "amount value payment", "A3 A4 A5 A6 A7"),
         "certificate": _Kind("send_certificate", "amount", "A18 A19 A20"),
     },
+    "telecom": {
+        "enable_roaming": _Kind("enable_roaming", "", ""),
+        "refuel_data": _Kind("refuel_data", "amount", "T4"),
+        "send_payment_request": _Kind("send_payment_request", "value", "T2"),
+        "resume_line": _Kind("resume_line", "", "T3"),
+        **{name: _Kind(name, "value", "") for name in ("grant_app_permission", "set_network_mode_preference")},
+        **{
+            name: _Kind(name, "", "")
+            for name in (
+                *("disconnect_vpn", "make_payment", "reboot_device", "reseat_sim_card", "reset_apn_settings"),
+                *("toggle_airplane_mode", "toggle_data", "toggle_data_saver_mode", "toggle_roaming"),
+                "toggle_wifi_calling",
+            )
+        },
+    },
+    "mock": {
+        "create": _Kind("create_task", "", "M1"),
+        "describe": _Kind("create_task", "value", "M1"),
+        "complete": _Kind("update_task_status", "", "M1"),
+        "finish": _Kind("update_task_status", "", "M1"),
+    },
 }
-"""Domain -> kind of intent -> what it exercises. The other domains are drawn evenly."""
+"""Domain -> kind of intent -> what it exercises.
+
+A customer of telecom has one trouble with many repairs: there a kind is a tool of the gold, also one of the customer's.
+"""
 BY_RULE, BY_ARGUMENT = 0.5, 0.25
 """How much a kind with the same rule, or the same kind of argument, counts beside one with the tool itself."""
 FLOOR = 0.5
@@ -89,19 +114,25 @@ def _score(kind: _Kind, failing: Failing) -> float:
 
 
 def shift_of(plans: Sequence[Plan], rows: Sequence[Mapping[str, Any]], judge: Judge) -> dict[str, list[dict[str, Any]]]:
-    """How the weights of ``plans`` (of one domain) moved the mix: shares before and after, by intent and by write tool.
+    """How the weights of ``plans`` (of one domain) moved the mix: shares before and after, by kind and by write tool.
 
     ``rows``: the proposals that were made. Before: as many proposals of the same plans without weights, at most `SAMPLE`.
     """
     before, after = (Counter[str](), Counter[str]()), (Counter[str](), Counter[str]())
-    validate, writes = tau2_compat.load().Task.model_validate, POLICIES[plans[0].domain].writes
+    validate, domain = tau2_compat.load().Task.model_validate, plans[0].domain
+
+    def count(into: tuple[Counter[str], Counter[str]], intents: Iterable[str], calls: Sequence[Call]) -> None:
+        if domain == "telecom":
+            into[0].update(call.name for call in calls if call.name in KINDS[domain])
+            return
+        into[0].update(intents)
+        into[1].update(call.name for call in calls if call.name in POLICIES[domain].writes)
+
     for plan in plans:
         for proposal in Generator(replace(plan, weights={}), judge).draws(max(1, min(SAMPLE, len(rows)) // len(plans))):
-            before[0].update(intent.kind for intent in proposal.intents)
-            before[1].update(call.name for call in proposal.calls if call.name in writes)
+            count(before, (intent.kind for intent in proposal.intents), proposal.calls)
     for row in rows:
-        after[0].update(intent["kind"] for intent in row["intents"])
-        after[1].update(call.name for call in gold_calls(validate(row["task"])) if call.name in writes)
+        count(after, (intent["kind"] for intent in row["intents"]), gold_calls(validate(row["task"])))
     weights = plans[0].weights
     names = ("intents", "tools")
     return {

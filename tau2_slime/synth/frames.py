@@ -29,6 +29,7 @@ class Intent:
 
 
 _SLOT = re.compile(r"\{(\w+)\}")
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _OPENINGS = (
     "",
     "Also, ",
@@ -40,25 +41,53 @@ _OPENINGS = (
 )
 
 
+def chosen(rng: random.Random, frame: str) -> str:
+    """``frame`` with one of each ``[this|or that]``.
+
+    >>> chosen(random.Random(0), "[Please cancel|Cancel] {order}.") in ("Please cancel {order}.", "Cancel {order}.")
+    True
+    """
+    return _CHOICE.sub(lambda match: rng.choice(match.group(1).split("|")), frame)
+
+
+def plainest(frame: str) -> str:
+    """``frame`` with the first of each choice.
+
+    >>> plainest("[Please cancel|Cancel] {order}.")
+    'Please cancel {order}.'
+    """
+    return _CHOICE.sub(lambda match: match.group(1).split("|")[0], frame)
+
+
 @cache
 def _pattern(frame: str) -> re.Pattern[str]:
+    """What a sentence of ``frame`` matches; small and capital letters of the frame are alike, those of slots are kept."""
     parts = _SLOT.split(frame)
     return re.compile(
-        "".join(
-            f"(?P<{part}>[^\\n]+?)" if i % 2 else re.escape(part if i else part[:1].lower() + part[1:])
-            for i, part in enumerate(parts)
-        )
+        "".join(f"(?P<{part}>[^\\n]+?)" if i % 2 else _literal(part) for i, part in enumerate(parts)), re.IGNORECASE
     )
+
+
+def _literal(words: str) -> str:
+    parts = _CHOICE.split(words)
+    return "".join(
+        f"(?:{'|'.join(map(re.escape, part.split('|')))})" if i % 2 else re.escape(part) for i, part in enumerate(parts)
+    )
+
+
+def lowered(sentence: str) -> str:
+    """``sentence`` as it goes on after an opening; a word in capital letters stays."""
+    return sentence if sentence[1:2].isupper() else sentence[:1].lower() + sentence[1:]
 
 
 def write(rng: random.Random, intents: Sequence[Intent], frames: Mapping[str, Sequence[str]]) -> str:
     """One sentence an intent, in their order, each on a line of its own."""
     lines = []
     for number, intent in enumerate(intents):
-        wording = rng.choice(frames[intent.kind])
+        wording = chosen(rng, rng.choice(frames[intent.kind]))
         sentence = _SLOT.sub(lambda m, slots=intent.slots: slots[m.group(1)], wording)  # type: ignore[misc]
         opening = rng.choice(_OPENINGS) if number else ""
-        lines.append(opening + (sentence[:1].lower() + sentence[1:] if opening else sentence))
+        lines.append(opening + (lowered(sentence) if opening else sentence))
     return "\n".join(lines)
 
 
@@ -68,7 +97,6 @@ def read(text: str, frames: Mapping[str, Sequence[str]]) -> list[Intent] | None:
     for line in text.split("\n"):
         opening = next((o for o in _OPENINGS if o and line.startswith(o)), "")
         sentence = line[len(opening) :]
-        sentence = sentence[:1].lower() + sentence[1:]
         keys: dict[object, Intent] = {}
         for kind, wordings in frames.items():
             for wording in wordings:

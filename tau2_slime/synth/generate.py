@@ -14,7 +14,7 @@ from tau2_slime.synth import frames
 from tau2_slime.synth.gates.held_out import HoldOut, held_out
 from tau2_slime.synth.journal import Journal
 from tau2_slime.synth.proposal import WRITES, Proposal
-from tau2_slime.synth.sampling import airline, airline_wording, mock, retail, retail_wording, telecom
+from tau2_slime.synth.sampling import airline, airline_wording, mock, retail, retail_wording, telecom, telecom_wording
 from tau2_slime.synth.sandbox import Sandbox
 from tau2_slime.synth.verify import Judge, Verdict
 from tau2_slime.world import tau2_compat
@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from tau2_slime.synth.workers import Workers
     from tau2_slime.world.types import Task
 
-SAMPLER_VERSION = 1
+SAMPLER_VERSION = 2
 MOST_ATTEMPTS = 400
 """Proposals and dead ends for one task; after them the database holds no more of the kind."""
 DOMAINS = ("airline", "mock", "retail", "telecom")
 SAMPLERS = {"airline": airline.AirlineSampler, "retail": retail.RetailSampler}
-WORDINGS = {"airline": airline_wording.FRAMES, "mock": mock.FRAMES, "retail": retail_wording.FRAMES}
+WORDINGS = {
+    "airline": airline_wording.FRAMES,
+    "mock": mock.FRAMES,
+    "retail": retail_wording.FRAMES,
+    "telecom": telecom_wording.FRAMES,
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Plan:
     seed: int
     hold_out: HoldOut = "test"
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Kind of intent -> how often it is drawn, 1 if it is not named."""
+    """Kind of intent, in telecom a tool of the gold -> how often it is drawn, 1 if it is not named."""
 
     def check(self) -> None:
         """Raises ConfigError for what no sampler can make."""
@@ -150,9 +155,10 @@ class Generator:
         plan = self.plan
         rng = random.Random(f"{SAMPLER_VERSION} {plan.domain} {plan.difficulty} {plan.seed} {slot} {attempt}")
         if plan.domain == "telecom":
-            return telecom.propose(rng, plan.difficulty, plan.hold_out, seed=plan.seed, slot=slot, first=attempt == 0)
+            deck = telecom.Deck(plan.difficulty, plan.hold_out, plan.seed, tuple(sorted(plan.weights.items())))
+            return telecom.propose(rng, deck, slot=slot, first=attempt == 0)
         if plan.domain == "mock":
-            return mock.propose(rng, plan.difficulty)
+            return mock.propose(rng, plan.difficulty, plan.weights)
         if not self._users:
             return None
         assert self._box is not None
@@ -161,11 +167,9 @@ class Generator:
         return sampler.build(plan.difficulty)
 
     def _judged(self, proposal: Proposal, task: Task) -> Verdict:
-        wording = WORDINGS.get(self.plan.domain)
-        if wording is not None:
-            understood = frames.read(proposal.reason, wording)
-            if understood is None or not frames.same(understood, proposal.intents):
-                return Verdict(task.id, {"G17": "the text does not read as its intents"}, {})
+        understood = frames.read(proposal.reason, WORDINGS[self.plan.domain])
+        if understood is None or not frames.same(understood, proposal.intents):
+            return Verdict(task.id, {"G17": "the text does not read as its intents"}, {})
         return self._judge.judge_alone(task, proposal.stated)
 
 

@@ -93,13 +93,14 @@ def mean_jaccard(texts: Sequence[str]) -> float:
 
 
 def measure(domain: str, tasks: Iterable[Task], *, texts: int = 50) -> Diversity:
-    """The measures of ``tasks``; text measures over the first ``texts``, so that sets of other sizes compare."""
+    """The measures of ``tasks``; text measures over ``texts`` of them at even distances: sets of other sizes compare."""
     policy = POLICIES[domain]
     chosen = list(tasks)
     lists = [gold_calls(task) for task in chosen]
     writes = [[c for c in calls if c.name in policy.writes or c.requestor == "user"] for calls in lists]
     tools = Counter(c.name for calls in lists for c in calls)
-    words = [text_of(task) for task in chosen[:texts]]
+    read = min(texts, len(chosen))
+    words = [text_of(chosen[i * len(chosen) // read]) for i in range(read)]
     count = max(1, len(chosen))
     return Diversity(
         tasks=len(chosen),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
@@ -22,13 +23,19 @@ class Workers:
     def __init__(self, count: int) -> None:
         """Raises OSError if they cannot be started."""
         self._count = count
-        self._pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+        self._pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_end_with_the_parent)
+
+    def _submit(self, plan: Plan, slot: int) -> Future[list[Event]]:
+        # A process starts here, and takes over that Ctrl-C waits: it is the parent's to handle.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.submit(_slot, plan, slot)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def slots(self, plan: Plan, first: int) -> Iterator[list[Event]]:
         """What `Generator.slot` makes of each slot from ``first`` on, in order."""
-        due = deque(
-            self._pool.submit(_slot, plan, slot) for slot in range(first, min(plan.count, first + 2 * self._count))
-        )
+        due = deque(self._submit(plan, slot) for slot in range(first, min(plan.count, first + 2 * self._count)))
         for slot in range(first + 2 * self._count, plan.count + 2 * self._count):
             if not due:
                 return
@@ -40,7 +47,7 @@ class Workers:
                     "same command with a smaller number goes on"
                 ) from None
             if slot < plan.count:
-                due.append(self._pool.submit(_slot, plan, slot))
+                due.append(self._submit(plan, slot))
             yield made
 
     def close(self) -> None:
@@ -74,5 +81,13 @@ def _slot(plan: Plan, slot: int) -> list[Event]:
     return generator.slot(slot)
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+def _end_with_the_parent() -> None:
+    """A parent that is killed tells nobody, and its processes would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -18,8 +18,11 @@ from tau2_slime.diagnosis.faults import read_judged
 from tau2_slime.errors import ConfigError
 from tau2_slime.policy_rules.check import POLICIES
 from tau2_slime.synth.aim import FLOOR, KINDS, Failing, weights_for
+from tau2_slime.synth.gates.held_out import composition
 from tau2_slime.synth.generate import Generator, Plan
+from tau2_slime.synth.sampling import telecom
 from tau2_slime.synth.verify import Judge
+from tau2_slime.world import tau2_compat
 
 
 def line(task: str, who: str = "agent", what: str = "wrong_argument", **more: Any) -> dict[str, Any]:
@@ -38,8 +41,10 @@ def written(path: Path, *lines: dict[str, Any]) -> Path:
 @pytest.mark.fast
 def test_every_kind_names_a_tool_and_rules_of_its_policy() -> None:
     for domain, kinds in KINDS.items():
+        kit = tau2_compat.build_environment(domain, solo=False, env_kwargs={}).user_tools
+        customers = set(kit.tools) if kit is not None else set()
         for kind in kinds.values():
-            assert kind.tool in POLICIES[domain].writes
+            assert kind.tool in POLICIES[domain].writes | customers
             assert set(kind.rules.split()) <= set(POLICIES[domain].rules)
 
 
@@ -128,6 +133,59 @@ def test_the_weights_move_what_is_drawn() -> None:
     before, after = drawn({}), drawn(weights)
     assert after["exchange"] / after.total() > 1.5 * before["exchange"] / before.total()
     assert drawn(weights) == after
+
+
+@pytest.mark.parametrize(
+    ("domain", "difficulty", "tool"),
+    [
+        ("telecom", "medium", "enable_roaming"),
+        ("telecom", "medium", "toggle_wifi_calling"),
+        ("mock", "easy", "describe"),
+    ],
+)
+def test_the_weights_move_telecom_and_mock_too(domain: str, difficulty: str, tool: str) -> None:
+    judge = Judge(domain, templates=True)
+
+    def share(weights: dict[str, float]) -> float:
+        plan = Plan(domain, difficulty, 1, 5, weights=weights)
+        drawn = list(Generator(plan, judge).draws(60))
+        assert len(drawn) == 60
+        return sum(tool in (*(c.name for c in p.calls), *(i.kind for i in p.intents)) for p in drawn) / len(drawn)
+
+    weights = weights_for(domain, [Failing((tool,), "", "", 1.0)])[0] if domain == "telecom" else {tool: 4.0}
+    assert share(weights) > 1.3 * share({})
+    assert share(weights) == share(weights)
+    assert share({tool: 0.0}) == 0.0
+
+
+def test_weights_leave_no_puzzle_out_and_draw_none_twice() -> None:
+    every = {json.dumps(one["evaluation_criteria"]["actions"]) for one in telecom.compositions("test")["easy"]}
+    deck = telecom.Deck("easy", "test", 5, (("toggle_data", 9.0),))
+    drawn = [telecom.propose(random.Random(n), deck, slot=n, first=True) for n in range(3 * len(every))]
+    assert len({(composition(p.task("t")), p.task("t").user_scenario.persona) for p in drawn if p}) == len(drawn)
+
+
+def test_the_report_of_telecom_shows_shares_of_tools(tmp_path: Path) -> None:
+    rows = written(tmp_path / "d.jsonl", {**line("1", tool="refuel_data"), "domain": "telecom"})
+    folder = tmp_path / "made"
+    command = [
+        "synth",
+        "--domain",
+        "telecom",
+        "--num-samples",
+        "12",
+        "--output-dir",
+        str(folder),
+        "--from-failures",
+        str(rows),
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    shift = json.loads((folder / "report.json").read_text())[0]["shift"]
+    by_name = {one["name"]: one for one in shift["intents"]}
+    assert by_name["refuel_data"]["weight"] == 0.5 + 0.5 * len(KINDS["telecom"])
+    assert by_name["refuel_data"]["after"] > by_name["refuel_data"]["before"]
+    assert "| refuel_data | 8.5 |" in (folder / "report.md").read_text()
 
 
 def test_the_report_shows_the_shift_and_other_weights_are_refused(tmp_path: Path) -> None:

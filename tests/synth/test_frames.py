@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tau2_slime.synth.frames import Intent, read, same, write
-from tau2_slime.synth.sampling import airline, mock, retail
+from tau2_slime.synth.sampling import airline, mock, retail, telecom
 
 pytestmark = pytest.mark.fast
 FRAMES = {
     "cancel": ("You want to cancel {order} because {why}.", "Please cancel {order}: {why}."),
-    "move": ("You want {order} to be shipped to {address}.",),
+    "move": ("[You want|It is your wish for] {order} to be [shipped|sent] to {address}.",),
 }
 WORD = st.text(string.ascii_letters + string.digits + "#", min_size=1, max_size=12)
 
@@ -36,7 +36,14 @@ def test_a_missing_or_a_changed_request_is_noticed() -> None:
     assert read(text + "\nYou also want a pony.", FRAMES) is None
 
 
-@pytest.mark.parametrize("frames", [retail.FRAMES, airline.FRAMES, mock.FRAMES])
+def test_every_choice_is_written_and_none_of_its_marks() -> None:
+    texts = {write(random.Random(n), [Intent("move", {"order": "A", "address": "b"})], FRAMES) for n in range(60)}
+    assert texts == {
+        f"{one} A to be {two} to b." for one in ("You want", "It is your wish for") for two in ("shipped", "sent")
+    }
+
+
+@pytest.mark.parametrize("frames", [retail.FRAMES, airline.FRAMES, mock.FRAMES, telecom.FRAMES])
 def test_all_wordings_of_a_kind_have_the_same_slots(frames: dict[str, tuple[str, ...]]) -> None:
     for kind, wordings in frames.items():
         slots = [{name for _, name, _, _ in string.Formatter().parse(wording) if name} for wording in wordings]

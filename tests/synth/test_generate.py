@@ -12,15 +12,17 @@ import pytest
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
+from tau2_slime.policy_rules.stated import stated_in, text_of
 from tau2_slime.synth.gates.held_out import composition, held_out
 from tau2_slime.synth.generate import Plan, run
 from tau2_slime.synth.journal import Journal
 from tau2_slime.synth.output import add_to_collection, read_collection, write_all
 from tau2_slime.synth.proposal import WRITES
+from tau2_slime.synth.report import distinct_n
 from tau2_slime.synth.sampling import telecom
 from tau2_slime.synth.workers import workers
 from tau2_slime.tasks.plays import paid_without_a_model
-from tau2_slime.world import tau2_compat
+from tau2_slime.world import domains, tau2_compat
 
 PLANS = {
     "retail": [Plan("retail", "easy", 2, 3), Plan("retail", "medium", 3, 3)],
@@ -76,8 +78,23 @@ def test_worker_processes_make_the_same_bytes(tmp_path: Path) -> None:
     assert b'"G16"' in made[1]
 
 
+def test_telecom_texts_vary_as_those_of_other_domains_and_say_what_matters() -> None:
+    made = [telecom.propose(random.Random(n), telecom.Deck("medium", "test", 2), slot=n, first=True) for n in range(50)]
+    tasks = [proposal.task("t") for proposal in made if proposal is not None]
+    texts = [text_of(task) for task in tasks]
+    assert distinct_n(texts) >= 0.35
+    assert distinct_n([text_of(task) for task in domains.tasks("telecom", "train")][:50]) < 0.1
+    for proposal, text in zip(made, texts, strict=True):
+        assert proposal is not None
+        assert not set("[]{}|") & set(text)
+        if proposal.stated.refuel_gb is not None:
+            assert stated_in("telecom", text).refuel_gb == proposal.stated.refuel_gb
+        if proposal.intents[0].kind == "slow_mobile_data":
+            assert text.count("excellent") >= 2  # what is wished, and when it is resolved
+
+
 def test_telecom_customers_differ_in_line_plan_place_and_amount(tmp_path: Path) -> None:
-    made = [telecom.propose(random.Random(n), "medium", "test", seed=1, slot=n, first=True) for n in range(40)]
+    made = [telecom.propose(random.Random(n), telecom.Deck("medium", "test", 1), slot=n, first=True) for n in range(40)]
     rows = [proposal.task_row("t") for proposal in made if proposal is not None]
     assert len(rows) == 40
     text = json.dumps(rows)

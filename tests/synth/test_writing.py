@@ -23,6 +23,7 @@ from tau2_slime.synth.frames import Intent
 from tau2_slime.synth.generate import Plan, run
 from tau2_slime.synth.journal import Journal
 from tau2_slime.synth.sampling.retail_wording import WHY
+from tau2_slime.synth.sampling.telecom_wording import WIFI
 from tau2_slime.synth.writing.reader import names
 from tests.evaluation.api_server import ApiServer
 
@@ -31,9 +32,9 @@ PRICES = ("writer=1000,1000", "reader=1000,1000")  # a call of 1,000 and 100 tok
 
 
 @cache
-def rows() -> list[dict[str, Any]]:
+def rows(domain: str = "retail") -> list[dict[str, Any]]:
     journal = Journal(Path("/dev/null"))
-    return run([Plan("retail", "medium", 2, 3)], journal)
+    return run([Plan(domain, "medium", 2 if domain == "retail" else 24, 3)], journal)
 
 
 def honest_text(body: dict[str, Any]) -> str:
@@ -57,6 +58,8 @@ def honest_reading(text: str) -> dict[str, Any]:
         slots = dict(part.split(" = ", 1) for part in re.split(r", (?=\w+ = )", match.group(2)))
         if "why" in slots:
             slots["why"] = next(reason for reason, words in WHY.items() if slots["why"] in words)
+        if "wifi" in slots:
+            slots["wifi"] = "no" if slots["wifi"] in WIFI else "yes"
         requests.append({"kind": match.group(1).replace(" ", "_"), **slots})
     return {"requests": requests, "others": others}
 
@@ -85,12 +88,17 @@ def texts(url: str, max_cost: float | None = None) -> Texts:
 
 
 async def written(
-    answer: Callable[[dict[str, Any]], dict[str, Any]], folder: Path, max_cost: float | None = None
+    answer: Callable[[dict[str, Any]], dict[str, Any]],
+    folder: Path,
+    max_cost: float | None = None,
+    given: list[dict[str, Any]] | None = None,
 ) -> tuple[list[dict[str, Any]], str | None, int]:
     """The accepted events, why it stopped, and how many calls it took."""
     console = Console(file=(folder / "console.txt").open("a"))
     async with ApiServer(answer) as server:
-        made, stopped = await asyncio.to_thread(texts(server.url, max_cost).write, rows(), folder, "test", console)
+        made, stopped = await asyncio.to_thread(
+            texts(server.url, max_cost).write, given or rows(), folder, "test", console
+        )
         assert not key_in(folder)
         return [row for row in made if row["accepted"]], stopped, len(server.requests)
 
@@ -137,6 +145,59 @@ async def test_a_lie_of_the_writer_never_reaches_a_task(name: str, tmp_path: Pat
     assert [reason(row) for row in made] == templates()
     assert [row["writer"]["text"] for row in made] == ["template"] * len(made)
     assert all(len(row["writer"]["problems"]) == 3 for row in made)
+
+
+TELECOM_LIES: dict[str, Lie] = {
+    "a fact is left out": lambda text: (
+        text.replace("MMS", "letter").replace("excellent", "good").replace("No Service", "zero")
+    ),
+    "another trouble": lambda text: re.sub("You ask for [a-z ]+ with", "You ask for stolen phone with", text),
+    "a tool of the agent": lambda text: f"{text} You expect enable_roaming to be used.",
+    "an internal id": lambda text: f"{text} You have line L1002.",
+    "another amount": lambda text: f"{text} You will buy 5 GB.",
+    "another plan": lambda text: f"{text} You also want another plan.",
+    "a condition": lambda text: f"{text} If that fails, you leave the company.",
+    "a verdict": lambda text: f"{text} You know that the agent must refuse that.",
+    "a token": lambda text: f"{text} You say ###TRANSFER### then.",
+    "the first person": lambda text: text.replace("You ask", "I ask"),
+    "nothing": lambda text: "",
+    "the key": lambda text: f"{text} You have {KEY}.",
+}
+
+
+def telecom_rows() -> list[dict[str, Any]]:
+    """One of each kind of trouble; 'No Service' is easy."""
+    easy = run([Plan("telecom", "easy", 20, 3)], Journal(Path("/dev/null")))
+    kinds = {row["intents"][0]["kind"]: row for row in [*easy, *rows("telecom")]}
+    assert set(kinds) == {"mms_fails", "slow_mobile_data", "no_service"}
+    return list(kinds.values())
+
+
+@pytest.mark.parametrize("name", TELECOM_LIES)
+async def test_a_lie_about_a_phone_never_reaches_a_task(name: str, tmp_path: Path) -> None:
+    given = telecom_rows()
+    made, stopped, _ = await written(endpoint(TELECOM_LIES[name]), tmp_path, given=given)
+    assert stopped is None
+    assert [reason(row) for row in made] == [reason(row) for row in given]
+    assert [row["writer"]["text"] for row in made] == ["template"] * 3
+
+
+async def test_a_wifi_that_a_reader_finds_is_another_trouble(tmp_path: Path) -> None:
+    given = [row for row in telecom_rows() if row["intents"][0]["kind"] == "slow_mobile_data"]
+    has_wifi = endpoint(lambda text: re.sub(r"wifi = [a-z ]+", "wifi = there is good wifi", text))
+    made, _, _ = await written(has_wifi, tmp_path, given=given)
+    assert [row["writer"]["text"] for row in made] == ["template"]
+
+
+async def test_an_honest_text_about_a_phone_is_taken_and_the_rest_of_the_task_stays(tmp_path: Path) -> None:
+    given = telecom_rows()
+    made, _, _ = await written(endpoint(lambda text: text), tmp_path, given=given)
+    for before, after in zip(given, made, strict=True):
+        assert after["writer"]["text"] == "model"
+        assert reason(after) != reason(before)
+        task = json.loads(json.dumps(after["task"]))
+        task["user_scenario"]["instructions"]["reason_for_call"] = reason(before)
+        assert task == before["task"]
 
 
 READINGS: dict[str, Lie] = {

@@ -15,7 +15,9 @@ from tau2_slime.synth.gates.evidence_payment import ends_elsewhere, says_digits,
 from tau2_slime.synth.gates.phrases import ALL, GENERIC_PAYMENT, HEDGE, PAYMENT, kinds_named
 
 REQUEST = {
-    "cancel_reservation": r"cancel|call off|refund|get rid|drop",
+    "cancel_reservation": (
+        r"cancel|call off|refund|get rid|drop|scrap|abort|withdraw|void|(?:can't|cannot|won't|not) (?:go|fly|travel|make it)"
+    ),
     "update_reservation_flights": (
         r"chang|modif|upgrad|downgrad|cabin|business|econom|mov|push|delay|reschedul|earlier|later|nonstop|switch|flight"
     ),
@@ -38,6 +40,11 @@ _CRITERION = re.compile(
     r"nonstop|non-stop|direct|fast\w*|short\w*|"
     r"second|tomorrow|today|one.?stop|current|original|exact\w*|recent|whichever|best|move\w*|push\w*|delay\w*|upcoming|return)\b"
 )
+_AIRLINE_CANCELLED = re.compile(
+    r"\b(?:was|were|is|are|got|been|being|airline|they|have|has|had) (?:\w+ )?cancell?ed\b"
+    r"|\bcancell?ed (?:by (?:the|your) airline|flights?)\b"
+)
+"""What happened to a flight, not what the customer wants."""
 _RESERVATION_ID = re.compile(r"\b[a-z0-9]{6}\b")
 
 
@@ -276,7 +283,7 @@ def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
             yield "the customer asks for more bags, and the gold leaves them out"
         if (
             HEDGE.search(sentence)
-            or not re.search(r"\bcancel\w*\b", sentence)
+            or not re.search(r"\bcancel\w*\b", _AIRLINE_CANCELLED.sub(" ", sentence))
             or re.search(r"chang|upgrad|bag|passenger", sentence)
         ):
             continue

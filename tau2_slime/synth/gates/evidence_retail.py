@@ -19,13 +19,18 @@ from tau2_slime.synth.gates.phrases import (
     listed,
     names_product,
     names_product_fully,
-    says_value,
 )
+from tau2_slime.synth.gates.variants import fitting, says_option, says_value
 
-_OTHER_ITEM = r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|rather|new|would like"
+_OTHER_ITEM = (
+    r"exchang|swap|replac|chang|switch|modif|upgrad|different|instead|trade|updat|"
+    r"rather|new|would like|want|should|prefer"
+)
 REQUEST = {
-    "cancel_pending_order": r"cancel|no longer|(?:don't|not) (?:need|want)|mistake|get rid|undo|call off|remov|stop",
-    "return_delivered_order_items": r"return|refund|sen[dt] (?:\w+ ){0,3}back|giv\w+ (?:\w+ ){0,3}back|money|bring",
+    "cancel_pending_order": (
+        r"cancel|no longer|(?:don't|not) (?:need|want)|mistake|get rid|undo|call off|remov|stop|scrap|drop|withdraw|void"
+    ),
+    "return_delivered_order_items": r"return|refund|(?:sen[dt]|giv\w+|ship|tak\w+) (?:\w+ ){0,3}back|goes? back|money|bring",
     "exchange_delivered_order_items": _OTHER_ITEM,
     "modify_pending_order_items": _OTHER_ITEM,
     "modify_pending_order_address": r"address|deliver|ship|mov|sent|send|suite|street|home",
@@ -162,36 +167,18 @@ def _variant(case: Case, db: Record, order: Record, old: str, new: str) -> Itera
     if word_in(case.text, new) or COMPARISON.search(case.text):
         return  # a choice by price, by size or by taste: what it leads to is not in the words
     sentences = [s for s in re.split(r"(?<=[.;!?\n])\s+", case.text) if names_product(s, item.name)]
-    readings = [_fitting(text, item, product) for text in ("\n".join(sentences), case.text) if text]
+    apart = sentences if len(sentences) > 1 else []  # such a product may be changed in two orders
+    readings = [fitting(text, item, product) for text in (*apart, "\n".join(sentences), case.text) if text]
     if any(reading == [new] for reading in readings):
         return
     rivals = [reading for reading in readings if new in reading]
     changed = {k: v for k, v in gold.options.items() if v != item.options.get(k)}
-    unsaid = {k: v for k, v in changed.items() if not says_value(case.text, str(v))}
+    unsaid = {k: v for k, v in changed.items() if not says_option(case.text, k, str(v))}
     if not rivals or unsaid == changed:
         yield "G9", f"nobody says that the {item.name} becomes one with {unsaid or gold.options}"
     if rivals:
         rival = next(item_id for item_id in rivals[0] if item_id != new)
         yield "G13", f"the words fit {rival} as well as {new} ({item.name})"
-
-
-def _fitting(text: str, item: Record, product: Record) -> list[str]:
-    """The available variants that ``text`` describes: what is said is new, what nobody mentions stays as it was."""
-    said: dict[str, set[str]] = {}
-    for variant in product.variants.values():
-        for key, value in variant.options.items():
-            if value != item.options.get(key) and says_value(text, str(value)):
-                said.setdefault(key, set()).add(value)
-    others = [v for v in product.variants.values() if v.available and v.item_id != item.item_id]
-
-    def fits(options: Mapping[str, str], *, loosely: bool) -> bool:
-        return all(
-            value in said[key] if key in said else loosely or item.options.get(key) == value
-            for key, value in options.items()
-        )
-
-    strictly = [v.item_id for v in others if fits(v.options, loosely=False)]
-    return strictly or [v.item_id for v in others if fits(v.options, loosely=True)]
 
 
 def _payment(case: Case, db: Record, call: Call, order: Record) -> Iterator[tuple[str, str]]:

@@ -65,12 +65,12 @@ def names_product(text: str, name: str) -> bool:
     """
     squeezed = text.replace("-", "")
     words = [name.lower().replace("-", ""), *name.lower().replace("-", "").split()]
-    return any(re.search(rf"\b{re.escape(_stem(word))}\w*", squeezed) for word in words if len(word) > 2)
+    return any(re.search(rf"\b{re.escape(stem(word))}\w*", squeezed) for word in words if len(word) > 2)
 
 
 def names_product_fully(text: str, name: str) -> bool:
     """True if ``text`` has the whole name, in singular or plural."""
-    return re.search(rf"\b{re.escape(_stem(name.lower()))}\w{{0,3}}\b", text) is not None
+    return re.search(rf"\b{re.escape(stem(name.lower()))}\w{{0,3}}\b", text) is not None
 
 
 def listed(text: str, name: str) -> bool:
@@ -80,31 +80,14 @@ def listed(text: str, name: str) -> bool:
     (True, False)
     """
     return (
-        re.search(rf"(?:\band|,|&) (?:the |your |my |an? )?{re.escape(_stem(name.lower()))}\w{{0,3}}\b", text)
+        re.search(rf"(?:\band|,|&) (?:the |your |my |an? )?{re.escape(stem(name.lower()))}\w{{0,3}}\b", text)
         is not None
     )
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """``word`` without the ending of a plural."""
     for end in ("ves", "es", "s"):
         if word.endswith(end) and len(word) > len(end) + 2:
             return word[: -len(end)]
     return word
-
-
-def says_value(text: str, value: str) -> bool:
-    """True if ``text`` has the value of an option, with some freedom in spelling.
-
-    >>> says_value("a 128gb one", "128GB"), says_value("the i7 processor", "i7"), says_value("size l please", "XL")
-    (True, True, False)
-    """
-    value = value.lower()
-    squeezed = re.sub(r"[\s-]+", "", text)
-    if re.search(rf"(?<![a-z0-9.]){re.escape(value)}(?![a-z0-9]|\.\d)", text):
-        return True
-    if len(value) > 2 and any(c.isdigit() for c in value):
-        return re.sub(r"[\s-]+", "", value) in squeezed
-    words = re.findall(r"[a-z0-9]+", value)
-    if not any(len(word) > 2 for word in words):
-        return False
-    return all(re.search(rf"\b{re.escape(_stem(word))}" + (r"\b" if len(word) < 3 else ""), text) for word in words)

@@ -15,10 +15,12 @@ _TELECOM_ID = re.compile(r"\b[CLBDP]\d{4,}\b")
 _LONG_NUMBER = re.compile(r"(?<![\d#])\b\d{10}\b")
 _GRADING = re.compile(
     r"\b(ground[ -]?truth|gold(?:en)? (?:action|label|standard|answer|trajectory|solution)s?|reward "
-    r"(?:is|of|signal|basis|function)|evaluat(?:ion|or)s?"
-    r"|grad(?:ed|er|ing)|nl_assertions?|env_assertions?|communicate_info|evaluation_criteria|reward_basis|benchmark\w*"
+    r"(?:is|of|signal|basis|function)|(?:is|are|be|being|gets?|get) (?:graded|scored|evaluated)"
+    r"|(?:the|this|an) (?:grader|grading|scoring|evaluator|evaluation(?! of))"
+    r"|(?:grading|scoring|evaluation) (?:scripts?|criteri\w+|rubrics?|metrics?|functions?|harness)"
+    r"|nl_assertions?|env_assertions?|communicate_info|evaluation_criteria|reward_basis|benchmark\w*"
     r"|test case|expected (?:action|answer|outcome|tool|call)s?|database (?:state|hash)|tool calls? (?:should|must)"
-    r"|correct (?:action|answer|tool|sequence)|pass(?:es)? the test|unit test|assertions?|scor(?:ed|ing))\b"
+    r"|correct (?:action|answer|tool|sequence)|pass(?:es)? the test|unit test|assertions?)\b"
 )
 _VERDICT = re.compile(
     r"\b(against (?:the |our |their |company |store |airline )?polic\w+"
@@ -28,7 +30,8 @@ _VERDICT = re.compile(
     r"|(?:not|n't) (?:allowed|permitted|possible) (?:by|under|per) (?:the |our |their )?polic\w+"
     r"|(?:allowed|permitted|forbidden|prohibited) (?:by|under|per) (?:the |our |their )?polic\w+"
     r"|(?:the )?agent (?:should|must|ought to|has to|needs to|is supposed to|is required to|is expected to|will have to)"
-    r" (?:not|never|only|refuse|deny|decline|reject|transfer|escalate|allow|comply|call|use|invoke|verify|check that)"
+    r" (?:not|never|only|refuse|deny|decline|reject|transfer|escalate|allow|comply|invoke|verify|check that"
+    r"|(?:call|use) (?:\w+ ){0,3}?(?:tools?|functions?|\w+_\w+))"
     r"|(?:the )?agent (?:is not allowed|isn't allowed|is not permitted|cannot legally)"
     r"|per (?:the )?policy|according to (?:the |our |their )?policy)\b"
 )

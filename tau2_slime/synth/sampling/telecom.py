@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+from statistics import mean
 from typing import Any, NamedTuple
 
 from tau2_slime.policy_rules.rules import Call, Stated
-from tau2_slime.synth.frames import Intent
+from tau2_slime.synth.frames import write
 from tau2_slime.synth.gates.held_out import HoldOut, composition, held_out
 from tau2_slime.synth.proposal import WRITES, Proposal
-from tau2_slime.synth.sampling.telecom_wording import FIRST_NAMES, LAST_NAMES, PLACES, known_info, reworded
+from tau2_slime.synth.sampling.telecom_wording import FIRST_NAMES, FRAMES, LAST_NAMES, PLACES, told
 from tau2_slime.synth.sandbox import gold_calls
 from tau2_slime.world import domains, tau2_compat
 
@@ -59,13 +62,46 @@ def _personas() -> tuple[str | None, ...]:
     return tuple(dict.fromkeys(task.user_scenario.persona for task in domains.tasks("telecom", _largest_split())))
 
 
+class Deck(NamedTuple):
+    """What decides in which order puzzles are drawn."""
+
+    difficulty: str
+    hold_out: HoldOut
+    seed: int
+    weights: tuple[tuple[str, float], ...] = ()
+    """Tool of the gold -> how often it is drawn, 1 if it is not named. A puzzle weighs as its tools do on average,
+    and nothing if one of them does."""
+
+
+class Drawn(NamedTuple):
+    """The puzzles of a deck, and what each weighs."""
+
+    puzzles: tuple[Puzzle, ...]
+    weights: tuple[float, ...]
+
+
 @lru_cache(maxsize=64)
-def _puzzles(difficulty: str, hold_out: HoldOut, seed: int) -> tuple[tuple[Puzzle, ...], tuple[Puzzle, ...]]:
-    """All in the order of ``seed``; and those in which a call names the customer, so that another one makes another task."""
-    found = [Puzzle(row, persona) for row in compositions(hold_out)[difficulty] for persona in _personas()]
-    random.Random(f"telecom {difficulty} {seed}").shuffle(found)
-    bound = [p for p in found if any(a["requestor"] == "assistant" for a in p.row["evaluation_criteria"]["actions"])]
-    return tuple(found), tuple(bound)
+def _drawn(deck: Deck) -> tuple[Drawn, Drawn]:
+    """All in their order; and those in which a call names the customer, so that another one makes another task."""
+    found = [Puzzle(row, persona) for row in compositions(deck.hold_out)[deck.difficulty] for persona in _personas()]
+    rng, by_tool = random.Random(f"telecom {deck.difficulty} {deck.seed}"), dict(deck.weights)
+    rng.shuffle(found)
+    weights = []
+    for puzzle in found:
+        each = [by_tool.get(action["name"], 1.0) for action in _actions(puzzle)]
+        weights.append(mean(each) if all(each) else 0.0)
+    order: Sequence[int] = range(len(found))
+    if by_tool:  # without repetition, the heavier the earlier
+        race = [rng.expovariate(weight) if weight else math.inf for weight in weights]
+        order = sorted((i for i in order if weights[i]), key=race.__getitem__)
+    bound = [i for i in order if any(action["requestor"] == "assistant" for action in _actions(found[i]))]
+    every, some = (Drawn(tuple(found[i] for i in one), tuple(weights[i] for i in one)) for one in (order, bound))
+    return every, some
+
+
+def _actions(puzzle: Puzzle) -> list[dict[str, Any]]:
+    actions: list[dict[str, Any]] = puzzle.row["evaluation_criteria"]["actions"]
+    return actions
 
 
 @lru_cache(maxsize=1)
@@ -76,17 +112,15 @@ def _database() -> str:
     return json.dumps({table: content[table] for table in ("customers", "lines", "bills")})
 
 
-def propose(
-    rng: random.Random, difficulty: str, hold_out: HoldOut, *, seed: int, slot: int, first: bool
-) -> Proposal | None:
+def propose(rng: random.Random, deck: Deck, *, slot: int, first: bool) -> Proposal | None:
     """The proposal of a ``slot``: each puzzle once, then those that another customer makes new. None if there are none.
 
     ``first``: no proposal of the slot was refused yet.
     """
-    puzzles, bound = _puzzles(difficulty, hold_out, seed)
-    if first and slot < len(puzzles):
-        return _told(rng, difficulty, puzzles[slot])
-    return _told(rng, difficulty, rng.choice(bound)) if bound else None
+    every, bound = _drawn(deck)
+    if first and slot < len(every.puzzles):
+        return _told(rng, deck.difficulty, every.puzzles[slot])
+    return _told(rng, deck.difficulty, rng.choices(*bound)[0]) if bound.puzzles else None
 
 
 def _told(rng: random.Random, difficulty: str, puzzle: Puzzle) -> Proposal:
@@ -110,38 +144,37 @@ def _told(rng: random.Random, difficulty: str, puzzle: Puzzle) -> Proposal:
     def renamed(text: str) -> str:
         return pattern.sub(lambda match: renames[match.group(0)], text)
 
-    told = puzzle.row["user_scenario"]["instructions"]
-    where = told["known_info"].partition("555-123-2002.")[2].strip()
-    told = {
-        **told,
-        **reworded(rng, told),
-        "known_info": known_info(rng, "John Smith", "555-123-2002", where),
+    official = puzzle.row["user_scenario"]["instructions"]
+    own = told(
+        rng,
+        official["reason_for_call"],
+        official["known_info"].partition("555-123-2002.")[2].strip(),
+        **{"name": name, "phone": phone, "place": place},
+        gb=refuel,
+        plain=puzzle.persona is None,
+    )
+    made = json.loads(renamed(json.dumps(puzzle.row, ensure_ascii=False)))
+    made["user_scenario"]["persona"] = puzzle.persona
+    made["user_scenario"]["instructions"] |= {
+        "reason_for_call": (reason := write(rng, [own.trouble], FRAMES)),
+        "known_info": own.known,
+        "task_instructions": own.manner,
     }
-    scenario = {**puzzle.row["user_scenario"], "persona": puzzle.persona, "instructions": told}
-    made = json.loads(renamed(json.dumps({**puzzle.row, "user_scenario": scenario}, ensure_ascii=False)))
     data = json.loads(renamed(_database()))
     _fit(rng, made, data, line=renames[_LINE], refuel=refuel)
     made["initial_state"]["initialization_data"] = {"agent_data": data, "user_data": None}
-    goals = [a["func_name"] for a in made["evaluation_criteria"]["env_assertions"] or []]
-    actions = made["initial_state"]["initialization_actions"]
-    faults = [f["func_name"] for f in actions if f["func_name"] != "set_user_info"]
     calls = [Call(a["name"], a["arguments"], a["requestor"]) for a in made["evaluation_criteria"]["actions"]]
-    told = made["user_scenario"]["instructions"]
     buys = any(call.name == "refuel_data" for call in calls)
     return Proposal(
         domain="telecom",
         difficulty=difficulty,
         user=renames[_CUSTOMER],
-        intents=[
-            Intent(
-                "repair", {"goal": " ".join(goals), "faults": " ".join(faults)}, {"phone": (phone,), "name": (name,)}
-            )
-        ],
+        intents=[own.trouble],
         calls=calls,
-        reason=told["reason_for_call"],
-        known=told["known_info"],
-        unknown=told["unknown_info"],
-        manner=told["task_instructions"],
+        reason=reason,
+        known=own.known,
+        unknown=None,
+        manner=own.manner,
         stated=Stated(refuel_gb=refuel if buys else None),
         row=made,
     )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tau2_slime.synth.frames import Intent
+from tau2_slime.synth.frames import Intent, plainest
 from tau2_slime.synth.gates.case import plain, word_in
 from tau2_slime.synth.writing.answers import PaidAnswers, WriterSpec
 
@@ -15,6 +15,7 @@ VOTES, ENOUGH = 3, 2
 CHOICES = {
     "retail": {"why": "'no longer needed', 'ordered by mistake' or 'other'"},
     "airline": {"why": "'health', 'weather' or 'other'", "bags": "a number in digits", "insurance": "'yes' or 'no'"},
+    "telecom": {"wifi": "'yes' or 'no', as the customer has it or not"},
 }
 """Slots that are answered by one of a few words."""
 _FILLER = frozenset(
@@ -33,7 +34,7 @@ _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 def question(domain: str, text: str, known: str, wordings: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     """The prompt. It shows every kind of request, and none of those that the text was written for."""
     choices = CHOICES.get(domain, {})
-    kinds = "\n".join(f"- {kind}: {sentences[0]}" for kind, sentences in wordings.items())
+    kinds = "\n".join(f"- {kind}: {plainest(sentences[0])}" for kind, sentences in wordings.items())
     closed = "".join(f'\nAnswer "{slot}" with {choice}.' for slot, choice in choices.items())
     system = (
         "You read what a customer of a company wants, and list every single request in it. Kinds of requests, with the "
