@@ -64,7 +64,8 @@ async def play(request: PlayRequest, person: Person) -> InteractionResult:
         await offload(check_user, config, config.user_model)
     job = Job(config.domain, config.task_split, request.task_id, group=0, index=0)
     async with _opposite(request, person) as (build, policy, template):
-        folder = PlayFolder(request.output_dir, job, policy, config.model_dump(mode="json"), template)
+        sampling = request.sampling_params if request.seat == "user" else {}
+        folder = PlayFolder(request.output_dir, job, policy, config.model_dump(mode="json"), sampling, template)
         folder.begin()
         return await Session(build, person, folder).play()
 

@@ -202,7 +202,7 @@ def test_a_person_plays_the_user_of_a_run(tmp_path: Path, command: str) -> None:
         (["play", "--as", "agent", "--router", "http://h:1"], "--router would change nothing: you are the agent"),
         (["play", "--user-model", "gpt-4o"], "--user-model would change nothing: you are the user"),
         (["play", "--router", "http://h:1"], "--router needs --hf-checkpoint"),
-        (["play", "--policy-args", "{}"], "--policy-args would change nothing: --policy-model is not given"),
+        (["play", "--policy-args", "{}"], "--policy-args would change nothing: it is about --policy-model"),
         (["rollout", "-d", "mock", "--user-strategy", "human"], "user_strategy human needs a terminal"),
         (["eval", "-d", "mock", "--user-strategy", "human"], "user_strategy human needs a terminal"),
         (["rollout", "--user-strategy", "human", "--user-model", "x"], "--user-model would change nothing: a person"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +28,7 @@ from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.world import judge
 
 if TYPE_CHECKING:
+    from tau2_slime.episode.play import EpisodeSetup
     from tau2_slime.local.policy_server import PolicyServer
 
 Stopped = Callable[[], bool]
@@ -143,17 +144,36 @@ class EmbeddedPolicy(RouterPolicy):
 
     _SEED = 0
 
-    def __init__(self, config: Tau2Config, *, gold_rate: float = 1.0, max_context_len: int | None = None) -> None:
-        """``gold_rate``: share of episodes that it plays to the end; in the others it falls silent and earns nothing."""
-        super().__init__("", "", config, max_context_len=max_context_len, name=f"embedded gold ({gold_rate:g})")
-        self.gold_rate = gold_rate
+    def __init__(
+        self,
+        config: Tau2Config,
+        *,
+        checkpoint: str | None = None,
+        gold_rate: float = 1.0,
+        mistakes: float | None = None,
+        noise: float | None = None,
+        spelling: float | None = None,
+        max_context_len: int | None = None,
+        name: str = "",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """``checkpoint``: whose chat template it speaks; None: the package's own. ``gold_rate``: share of episodes that it
+        plays to the end; in the others it falls silent and earns nothing. The other habits: see `PolicyServer`.
+        """
+        name = name or f"embedded gold ({gold_rate:g})"
+        super().__init__(
+            "", "", config, max_context_len=max_context_len, name=name, trust_remote_code=trust_remote_code
+        )
+        self.gold_rate, self._given = gold_rate, checkpoint
+        habits = {"mistakes": mistakes, "noise": noise, "spelling": spelling}
+        self.habits = {habit: value for habit, value in habits.items() if value is not None}
         self._server: PolicyServer | None = None
 
     async def __aenter__(self) -> EmbeddedPolicy:
         from tau2_slime.local.policy_server import PolicyServer
 
-        self.checkpoint = str(await offload(local_checkpoint))
-        self._server = PolicyServer(self.checkpoint, gives_up=1 - self.gold_rate, seed=self._SEED)
+        self.checkpoint = self._given or str(await offload(local_checkpoint))
+        self._server = PolicyServer(self.checkpoint, gives_up=1 - self.gold_rate, seed=self._SEED, **self.habits)
         await self._server.start()
         self.url = self._server.url
         await super().__aenter__()
@@ -165,7 +185,8 @@ class EmbeddedPolicy(RouterPolicy):
 
     def describe(self) -> dict[str, Any]:
         seen = super().describe()
-        return {**seen, "kind": "embedded", "checkpoint": "", "gold_rate": self.gold_rate, "seed": self._SEED}
+        known = {"kind": "embedded", "checkpoint": self._given or "", "gold_rate": self.gold_rate, "seed": self._SEED}
+        return {**seen, **known, **self.habits}
 
 
 class ApiPolicy:
@@ -189,17 +210,34 @@ class ApiPolicy:
     def paid_models(self) -> list[tuple[str, bool]]:
         return [(self.spec.model, self.spec.base_url is not None)]
 
+    async def setup(
+        self,
+        config: Tau2Config,
+        task_id: str,
+        user_model: str,
+        attempt: int,
+        *,
+        sampling: Mapping[str, Any],
+        training: bool = False,
+    ) -> EpisodeSetup:
+        """What an episode is played with. ``sampling``: by sglang's names. ``training``, ``attempt``: see `build_episode`.
+
+        Raises:
+            ConfigError: the task cannot be played so.
+        """
+        spec = dataclasses.replace(self.spec, args=seeded(self.spec.args, attempt))
+        speaker = ApiSpeaker(spec, litellm_sampling(dict(sampling)))
+        task = await choose_task(config, task_id=task_id)
+        setup = await build_episode(config, task, speaker, user_model, attempt=attempt, training=training)
+        if isinstance(spec.args.get("seed"), int):
+            setup.seeds["policy"] = spec.args["seed"]
+        return setup
+
     async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
         config = job.item.config
         model = config.user_model_for(None, evaluation=True)
-        spec = dataclasses.replace(self.spec, args=seeded(self.spec.args, job.attempt))
-        speaker = ApiSpeaker(spec, litellm_sampling(dict(job.dataset.sampling)))
-
         try:
-            task = await choose_task(config, task_id=job.item.task_id)
-            setup = await build_episode(config, task, speaker, model, attempt=job.attempt)
-            if isinstance(spec.args.get("seed"), int):
-                setup.seeds["policy"] = spec.args["seed"]
+            setup = await self.setup(config, job.item.task_id, model, job.attempt, sampling=job.dataset.sampling)
         except ConfigError as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
         return await play_and_score(setup, aborted=stopped)
