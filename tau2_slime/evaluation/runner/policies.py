@@ -173,7 +173,15 @@ class EmbeddedPolicy(RouterPolicy):
         from tau2_slime.local.policy_server import PolicyServer
 
         self.checkpoint = self._given or str(await offload(local_checkpoint))
-        self._server = PolicyServer(self.checkpoint, gives_up=1 - self.gold_rate, seed=self._SEED, **self.habits)
+        habits = self.habits
+        self._server = PolicyServer(
+            self.checkpoint,
+            gives_up=1 - self.gold_rate,
+            seed=self._SEED,
+            mistakes=habits.get("mistakes", 0.0),
+            noise=habits.get("noise", 0.0),
+            spelling=habits.get("spelling", 0.1),
+        )
         await self._server.start()
         self.url = self._server.url
         await super().__aenter__()
