@@ -24,7 +24,7 @@ from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.telemetry import telemetry_metrics
-from tau2_slime.errors import ConfigError
+from tau2_slime.errors import CannotResume, ConfigError
 from tau2_slime.observe.rollout_folder import (
     SAMPLES,
     TRAJECTORIES,
@@ -35,11 +35,13 @@ from tau2_slime.observe.rollout_folder import (
     refuse_other_rollouts,
     take_up,
 )
+from tau2_slime.observe.unfinished import Unfinished
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.files import append_line, hold_folder
 from tau2_slime.runtime.loops import offload, to_its_end
-from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
+from tau2_slime.slime_adapter import resume
+from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample, is_interrupted
 from tau2_slime.world import domains, retrieval
 
 __all__ = ["Job", "Played", "RolloutPlan", "plan_jobs", "run", "run_in_held_folder", "summarise"]
@@ -123,12 +125,13 @@ async def _play_the_rest(
     plan: RolloutPlan, played: dict[int, Played], on_done: Callable[[Played], None], play_one: Play
 ) -> None:
     """Play what ``played`` lacks, and add it there and to the files."""
+    unfinished = Unfinished(plan.output_dir)
     gate, writing = asyncio.Semaphore(plan.concurrency), asyncio.Lock()
     ready: list[tuple[int, str, str]] = []
     written: dict[int, OSError | None] = {}
 
     async def play(job: Job) -> None:
-        sample = StandaloneSample(
+        sample = unfinished.take(str(job.index)) or StandaloneSample(
             index=job.index,
             group_index=job.group,
             session_id=f"rollout-{job.index}",  # what the embedded policy draws its mistakes by
@@ -136,7 +139,12 @@ async def _play_the_rest(
             metadata={"domain": job.domain, "task_split": job.split, "task_id": job.task_id, **plan.overrides},
         )
         async with gate:
+            if plan.stopped():
+                return
             result = await play_one(job, sample)
+        unfinished.keep(str(job.index), sample)
+        if result.termination is Termination.ABORTED:
+            return
         trajectory = {"index": job.index, "group": job.group, **result.to_dict()}
         row = json.dumps(sample.row(), ensure_ascii=False, default=str)
         await to_its_end(keep(job, row, trajectory))
@@ -185,6 +193,7 @@ def _with_tokens(plan: RolloutPlan, url: str, checkpoint: str) -> Play:
             rollout_max_context_len=plan.max_context_len,
             tau2_trust_remote_code=plan.trust_remote_code,
             tau2=plan.yaml_mapping,
+            tau2_aborted=plan.stopped,
             tau2_on_result=lambda _, result: kept.append(result),
         )
         await generate(args, sample, plan.sampling_params)
@@ -197,14 +206,15 @@ def _with_messages(plan: RolloutPlan, build: BuildEpisode) -> Play:
     """A model behind an API: the sample has no tokens to train on, the trajectory everything that was said."""
 
     async def play(job: Job, sample: StandaloneSample) -> InteractionResult:
-        config = Tau2Config.resolve(plan.yaml_mapping, {k: v for k, v in sample.metadata.items() if k != "task_id"})
+        named = {"domain": job.domain, "task_split": job.split}
+        config = Tau2Config.resolve(plan.yaml_mapping, {**plan.overrides, **named})
         model = config.user_model_for(job.index, evaluation=False, group_index=job.group)
         try:
             setup = await build(config, job.task_id, model, job.index)
-        except ConfigError as error:
+            saved = resume.read(sample, setup.identity) if is_interrupted(sample) else None
+            result = await play_and_score(setup, aborted=plan.stopped, saved=saved)
+        except (ConfigError, CannotResume) as error:
             result = failed_result(str(error), termination=Termination.CONFIG_ERROR)
-        else:
-            result = await play_and_score(setup)
         fill_sample(sample, result)
         return result
 
@@ -259,6 +269,7 @@ async def _policy(plan: RolloutPlan) -> AsyncIterator[Play]:
         mistakes=plan.mistakes,
         noise=plan.policy_noise,
         gives_up=1 - plan.gold_rate,
+        played={(job.domain, job.split) for job in plan.jobs},
     )
     async with server:
         yield _with_tokens(plan, server.url, checkpoint)

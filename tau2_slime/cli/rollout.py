@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import shlex
@@ -234,6 +235,7 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
 
     ``person``: somebody types in this terminal, so no bar is drawn.
     """
+    from tau2_slime.local.person import leaving_on_signals
     from tau2_slime.rollout import run_in_held_folder, summarise
     from tau2_slime.runtime.console import new_console, progress, resume_command
     from tau2_slime.runtime.files import write_atomically
@@ -249,8 +251,19 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
             finished.append(played)
             advance(len(finished), len(plan.jobs))
 
+        async def play() -> bool:
+            """Whether a person at the terminal left."""
+            with contextlib.ExitStack() as stack:
+                left = asyncio.Event()
+                if person:
+                    plan.stopped = left.is_set
+                    stack.enter_context(leaving_on_signals(left.set))
+                await run_in_held_folder(plan, done)
+                return left.is_set()
+
         try:
-            asyncio.run(run_in_held_folder(plan, done))
+            if asyncio.run(play()):
+                stopped = "you left, and the conversation is kept"
         except KeyboardInterrupt:
             stopped = "interrupted"
         except OSError as error:
@@ -258,7 +271,8 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
     if stopped and not finished:
         if stopped == "interrupted":
             raise KeyboardInterrupt
-        typer.echo(f"tau2-slime: {shown(stopped)}", err=True)
+        goes_on = f"; this goes on: {resume_command(plan.output_dir)}" if person else ""
+        typer.echo(f"tau2-slime: {shown(stopped)}{goes_on}", err=True)
         return exit_status.UNFINISHED
     finished.sort(key=lambda played: played.job.index)
     console.print(_table(finished))

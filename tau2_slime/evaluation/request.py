@@ -208,6 +208,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
         max_context_len=request.max_context_len,
         name=request.policy_name,
         trust_remote_code=request.trust_remote_code,
+        played={(item.config.domain, item.config.task_split) for dataset in plan.datasets for item in dataset.items},
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tau2_slime.data.rows import read_rows, row_task
 from tau2_slime.data.selection import TEST
 from tau2_slime.errors import ConfigError
+from tau2_slime.export.origin import may_be_held_out
 from tau2_slime.inspector.shown import only_placeholders
 from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
 from tau2_slime.tokens.calls.types import CallStatus
@@ -215,7 +216,7 @@ def _test_split(one: Trajectory) -> str:
         test = domains.splits(one.domain).get(TEST, ())
     except ConfigError as error:
         return f"{one.task_label} may be a test task: {error}"
-    return f"{one.task_label} is in τ²'s test split" if one.task_id in test else ""
+    return f"{one.task_label} is in τ²'s test split" if one.task_id in test else may_be_held_out(one)
 
 
 def _content(one: Trajectory) -> str:

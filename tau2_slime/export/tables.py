@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.episode import history
 from tau2_slime.episode.agents import chat_message
 from tau2_slime.errors import ConfigError
+from tau2_slime.export.origin import task_id_of
 from tau2_slime.inspector.shown import NotComparable
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def example_row(episode: Episode) -> dict[str, Any]:
     except Exception as error:  # pydantic's, τ²'s
         raise NotComparable(f"τ² cannot read the messages ({type(error).__name__})") from error
     seen = [chat_message(message) for message in messages if history.agent_sees(message)]
-    facts = {"domain": one.domain, "task_split": one.task_split, "task_id": one.task_id, "episode": episode.name}
+    facts = {"domain": one.domain, "task_split": one.task_split, "task_id": task_id_of(one), "episode": episode.name}
     return {**facts, "messages": seen}
 
 

@@ -67,6 +67,8 @@ class RolloutPlan:
     """The ``tau2:`` mapping of a config file."""
     sampling_params: dict[str, Any] = field(default_factory=dict)
     max_context_len: int | None = None
+    stopped: Callable[[], bool] = lambda: False
+    """Once it is true, nothing is begun, and what is under way is kept as `Unfinished`. For a person at the terminal."""
     concurrency: int = 64
     mistakes: float = 0.0
     """Embedded policy: share of episodes in which it errs at the end."""

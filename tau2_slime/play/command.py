@@ -94,7 +94,9 @@ async def _opposite(
             from tau2_slime.local.tokenizer import local_checkpoint
 
             checkpoint, kind = checkpoint or str(await offload(local_checkpoint)), "embedded"
-            server = await stack.enter_async_context(PolicyServer(checkpoint))
+            server = await stack.enter_async_context(
+                PolicyServer(checkpoint, played=[(config.domain, config.task_split)])
+            )
             url = server.url
             reference = CaseReference(config.domain, config.task_split, request.task_id)
             hint = f"The embedded policy does the task's gold actions once you say: {reference.sentence()}"

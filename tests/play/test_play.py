@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_who_leaves_loses_nothing(tmp_path: Path, leave: str) -> None:
     assert one.status == "aborted" and one.messages[1]["content"] == "First words"
     with TerminalProcess(*MOCK, folder=tmp_path) as terminal:
         terminal.expect("goes on where it was left")
-        terminal.expect("user: First words")
+        terminal.expect("you: First words")
         terminal.expect("agent: Could you please tell me your case reference?")
         terminal.say(f"Yes, {REFERENCE}")
         terminal.expect("agent: Your case is now complete")
@@ -192,6 +193,90 @@ def test_a_person_plays_the_user_of_a_run(tmp_path: Path, command: str) -> None:
             terminal.say("/stop")
         terminal.expect("mean reward 1.000" if command == "rollout" else "pass^1")
         assert terminal.end() == 0
+
+
+def of_a_run(command: str, *more: str) -> tuple[str, ...]:
+    words = (command, "--user-strategy", "human", "-d", "mock", "-o", "out", "--task-ids", "create_task_1")
+    return (*words, "--max-turns", "200", "--attempts", "1", *(["--split", "base"] if command == "eval" else []), *more)
+
+
+def finish(arguments: tuple[str, ...], folder: Path, last: str = f"Yes, {REFERENCE}") -> list[tuple[str, str]]:
+    """Take up a conversation of a run whose first words are known, bring it to its end, and return what was said."""
+    with TerminalProcess(*arguments, folder=folder) as terminal:
+        terminal.expect("mock, task create_task_1: you are the user")
+        terminal.expect("you: First words")
+        terminal.expect("agent: ")
+        terminal.say(last)
+        terminal.expect("agent: Your case is now complete")
+        terminal.say("/stop")
+        terminal.expect("mean reward 1.000" if arguments[0] == "rollout" else "pass^1")
+        assert terminal.end() == 0
+    assert not (folder / "out" / "unfinished.json").exists()
+    name = "trajectories.jsonl" if arguments[0] == "rollout" else "simulations.jsonl"
+    (row,) = [json.loads(line) for line in (folder / "out" / name).read_text().splitlines()]
+    assert row["reward"] == 1.0
+    return said(row)
+
+
+@pytest.mark.parametrize(
+    ("command", "leave"),
+    [("rollout", "ctrl-d"), ("rollout", "hang up"), ("eval", "/quit"), ("eval", "sigterm"), ("eval", "hang up")],
+)
+def test_who_leaves_a_run_loses_nothing(tmp_path: Path, command: str, leave: str) -> None:
+    arguments = of_a_run(command)
+    with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+        terminal.say("First words")
+        terminal.expect("agent: Could you please tell me your case reference?")
+        terminal.expect("you>")
+        if leave == "hang up":
+            terminal.hang_up()
+            assert terminal.process.wait(timeout=300) != 0
+        else:
+            if leave == "sigterm":
+                os.kill(terminal.process.pid, signal.SIGTERM)
+            else:
+                terminal.type({"ctrl-d": "\x04", "/quit": "/quit\r"}[leave])
+            terminal.expect(f"tau2-slime {command} --user-strategy human")
+            assert terminal.end() == 3
+    users = [text for role, text in finish(arguments, tmp_path) if role == "user"]
+    assert users == ["First words", f"Yes, {REFERENCE}", "###STOP###"]
+    if command == "rollout":
+        check_tokens(tmp_path / "out")
+
+
+@pytest.mark.parametrize("command", ["rollout", "eval"])
+async def test_ctrl_c_while_the_agent_speaks_loses_nothing(tmp_path: Path, command: str) -> None:
+    slow = [True]
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        return {**gold(body), "sleep": 60 if slow and len(body["messages"]) > 4 else 0}
+
+    async with ApiServer(answer) as server:
+        arguments = of_a_run(command, "--policy-model", "openai/m", "--policy-base-url", server.url)
+
+        def leave() -> None:
+            with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+                terminal.say("First words")
+                terminal.expect("agent: What is your case reference?")
+                terminal.say("Second words")
+                while len(server.requests) < 2:
+                    time.sleep(0.05)
+                terminal.type("\x03")
+                terminal.expect(f"tau2-slime {command} --user-strategy human")
+                assert terminal.end() == 3
+
+        await asyncio.to_thread(leave)
+        slow.clear()
+        users = [text for role, text in await asyncio.to_thread(finish, arguments, tmp_path) if role == "user"]
+    assert users == ["First words", "Second words", f"Yes, {REFERENCE}", "###STOP###"]
+
+
+def test_a_damaged_file_of_unfinished_conversations_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "unfinished.json").write_text("{")
+    with TerminalProcess(*of_a_run("rollout"), folder=tmp_path) as terminal:
+        terminal.expect("unfinished.json is damaged: delete it, and its conversations begin anew")
+        assert terminal.end() == 2
 
 
 @pytest.mark.parametrize(

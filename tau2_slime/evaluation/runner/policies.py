@@ -13,18 +13,20 @@ from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import asks_a_model, build_episode, check_user, choose_task, seeded
-from tau2_slime.errors import ConfigError
+from tau2_slime.errors import CannotResume, ConfigError
 from tau2_slime.evaluation.plan.datasets import Item, Plan
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
 from tau2_slime.evaluation.runner.budget import Budget
 from tau2_slime.evaluation.store.records import Job
 from tau2_slime.local.tokenizer import local_checkpoint
+from tau2_slime.observe.unfinished import Unfinished
 from tau2_slime.outcome import Termination
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.policy.context_plan import longest_first_prompt
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.loops import offload
-from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.slime_adapter import resume
+from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
 from tau2_slime.world import judge
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ class PolicyBackend(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    unfinished: Unfinished | None
+    """Where episodes are kept that end as aborted, because a person left them; None: nowhere."""
 
     def describe(self) -> dict[str, Any]:
         """What is evaluated, as plain data for the manifest's ``subject``; known once entered."""
@@ -82,6 +87,7 @@ class RouterPolicy:
         self._config, self._max_context_len = config, max_context_len
         self._trusted = trust_remote_code
         self._language: CheckpointProfile | None = None
+        self.unfinished: Unfinished | None = None
 
     async def __aenter__(self) -> RouterPolicy:
         host, port = address(self.url)
@@ -128,14 +134,16 @@ class RouterPolicy:
             tau2_aborted=stopped,
             tau2_on_result=lambda _, result: results.append(result),
         )
-        sample = StandaloneSample(
+        name, kept = "/".join(map(str, job.name)), self.unfinished
+        sample = (kept.take(name) if kept is not None else None) or StandaloneSample(
             index=job.attempt,
-            prompt="/".join(map(str, job.name)),
+            prompt=name,
             metadata=dict(job.item.metadata),
-            # The same in every run, so that a server that routes or draws by it repeats itself.
-            session_id="/".join(map(str, job.name)),
+            session_id=name,  # the same in every run, so that a server that routes or draws by it repeats itself
         )
         await generate(args, sample, dict(job.dataset.sampling), evaluation=True)
+        if kept is not None:
+            kept.keep(name, sample)
         return results[0]
 
 
@@ -156,15 +164,17 @@ class EmbeddedPolicy(RouterPolicy):
         max_context_len: int | None = None,
         name: str = "",
         trust_remote_code: bool = False,
+        played: Iterable[tuple[str, str]] = (),
     ) -> None:
         """``checkpoint``: whose chat template it speaks; None: the package's own. ``gold_rate``: share of episodes that it
-        plays to the end; in the others it falls silent and earns nothing. The other habits: see `PolicyServer`.
+        plays to the end; in the others it falls silent and earns nothing. The other habits, and ``played``: see
+        `PolicyServer`.
         """
         name = name or f"embedded gold ({gold_rate:g})"
         super().__init__(
             "", "", config, max_context_len=max_context_len, name=name, trust_remote_code=trust_remote_code
         )
-        self.gold_rate, self._given = gold_rate, checkpoint
+        self.gold_rate, self._given, self._played = gold_rate, checkpoint, frozenset(played)
         habits = {"mistakes": mistakes, "noise": noise, "spelling": spelling}
         self.habits = {habit: value for habit, value in habits.items() if value is not None}
         self._server: PolicyServer | None = None
@@ -181,6 +191,7 @@ class EmbeddedPolicy(RouterPolicy):
             mistakes=habits.get("mistakes", 0.0),
             noise=habits.get("noise", 0.0),
             spelling=habits.get("spelling", 0.1),
+            played=self._played,
         )
         await self._server.start()
         self.url = self._server.url
@@ -203,6 +214,7 @@ class ApiPolicy:
     def __init__(self, spec: ApiSpec, *, name: str = "") -> None:
         """``name``: what the report calls the policy, by default the model."""
         self.spec, self.name = spec, name or spec.model
+        self.unfinished: Unfinished | None = None
 
     async def __aenter__(self) -> ApiPolicy:
         self.spec.connection()
@@ -246,9 +258,15 @@ class ApiPolicy:
         model = config.user_model_for(None, evaluation=True)
         try:
             setup = await self.setup(config, job.item.task_id, model, job.attempt, sampling=job.dataset.sampling)
-        except ConfigError as error:
+            name, kept = "/".join(map(str, job.name)), self.unfinished
+            before = kept.take(name) if kept is not None else None
+            saved = resume.read(before, setup.identity) if before is not None else None
+            result = await play_and_score(setup, aborted=stopped, saved=saved)
+        except (ConfigError, CannotResume) as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
-        return await play_and_score(setup, aborted=stopped)
+        if kept is not None:
+            kept.keep(name, fill_sample(StandaloneSample(index=job.attempt, prompt=name), result))
+        return result
 
 
 def check_users(items: Iterable[Item], budget: Budget) -> None:
