@@ -24,6 +24,7 @@ from tau2_slime.inspector import sources
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.drift_check import DriftCounts, check_drift
 from tau2_slime.policy.checkpoint import build_profile
+from tau2_slime.policy.context_plan import longest_first_prompt
 from tau2_slime.tokens.calls.action_text import action_format
 from tau2_slime.world import domains, tau2_compat
 from tests.evaluation.test_taubench_v1 import gold as v1_gold
@@ -215,11 +216,14 @@ def test_few_examples_of_a_domain_that_is_not_played_are_no_matter(
     rows = [json.loads(line) for line in examples.read_text().splitlines()]
     path = tmp_path / "two.jsonl"
     path.write_text(
-        "".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], "domain": "airline", "task_id": "2"}])
+        "".join(
+            json.dumps(row) + "\n"
+            for row in [*rows, {**rows[0], "domain": "airline", "task_id": domains.splits("airline")["train"][0]}]
+        )
     )
-    build_profile(str(checkpoint), config(path))
+    build_profile(str(checkpoint), config(path, few_shot_count=2))
     with pytest.raises(ConfigError, match="it has examples from 1 tasks of airline"):
-        examples_of(config(path), "airline", "train", "3")
+        examples_of(config(path, few_shot_count=2), "airline", "train", "3")
 
 
 def test_a_test_task_does_not_become_an_example(tmp_path: Path, examples: Path) -> None:
@@ -230,4 +234,18 @@ def test_a_test_task_does_not_become_an_example(tmp_path: Path, examples: Path) 
     (tmp_path / "trajectories.jsonl").write_text("\n".join([json.dumps(moved), *rows[1:]]) + "\n")
     done = export(ExportRequest((tmp_path,), Format.EXAMPLES, tmp_path / "out", Filters()))
     assert done.card["left_out"] == {"test-task": 1}
-    assert test_id not in (tmp_path / "out" / "examples.jsonl").read_text().split('"messages"')[0]
+    left = [json.loads(line)["task_id"] for line in (tmp_path / "out" / "examples.jsonl").read_text().splitlines()]
+    assert left and test_id not in left
+
+
+def test_examples_count_in_the_first_prompt(examples: Path, checkpoint: Path) -> None:
+    """What leaves no room for an answer is told before the first episode, of a run's own limit too."""
+    task, sizes = domains.tasks("retail", "train")[10].id, []
+    for settings in (Tau2Config(), config(examples, few_shot_count=1)):
+        profile = build_profile(str(checkpoint), settings)
+        sizes.append(longest_first_prompt([(settings, task)], profile)[0])
+    (shown,) = examples_of(settings, "retail", "train", task)
+    text = told([shown], profile.parser.format, None)
+    assert sizes[1] - sizes[0] == pytest.approx(len(profile.delta.template.encode(text)), abs=2)
+    with pytest.raises(ConfigError, match="the first prompt alone has"):
+        longest_first_prompt([(settings, task)], profile, sizes[0] + 10)

@@ -70,13 +70,19 @@ class Session:
         setup = self._setup = await self._build()
         if isinstance(setup.user, HumanUser):
             setup.user = HumanUser(setup.agent.world, self._person)
+        setup.after_hop = self._keep
         return setup
 
-    def _remember(self) -> None:
-        """The person is about to be asked: keep the conversation, on the disk and for `undo`."""
+    def _keep(self) -> InteractionResult:
+        """Write the conversation as it is."""
         assert self._setup is not None
         result = so_far(self._setup, self._from)
         self._folder.keep(result)
+        return result
+
+    def _remember(self) -> None:
+        """The person is about to be asked: keep the conversation, on the disk and for `undo`."""
+        result = self._keep()
         assert result.saved is not None
         state = copy.deepcopy(result.saved)  # the episode goes on and changes what it is made of
         ledger = None if result.ledger is None else TokenLedger.from_dict(result.ledger.to_dict())
