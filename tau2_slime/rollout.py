@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from itertools import islice
 from types import SimpleNamespace
@@ -21,22 +21,27 @@ from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.task_split import absolute
 from tau2_slime.data.selection import unplayable
 from tau2_slime.episode.examples import examples_of
-from tau2_slime.episode.result import InteractionResult
+from tau2_slime.episode.play import play_and_score
+from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.telemetry import telemetry_metrics
-from tau2_slime.errors import ConfigError
+from tau2_slime.errors import CannotResume, ConfigError
 from tau2_slime.observe.rollout_folder import (
     SAMPLES,
     TRAJECTORIES,
+    BuildEpisode,
     Job,
     Played,
     RolloutPlan,
     refuse_other_rollouts,
     take_up,
 )
+from tau2_slime.observe.unfinished import Unfinished
+from tau2_slime.outcome import Termination
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.files import append_line, hold_folder
 from tau2_slime.runtime.loops import offload, to_its_end
-from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.slime_adapter import resume
+from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample, is_interrupted
 from tau2_slime.world import domains, retrieval
 
 __all__ = ["Job", "Played", "RolloutPlan", "plan_jobs", "run", "run_in_held_folder", "summarise"]
@@ -103,44 +108,30 @@ async def run(plan: RolloutPlan, on_done: Callable[[Played], None] = lambda _: N
 async def run_in_held_folder(plan: RolloutPlan, on_done: Callable[[Played], None]) -> list[Played]:
     """`run`, for a caller that holds the folder."""
     refuse_other_rollouts(plan)
-    async with _policy(plan) as (url, checkpoint):
-        host, port = address(url)
-        await answers(host, port)
+    async with _policy(plan) as play:
         await users_can_play(plan)
         played = await offload(take_up, plan)
         for done in played.values():
             on_done(done)
-        await _play_the_rest(plan, played, on_done, host, port, checkpoint)
+        await _play_the_rest(plan, played, on_done, play)
     return [played[job.index] for job in plan.jobs if job.index in played]
 
 
+Play = Callable[[Job, StandaloneSample], Awaitable[InteractionResult]]
+"""Plays one episode and fills its sample."""
+
+
 async def _play_the_rest(
-    plan: RolloutPlan,
-    played: dict[int, Played],
-    on_done: Callable[[Played], None],
-    host: str,
-    port: int,
-    checkpoint: str,
+    plan: RolloutPlan, played: dict[int, Played], on_done: Callable[[Played], None], play_one: Play
 ) -> None:
     """Play what ``played`` lacks, and add it there and to the files."""
-    from tau2_slime.generate_with_tau2 import generate
-
+    unfinished = Unfinished(plan.output_dir)
     gate, writing = asyncio.Semaphore(plan.concurrency), asyncio.Lock()
     ready: list[tuple[int, str, str]] = []
     written: dict[int, OSError | None] = {}
 
     async def play(job: Job) -> None:
-        kept: list[InteractionResult] = []
-        args = SimpleNamespace(
-            hf_checkpoint=checkpoint,
-            sglang_router_ip=host,
-            sglang_router_port=port,
-            rollout_max_context_len=plan.max_context_len,
-            tau2_trust_remote_code=plan.trust_remote_code,
-            tau2=plan.yaml_mapping,
-            tau2_on_result=lambda _, result: kept.append(result),
-        )
-        sample = StandaloneSample(
+        sample = unfinished.take(str(job.index)) or StandaloneSample(
             index=job.index,
             group_index=job.group,
             session_id=f"rollout-{job.index}",  # what the embedded policy draws its mistakes by
@@ -148,8 +139,13 @@ async def _play_the_rest(
             metadata={"domain": job.domain, "task_split": job.split, "task_id": job.task_id, **plan.overrides},
         )
         async with gate:
-            await generate(args, sample, plan.sampling_params)
-        trajectory = {"index": job.index, "group": job.group, **kept[0].to_dict()}
+            if plan.stopped():
+                return
+            result = await play_one(job, sample)
+        unfinished.keep(str(job.index), sample)
+        if result.termination is Termination.ABORTED:
+            return
+        trajectory = {"index": job.index, "group": job.group, **result.to_dict()}
         row = json.dumps(sample.row(), ensure_ascii=False, default=str)
         await to_its_end(keep(job, row, trajectory))
 
@@ -182,6 +178,49 @@ async def _play_the_rest(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _with_tokens(plan: RolloutPlan, url: str, checkpoint: str) -> Play:
+    """The door that slime opens, against a server at ``url``."""
+    from tau2_slime.generate_with_tau2 import generate
+
+    host, port = address(url)
+
+    async def play(_: Job, sample: StandaloneSample) -> InteractionResult:
+        kept: list[InteractionResult] = []
+        args = SimpleNamespace(
+            hf_checkpoint=checkpoint,
+            sglang_router_ip=host,
+            sglang_router_port=port,
+            rollout_max_context_len=plan.max_context_len,
+            tau2_trust_remote_code=plan.trust_remote_code,
+            tau2=plan.yaml_mapping,
+            tau2_aborted=plan.stopped,
+            tau2_on_result=lambda _, result: kept.append(result),
+        )
+        await generate(args, sample, plan.sampling_params)
+        return kept[0]
+
+    return play
+
+
+def _with_messages(plan: RolloutPlan, build: BuildEpisode) -> Play:
+    """A model behind an API: the sample has no tokens to train on, the trajectory everything that was said."""
+
+    async def play(job: Job, sample: StandaloneSample) -> InteractionResult:
+        named = {"domain": job.domain, "task_split": job.split}
+        config = Tau2Config.resolve(plan.yaml_mapping, {**plan.overrides, **named})
+        model = config.user_model_for(job.index, evaluation=False, group_index=job.group)
+        try:
+            setup = await build(config, job.task_id, model, job.index)
+            saved = resume.read(sample, setup.identity) if is_interrupted(sample) else None
+            result = await play_and_score(setup, aborted=plan.stopped, saved=saved)
+        except (ConfigError, CannotResume) as error:
+            result = failed_result(str(error), termination=Termination.CONFIG_ERROR)
+        fill_sample(sample, result)
+        return result
+
+    return play
+
+
 async def _usable(plan: RolloutPlan, checkpoint: str) -> str:
     """``checkpoint``, once its tokenizer and chat template have proved themselves, and every first prompt fits: not 100
     failed episodes, one error."""
@@ -207,21 +246,33 @@ async def users_can_play(plan: RolloutPlan) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _policy(plan: RolloutPlan) -> AsyncIterator[tuple[str, str]]:
-    """``(url, checkpoint)`` of the policy: the given router, or the embedded one for as long as it is needed."""
+async def _policy(plan: RolloutPlan) -> AsyncIterator[Play]:
+    """What plays with the policy: an API, the given router, or the embedded one for as long as it is needed."""
+    if plan.api is not None:
+        yield _with_messages(plan, plan.api[1])
+        return
     if plan.router is not None:
         if plan.hf_checkpoint is None:
             raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
-        address(plan.router)
-        yield plan.router, await _usable(plan, plan.hf_checkpoint)
+        host, port = address(plan.router)
+        checkpoint = await _usable(plan, plan.hf_checkpoint)
+        await answers(host, port)
+        yield _with_tokens(plan, plan.router, checkpoint)
         return
     from tau2_slime.local.policy_server import PolicyServer
     from tau2_slime.local.tokenizer import local_checkpoint
 
     checkpoint = await _usable(plan, plan.hf_checkpoint or str(await offload(local_checkpoint)))
-    server = PolicyServer(checkpoint, spelling=plan.spelling, mistakes=plan.mistakes, noise=plan.policy_noise)
+    server = PolicyServer(
+        checkpoint,
+        spelling=plan.spelling,
+        mistakes=plan.mistakes,
+        noise=plan.policy_noise,
+        gives_up=1 - plan.gold_rate,
+        played={(job.domain, job.split) for job in plan.jobs},
+    )
     async with server:
-        yield server.url, checkpoint
+        yield _with_tokens(plan, server.url, checkpoint)
 
 
 def summarise(played: Sequence[Played], seconds: float) -> dict[str, Any]:

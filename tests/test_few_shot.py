@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
+from tau2_slime.cli.commands import app
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.examples import examples_of, told
 from tau2_slime.errors import ConfigError
+from tau2_slime.evaluation.command import evaluate
+from tau2_slime.evaluation.request import Request
 from tau2_slime.export.command import ExportRequest, Format, export
 from tau2_slime.export.episodes import Filters
 from tau2_slime.inspector import sources
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.drift_check import DriftCounts, check_drift
 from tau2_slime.policy.checkpoint import build_profile
+from tau2_slime.policy.context_plan import longest_first_prompt
 from tau2_slime.tokens.calls.action_text import action_format
-from tau2_slime.world import domains
+from tau2_slime.world import domains, tau2_compat
+from tests.evaluation.test_taubench_v1 import gold as v1_gold
+from tests.evaluation.test_taubench_v1 import run_of
+from tests.evaluation.test_taubench_v1 import save as v1_save
 from tests.test_agent_strategies import rollout
 
 
@@ -156,6 +166,66 @@ def test_the_strategy_of_that_name_needs_the_file(examples: Path) -> None:
     assert str(raised.value).startswith("agent_strategy few-shot needs few_shot")
 
 
+def shown_to(path: Path, task_id: str, count: int) -> list[str]:
+    return ids(config(path, few_shot_count=count), task_id)
+
+
+def test_what_tau2_recorded_becomes_examples(tmp_path: Path) -> None:
+    """A file of τ²'s own `Results`, which says no split: its test tasks stay behind all the same."""
+    test_id = domains.splits("retail")["test"][0]
+    chosen = [*(task.id for task in domains.tasks("retail", "train")[:3]), test_id]
+    request = Request(
+        tmp_path / "run", domains=["retail"], split="base", task_ids=chosen, users=["scripted"], attempts=1
+    )
+    assert evaluate(dataclasses.replace(request, with_baselines=False), Console(quiet=True)) == 0
+    (results,) = (tmp_path / "run" / "results").glob("*.json")
+    assert tau2_compat.load().Results.model_validate_json(results.read_text()).simulations
+    done = export(ExportRequest((results,), Format.EXAMPLES, tmp_path / "out"))
+    assert done.card["left_out"] == {"test-task": 1}
+    assert sorted(shown_to(tmp_path / "out" / "examples.jsonl", "none of them", 2)) < sorted(chosen[:3])
+    assert sorted(shown_to(tmp_path / "out" / "examples.jsonl", chosen[0], 2)) == sorted(chosen[1:3])
+
+
+def test_what_v1_recorded_becomes_examples_but_not_of_tasks_that_tau2_tests(tmp_path: Path) -> None:
+    """v1's numbers name other tasks: it is what gold writes that tells a task of the test split, and the one played."""
+    test = domains.splits("retail")["test"]
+    writing = [
+        task
+        for task in domains.tasks("retail", "base")
+        if any(action.name in domains.write_tools("retail") for action in task.evaluation_criteria.actions or [])
+    ]
+    train = [task for task in writing if task.id not in test][:3]
+    held_out = next(task for task in writing if task.id in test)
+    idle = next(task for task in domains.tasks("retail", "base") if task not in writing)
+    runs = [run_of(task, v1_gold(task), 1.0, number=900 + at) for at, task in enumerate([*train, held_out, idle])]
+    file = v1_save(tmp_path / "gpt.json", runs)
+    converted = CliRunner().invoke(app, ["convert-v1", str(file), "--output-dir", str(tmp_path / "v1")])
+    assert converted.exit_code == 0, converted.output
+    done = export(ExportRequest((tmp_path / "v1" / "simulations.json",), Format.EXAMPLES, tmp_path / "out"))
+    assert done.card["left_out"] == {"test-task": 2}
+    path = tmp_path / "out" / "examples.jsonl"
+    names = {task.id for task in train}
+    assert {json.loads(line)["task_id"] for line in path.read_text().splitlines()} == names
+    assert set(shown_to(path, train[0].id, 2)) == names - {train[0].id}
+    assert told(examples_of(config(path, few_shot_count=2), "retail", "train", "x"), str, None).count("## Example") == 2
+
+
+def test_few_examples_of_a_domain_that_is_not_played_are_no_matter(
+    examples: Path, tmp_path: Path, checkpoint: Path
+) -> None:
+    rows = [json.loads(line) for line in examples.read_text().splitlines()]
+    path = tmp_path / "two.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps(row) + "\n"
+            for row in [*rows, {**rows[0], "domain": "airline", "task_id": domains.splits("airline")["train"][0]}]
+        )
+    )
+    build_profile(str(checkpoint), config(path, few_shot_count=2))
+    with pytest.raises(ConfigError, match="it has examples from 1 tasks of airline"):
+        examples_of(config(path, few_shot_count=2), "airline", "train", "3")
+
+
 def test_a_test_task_does_not_become_an_example(tmp_path: Path, examples: Path) -> None:
     """The exporter leaves it out already."""
     rows = (examples.parent.parent / "run" / "trajectories.jsonl").read_text().splitlines()
@@ -164,4 +234,18 @@ def test_a_test_task_does_not_become_an_example(tmp_path: Path, examples: Path) 
     (tmp_path / "trajectories.jsonl").write_text("\n".join([json.dumps(moved), *rows[1:]]) + "\n")
     done = export(ExportRequest((tmp_path,), Format.EXAMPLES, tmp_path / "out", Filters()))
     assert done.card["left_out"] == {"test-task": 1}
-    assert test_id not in (tmp_path / "out" / "examples.jsonl").read_text().split('"messages"')[0]
+    left = [json.loads(line)["task_id"] for line in (tmp_path / "out" / "examples.jsonl").read_text().splitlines()]
+    assert left and test_id not in left
+
+
+def test_examples_count_in_the_first_prompt(examples: Path, checkpoint: Path) -> None:
+    """What leaves no room for an answer is told before the first episode, of a run's own limit too."""
+    task, sizes = domains.tasks("retail", "train")[10].id, []
+    for settings in (Tau2Config(), config(examples, few_shot_count=1)):
+        profile = build_profile(str(checkpoint), settings)
+        sizes.append(longest_first_prompt([(settings, task)], profile)[0])
+    (shown,) = examples_of(settings, "retail", "train", task)
+    text = told([shown], profile.parser.format, None)
+    assert sizes[1] - sizes[0] == pytest.approx(len(profile.delta.template.encode(text)), abs=2)
+    with pytest.raises(ConfigError, match="the first prompt alone has"):
+        longest_first_prompt([(settings, task)], profile, sizes[0] + 10)

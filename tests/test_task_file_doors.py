@@ -243,10 +243,7 @@ def test_a_database_that_cannot_be_used_is_named_with_its_line(path: object, say
         domains.tasks("airline", f"file:{tmp_path}/m.jsonl")
 
 
-def test_a_ticket_of_a_file_is_worked_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played: dict[tuple[str, str], object] = {}  # by this test alone
-    monkeypatch.setattr("tau2_slime.world.domains.loaded", played)
-    monkeypatch.setattr("tau2_slime.local.solo.loaded", played)
+def test_a_ticket_of_a_file_is_worked_on_alone(tmp_path: Path) -> None:
     ticket = next(task for task in domains.tasks("telecom", "small") if task.ticket)
     (tmp_path / "m.jsonl").write_text(json.dumps({**ticket.model_dump(mode="json"), "id": "mine"}) + "\n")
     words = ("rollout", "--domain", "telecom", "--split", "file:m.jsonl", "--agent-type", "solo", "--output-dir", "out")

@@ -12,19 +12,34 @@ from tau2_slime.cli.options import (
     AgentStrategy,
     AgentType,
     FewShot,
+    GoldRate,
     HfCheckpoint,
+    MaxContextLen,
+    MaxNewTokens,
     MaxTurns,
+    Mistakes,
+    PolicyApiKeyVar,
+    PolicyArgs,
+    PolicyBaseUrl,
+    PolicyModel,
+    PolicyNoise,
     RetrievalVariant,
     Router,
     Set,
+    Spelling,
     TaskIds,
+    Temperature,
+    TopP,
     TrustRemoteCode,
     UserApiKeyVar,
     UserBaseUrl,
+    UserConcurrency,
     UserStrategy,
     begin,
     refuse_misspelt_domains,
     refuse_unused,
+    refuse_unused_policy_options,
+    sampling_params,
 )
 from tau2_slime.runtime.text import shown
 
@@ -37,12 +52,10 @@ def evaluate(
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
     trust_remote_code: TrustRemoteCode = False,
-    policy_model: Annotated[
-        str | None, typer.Option(help="Any litellm model as the policy, instead of a router.")
-    ] = None,
-    policy_base_url: Annotated[str | None, typer.Option(help="Its endpoint, if it is your own.")] = None,
-    policy_api_key_var: Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")] = None,
-    policy_args: Annotated[str | None, typer.Option(help="JSON object of further litellm arguments.")] = None,
+    policy_model: PolicyModel = None,
+    policy_base_url: PolicyBaseUrl = None,
+    policy_api_key_var: PolicyApiKeyVar = None,
+    policy_args: PolicyArgs = None,
     policy_name: Annotated[str, typer.Option(help="What reports call the policy.")] = "",
     domain: Annotated[list[str] | None, typer.Option("--domain", "-d", help="Without --config. Repeatable.")] = None,
     split: Annotated[
@@ -69,16 +82,19 @@ def evaluate(
         ),
     ] = None,
     set_: Set = None,
-    max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
-    gold_rate: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that it plays to the end."),
-    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_new_tokens: MaxNewTokens = None,
+    max_context_len: MaxContextLen = None,
+    gold_rate: GoldRate = None,
+    mistakes: Mistakes = None,
+    policy_noise: PolicyNoise = None,
+    spelling: Spelling = None,
     concurrency: Annotated[
         int,
         typer.Option("--concurrency", "--max-concurrency", min=1, help="Episodes, so calls of the policy, at a time."),
     ] = 16,
-    user_concurrency: Annotated[int | None, typer.Option(min=1, help="Calls at a time of each user endpoint.")] = None,
+    user_concurrency: UserConcurrency = None,
     retries: Annotated[int, typer.Option(min=0, help="Further tries of an episode that failed, not by the agent.")] = 2,
     retry_excluded: Annotated[bool, typer.Option(help="Play the excluded episodes of an earlier run again.")] = False,
     max_cost: Annotated[float | None, typer.Option(min=0.0, help="US dollars that the whole run may cost.")] = None,
@@ -100,19 +116,25 @@ def evaluate(
 ) -> None:
     """Evaluate a policy: pass@k and pass^k with error bars. Interrupted runs go on where they stopped."""
     begin("eval", "reading what to play, loading τ²")
-    no_api = policy_model is None and "it is about --policy-model, which is not given"
+    refuse_unused_policy_options(
+        router,
+        policy_model,
+        api={
+            "--policy-base-url": policy_base_url,
+            "--policy-api-key-var": policy_api_key_var,
+            "--policy-args": policy_args,
+        },
+        habits={
+            "--gold-rate": gold_rate,
+            "--mistakes": mistakes,
+            "--policy-noise": policy_noise,
+            "--spelling": spelling,
+        },
+        tokens={"--hf-checkpoint": hf_checkpoint, "--max-context-len": max_context_len},
+    )
+    sampling = sampling_params(temperature, top_p, max_new_tokens)
     refuse_unused(
         {
-            "--gold-rate": gold_rate is not None and (router or policy_model) and "only the embedded policy plays gold",
-            "--policy-base-url": policy_base_url is not None and no_api,
-            "--policy-api-key-var": policy_api_key_var is not None and no_api,
-            "--policy-args": policy_args is not None and no_api,
-            "--hf-checkpoint": hf_checkpoint is not None
-            and router is None
-            and "it is about --router, which is not given",
-            "--max-context-len": max_context_len is not None
-            and policy_model is not None
-            and "a model behind an API counts its own tokens",
             "--tasks": tasks is not None and bool(task_ids) and "--task-ids names the tasks",
             "--data-dir": data_dir is not None and config is None and "it is about --config, which is not given",
         }
@@ -159,7 +181,11 @@ def evaluate(
         policy_args=parse_json(policy_args, "--policy-args"),
         policy_name=policy_name,
         max_context_len=max_context_len,
+        sampling=sampling,
         gold_rate=1.0 if gold_rate is None else gold_rate,
+        mistakes=mistakes,
+        policy_noise=policy_noise,
+        spelling=spelling,
         concurrency=concurrency,
         retries=retries,
         max_cost=max_cost,

@@ -13,8 +13,8 @@ _GROUPS = {
     "Tasks": "config data_dir domain split task_id task_ids tasks groups samples_per_prompt attempts max_turns",
     "Agent": (
         "seat router hf_checkpoint trust_remote_code policy_model policy_base_url policy_api_key_var policy_args "
-        "policy_name agent_type agent_strategy few_shot temperature top_p max_new_tokens max_context_len gold_rate "
-        "mistakes policy_noise spelling"
+        "policy_name agent_type agent_strategy few_shot retrieval_variant temperature top_p max_new_tokens max_context_len "
+        "gold_rate mistakes policy_noise spelling"
     ),
     "User": "user_model user_base_url user_api_key_var user_strategy user_concurrency",
     "Run": "set_ concurrency retries retry_excluded max_cost price dry_run",

@@ -22,8 +22,30 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that the checkpoint brings for its tokenizer.")
 ]
 Router = Annotated[str | None, typer.Option(help="http://host:port of an sglang router or server.")]
+PolicyModel = Annotated[str | None, typer.Option(help="Any litellm model as the policy, instead of a router.")]
+PolicyBaseUrl = Annotated[str | None, typer.Option(help="Its endpoint, if it is your own.")]
+PolicyApiKeyVar = Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")]
+PolicyArgs = Annotated[str | None, typer.Option(help="JSON object of further litellm arguments.")]
+Temperature = Annotated[float | None, typer.Option(min=0.0, help="Of the policy; default: 1, or the eval file's.")]
+TopP = Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Of the policy; default: 1, or the eval file's.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Tokens of one turn; default: 8192, or the eval file's.")]
+MaxContextLen = Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")]
+GoldRate = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that it plays to the end.")
+]
+Mistakes = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that go wrong at the end.")
+]
+PolicyNoise = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of steps unlike gold's.")
+]
+Spelling = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="Embedded policy: share of tokens split in two; default: 0.1."),
+]
 UserBaseUrl = Annotated[str | None, typer.Option(help="Endpoint of the user model.")]
 UserApiKeyVar = Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")]
+UserConcurrency = Annotated[int | None, typer.Option(min=1, help="Calls at a time of each user endpoint.")]
 AgentStrategy = Annotated[
     str | None, typer.Option(help="How the agent acts: native, act, react, or the dotted path of a format of yours.")
 ]
@@ -45,8 +67,6 @@ MaxTurns = Annotated[int | None, typer.Option(min=1, help="Messages of agent and
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE: any setting, such as max_steps=300. Repeatable.")
 ]
-Temperature = Annotated[float, typer.Option(min=0.0)]
-MaxNewTokens = Annotated[int, typer.Option(min=1, help="Tokens per turn.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML with a tau2: mapping, as for --custom-config-path.")
 ]
@@ -135,6 +155,56 @@ def refuse_unused(reasons: Mapping[str, str | bool | None]) -> None:
     for option, why in reasons.items():
         if isinstance(why, str) and why:
             raise ConfigError(f"{option} would change nothing: {why}")
+
+
+def sampling_params(temperature: float | None, top_p: float | None, max_new_tokens: int | None) -> dict[str, object]:
+    """Of the options, those that were given, by sglang's names.
+
+    Raises:
+        ConfigError: no server would take one of them.
+    """
+    from tau2_slime.slime_adapter.request import check_sampling_params
+
+    given = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    check_sampling_params(given)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def refuse_unused_policy_options(
+    router: str | None,
+    policy_model: str | None,
+    *,
+    api: Mapping[str, object],
+    habits: Mapping[str, object],
+    tokens: Mapping[str, object],
+) -> None:
+    """Raises ConfigError if two policies were named, or an option is about another policy than the one that plays.
+
+    Args:
+        api: the further options of ``--policy-model``.
+        habits: those of the embedded policy.
+        tokens: those of a policy whose tokens are seen here: a router's or the embedded one.
+    """
+    if router is not None and policy_model is not None:
+        raise ConfigError("--router and --policy-model name two policies: give one")
+    other = f"{'--router' if router is not None else '--policy-model'} names another one"
+    named = router is not None or policy_model is not None
+    behind_api = policy_model is not None and "a model behind an API counts its own tokens"
+    refuse_unused(
+        {
+            **{
+                option: value is not None and policy_model is None and "it is about --policy-model, which is not given"
+                for option, value in api.items()
+            },
+            **{
+                option: value is not None and named and f"it is a habit of the embedded policy, and {other}"
+                for option, value in habits.items()
+            },
+            **{option: value is not None and behind_api for option, value in tokens.items()},
+        }
+    )
+    if router is not None and tokens.get("--hf-checkpoint") is None:
+        raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
 
 
 def unused_user_options(settings: Tau2Config, options: Mapping[str, object]) -> dict[str, str | bool]:

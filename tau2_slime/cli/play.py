@@ -16,8 +16,15 @@ from tau2_slime.cli.options import (
     FewShot,
     HfCheckpoint,
     MaxNewTokens,
+    PolicyApiKeyVar,
+    PolicyArgs,
+    PolicyBaseUrl,
+    PolicyModel,
+    RetrievalVariant,
     Router,
+    Set,
     Temperature,
+    TopP,
     TrustRemoteCode,
     UserApiKeyVar,
     UserBaseUrl,
@@ -25,8 +32,11 @@ from tau2_slime.cli.options import (
     as_typed,
     begin,
     config_mapping,
+    other_settings,
     refuse_misspelt_domains,
     refuse_unused,
+    refuse_unused_policy_options,
+    sampling_params,
     split_and_its_domain,
     unused_user_options,
 )
@@ -51,10 +61,10 @@ def play(
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
     trust_remote_code: TrustRemoteCode = False,
-    policy_model: Annotated[str | None, typer.Option(help="Any litellm model as the agent.")] = None,
-    policy_base_url: Annotated[str | None, typer.Option(help="Its endpoint, if it is your own.")] = None,
-    policy_api_key_var: Annotated[str | None, typer.Option(help="NAME of the variable that holds its key.")] = None,
-    policy_args: Annotated[str | None, typer.Option(help="JSON object of further litellm arguments.")] = None,
+    policy_model: PolicyModel = None,
+    policy_base_url: PolicyBaseUrl = None,
+    policy_api_key_var: PolicyApiKeyVar = None,
+    policy_args: PolicyArgs = None,
     user_model: Annotated[
         str | None, typer.Option(help="As agent: the user's litellm model; default: scripted, which needs none.")
     ] = None,
@@ -67,8 +77,11 @@ def play(
     max_turns: Annotated[
         int | None, typer.Option(min=1, help="Messages of agent and user together; default: 200.")
     ] = None,
-    temperature: Temperature = 1.0,
-    max_new_tokens: MaxNewTokens = 8192,
+    retrieval_variant: RetrievalVariant = None,
+    set_: Set = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_new_tokens: MaxNewTokens = None,
     config: ConfigFile = None,
     output_dir: Annotated[
         Path | None,
@@ -90,45 +103,60 @@ def play(
         "agent_type": agent_type,
         "agent_strategy": agent_strategy,
         "few_shot": str(few_shot) if few_shot is not None else None,
+        "retrieval_variant": retrieval_variant,
         "max_turns": max_turns,
     }
-    api = {"base-url": policy_base_url, "api-key-var": policy_api_key_var, "args": policy_args}
-    policy = {"--router": router, "--hf-checkpoint": hf_checkpoint, "--policy-model": policy_model}
+    others = other_settings(set_)
+    policy = {
+        "--router": router,
+        "--hf-checkpoint": hf_checkpoint,
+        "--policy-model": policy_model,
+        "--agent-strategy": agent_strategy,
+        "--few-shot": few_shot,
+        "--temperature": temperature,
+        "--top-p": top_p,
+        "--max-new-tokens": max_new_tokens,
+    }
     refuse_unused(
         {
-            **{
-                option: value is not None and not as_user and "you are the agent"
-                for option, value in {**policy, "--agent-strategy": agent_strategy, "--few-shot": few_shot}.items()
-            },
+            **{option: value is not None and not as_user and "you are the agent" for option, value in policy.items()},
             **{
                 f"--{name.replace('_', '-')}": options[name] is not None and as_user and "you are the user"
                 for name in ("user_model", "user_base_url", "user_api_key_var", "user_strategy")
             },
-            **{
-                f"--policy-{name}": value is not None and policy_model is None and "--policy-model is not given"
-                for name, value in api.items()
-            },
         }
     )
-    if router is not None and policy_model is not None:
-        raise ConfigError("--router and --policy-model name two policies: give one")
+    refuse_unused_policy_options(
+        router,
+        policy_model,
+        api={
+            "--policy-base-url": policy_base_url,
+            "--policy-api-key-var": policy_api_key_var,
+            "--policy-args": policy_args,
+        },
+        habits={},
+        tokens={"--hf-checkpoint": hf_checkpoint},
+    )
     if router is not None:
         address(router)
-        if hf_checkpoint is None:
-            raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
     require_terminal("tau2-slime play")
     begin("play", "loading τ²")
-    said = Tau2Config.resolve(mapping).model_fields_set
+    sampling = {
+        **{"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8192},
+        **sampling_params(temperature, top_p, max_new_tokens),
+    }
+    said = Tau2Config.resolve(mapping).model_fields_set | others.keys()
     defaults: dict[str, object] = {"max_turns": 200, "drift_rate": 1.0}
     if not as_user:
         defaults["user_model"] = "scripted"
     given = {key: value for key, value in defaults.items() if key not in said}
+    given |= others
     given |= {key: value for key, value in options.items() if value is not None}
     given |= {"user_strategy": HUMAN} if as_user else {"agent_strategy": "native"}
     try:
         settings = Tau2Config.resolve(mapping, given)
     except ConfigError as error:
-        raise as_typed(error, options) from None
+        raise as_typed(error, options, others) from None
     if as_user and settings.agent_type == "solo":
         raise ConfigError("agent_type=solo has no user: play it with --as agent")
     if not as_user and settings.user_strategy == HUMAN:
@@ -152,7 +180,7 @@ def play(
             router=router,
             hf_checkpoint=hf_checkpoint,
             trust_remote_code=trust_remote_code,
-            sampling_params={"temperature": temperature, "top_p": 1.0, "max_new_tokens": max_new_tokens},
+            sampling_params=sampling,
         )
         if policy_model is not None:
             request = _behind_an_api(request, policy_model, policy_base_url, policy_api_key_var, policy_args)

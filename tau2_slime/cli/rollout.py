@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 import shlex
 import time
@@ -16,17 +18,28 @@ from tau2_slime.cli.options import (
     AgentType,
     ConfigFile,
     FewShot,
+    GoldRate,
     HfCheckpoint,
+    MaxContextLen,
     MaxNewTokens,
     MaxTurns,
+    Mistakes,
+    PolicyApiKeyVar,
+    PolicyArgs,
+    PolicyBaseUrl,
+    PolicyModel,
+    PolicyNoise,
     RetrievalVariant,
     Router,
     Set,
+    Spelling,
     TaskIds,
     Temperature,
+    TopP,
     TrustRemoteCode,
     UserApiKeyVar,
     UserBaseUrl,
+    UserConcurrency,
     UserStrategy,
     as_typed,
     begin,
@@ -34,6 +47,8 @@ from tau2_slime.cli.options import (
     other_settings,
     refuse_misspelt_domains,
     refuse_unused,
+    refuse_unused_policy_options,
+    sampling_params,
     split_and_its_domain,
     unused_user_options,
 )
@@ -55,6 +70,10 @@ def rollout(
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
     trust_remote_code: TrustRemoteCode = False,
+    policy_model: PolicyModel = None,
+    policy_base_url: PolicyBaseUrl = None,
+    policy_api_key_var: PolicyApiKeyVar = None,
+    policy_args: PolicyArgs = None,
     domain: Annotated[
         list[str] | None, typer.Option("--domain", "-d", help="Repeatable; default: airline retail telecom mock.")
     ] = None,
@@ -77,6 +96,7 @@ def rollout(
     ] = None,
     user_base_url: UserBaseUrl = None,
     user_api_key_var: UserApiKeyVar = None,
+    user_concurrency: UserConcurrency = None,
     agent_type: AgentType = None,
     agent_strategy: AgentStrategy = None,
     few_shot: FewShot = None,
@@ -84,24 +104,17 @@ def rollout(
     retrieval_variant: RetrievalVariant = None,
     max_turns: MaxTurns = None,
     set_: Set = None,
-    temperature: Temperature = 1.0,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
-    max_new_tokens: MaxNewTokens = 8192,
-    max_context_len: Annotated[int | None, typer.Option(min=1, help="Tokens per trajectory.")] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_new_tokens: MaxNewTokens = None,
+    max_context_len: MaxContextLen = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "--max-concurrency", min=1, help="Episodes at a time.")
     ] = 64,
-    mistakes: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Embedded policy: share of episodes that go wrong at the end."),
-    ] = None,
-    policy_noise: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Embedded policy: share of steps unlike gold's.")
-    ] = None,
-    spelling: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Embedded policy: share of tokens split in two; default: 0.1."),
-    ] = None,
+    gold_rate: GoldRate = None,
+    mistakes: Mistakes = None,
+    policy_noise: PolicyNoise = None,
+    spelling: Spelling = None,
     config: ConfigFile = None,
     output_dir: Annotated[
         Path | None,
@@ -112,7 +125,27 @@ def rollout(
     begin("rollout", "loading τ²")
     from tau2_slime.config.settings import Tau2Config
 
-    embedded = router is None
+    refuse_unused_policy_options(
+        router,
+        policy_model,
+        api={
+            "--policy-base-url": policy_base_url,
+            "--policy-api-key-var": policy_api_key_var,
+            "--policy-args": policy_args,
+        },
+        habits={
+            "--gold-rate": gold_rate,
+            "--mistakes": mistakes,
+            "--policy-noise": policy_noise,
+            "--spelling": spelling,
+        },
+        tokens={"--hf-checkpoint": hf_checkpoint, "--max-context-len": max_context_len},
+    )
+    sampling = {
+        **{"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8192},
+        **sampling_params(temperature, top_p, max_new_tokens),
+    }
+    embedded = router is None and policy_model is None
     mapping = config_mapping(config)
     others = other_settings(set_)
     settings = Tau2Config.resolve(mapping)
@@ -121,6 +154,7 @@ def rollout(
         "user_model": user_model,
         "user_base_url": user_base_url,
         "user_api_key_var": user_api_key_var,
+        "user_concurrency": user_concurrency,
         "agent_type": agent_type,
         "agent_strategy": agent_strategy,
         "few_shot": str(few_shot) if few_shot is not None else None,
@@ -142,11 +176,8 @@ def rollout(
         settings = Tau2Config.resolve(mapping, overrides)  # one clear error before anything starts
     except ConfigError as error:
         raise as_typed(error, options, others) from None
-    habits = {"--mistakes": mistakes, "--policy-noise": policy_noise, "--spelling": spelling}
-    of_the_policy = "it is a habit of the embedded policy, and --router names another one"
     refuse_unused(
         {
-            **{option: value is not None and not embedded and of_the_policy for option, value in habits.items()},
             "--groups": groups is not None and bool(task_id) and "--task-id names the tasks",
             **unused_user_options(settings, options),
         }
@@ -174,13 +205,23 @@ def rollout(
             trust_remote_code=trust_remote_code,
             overrides=overrides,
             yaml_mapping=mapping,
-            sampling_params={"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens},
+            sampling_params=sampling,
             max_context_len=max_context_len,
             concurrency=1 if person else concurrency,  # a person talks to one agent at a time
             mistakes=mistakes or 0.0,
             policy_noise=policy_noise or 0.0,
             spelling=0.1 if spelling is None else spelling,
+            gold_rate=1.0 if gold_rate is None else gold_rate,
         )
+        if policy_model is not None:
+            from tau2_slime.evaluation.request import parse_json, policy_spec
+            from tau2_slime.evaluation.runner.policies import ApiPolicy
+
+            args = parse_json(policy_args, "--policy-args")
+            spec = policy_spec(policy_model, policy_base_url, policy_api_key_var, args, concurrency=concurrency)
+            spec.connection()  # a key that is missing is told before anything is played
+            policy = ApiPolicy(spec)
+            plan.api = (policy.describe(), functools.partial(policy.setup, sampling=sampling, training=True))
         status = _play(plan, person=person)
     raise typer.Exit(status)
 
@@ -190,6 +231,7 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
 
     ``person``: somebody types in this terminal, so no bar is drawn.
     """
+    from tau2_slime.local.person import leaving_on_signals
     from tau2_slime.rollout import run_in_held_folder, summarise
     from tau2_slime.runtime.console import new_console, progress, resume_command
     from tau2_slime.runtime.files import write_atomically
@@ -205,8 +247,19 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
             finished.append(played)
             advance(len(finished), len(plan.jobs))
 
+        async def play() -> bool:
+            """Whether a person at the terminal left."""
+            with contextlib.ExitStack() as stack:
+                left = asyncio.Event()
+                if person:
+                    plan.stopped = left.is_set
+                    stack.enter_context(leaving_on_signals(left.set))
+                await run_in_held_folder(plan, done)
+                return left.is_set()
+
         try:
-            asyncio.run(run_in_held_folder(plan, done))
+            if asyncio.run(play()):
+                stopped = "you left, and the conversation is kept"
         except KeyboardInterrupt:
             stopped = "interrupted"
         except OSError as error:
@@ -214,12 +267,13 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
     if stopped and not finished:
         if stopped == "interrupted":
             raise KeyboardInterrupt
-        typer.echo(f"tau2-slime: {shown(stopped)}", err=True)
+        goes_on = f"; this goes on: {resume_command(plan.output_dir)}" if person else ""
+        typer.echo(f"tau2-slime: {shown(stopped)}{goes_on}", err=True)
         return exit_status.UNFINISHED
     finished.sort(key=lambda played: played.job.index)
     console.print(_table(finished))
     summary = summarise(finished, time.perf_counter() - started)
-    summary |= {"hf_checkpoint": plan.hf_checkpoint, "embedded": plan.router is None and plan.hf_checkpoint is None}
+    summary |= {"hf_checkpoint": plan.hf_checkpoint, "embedded": plan.embedded and plan.hf_checkpoint is None}
     try:
         write_atomically(plan.output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     except OSError as error:
@@ -233,7 +287,9 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
         console.print(f"failed: {shown(detail)}", style="red", markup=False)
     console.print(f"samples and trajectories: {plan.output_dir}", markup=False, soft_wrap=True)
     look = f"tau2-slime inspect {shlex.quote(str(plan.output_dir))} --html page.html"
-    console.print(f"to see every token of them: {look}", markup=False, soft_wrap=True)
+    console.print(
+        f"to see every {'token' if plan.api is None else 'message'} of them: {look}", markup=False, soft_wrap=True
+    )
     if stopped:
         typer.echo(
             f"tau2-slime: {shown(stopped)}; {len(finished)} of {len(plan.jobs)} episodes are written, and this goes on: "

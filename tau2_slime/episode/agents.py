@@ -20,7 +20,7 @@ from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.text import well_formed, well_formed_value
 from tau2_slime.tokens.calls.action_text import NATIVE, action_format, in_format
 from tau2_slime.tokens.calls.schema_types import checked_call
-from tau2_slime.tokens.calls.types import CallStatus, ParsedTurn, Tool
+from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World, tool_schema
 from tau2_slime.world.judge import JudgeSpec
@@ -90,13 +90,23 @@ class TrainableLLMAgent:
 
     # ---- conversation.Agent ------------------------------------------------------------------------------------------
 
-    def start(self, history: list[Message]) -> None:
+    def opening(
+        self, history: Sequence[Message] = (), spell: Callable[[list[Call]], str] | None = None
+    ) -> list[dict[str, Any]]:
+        """What the model is shown before its first turn: the whole system prompt, and ``history``.
+
+        ``spell``: how this model writes calls, where that is not the transcript's own way.
+        """
+        actions = self.transcript.actions
         chat = [{"role": "system", "content": self.system_prompt()}, *map(chat_message, history)]
-        if self.transcript.actions is not None:
-            chat = in_format(self.transcript.actions, chat, self.tools)
-        if self.examples:
-            self.examples_text = told(self.examples, self.transcript.spell, self.transcript.actions)
-            chat[0]["content"] += self.examples_text
+        if actions is not None:
+            chat = in_format(actions, chat, self.tools)
+        self.examples_text = told(self.examples, spell or self.transcript.spell, actions)
+        chat[0]["content"] += self.examples_text
+        return chat
+
+    def start(self, history: list[Message]) -> None:
+        chat = self.opening(history)
         if self.transcript.ledger is None:
             self._pending = chat
         else:

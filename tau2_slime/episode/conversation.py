@@ -90,8 +90,10 @@ class Conversation:
         limits: Limits,
         *,
         aborted: Callable[[], bool] = lambda: False,
+        after_hop: Callable[[], object] = lambda: None,
     ) -> None:
-        """``user`` is None exactly in solo mode."""
+        """``user`` is None exactly in solo mode. ``after_hop``: called after each hop that did not end the episode."""
+        self._after_hop = after_hop
         self.world, self.agent, self.user, self.limits, self.aborted = world, agent, user, limits, aborted
         self.messages: list[Message] = []
         self.rejected: dict[int, list[int]] = {}
@@ -140,6 +142,8 @@ class Conversation:
                 self.steps += 1
                 self.world.environment.sync_tools()
                 self._check_limits()
+                if self._termination is None:
+                    self._after_hop()
             return self._termination, self._detail if self._termination in _EXPLAINED else ""
         except CannotResume:
             raise

@@ -60,6 +60,8 @@ class EpisodeSetup:
     """By role (``user``, ``policy``): the seed with which its model is asked, where there is one."""
     user_strategy: str = "llm"
     """How the simulator comes to its messages (`world.users.strategies`)."""
+    after_hop: Callable[[], object] = lambda: None
+    """Called after each hop of the conversation that did not end it."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
 
@@ -95,7 +97,9 @@ async def play_and_score(
     world, transcript = agent.world, agent.transcript
     started, clock = tau2_compat.load().get_now(), time.perf_counter()
     transcript.aborted = aborted
-    conversation = setup.conversation = Conversation(world, agent, user, setup.limits, aborted=aborted)
+    conversation = setup.conversation = Conversation(
+        world, agent, user, setup.limits, aborted=aborted, after_hop=setup.after_hop
+    )
     before = saved.stats if saved is not None else EpisodeStats()
     if saved is not None:
         transcript.resume(saved.transcript, saved.ledger)

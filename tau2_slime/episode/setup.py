@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
+from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import EpisodeSetup
 from tau2_slime.episode.users import Routers, asks_a_model, make_user, strategy_of, user_label, user_spec
 from tau2_slime.errors import ConfigError
@@ -41,7 +42,7 @@ def playable(config: Tau2Config, split: str) -> list[Task]:
     """The split's tasks. Those that only an LLM judge can grade are left out, with a warning, unless that is allowed.
 
     Raises:
-        ConfigError: the domain has no such split, or needs a retrieval variant.
+        ConfigError: the domain has no such split, needs a retrieval variant, or ``few_shot`` cannot be used.
     """
     retrieval.require(config.domain, config.environment)
     tasks = domains.tasks(config.domain, split)
@@ -53,6 +54,8 @@ def playable(config: Tau2Config, split: str) -> list[Task]:
             split,
             len(tasks) - len(kept),
         )
+    if kept:  # what is wrong with the examples is told before anything is played
+        examples_of(config, config.domain, split, str(kept[0].id))
     return kept
 
 

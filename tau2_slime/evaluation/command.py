@@ -99,6 +99,8 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     from tau2_slime.evaluation.statistics.summary import summarise
     from tau2_slime.evaluation.store import manifest as manifests
     from tau2_slime.evaluation.store.records import Store, jobs
+    from tau2_slime.local.person import leaving_on_signals
+    from tau2_slime.observe.unfinished import Unfinished
     from tau2_slime.runtime.console import progress
     from tau2_slime.runtime.files import write_atomically
     from tau2_slime.runtime.loops import offload
@@ -130,7 +132,12 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
             for note in budget.notes:
                 runner.progress.note(note)
             on_change(runner.progress)
-            end = await _interruptible(runner.run())
+            if person:
+                policy.unfinished = Unfinished(folder)
+                with leaving_on_signals(runner.interrupt):
+                    end = await runner.run()
+            else:
+                end = await _interruptible(runner.run())
         known: Rewards | None = None
         if request.with_baselines and end is not End.INTERRUPTED:
             items = [item for dataset in plan.datasets for item in dataset.items]

@@ -50,7 +50,12 @@ class Request:
     policy_args: dict[str, Any] = field(default_factory=dict)
     policy_name: str = ""
     max_context_len: int | None = None
+    sampling: dict[str, object] = field(default_factory=dict)
+    """By sglang's names; wins over the file's."""
     gold_rate: float = 1.0
+    mistakes: float | None = None
+    policy_noise: float | None = None
+    spelling: float | None = None
     concurrency: int = 16
     retries: int = 2
     max_cost: float | None = None
@@ -88,7 +93,13 @@ def make_plan(request: Request) -> Plan:
             )
         try:
             return _with_a_use(
-                request, load_plan(request.config, overrides=request.overrides, attempts=request.attempts)
+                request,
+                load_plan(
+                    request.config,
+                    overrides=request.overrides,
+                    attempts=request.attempts,
+                    sampling=request.sampling,
+                ),
             )
         except ConfigError as error:
             raise _as_typed(request, error) from None
@@ -119,6 +130,7 @@ def make_plan(request: Request) -> Plan:
         tasks=request.tasks or 10,
         task_ids=request.task_ids,
         attempts=request.attempts or 4,
+        sampling=request.sampling,
         overrides=overrides,
     )
     return _with_a_use(request, plan)
@@ -186,7 +198,18 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
                 "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out "
                 "with --set user_model=scripted"
             )
-    return EmbeddedPolicy(config, gold_rate=request.gold_rate, max_context_len=request.max_context_len)
+    return EmbeddedPolicy(
+        config,
+        checkpoint=request.hf_checkpoint,
+        gold_rate=request.gold_rate,
+        mistakes=request.mistakes,
+        noise=request.policy_noise,
+        spelling=request.spelling,
+        max_context_len=request.max_context_len,
+        name=request.policy_name,
+        trust_remote_code=request.trust_remote_code,
+        played={(item.config.domain, item.config.task_split) for dataset in plan.datasets for item in dataset.items},
+    )
 
 
 def policy_spec(

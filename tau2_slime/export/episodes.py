@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from tau2_slime.data.rows import read_rows, row_task
 from tau2_slime.data.selection import TEST
 from tau2_slime.errors import ConfigError
+from tau2_slime.export.origin import may_be_held_out
+from tau2_slime.inspector.shown import only_placeholders
 from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
 from tau2_slime.tokens.calls.types import CallStatus
 
@@ -127,6 +129,8 @@ def filtered(runs: Iterable[Run], filters: Filters) -> list[Episode]:
     episodes = [Episode(run, trajectory) for run in runs for trajectory in run.found.trajectories]
     rules = _rules(filters)
     for episode in episodes:
+        if only_placeholders(episode.trajectory):  # a model behind an API, or a person: words without tokens
+            episode.trajectory.ledger = None
         for reason, rule in rules.items():
             if reason not in filters.keep and (why := rule(episode)):
                 episode.leave_out(reason, why)
@@ -212,7 +216,7 @@ def _test_split(one: Trajectory) -> str:
         test = domains.splits(one.domain).get(TEST, ())
     except ConfigError as error:
         return f"{one.task_label} may be a test task: {error}"
-    return f"{one.task_label} is in τ²'s test split" if one.task_id in test else ""
+    return f"{one.task_label} is in τ²'s test split" if one.task_id in test else may_be_held_out(one)
 
 
 def _content(one: Trajectory) -> str:

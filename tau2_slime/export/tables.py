@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.episode import history
 from tau2_slime.episode.agents import chat_message
 from tau2_slime.errors import ConfigError
+from tau2_slime.export.origin import task_id_of
 from tau2_slime.inspector.shown import messages_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def example_row(episode: Episode) -> dict[str, Any]:
     """
     one = episode.trajectory
     seen = [chat_message(message) for message in messages_of(one) if history.agent_sees(message)]
-    facts = {"domain": one.domain, "task_split": one.task_split, "task_id": one.task_id, "episode": episode.name}
+    facts = {"domain": one.domain, "task_split": one.task_split, "task_id": task_id_of(one), "episode": episode.name}
     return {**facts, "messages": seen}
 
 

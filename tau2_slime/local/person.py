@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -144,6 +146,20 @@ def interrupt() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+@contextlib.contextmanager
+def leaving_on_signals(leave: Callable[[], None]) -> Iterator[None]:
+    """Inside, Ctrl-C while somebody else speaks, a closed terminal and SIGTERM call ``leave`` and do nothing else."""
+    loop, handled = asyncio.get_running_loop(), []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, leave)
+        handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
 class HumanUser:
     """The person at this terminal plays the user; a `world.users.User`."""
 
@@ -152,8 +168,11 @@ class HumanUser:
         self._world, self._person = world, person or Person()
         self._calls = 0
         self._greeted = False
+        self._before: Sequence[Message] = ()
+        """What was said before the person sat down."""
 
     def start(self, history: Sequence[Message]) -> None:
+        self._before = history
         self._calls = sum(len(message.tool_calls or []) for message in history if message.role == "user")
 
     def _begin(self) -> None:
@@ -168,6 +187,12 @@ class HumanUser:
         self._person.terminal.show(f"\n{world.domain}, task {world.task.id}: you are the user.", "bold")
         self._person.terminal.show(scenario)
         self._person.terminal.show("/help lists the commands. /stop hangs up when your wish is met or refused.", "dim")
+        names = {"assistant": "agent", "user": "you", "tool": "result"}
+        said = [(names[one.role], one.content) for one in self._before if one.role in names and one.content]
+        if said:
+            self._person.terminal.show("\nThe conversation so far:", "dim")
+        for who, text in said:
+            self._person.shows(who, text, "dim")
 
     async def reply(self, message: Delivered) -> UserMessage:
         t, person = tau2_compat.load(), self._person

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ class GoldPolicy:
         noise: float = 0.0,
         gives_up: float = 0.0,
         seed: int = 0,
+        played: Iterable[tuple[str, str]] = (),
     ) -> None:
         """A policy in the words of the tokenizer's chat template.
 
@@ -47,6 +48,7 @@ class GoldPolicy:
             noise: share of steps, anywhere, with another move than gold's (see `GoldScript.with_noise`).
             gives_up: share of episodes in which it falls silent at some point, which earns nothing whatever the task.
             seed: decides which tokens and episodes these are.
+            played: domains and splits (or task files) of solo episodes; a ticket of theirs is known as one of ``base`` is.
 
         Raises:
             ValueError: the chat template cannot be used (TemplateError), or its tool-call format is unknown.
@@ -59,6 +61,7 @@ class GoldPolicy:
         self._turn_ids = lru_cache(maxsize=8192)(self._spell)
         self._scripts: dict[CaseReference, GoldScript | None] = {}
         self._solo: dict[str, SoloCase] = {}
+        self._played = frozenset(played)
         self._lock = threading.Lock()
 
     def read(self, input_ids: Sequence[int]) -> ScriptPosition:
@@ -154,7 +157,7 @@ class GoldPolicy:
         if ticket not in self._solo:
             with self._lock:
                 if ticket not in self._solo:
-                    self._solo[ticket] = SoloCase.find(ticket)
+                    self._solo[ticket] = SoloCase.find(ticket, self._played)
         return self._solo[ticket]
 
 

@@ -17,7 +17,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,6 +50,7 @@ class PolicyServer:
         noise: float = 0.0,
         gives_up: float = 0.0,
         seed: int = 0,
+        played: Iterable[tuple[str, str]] = (),
         context_length: int | None = None,
     ) -> None:
         """A server that `start`, or the context, will start.
@@ -65,12 +66,14 @@ class PolicyServer:
             noise: share of steps with another move than gold's; some of them cost the reward.
             gives_up: share of episodes in which the policy falls silent; they earn nothing.
             seed: decides which tokens and episodes these are.
+            played: domains and splits (or task files) of solo episodes beside ``base``; see `GoldPolicy`.
             context_length: tokens; None takes the checkpoint's own.
         """
         self.checkpoint = Path(checkpoint)
         self.host, self.port = host, port
         self.latency, self.spelling, self.seed = latency, spelling, seed
         self.mistakes, self.noise, self.gives_up = mistakes, noise, gives_up
+        self.played = frozenset(played)
         self.context_length = context_length or _context_length(self.checkpoint)
         self._sampler: Sampler | None = None
         self._runner: web.AppRunner | None = None
@@ -102,6 +105,7 @@ class PolicyServer:
             noise=self.noise,
             gives_up=self.gives_up,
             seed=self.seed,
+            played=self.played,
         )
 
     async def __aenter__(self) -> PolicyServer:

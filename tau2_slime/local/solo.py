@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 
 from tau2_slime.local.gold import DONE_TOOL, GoldScript, ScriptTurn
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import domains, loaded, splits, tasks
+from tau2_slime.world.domains import domains, splits, tasks
 
 if TYPE_CHECKING:
     from tau2_slime.tokens.calls.types import Call
     from tau2_slime.world.types import Environment, Task
 
 logger = logging.getLogger(__name__)
+
+Played = frozenset[tuple[str, str]]
+"""Domains with a split or task file beside ``base``."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ class SoloCase:
     candidates: tuple[_Candidate, ...]
 
     @classmethod
-    def find(cls, ticket: str) -> SoloCase:
-        """The case of ``ticket``. Takes seconds: it reads every domain's tasks and may build an environment for each."""
-        domain, pool = _tasks_by_ticket(frozenset(loaded)).get(ticket.strip(), ("", []))
+    def find(cls, ticket: str, played: Played = frozenset()) -> SoloCase:
+        """The case of ``ticket``, among the tasks of each domain's ``base`` split and those that are ``played``.
+
+        Takes seconds: it reads every domain's tasks and may build an environment for each.
+        """
+        domain, pool = _tasks_by_ticket(played).get(ticket.strip(), ("", []))
         scripts = [GoldScript.from_task(task, solo=True) for task in pool]
         name = f"{domain}/{pool[0].id}" if pool else ""
         if len({_script_key(script) for script in scripts}) < 2:
@@ -74,9 +80,9 @@ MOST_TASKS = 300
 
 
 @lru_cache(maxsize=8)
-def _tasks_by_ticket(played: frozenset[tuple[str, str]]) -> dict[str, tuple[str, list[Task]]]:
+def _tasks_by_ticket(played: Played) -> dict[str, tuple[str, list[Task]]]:
     """Ticket -> domain and its tasks: of each domain's ``base`` split (its first split where it has no ``base``), and of
-    the (domain, split or task file) that this process has ``played``."""
+    what is ``played``."""
     found: dict[str, tuple[str, list[Task]]] = {}
     pools: list[tuple[str, Iterable[Task]]] = []
     for domain in domains():

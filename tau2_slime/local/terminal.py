@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
@@ -56,10 +57,14 @@ class Terminal:
             EOFError: Ctrl-D, or nobody is there any more.
             KeyboardInterrupt: Ctrl-C.
         """
-        return await self._session.prompt_async(prompt, handle_sigint=False)
+        try:
+            return await self._session.prompt_async(prompt, handle_sigint=False)
+        except OSError as error:  # a terminal that was closed takes no letter
+            raise EOFError from error
 
     def show(self, text: str, style: str = "") -> None:
-        """Print ``text``, whoever wrote it, in one of rich's styles."""
+        """Print ``text``, whoever wrote it, in one of rich's styles; nothing where the terminal was closed."""
         from rich.text import Text
 
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        with contextlib.suppress(OSError):
+            self._console.print(Text(text, style=style), soft_wrap=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.task_split import names_a_file
@@ -21,12 +21,19 @@ from tau2_slime.runtime.files import ends_with_a_whole_line, json_lines, write_a
 from tau2_slime.runtime.text import shown
 from tau2_slime.world import domains
 
+if TYPE_CHECKING:
+    from tau2_slime.episode.play import EpisodeSetup
+
 SAMPLES, TRAJECTORIES, PLAN = "samples.jsonl", "trajectories.jsonl", "rollout.json"
 _HOW_FAST = {
     *("user_base_url", "user_api_key_var", "user_patience", "user_timeout", "user_retries", "user_concurrency"),
     *("request_timeout", "request_retries"),
 }
 """Settings that may change when a rollout goes on."""
+
+
+BuildEpisode = Callable[[Tau2Config, str, str, int], Awaitable["EpisodeSetup"]]
+"""(settings, task id, user model, attempt) -> what that episode is played with. Raises ConfigError."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,9 @@ class RolloutPlan:
     jobs: list[Job]
     output_dir: Path
     router: str | None = None
-    """``http://host:port``; None: the embedded policy."""
+    """``http://host:port``; None: the embedded policy, or the one behind `api`."""
+    api: tuple[dict[str, Any], BuildEpisode] | None = None
+    """A policy behind an API: how rollout.json describes it, and what builds an episode with it."""
     hf_checkpoint: str | None = None
     """Tokenizer folder or hub name; None: the package's own small one (embedded policy only)."""
     trust_remote_code: bool = False
@@ -58,6 +67,8 @@ class RolloutPlan:
     """The ``tau2:`` mapping of a config file."""
     sampling_params: dict[str, Any] = field(default_factory=dict)
     max_context_len: int | None = None
+    stopped: Callable[[], bool] = lambda: False
+    """Once it is true, nothing is begun, and what is under way is kept as `Unfinished`. For a person at the terminal."""
     concurrency: int = 64
     mistakes: float = 0.0
     """Embedded policy: share of episodes in which it errs at the end."""
@@ -65,6 +76,13 @@ class RolloutPlan:
     """Embedded policy: share of steps with another move than gold's."""
     spelling: float = 0.1
     """Embedded policy: share of tokens that it writes in another way than the tokenizer would."""
+    gold_rate: float = 1.0
+    """Embedded policy: share of episodes that it plays to the end; in the others it falls silent."""
+
+    @property
+    def embedded(self) -> bool:
+        """The package's own scripted policy plays."""
+        return self.router is None and self.api is None
 
 
 @dataclass(frozen=True)
@@ -126,9 +144,11 @@ def description(plan: RolloutPlan) -> dict[str, Any]:
     settings = Tau2Config.resolve(plan.yaml_mapping, plan.overrides).model_dump(mode="json", exclude=_HOW_FAST)
     examples = settings["few_shot"]
     policy: dict[str, Any] = {"kind": "router", "hf_checkpoint": plan.hf_checkpoint}
-    if plan.router is None:
+    if plan.api is not None:
+        policy = plan.api[0]
+    elif plan.router is None:
         habits = {"mistakes": plan.mistakes, "noise": plan.policy_noise, "spelling": plan.spelling}
-        policy |= {"kind": "embedded", **habits}
+        policy |= {"kind": "embedded", **habits, "gold_rate": plan.gold_rate}
     return {
         "policy": policy,
         "sampling": plan.sampling_params,

@@ -65,7 +65,8 @@ async def play(request: PlayRequest, person: Person) -> InteractionResult:
         await offload(check_user, config, config.user_model)
     job = Job(config.domain, config.task_split, request.task_id, group=0, index=0)
     async with _opposite(request, person) as (build, policy, template):
-        folder = PlayFolder(request.output_dir, job, policy, config.model_dump(mode="json"), template)
+        sampling = request.sampling_params if request.seat == "user" else {}
+        folder = PlayFolder(request.output_dir, job, policy, config.model_dump(mode="json"), sampling, template)
         folder.begin()
         return await Session(build, person, folder).play()
 
@@ -94,7 +95,9 @@ async def _opposite(
             from tau2_slime.local.tokenizer import local_checkpoint
 
             checkpoint, kind = checkpoint or str(await offload(local_checkpoint)), "embedded"
-            server = await stack.enter_async_context(PolicyServer(checkpoint))
+            server = await stack.enter_async_context(
+                PolicyServer(checkpoint, played=[(config.domain, config.task_split)])
+            )
             url = server.url
             reference = CaseReference(config.domain, config.task_split, request.task_id)
             hint = f"The embedded policy does the task's gold actions once you say: {reference.sentence()}"

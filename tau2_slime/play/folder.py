@@ -32,6 +32,8 @@ class PlayFolder:
     """Who plays the agent, as rollout.json keeps it: ``kind``, ``hf_checkpoint``."""
     settings: dict[str, Any]
     """The settings, as rollout.json keeps them."""
+    sampling: dict[str, Any]
+    """How the agent is sampled, as rollout.json keeps it."""
     template: ChatTemplate | None = None
     """Decodes the tokens; None where the agent has none."""
 
@@ -43,7 +45,12 @@ class PlayFolder:
         """
         there, plan, other = self._sample(), self._plan(), "name another folder with --output-dir"
         if there is None and not (self.path / PLAN).exists():
-            described = {"policy": self.policy, "settings": self.settings, "episodes": [asdict(self.job)]}
+            described = {
+                "policy": self.policy,
+                "sampling": self.sampling,
+                "settings": self.settings,
+                "episodes": [asdict(self.job)],
+            }
             self._write(PLAN, described, indent=1)
             embedded = self.policy["kind"] == "embedded"
             self._write("summary.json", {"hf_checkpoint": self.policy.get("hf_checkpoint"), "embedded": embedded})

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import copy
 import dataclasses
-import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from tau2_slime.episode.interrupted import Saved
 from tau2_slime.episode.play import play_and_score, so_far
 from tau2_slime.episode.result import EpisodeStats
-from tau2_slime.local.person import HumanUser
+from tau2_slime.local.person import HumanUser, leaving_on_signals
 from tau2_slime.outcome import Status
 from tau2_slime.tokens.ledger import TokenLedger
 
@@ -53,9 +50,10 @@ class Session:
         setup = await self._new_setup()
         self._from = self._folder.saved(setup.identity)
         if self._from is not None:
-            person.terminal.show("The conversation goes on where it was left:", "dim")
-            self._tell_again(self._from)
-        with self._leaving_on_signals():
+            person.terminal.show("The conversation goes on where it was left.", "dim")
+            if not isinstance(setup.user, HumanUser):  # who tells it then
+                self._tell_again(self._from)
+        with leaving_on_signals(self._leave):
             while True:
                 result = await play_and_score(setup, aborted=lambda: person.left, saved=self._from)
                 if not person.undoes:
@@ -72,13 +70,19 @@ class Session:
         setup = self._setup = await self._build()
         if isinstance(setup.user, HumanUser):
             setup.user = HumanUser(setup.agent.world, self._person)
+        setup.after_hop = self._keep
         return setup
 
-    def _remember(self) -> None:
-        """The person is about to be asked: keep the conversation, on the disk and for `undo`."""
+    def _keep(self) -> InteractionResult:
+        """Write the conversation as it is."""
         assert self._setup is not None
         result = so_far(self._setup, self._from)
         self._folder.keep(result)
+        return result
+
+    def _remember(self) -> None:
+        """The person is about to be asked: keep the conversation, on the disk and for `undo`."""
+        result = self._keep()
         assert result.saved is not None
         state = copy.deepcopy(result.saved)  # the episode goes on and changes what it is made of
         ledger = None if result.ledger is None else TokenLedger.from_dict(result.ledger.to_dict())
@@ -99,19 +103,5 @@ class Session:
             if message["role"] in ("assistant", "user") and message.get("content"):
                 self._person.shows({"assistant": "agent"}.get(message["role"], "user"), message["content"], "dim")
 
-    @contextlib.contextmanager
-    def _leaving_on_signals(self) -> Iterator[None]:
-        """Ctrl-C while somebody else speaks, a closed terminal and SIGTERM are ways to leave."""
-        loop, handled = asyncio.get_running_loop(), []
-
-        def leave() -> None:
-            self._person.left = True
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, leave)
-            handled.append(number)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
+    def _leave(self) -> None:
+        self._person.left = True

@@ -13,7 +13,6 @@ from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.transcript import Transcript
 from tau2_slime.errors import ConfigError
 from tau2_slime.policy.checkpoint import CheckpointProfile
-from tau2_slime.tokens.calls.action_text import in_format
 from tau2_slime.tokens.calls.types import Tool
 from tau2_slime.world import domains, retrieval
 
@@ -26,7 +25,8 @@ def longest_first_prompt(
 ) -> tuple[int, str]:
     """Tokens of the longest first prompt of what is played, and the ``domain/task`` that has it.
 
-    The prompt is that of the policy, the tools and a greeting. Of tasks whose prompts are alike the first one is looked at:
+    The prompt is that of the policy, the tools, the examples and a greeting. Of
+    tasks whose prompts are alike the first one is looked at:
     some milliseconds, a second where a knowledge base is in it. Call it off the event loop.
 
     Args:
@@ -74,9 +74,7 @@ def _first_prompt(config: Tau2Config, task_id: str, profile: CheckpointProfile) 
         agent = build_agent(world, _Silent(), config)
     except ValueError:  # τ² does not let this agent play the task, which the episode says
         return 0
-    chat = [{"role": "system", "content": agent.system_prompt()}]
-    if agent.transcript.actions is not None:
-        chat = in_format(agent.transcript.actions, chat, agent.tools)
+    chat = agent.opening(spell=profile.parser.format)
     if not solo:
         chat.append({"role": "user", "content": "Hello"})
     return len(profile.delta.first_prompt(chat, agent.transcript.offered))

@@ -58,7 +58,7 @@ def new_console() -> Console:
 def resume_command(folder: Path) -> str:
     """The command that was given, with ``folder`` as its --output-dir."""
     arguments = list(sys.argv[1:])
-    if not any(a == "--output-dir" or a.startswith("--output-dir=") for a in arguments):
+    if not any(a in ("--output-dir", "-o") or a.startswith("--output-dir=") for a in arguments):
         arguments += ["--output-dir", str(folder)]
     return shlex.join(["tau2-slime", *arguments])
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-
-import pytest
+from pathlib import Path
 
 from tau2_slime.local.gold import DONE_TOOL, GoldScript
 from tau2_slime.local.solo import SoloCase
@@ -19,8 +19,7 @@ def test_a_ticket_of_its_own_needs_no_questions() -> None:
     assert case.answer([]) == GoldScript.from_task(task, solo=True)
 
 
-def test_tasks_that_share_a_ticket_are_told_apart_by_what_the_tools_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tau2_slime.local.solo.loaded", {("telecom", "base")})  # whatever other tests have played
+def test_tasks_that_share_a_ticket_are_told_apart_by_what_the_tools_say() -> None:
     shared = Counter(task.ticket for task in tasks("telecom", "base"))
     ticket = min(shared, key=lambda t: shared[t])
     pool = [task for task in tasks("telecom", "base") if task.ticket == ticket]
@@ -41,3 +40,15 @@ def test_an_unknown_ticket_ends_at_once() -> None:
     case = SoloCase.find("Nobody has written this ticket.")
     assert case.questions == ()
     assert [turn.call for turn in case.answer([]).turns] == [(DONE_TOOL, {})]
+
+
+def test_a_ticket_of_a_task_file_is_known_to_who_plays_the_file(tmp_path: Path) -> None:
+    """And to nobody else, whatever this process has loaded."""
+    (task,) = [t.model_dump(mode="json") for t in tasks("mock", "base") if t.id == "update_task_1"]
+    task |= {"id": "mine", "ticket": "A ticket that only this file has."}
+    (tmp_path / "tasks.json").write_text(json.dumps([task]))
+    split = f"file:{tmp_path}/tasks.json"
+    (loaded,) = tasks("mock", split)
+    assert SoloCase.find(loaded.ticket).candidates == ()
+    known = SoloCase.find(loaded.ticket, frozenset({("mock", split)}))
+    assert known.name == "mock/mine" and known.answer([]) == GoldScript.from_task(loaded, solo=True)

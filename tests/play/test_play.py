@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from tau2_slime.inspector.drift_check import DriftCounts, check_drift
 from tau2_slime.inspector.shown import only_placeholders
 from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.tokenizers import language_of
+from tau2_slime.local.policy_server import PolicyServer
+from tau2_slime.world import domains
 from tests.evaluation.api_server import ApiServer, gold
 from tests.play.terminal import TerminalProcess
 from tests.test_cli import tau2_slime
@@ -95,7 +100,7 @@ def test_who_leaves_loses_nothing(tmp_path: Path, leave: str) -> None:
     assert one.status == "aborted" and one.messages[1]["content"] == "First words"
     with TerminalProcess(*MOCK, folder=tmp_path) as terminal:
         terminal.expect("goes on where it was left")
-        terminal.expect("user: First words")
+        terminal.expect("you: First words")
         terminal.expect("agent: Could you please tell me your case reference?")
         terminal.say(f"Yes, {REFERENCE}")
         terminal.expect("agent: Your case is now complete")
@@ -194,6 +199,179 @@ def test_a_person_plays_the_user_of_a_run(tmp_path: Path, command: str) -> None:
         assert terminal.end() == 0
 
 
+async def test_kill_9_while_the_agent_thinks_loses_no_word(tmp_path: Path) -> None:
+    slow = [True]
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        return {**gold(body), "sleep": 60 if slow and len(body["messages"]) > 4 else 0}
+
+    async with ApiServer(answer) as server:
+        arguments = (*MOCK, "--policy-model", "openai/m", "--policy-base-url", server.url)
+
+        def first() -> None:
+            with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+                terminal.say("First words")
+                terminal.expect("agent: What is your case reference?")
+                terminal.say("Second words")
+                while len(server.requests) < 2:
+                    time.sleep(0.05)
+                os.kill(terminal.process.pid, signal.SIGKILL)
+                terminal.process.wait()
+
+        def second() -> None:
+            with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+                terminal.expect("you: Second words")
+                terminal.say(f"Yes, {REFERENCE}")
+                terminal.expect("agent: Your case is now complete")
+                terminal.say("/stop")
+                terminal.expect("reward 1 (user_stop)")
+                assert terminal.end() == 0
+
+        await asyncio.to_thread(first)
+        slow.clear()
+        await asyncio.to_thread(second)
+    users = [text for role, text in said(the_row(tmp_path / "out")) if role == "user"]
+    assert users == ["First words", "Second words", f"Yes, {REFERENCE}", "###STOP###"]
+
+
+async def test_a_router_that_is_lost_costs_no_word_and_every_token_is_kept(tmp_path: Path, checkpoint: Path) -> None:
+    def arguments(server: PolicyServer) -> tuple[str, ...]:
+        return (*MOCK, "--router", server.url, "--hf-checkpoint", str(checkpoint), "--set", "request_retries=0")
+
+    def first(words: tuple[str, ...], lose: Callable[[], None]) -> None:
+        with TerminalProcess(*words, folder=tmp_path) as terminal:
+            terminal.say("First words")
+            terminal.expect("agent: Could you please tell me your case reference?")
+            terminal.expect("you>")
+            lose()
+            terminal.type("Second words\r")
+            terminal.expect("the conversation is kept, and this goes on: tau2-slime play")
+            assert terminal.end() == 3
+
+    def second(words: tuple[str, ...]) -> None:
+        with TerminalProcess(*words, folder=tmp_path) as terminal:
+            terminal.expect("you: Second words")
+            terminal.expect("agent: Could you please tell me your case reference?")
+            terminal.say(f"Yes, {REFERENCE}")
+            terminal.expect("agent: Your case is now complete")
+            terminal.say("/stop")
+            terminal.expect("reward 1 (user_stop)")
+            assert terminal.end() == 0
+
+    loop = asyncio.get_running_loop()
+    async with PolicyServer(checkpoint) as server:
+        await asyncio.to_thread(
+            first, arguments(server), lambda: asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+        )
+    async with PolicyServer(checkpoint) as server:
+        await asyncio.to_thread(second, arguments(server))
+    row = the_row(tmp_path / "out")
+    users = [text for role, text in said(row) if role == "user"]
+    assert users == ["First words", "Second words", f"Yes, {REFERENCE}", "###STOP###"]
+    assert json.loads((tmp_path / "out" / "rollout.json").read_text())["policy"]["kind"] == "router"
+    check_tokens(tmp_path / "out")
+
+
+def test_a_task_file_is_played(tmp_path: Path) -> None:
+    task = next(t for t in domains.tasks("mock", "base") if t.id == "create_task_1").model_dump(mode="json")
+    (tmp_path / "m.jsonl").write_text(json.dumps({**task, "id": "a b/\u00fc"}) + "\n")
+    with TerminalProcess("play", "-d", "mock", "--split", "file:m.jsonl", "-o", "out", folder=tmp_path) as terminal:
+        terminal.expect("once you say: ")
+        terminal.expect("you are the user")
+        (reference,) = re.findall(r"my case reference is \S+", terminal.seen)
+        terminal.say(f"Hello, {reference}")
+        terminal.expect("agent: Your case is now complete")
+        terminal.say("/stop")
+        terminal.expect("reward 1 (user_stop)")
+        assert terminal.end() == 0
+    assert the_row(tmp_path / "out")["task_id"] == "a b/\u00fc"
+    check_tokens(tmp_path / "out")
+
+
+def of_a_run(command: str, *more: str) -> tuple[str, ...]:
+    words = (command, "--user-strategy", "human", "-d", "mock", "-o", "out", "--task-ids", "create_task_1")
+    return (*words, "--max-turns", "200", "--attempts", "1", *(["--split", "base"] if command == "eval" else []), *more)
+
+
+def finish(arguments: tuple[str, ...], folder: Path, last: str = f"Yes, {REFERENCE}") -> list[tuple[str, str]]:
+    """Take up a conversation of a run whose first words are known, bring it to its end, and return what was said."""
+    with TerminalProcess(*arguments, folder=folder) as terminal:
+        terminal.expect("mock, task create_task_1: you are the user")
+        terminal.expect("you: First words")
+        terminal.expect("agent: ")
+        terminal.say(last)
+        terminal.expect("agent: Your case is now complete")
+        terminal.say("/stop")
+        terminal.expect("mean reward 1.000" if arguments[0] == "rollout" else "pass^1")
+        assert terminal.end() == 0
+    assert not (folder / "out" / "unfinished.json").exists()
+    name = "trajectories.jsonl" if arguments[0] == "rollout" else "simulations.jsonl"
+    (row,) = [json.loads(line) for line in (folder / "out" / name).read_text().splitlines()]
+    assert row["reward"] == 1.0
+    return said(row)
+
+
+@pytest.mark.parametrize(
+    ("command", "leave"),
+    [("rollout", "ctrl-d"), ("rollout", "hang up"), ("eval", "/quit"), ("eval", "sigterm"), ("eval", "hang up")],
+)
+def test_who_leaves_a_run_loses_nothing(tmp_path: Path, command: str, leave: str) -> None:
+    arguments = of_a_run(command)
+    with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+        terminal.say("First words")
+        terminal.expect("agent: Could you please tell me your case reference?")
+        terminal.expect("you>")
+        if leave == "hang up":
+            terminal.hang_up()
+            assert terminal.process.wait(timeout=300) != 0
+        else:
+            if leave == "sigterm":
+                os.kill(terminal.process.pid, signal.SIGTERM)
+            else:
+                terminal.type({"ctrl-d": "\x04", "/quit": "/quit\r"}[leave])
+            terminal.expect(f"tau2-slime {command} --user-strategy human")
+            assert terminal.end() == 3
+    users = [text for role, text in finish(arguments, tmp_path) if role == "user"]
+    assert users == ["First words", f"Yes, {REFERENCE}", "###STOP###"]
+    if command == "rollout":
+        check_tokens(tmp_path / "out")
+
+
+@pytest.mark.parametrize("command", ["rollout", "eval"])
+async def test_ctrl_c_while_the_agent_speaks_loses_nothing(tmp_path: Path, command: str) -> None:
+    slow = [True]
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        return {**gold(body), "sleep": 60 if slow and len(body["messages"]) > 4 else 0}
+
+    async with ApiServer(answer) as server:
+        arguments = of_a_run(command, "--policy-model", "openai/m", "--policy-base-url", server.url)
+
+        def leave() -> None:
+            with TerminalProcess(*arguments, folder=tmp_path) as terminal:
+                terminal.say("First words")
+                terminal.expect("agent: What is your case reference?")
+                terminal.say("Second words")
+                while len(server.requests) < 2:
+                    time.sleep(0.05)
+                terminal.type("\x03")
+                terminal.expect(f"tau2-slime {command} --user-strategy human")
+                assert terminal.end() == 3
+
+        await asyncio.to_thread(leave)
+        slow.clear()
+        users = [text for role, text in await asyncio.to_thread(finish, arguments, tmp_path) if role == "user"]
+    assert users == ["First words", "Second words", f"Yes, {REFERENCE}", "###STOP###"]
+
+
+def test_a_damaged_file_of_unfinished_conversations_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "unfinished.json").write_text("{")
+    with TerminalProcess(*of_a_run("rollout"), folder=tmp_path) as terminal:
+        terminal.expect("unfinished.json is damaged: delete it, and its conversations begin anew")
+        assert terminal.end() == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -202,7 +380,7 @@ def test_a_person_plays_the_user_of_a_run(tmp_path: Path, command: str) -> None:
         (["play", "--as", "agent", "--router", "http://h:1"], "--router would change nothing: you are the agent"),
         (["play", "--user-model", "gpt-4o"], "--user-model would change nothing: you are the user"),
         (["play", "--router", "http://h:1"], "--router needs --hf-checkpoint"),
-        (["play", "--policy-args", "{}"], "--policy-args would change nothing: --policy-model is not given"),
+        (["play", "--policy-args", "{}"], "--policy-args would change nothing: it is about --policy-model"),
         (["rollout", "-d", "mock", "--user-strategy", "human"], "user_strategy human needs a terminal"),
         (["eval", "-d", "mock", "--user-strategy", "human"], "user_strategy human needs a terminal"),
         (["rollout", "--user-strategy", "human", "--user-model", "x"], "--user-model would change nothing: a person"),

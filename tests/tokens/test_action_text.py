@@ -66,6 +66,15 @@ def calls(turn: ParsedTurn) -> list[tuple[str, dict[str, Any], CallStatus]]:
         ('Action: {"name": "get_order", "arguments": [1]}', None, None, INVALID),
         ('Action: {"name": "get_order", "arguments": "no object"}', None, None, INVALID),
         ('Action: {"name": "list_airports", "arguments": {}, "then": "stop"}', None, None, INVALID),
+        ('Action: {"name": "list_airports", "name": "get_order"}', None, None, INVALID),  # one would be dropped
+        ('Action: {"name": "get_order", "arguments": {"order_id": "#W1", "order_id": "#W2"}}', None, None, INVALID),
+        ('Action: {"name": "list_airports", "arguments": ' + "[" * 5000 + "]" * 5000 + "}", None, None, INVALID),
+        ('Action: {"name": "get_order", "arguments": {"order_id": ' + "9" * 5000 + "}}", None, None, INVALID),
+        (f"Action:\n```json\n{GET}\n```\nDone.", None, None, INVALID),
+        (f"Action:\n```json\n{GET}", None, None, INVALID),
+        (f"Action: {GET}\nThought: done", None, None, INVALID),
+        (f"Action: <think>Hm.</think>{GET}", None, None, INVALID),
+        ("Hello.\nAction: and so on", None, "Hello.", INVALID),
         # respond
         (f"Action:\n{HELLO}", "Hello, you.", None, []),
         (TRICKY, " a\nAction: b </think> ", None, []),
@@ -73,12 +82,22 @@ def calls(turn: ParsedTurn) -> list[tuple[str, dict[str, Any], CallStatus]]:
         ('Action: {"name": "respond", "arguments": {"content": 7}}', None, None, INVALID),
         ('Action: {"name": "respond", "arguments": {}}', None, None, INVALID),
         ('Action: {"name": "respond"}', None, None, INVALID),
+        ('Action: {"name": "respond", "arguments": {"content": "a", "content": "b"}}', None, None, INVALID),
+        ('Action: {"name": "respond", "arguments": {"content": "a", "tone": "b"}}', None, None, INVALID),
+        ('Action: {"name": "respond", "content": "a"}', None, None, INVALID),
+        ('Action: {"name": "respond", "arguments": {"content": "a\nb"}}', None, None, INVALID),  # a raw line break
+        ('Action: {"name": "respond", "arguments": "{\\"content\\": \\"a\\"}"}', "a", None, []),
+        ('Action: {"name": "respond", "arguments": {"content": "a\\ud800"}}', "a\ufffd", None, []),
         # calls, checked by the schema
         ('Action: {"name": "list_airports"}', None, None, [("list_airports", {}, CallStatus.OK)]),
         ('Action: {"name": "get_order", "arguments": "{\\"order_id\\": \\"#W1\\"}"}', None, None, CALLED),
         ('Action: {"name": "fly", "arguments": {}}', None, None, [("fly", {}, CallStatus.UNKNOWN_TOOL)]),
         ('Action: {"name": "get_order"}', None, None, [("get_order", {}, CallStatus.BAD_ARGUMENTS)]),
         # without a marker
+        (f"```json\n{GET}\n```", None, None, CALLED),
+        (f"[{GET}]", f"[{GET}]", None, []),
+        (f"**Action:** {GET}", f"**Action:** {GET}", None, []),
+        (f"{HELLO}\n{HELLO}", f"{HELLO}\n{HELLO}", None, []),
         (GET, None, None, CALLED),
         (HELLO, "Hello, you.", None, []),
         ("Hello, you.", "Hello, you.", None, []),

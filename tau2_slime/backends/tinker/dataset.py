@@ -227,10 +227,9 @@ class Tau2DatasetBuilder(RLDatasetBuilder):
         """Raises ConfigError if no episode of the domain could begin: the cookbook fails on a batch without any turn."""
         renderer = await offload(turn_renderer, self.model_name, self.renderer_name)
         agent, limit = episode.setup.agent, self.max_trajectory_tokens
-        system = {"role": "system", "content": agent.tau2_agent.system_prompt}
-        needed = len(await offload(renderer.first_prompt, [system], agent.tools))
+        needed = len(await offload(renderer.first_prompt, agent.opening(), agent.transcript.offered))
         if limit is not None and needed + self.max_tokens > limit:
             raise ConfigError(
-                f"max_trajectory_tokens={limit}: policy and tools of {domain} alone are {needed} tokens, and "
+                f"max_trajectory_tokens={limit}: policy, tools and examples of {domain} alone are {needed} tokens, and "
                 f"max_tokens={self.max_tokens} are kept free for each turn; no episode could begin"
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -78,12 +78,13 @@ def load_plan(
     *,
     overrides: Mapping[str, object] | None = None,
     attempts: int | None = None,
+    sampling: Mapping[str, object] | None = None,
     tau2: Mapping[str, object] | None = None,
 ) -> Plan:
     """The plan in ``path``, a YAML file in the format of slime's ``--eval-config``.
 
-    ``overrides`` (`Tau2Config` keys) and ``attempts`` (episodes of each task) win over the file's; every dataset's own
-    settings win over ``tau2``, the ``tau2:`` mapping of a training job.
+    ``overrides`` (`Tau2Config` keys), ``attempts`` (episodes of each task) and ``sampling`` (by sglang's names) win over
+    the file's; every dataset's own settings win over ``tau2``, the ``tau2:`` mapping of a training job.
 
     Raises:
         ConfigError: the first mistake, with file, line, key and what is allowed.
@@ -107,7 +108,8 @@ def load_plan(
                 raise source.error(key, f"the dataset has no {name!r}")
         if str(entry["name"]) in [other.name for other in found]:
             raise source.error(f"{key}.name", f"{entry['name']!r} is the name of an earlier dataset; names are unique")
-        found.append(_dataset(source, key, {**defaults, **entry}, overrides or {}, attempts, tau2))
+        dataset = _dataset(source, key, {**defaults, **entry}, overrides or {}, attempts, tau2)
+        found.append(replace(dataset, sampling={**dataset.sampling, **(sampling or {})}))
     return Plan(tuple(found), str(path))
 
 
@@ -126,7 +128,7 @@ def default_plan(
 
     ``split``: τ²'s; None: test, or base in a domain without test. ``tasks``: at most so many of each domain; None: all.
     ``task_ids``: exactly these of each domain.
-    ``attempts``: episodes of each task. ``sampling``: slime's keys, as in a file. ``overrides``: `Tau2Config` keys for all.
+    ``attempts``: episodes of each task. ``sampling``: by sglang's names. ``overrides``: `Tau2Config` keys for all.
 
     Raises:
         ConfigError: an unknown domain or split, or a setting that is not valid.
@@ -155,7 +157,7 @@ def default_plan(
             items = tuple(Item(config, {**metadata, "task_id": task.id}, str(task.id)) for task in pool)
             model = user.rpartition("/")[2]
             name = f"{domain}-{short_name(wanted)}-{model if short[model] == 1 else user}"
-            found.append(Dataset(name, items, attempts, sampling_params(sampling or {})))
+            found.append(Dataset(name, items, attempts, {**sampling_params({}), **(sampling or {})}))
     return Plan(tuple(found), "command line")
 
 

@@ -1,4 +1,4 @@
-"""Which rules of the policy the agent broke: the counts of `episode.compliance` over a run, by domain and by rule."""
+"""Which rules of the policy the agent broke: the counts of `policy_rules.check` over a run, by domain and by rule."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tau2_slime.episode.compliance import BROKEN, WRITES
 from tau2_slime.evaluation.report.table import Table
 from tau2_slime.evaluation.statistics.summary import Summary, outcome_of
-from tau2_slime.policy_rules.check import POLICIES
+from tau2_slime.policy_rules.check import BROKEN, POLICIES, WRITES
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,21 +14,24 @@ from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.users import asks_a_model, check_user, seeded
-from tau2_slime.errors import ConfigError
+from tau2_slime.errors import CannotResume, ConfigError
 from tau2_slime.evaluation.plan.datasets import Item, Plan
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
 from tau2_slime.evaluation.runner.budget import Budget
 from tau2_slime.evaluation.store.records import Job
 from tau2_slime.local.tokenizer import local_checkpoint
+from tau2_slime.observe.unfinished import Unfinished
 from tau2_slime.outcome import Termination
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.policy.context_plan import longest_first_prompt
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.loops import offload
-from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.slime_adapter import resume
+from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
 from tau2_slime.world import judge
 
 if TYPE_CHECKING:
+    from tau2_slime.episode.play import EpisodeSetup
     from tau2_slime.local.policy_server import PolicyServer
 
 Stopped = Callable[[], bool]
@@ -48,6 +51,9 @@ class PolicyBackend(Protocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    unfinished: Unfinished | None
+    """Where episodes are kept that end as aborted, because a person left them; None: nowhere."""
 
     def describe(self) -> dict[str, Any]:
         """What is evaluated, as plain data for the manifest's ``subject``; known once entered."""
@@ -82,6 +88,7 @@ class RouterPolicy:
         self._config, self._max_context_len = config, max_context_len
         self._trusted = trust_remote_code
         self._language: CheckpointProfile | None = None
+        self.unfinished: Unfinished | None = None
 
     async def __aenter__(self) -> RouterPolicy:
         host, port = address(self.url)
@@ -128,14 +135,16 @@ class RouterPolicy:
             tau2_aborted=stopped,
             tau2_on_result=lambda _, result: results.append(result),
         )
-        sample = StandaloneSample(
+        name, kept = "/".join(map(str, job.name)), self.unfinished
+        sample = (kept.take(name) if kept is not None else None) or StandaloneSample(
             index=job.attempt,
-            prompt="/".join(map(str, job.name)),
+            prompt=name,
             metadata=dict(job.item.metadata),
-            # The same in every run, so that a server that routes or draws by it repeats itself.
-            session_id="/".join(map(str, job.name)),
+            session_id=name,  # the same in every run, so that a server that routes or draws by it repeats itself
         )
         await generate(args, sample, dict(job.dataset.sampling), evaluation=True)
+        if kept is not None:
+            kept.keep(name, sample)
         return results[0]
 
 
@@ -144,17 +153,47 @@ class EmbeddedPolicy(RouterPolicy):
 
     _SEED = 0
 
-    def __init__(self, config: Tau2Config, *, gold_rate: float = 1.0, max_context_len: int | None = None) -> None:
-        """``gold_rate``: share of episodes that it plays to the end; in the others it falls silent and earns nothing."""
-        super().__init__("", "", config, max_context_len=max_context_len, name=f"embedded gold ({gold_rate:g})")
-        self.gold_rate = gold_rate
+    def __init__(
+        self,
+        config: Tau2Config,
+        *,
+        checkpoint: str | None = None,
+        gold_rate: float = 1.0,
+        mistakes: float | None = None,
+        noise: float | None = None,
+        spelling: float | None = None,
+        max_context_len: int | None = None,
+        name: str = "",
+        trust_remote_code: bool = False,
+        played: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        """``checkpoint``: whose chat template it speaks; None: the package's own. ``gold_rate``: share of episodes that it
+        plays to the end; in the others it falls silent and earns nothing. The other habits, and ``played``: see
+        `PolicyServer`.
+        """
+        name = name or f"embedded gold ({gold_rate:g})"
+        super().__init__(
+            "", "", config, max_context_len=max_context_len, name=name, trust_remote_code=trust_remote_code
+        )
+        self.gold_rate, self._given, self._played = gold_rate, checkpoint, frozenset(played)
+        habits = {"mistakes": mistakes, "noise": noise, "spelling": spelling}
+        self.habits = {habit: value for habit, value in habits.items() if value is not None}
         self._server: PolicyServer | None = None
 
     async def __aenter__(self) -> EmbeddedPolicy:
         from tau2_slime.local.policy_server import PolicyServer
 
-        self.checkpoint = str(await offload(local_checkpoint))
-        self._server = PolicyServer(self.checkpoint, gives_up=1 - self.gold_rate, seed=self._SEED)
+        self.checkpoint = self._given or str(await offload(local_checkpoint))
+        habits = self.habits
+        self._server = PolicyServer(
+            self.checkpoint,
+            gives_up=1 - self.gold_rate,
+            seed=self._SEED,
+            mistakes=habits.get("mistakes", 0.0),
+            noise=habits.get("noise", 0.0),
+            spelling=habits.get("spelling", 0.1),
+            played=self._played,
+        )
         await self._server.start()
         self.url = self._server.url
         await super().__aenter__()
@@ -166,7 +205,8 @@ class EmbeddedPolicy(RouterPolicy):
 
     def describe(self) -> dict[str, Any]:
         seen = super().describe()
-        return {**seen, "kind": "embedded", "checkpoint": "", "gold_rate": self.gold_rate, "seed": self._SEED}
+        known = {"kind": "embedded", "checkpoint": self._given or "", "gold_rate": self.gold_rate, "seed": self._SEED}
+        return {**seen, **known, **self.habits}
 
 
 class ApiPolicy:
@@ -175,6 +215,7 @@ class ApiPolicy:
     def __init__(self, spec: ApiSpec, *, name: str = "") -> None:
         """``name``: what the report calls the policy, by default the model."""
         self.spec, self.name = spec, name or spec.model
+        self.unfinished: Unfinished | None = None
 
     async def __aenter__(self) -> ApiPolicy:
         self.spec.connection()
@@ -190,20 +231,43 @@ class ApiPolicy:
     def paid_models(self) -> list[tuple[str, bool]]:
         return [(self.spec.model, self.spec.base_url is not None)]
 
+    async def setup(
+        self,
+        config: Tau2Config,
+        task_id: str,
+        user_model: str,
+        attempt: int,
+        *,
+        sampling: Mapping[str, Any],
+        training: bool = False,
+    ) -> EpisodeSetup:
+        """What an episode is played with. ``sampling``: by sglang's names. ``training``, ``attempt``: see `build_episode`.
+
+        Raises:
+            ConfigError: the task cannot be played so.
+        """
+        spec = dataclasses.replace(self.spec, args=seeded(self.spec.args, attempt))
+        speaker = ApiSpeaker(spec, litellm_sampling(dict(sampling)))
+        task = await choose_task(config, task_id=task_id)
+        setup = await build_episode(config, task, speaker, user_model, attempt=attempt, training=training)
+        if isinstance(spec.args.get("seed"), int):
+            setup.seeds["policy"] = spec.args["seed"]
+        return setup
+
     async def play(self, job: Job, stopped: Stopped) -> InteractionResult:
         config = job.item.config
         model = config.user_model_for(None, evaluation=True)
-        spec = dataclasses.replace(self.spec, args=seeded(self.spec.args, job.attempt))
-        speaker = ApiSpeaker(spec, litellm_sampling(dict(job.dataset.sampling)))
-
         try:
-            task = await choose_task(config, task_id=job.item.task_id)
-            setup = await build_episode(config, task, speaker, model, attempt=job.attempt)
-            if isinstance(spec.args.get("seed"), int):
-                setup.seeds["policy"] = spec.args["seed"]
-        except ConfigError as error:
+            setup = await self.setup(config, job.item.task_id, model, job.attempt, sampling=job.dataset.sampling)
+            name, kept = "/".join(map(str, job.name)), self.unfinished
+            before = kept.take(name) if kept is not None else None
+            saved = resume.read(before, setup.identity) if before is not None else None
+            result = await play_and_score(setup, aborted=stopped, saved=saved)
+        except (ConfigError, CannotResume) as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
-        return await play_and_score(setup, aborted=stopped)
+        if kept is not None:
+            kept.keep(name, fill_sample(StandaloneSample(index=job.attempt, prompt=name), result))
+        return result
 
 
 def check_users(items: Iterable[Item], budget: Budget) -> None:

@@ -124,6 +124,10 @@ class Runner:
         self.progress.running = 0
         return self.end
 
+    def interrupt(self) -> None:
+        """Begin nothing more, and let what is under way end as aborted: its policy may keep it."""
+        self._stop(End.INTERRUPTED, "interrupted")
+
     def _stopped(self) -> bool:
         return self.end not in (End.COMPLETE, End.USER_DOWN)
 

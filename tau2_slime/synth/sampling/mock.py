@@ -42,7 +42,8 @@ def propose(rng: random.Random, difficulty: str, weights: Mapping[str, float]) -
     ``weights``: multiply `USUAL`.
     """
     odds = {kind: usual * weights.get(kind, 1.0) for kind, usual in USUAL.items()}
-    kinds: list[tuple[str, ...]] = {"easy": [(*_NEW, "complete")], "medium": [_NEW, _STATUS]}.get(difficulty, [])
+    by_difficulty: dict[str, list[tuple[str, ...]]] = {"easy": [(*_NEW, "complete")], "medium": [_NEW, _STATUS]}
+    kinds = by_difficulty.get(difficulty, [])
     if not kinds or not all(any(odds[kind] for kind in allowed) for allowed in kinds):
         return None
     intents, calls = list[Intent](), list[Call]()

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from tau2_slime.chat.thoughts import cut_thoughts, first_block
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.dotted_path import load_object
+from tau2_slime.runtime.text import well_formed
 from tau2_slime.tokens.calls.json_text import BadJson, read_json
 from tau2_slime.tokens.calls.reasoning import split_reasoning, without_reasoning
 from tau2_slime.tokens.calls.schema_types import checked_call
@@ -294,7 +295,7 @@ def _read_object(text: str) -> JsonObject:
     text = text.strip()
     if text.startswith("```") and text.endswith("```") and len(text) >= 6:
         text = re.sub(r"\A\w*", "", text[3:-3]).strip()
-    value = read_json(text)
+    value = read_json(text, strict=True)  # a key that is there twice would be executed and dropped
     if not isinstance(value, dict):
         raise BadJson("The action is not a JSON object")
     return value
@@ -316,7 +317,7 @@ def _read_action(body: str) -> tuple[str, JsonObject]:
         raise BadJson(f'The action has {unknown[:60]} beside "name" and "arguments"')
     if isinstance(arguments, str):
         try:
-            arguments = read_json(arguments)
+            arguments = read_json(arguments, strict=True)
         except BadJson as problem:
             raise BadJson(f'"arguments" cannot be read: {problem}') from None
     if not isinstance(arguments, dict):
@@ -329,7 +330,7 @@ def _words(arguments: JsonObject) -> str:
     content = arguments.get("content")
     if not isinstance(content, str) or not content.strip() or len(arguments) > 1:
         raise BadJson(f'{RESPOND} takes {{"content": "..."}}, a text that is not empty, and nothing else')
-    return content
+    return well_formed(content)  # half a surrogate pair is not text: nobody could be told it
 
 
 def _joined(pieces: Sequence[str]) -> str | None:

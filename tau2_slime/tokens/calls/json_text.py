@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import NoReturn
 
 from tau2_slime.tokens.calls.types import Json
@@ -40,16 +41,31 @@ def _refuse_constant(name: str) -> NoReturn:
     raise BadJson(f"{name} is not a JSON value")
 
 
+def _without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise BadJson(f"{json.dumps(twice)[:60]} is there twice")
+    return found
+
+
 _DECODER = json.JSONDecoder(parse_int=_read_int, parse_float=_read_float, parse_constant=_refuse_constant)
+_STRICT = json.JSONDecoder(
+    parse_int=_read_int,
+    parse_float=_read_float,
+    parse_constant=_refuse_constant,
+    object_pairs_hook=_without_duplicates,
+)
 
 
-def read_json_at(text: str, start: int) -> tuple[Json, int]:
+def read_json_at(text: str, start: int, *, strict: bool = False) -> tuple[Json, int]:
     """(value, end) of the JSON value that begins exactly at text[start]; what follows `end` is not looked at.
 
-    The last of duplicate keys wins; lone surrogates pass. Raises BadJson; positions count from `start`.
+    The last of duplicate keys wins, or they are refused if ``strict``; lone surrogates pass. Raises BadJson; positions
+    count from `start`.
     """
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = (_STRICT if strict else _DECODER).raw_decode(text, start)
     except json.JSONDecodeError as error:
         line = text.count("\n", start, error.pos) + 1
         column = error.pos - max(start - 1, text.rfind("\n", start, error.pos))
@@ -63,10 +79,13 @@ def read_json_at(text: str, start: int) -> tuple[Json, int]:
     return value, end
 
 
-def read_json(text: str) -> Json:
-    """The value of a text that is one JSON value, white space around it allowed. Raises BadJson."""
+def read_json(text: str, *, strict: bool = False) -> Json:
+    """The value of a text that is one JSON value, white space around it allowed. ``strict``: see `read_json_at`.
+
+    Raises BadJson.
+    """
     text = text.strip()
-    value, end = read_json_at(text, 0)
+    value, end = read_json_at(text, 0, strict=strict)
     if end != len(text):
         raise BadJson(f"Extra data after the JSON value (character {end})")
     return value

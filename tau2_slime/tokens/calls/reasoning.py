@@ -46,22 +46,26 @@ def split_reasoning(
 def without_reasoning(text: str, tags: Tags = (THINK, END_THINK)) -> tuple[list[str], list[str]]:
     """(pieces of content, pieces of reasoning) of a text without calls, whose reasoning may stand anywhere.
 
-    Text before a closing tag without an opening one is reasoning.
+    Text before a closing tag without an opening one is reasoning. Takes time that grows with the text and no faster.
     """
     opening, closing = tags
     content: list[str] = []
     thoughts: list[str] = []
+    at, begin, end = 0, text.find(opening), text.find(closing)
     while True:
-        begin, end = text.find(opening), text.find(closing)
+        if 0 <= begin < at:
+            begin = text.find(opening, at)
+        if 0 <= end < at:
+            end = text.find(closing, at)
         if end >= 0 and not 0 <= begin < end:
-            thoughts.extend([*content, text[:end]])
-            content, text = [], text[end + len(closing) :]
+            thoughts.extend([*content, text[at:end]])
+            content, at = [], end + len(closing)
             continue
         if begin < 0:
-            return [*content, text], thoughts
-        content.append(text[:begin])
+            return [*content, text[at:]], thoughts
+        content.append(text[at:begin])
         inside, after = open_reasoning(text, begin + len(opening), tags)
         thoughts.append(inside)
         if after is None:
             return content, thoughts
-        text = text[after:]
+        at = after

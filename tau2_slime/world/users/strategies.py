@@ -109,7 +109,7 @@ async def reflection(simulator: Simulator) -> UserMessage:
         try:
             again = await simulator.draft("reflection", _refused(draft, why, _REFLECT))
             better = None if again.is_tool_call() else _after_last("Response:", again.content or "")
-        except UserSimulatorError:
+        except (UserSimulatorError, BudgetSpent):
             better = None
         if better:
             again.content = better
@@ -197,7 +197,7 @@ def read_verdict(said: str, found: Sequence[str] = ()) -> tuple[bool | None, str
     if text.startswith("{"):
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None, ""
         good = value.get("ok") if isinstance(value, dict) else None
         why = str(value.get("reason") or "") if isinstance(value, dict) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tau2_slime.backends.tinker import train as command
 from tau2_slime.backends.tinker.train import chz_arguments
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
+from tests.backends import few_shot_file
 
 RENDERER = "qwen3_instruct"
 
@@ -123,11 +125,11 @@ def test_a_simulator_that_is_out_can_be_stood_in_for_in_training_only(model: str
         ({"settings": {"max_turns": 0}}, "max_turns"),
         (
             {"domains": ["mock", "retail"], "max_trajectory_tokens": 4000, "max_tokens": 500},
-            r"max_trajectory_tokens=4000: policy and tools of retail alone are \d+ tokens, and max_tokens=500 are kept",
+            r"max_trajectory_tokens=4000: policy, tools and examples of retail alone are \d+ tokens, and max_tokens=500 are",
         ),
         (  # solo play talks to no simulator, and has to fit all the same
             {"domains": ["mock"], "settings": {"agent_type": "solo"}, "max_trajectory_tokens": 600, "max_tokens": 500},
-            r"max_trajectory_tokens=600: policy and tools of mock alone are \d+ tokens",
+            r"max_trajectory_tokens=600: policy, tools and examples of mock alone are \d+ tokens",
         ),
         ({"domains": ["mock"], "settings": {"agent_type": "solo"}, "renderer_name": "role_colon"}, "role_colon"),
         (
@@ -278,3 +280,19 @@ def test_names_that_users_know_count_unless_the_command_line_says_otherwise(
         training, evaluation = asyncio.run(config.dataset_builder())
         (first, *_) = training.get_batch(0)
         assert (first.config.user_model, first.config.max_turns, evaluation) == ("scripted", turns, None)
+
+
+def test_examples_that_cannot_be_shown_are_told_before_anything_is_sampled(model: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.jsonl: no such file"):
+        build(model, settings={"few_shot": "/nowhere.jsonl"})
+    examples = few_shot_file.write(tmp_path / "examples.jsonl")
+    with pytest.raises(ConfigError, match="it has examples from 3 tasks of mock; few_shot_count=3 needs 4"):
+        build(model, settings={"few_shot": str(examples)})
+    with pytest.raises(ConfigError, match="no episode could begin"):  # the examples do not fit
+        rows = [json.loads(line) for line in examples.read_text().splitlines()]
+        for row in rows:
+            row["messages"][0]["content"] *= 2000
+        examples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        long = tmp_path / "long.jsonl"
+        examples.rename(long)
+        build(model, settings={"few_shot": str(long), "few_shot_count": 2}, max_trajectory_tokens=8000)

@@ -34,6 +34,7 @@ from tau2_slime.episode.result import InteractionResult
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Blame, Termination, blame_for
 from tau2_slime.world import domains, scoring
+from tests.backends import few_shot_file
 from tests.backends.orchestrator import assert_tau2_agrees
 from tests.backends.tinker.players import Player
 from tests.examples import assert_examples_run
@@ -421,3 +422,12 @@ def test_a_renderer_that_encodes_behind_our_back_is_refused(model: str) -> None:
 
 def test_the_examples_run() -> None:
     assert_examples_run(door, command)
+
+
+async def test_examples_are_shown(model: str, tmp_path: Path) -> None:
+    examples = few_shot_file.write(tmp_path / "examples.jsonl")
+    given = config(few_shot=str(examples), few_shot_count=2)
+    trajectory, env = await play(model, player(model), task_id=few_shot_file.PLAYED, config=given)
+    prompt = tokenizer_utils.get_tokenizer(model).decode(trajectory.transitions[0].ob.to_ints())
+    few_shot_file.assert_shown(prompt)
+    assert env.episode.result.reward == 1.0

@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tau2_slime.backends.verifiers.state_view import EPISODE_KEY, StateView
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, scoring
+from tests.backends import few_shot_file
 from tests.backends.chat_server import ChatServer
 from tests.backends.orchestrator import assert_tau2_agrees
 from tests.backends.wrong_settings import WRONG_SETTINGS
@@ -297,3 +299,22 @@ def test_rows_are_the_splits_tasks() -> None:
     infos = [json.loads(row["info"]) for row in env.get_eval_dataset()]
     assert [info["task_id"] for info in infos] == kept
     assert {json.loads(row["info"])["task_split"] for row in env.get_dataset()} == {"train"}
+
+
+@pytest.mark.parametrize("strategy", ["native", "react"])
+async def test_examples_are_shown(server: ChatServer, tmp_path: Path, strategy: str) -> None:
+    examples = few_shot_file.write(tmp_path / "examples.jsonl")
+    env = load(task_split="base", few_shot=str(examples), few_shot_count=2, agent_strategy=strategy)
+    row = next(i for i, one in enumerate(env.get_eval_dataset()) if few_shot_file.PLAYED in one["info"])
+    state = await rollout(server, env, "gold", row)
+    (told,) = [m["content"] for m in server.requests[0]["messages"] if m["role"] == "system"]
+    few_shot_file.assert_shown(told.replace("API output: []", "Result: []"))
+    assert strategy == "react" or state["reward"] == 1.0
+
+
+def test_examples_that_cannot_be_shown_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.jsonl: no such file"):
+        load(task_split="base", few_shot="/nowhere.jsonl").get_eval_dataset()
+    examples = few_shot_file.write(tmp_path / "examples.jsonl")
+    with pytest.raises(ConfigError, match="it has examples from 3 tasks of mock; few_shot_count=3 needs 4"):
+        load(task_split="base", few_shot=str(examples)).get_eval_dataset()

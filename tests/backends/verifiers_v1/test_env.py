@@ -6,6 +6,7 @@ import asyncio
 import copy
 import pickle
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tau2_slime.backends import verifiers as door
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, scoring
+from tests.backends import few_shot_file
 from tests.backends.chat_server import ChatServer, reply
 from tests.backends.orchestrator import assert_tau2_agrees
 from tests.backends.wrong_settings import WRONG_SETTINGS
@@ -298,3 +300,22 @@ def closed() -> str:
     if not _taken.getsockname()[1]:
         _taken.bind(("127.0.0.1", 0))
     return f"http://127.0.0.1:{_taken.getsockname()[1]}/v1"
+
+
+async def test_examples_are_shown(server: ChatServer, tmp_path: Path) -> None:
+    examples = few_shot_file.write(tmp_path / "examples.jsonl")
+    env = load(few_shot=str(examples), few_shot_count=2)
+    at = [task.id for task in domains.tasks("mock", "base")].index(few_shot_file.PLAYED)
+    env.taskset = env.taskset.include(idx=[str(at)])
+    (trace,) = await rollouts(env)
+    (told,) = [m["content"] for m in server.requests[0]["messages"] if m["role"] == "system"]
+    few_shot_file.assert_shown(told)
+    assert trace.reward == 1.0 and trace.state.episode.result.task_id == few_shot_file.PLAYED
+
+
+def test_examples_that_cannot_be_shown_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.jsonl: no such file"):
+        list(load(few_shot="/nowhere.jsonl").taskset)
+    examples = few_shot_file.write(tmp_path / "examples.jsonl")
+    with pytest.raises(ConfigError, match="it has examples from 3 tasks of mock; few_shot_count=3 needs 4"):
+        list(load(few_shot=str(examples)).taskset)
