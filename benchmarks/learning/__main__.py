@@ -49,7 +49,8 @@ def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Ite
         full = replace(full, steps=full.steps // 2)
     if kind == "unseen":
         split, seen, unseen = numbered()
-        full = replace(full, task_split=split, train_tasks=seen, held_out=unseen, eval_attempts=1, final_attempts=1)
+        full = replace(full, task_split=split, train_tasks=seen, held_out=unseen, eval_every=10)
+        full = replace(full, eval_attempts=1, final_attempts=1)
     for seed in seeds[: SEEDS.get(kind, 1)]:
         settings = replace(full, seed=seed)
         if kind in ("partial", "async"):
