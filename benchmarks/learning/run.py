@@ -27,7 +27,6 @@ from benchmarks.learning.rows import Row, difference, of_samples, read_curve
 from benchmarks.learning.settings import Settings
 from benchmarks.learning.trainer import Episodes, Trainer
 
-
 MOST_SHOWN = 12
 """Tasks in a progress line."""
 
