@@ -33,7 +33,7 @@ $(VENV)-learn/.ready: $(VENV)/.ready benchmarks/learning/requirements.txt
 
 # The Tinker door trains against SkyRL's server, from the warm start that `make learn` made.
 learn-tinker: $(VENV)-skyrl/.ready
-	$(BIN)/python -m benchmarks.learning.tinker_run $(VENV)-skyrl/bin/python .cache/learning/warm-start-* $(ARGS)
+	$(BIN)/python -m benchmarks.learning.tinker_run $(VENV)-skyrl/bin/python $(ARGS)
 
 $(VENV)-skyrl/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(VENV)-skyrl

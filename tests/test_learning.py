@@ -45,8 +45,13 @@ assert (whole - found[0][0][-2:]).abs().max() < 1e-5
 """
 
 
-def curve(rewards: list[float], *, before: float = 0.25, after: float = 0.95, **changes: Any) -> Curve:
-    """A run whose steps earned ``rewards``; ``changes`` are put into each of its steps."""
+def curve(
+    rewards: list[float], *, before: float = 0.25, after: float = 0.95, unseen: float = 0.0, **changes: Any
+) -> Curve:
+    """A run whose steps earned ``rewards``; ``changes`` are put into each of its steps.
+
+    ``unseen``: reward on the tasks that no training saw, after the last step. Before the first one it is 0.
+    """
     rows: list[Row] = [
         {
             **{"step": step, "reward": reward, "weight_versions": [str(step)], "difference": 1e-7},
@@ -56,17 +61,18 @@ def curve(rewards: list[float], *, before: float = 0.25, after: float = 0.95, **
         for step, reward in enumerate(rewards)
     ]
     rows[0]["evaluation"] = _evaluation(before)
-    return Curve("run", [*rows, {"step": len(rewards), "evaluation": _evaluation(after)}])
+    return Curve("run", [*rows, {"step": len(rewards), "evaluation": _evaluation(after, unseen)}])
 
 
-def _evaluation(share: float) -> dict[str, list[float]]:
-    earned = round(100 * share)
-    return {f"train/{task}": [1.0] * earned + [0.0] * (100 - earned) for task in "ab"} | {"held_out/c": [0.0] * 100}
+def _evaluation(share: float, unseen: float = 0.0) -> dict[str, list[float]]:
+    shares = {"train/a": share, "train/b": share, "held_out/c": unseen}
+    return {task: [1.0] * round(100 * x) + [0.0] * (100 - round(100 * x)) for task, x in shares.items()}
 
 
 RISING = [0.3, 0.6, *[0.95] * 5]
 GOOD = {
     "sync": [curve(RISING, after=0.95 - seed / 100) for seed in range(4)],
+    "unseen": [curve(RISING, unseen=0.7 + seed / 100) for seed in range(3)],
     "shuffle": [curve([0.2] * 4, after=0.2)],
     "context": [curve([0.3], train={"train_rollout_logprob_abs_diff": 2.5})],
     "shift": [curve([0.3], train={"train_rollout_logprob_abs_diff": 0.16})],
@@ -90,6 +96,9 @@ def test_curves_that_learn_pass() -> None:
         ("sync", [curve(RISING, after=0.5)], "gain's lower bound"),
         ("sync", [curve(RISING, after=value) for value in (0.95, 0.95, 0.4)], "gain's lower bound"),
         ("partial", [curve(RISING, after=0.4)], "gain's lower bound"),
+        ("unseen", [curve(RISING)], "unseen: the gain's lower bound"),
+        ("unseen", [curve(RISING, unseen=0.7, difference=2e-4)], "differ by less than"),
+        ("unseen", [curve(RISING, unseen=0.7, weight_versions=["3"])], "weights are those just pushed"),
         ("shuffle", [curve([0.2] * 4, after=0.4)], "shuffled rewards gain less"),
         ("context", [curve([0.3])], "the fault shows"),
         ("shift", [curve([0.3])], "the fault shows"),

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from benchmarks.learning import plot, verdict
+from benchmarks.learning import numbered_tasks, plot, verdict
 from benchmarks.learning.rows import read_curve
 from benchmarks.learning.settings import Settings, WarmStart
 from tests.slime_cpu.plan import package_of
@@ -35,6 +35,10 @@ ENVIRONMENT = {
 FAULTS = ("context", "shift")
 
 
+SEEDS = {"sync": None, "shuffle": 3, "unseen": 3}
+"""How many of the seeds a kind takes at most; the others take one."""
+
+
 def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Iterator[Settings]:
     """The runs of one kind. Controls and other modes take half of the steps; a fault is found in the first."""
     full = Settings(device=device)
@@ -43,7 +47,11 @@ def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Ite
         full = replace(full, steps=8, final_rate=full.rate_at(7), eval_every=0, final_attempts=32)
     elif kind in ("shuffle", "partial", "async"):
         full = replace(full, steps=full.steps // 2)
-    for seed in seeds[: {"sync": None, "shuffle": 3}.get(kind, 1)]:
+    if kind == "unseen":
+        split, seen, unseen = numbered()
+        full = replace(full, task_split=split, train_tasks=seen, held_out=unseen, eval_every=10)
+        full = replace(full, eval_attempts=1, final_attempts=1)
+    for seed in seeds[: SEEDS.get(kind, 1)]:
         settings = replace(full, seed=seed)
         if kind in ("partial", "async"):
             yield replace(settings, mode=kind)
@@ -53,8 +61,14 @@ def runs_of(kind: str, seeds: Sequence[int], *, small: bool, device: str) -> Ite
             yield replace(settings, control="shuffle") if kind == "shuffle" else settings
 
 
-def warm_start(slime: str) -> Path:
-    """The checkpoint that the runs start from; made in the first minutes, and kept in ``CACHE``."""
+def numbered() -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The split of the numbered tasks, the ids that training may see, and the others."""
+    path = CACHE / "numbered.json"
+    return f"file:{path}", *numbered_tasks.write(path)
+
+
+def warm_start(slime: str, kind: str) -> Path:
+    """The checkpoint that the runs of ``kind`` start from; made in the first minutes, and kept in ``CACHE``."""
     import torch
 
     from benchmarks.learning import slime_code
@@ -62,7 +76,13 @@ def warm_start(slime: str) -> Path:
 
     torch.set_num_threads(1)
     args = Namespace(**slime_code.TRAINER_DEFAULTS, rollout_temperature=1.0, entropy_coef=0.0)
-    return start.make(WarmStart(), slime_code.load_loss(slime), args, CACHE)
+    recipe = WarmStart()
+    if kind == "unseen":
+        split, seen, _ = numbered()
+        model = replace(recipe.model, single_digits=True)
+        recipe = replace(recipe, model=model, task_split=split, tasks=seen, attempts=4)
+        recipe = replace(recipe, whole=True, steps=1000, rate=2e-3)
+    return start.make(recipe, slime_code.load_loss(slime), args, CACHE)
 
 
 _running: list[subprocess.Popen[str]] = []
@@ -125,7 +145,7 @@ def main() -> None:
     )
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
-    kinds = ["sync", "shuffle", "partial", "async", *FAULTS]
+    kinds = ["sync", "shuffle", "partial", "async", "unseen", *FAULTS]
     parser.add_argument("--kinds", nargs="+", default=kinds, choices=kinds)
     parser.add_argument("--small", action="store_true", help="8 steps instead of 20")
     parser.add_argument("--at-once", type=int, default=2, help="runs that share the machine (default: %(default)s)")
@@ -144,9 +164,13 @@ def main() -> None:
         for kind in options.kinds
         for settings in runs_of(kind, options.seeds, small=options.small, device=options.device)
     ]
-    checkpoint = options.checkpoint or warm_start(options.slime)
+    starts = {kind: options.checkpoint or warm_start(options.slime, kind) for kind in options.kinds}
+
+    def run(one: tuple[str, str, Settings]) -> verdict.Curve:
+        return carry_out(options.output_dir / one[1], one[2], starts[one[0]], options)
+
     with ThreadPoolExecutor(options.at_once) as pool:
-        found = list(pool.map(lambda one: carry_out(options.output_dir / one[1], one[2], checkpoint, options), planned))
+        found = list(pool.map(run, planned))
     curves: dict[str, list[verdict.Curve]] = {}
     for (kind, _, _), curve in zip(planned, found, strict=True):
         curves.setdefault(kind, []).append(curve)

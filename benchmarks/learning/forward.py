@@ -28,7 +28,7 @@ def response_logits(
     device = model.device
     starts = [len(ids) - length for ids, length in zip(sequences, response_lengths, strict=True)]
     # The position before the first response token predicts it, so it stays out of the prefix.
-    prefix = min(_common_prefix(sequences), min(starts) - 1) if share and len(sequences) > 1 else 0
+    prefix = min(common_prefix(sequences), min(starts) - 1) if share and len(sequences) > 1 else 0
     size, longest = len(sequences), max(map(len, sequences)) - prefix
     ids = torch.zeros((size, longest), dtype=torch.long)
     attention = torch.zeros((size, prefix + longest), dtype=torch.long)
@@ -59,6 +59,7 @@ def log_probs(logits: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
     return logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
 
 
-def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """How many of their first tokens all ``sequences`` share."""
     first, last = min(sequences), max(sequences)
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

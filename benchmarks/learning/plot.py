@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.learning.verdict import Curve
 
-_COLOURS = {"sync": "#0b6bcb", "partial": "#2e9e5b", "async": "#8a4fbf", "shuffle": "#8c8c8c"}
+_COLOURS = {"sync": "#0b6bcb", "partial": "#2e9e5b", "async": "#8a4fbf", "unseen": "#d9822b", "shuffle": "#8c8c8c"}
 _NAMES = {
     "sync": "GRPO",
     "partial": "partial rollout",
     "async": "fully async",
+    "unseen": "GRPO, 300 tasks of one kind",
     "shuffle": "rewards shuffled in the group",
 }
 

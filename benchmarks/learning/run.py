@@ -17,6 +17,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from transformers import AutoTokenizer, Qwen3ForCausalLM
@@ -25,6 +26,9 @@ from benchmarks.learning import engine, slime_code, tiny_model
 from benchmarks.learning.rows import Row, difference, of_samples, read_curve
 from benchmarks.learning.settings import Settings
 from benchmarks.learning.trainer import Episodes, Trainer
+
+MOST_SHOWN = 12
+"""Tasks in a progress line."""
 
 
 class Run:
@@ -150,8 +154,18 @@ def describe(row: Row) -> str:
             f"{row['rollout_seconds']:.0f} + {row['train_seconds']:.0f} + {row['push_seconds']:.0f} s",
         ]
     if evaluation:
-        parts.append("evaluation " + " ".join(f"{k}={sum(v) / len(v):.2f}" for k, v in sorted(evaluation.items())))
+        parts.append("evaluation " + " ".join(f"{k}={value:.2f}" for k, value in _shown(evaluation).items()))
     return ", ".join(parts)
+
+
+def _shown(evaluation: dict[str, list[float]]) -> dict[str, float]:
+    """The mean reward of each task; of each dataset where there are more than a line can hold."""
+    if len(evaluation) <= MOST_SHOWN:
+        return {task: fmean(rewards) for task, rewards in sorted(evaluation.items())}
+    datasets: dict[str, list[float]] = {}
+    for task, rewards in evaluation.items():
+        datasets.setdefault(task.partition("/")[0], []).append(fmean(rewards))
+    return {f"{dataset} ({len(tasks)} tasks)": fmean(tasks) for dataset, tasks in sorted(datasets.items())}
 
 
 def main(folder: Path, checkpoint: Path, slime: str) -> None:

@@ -23,6 +23,8 @@ class ModelSize:
     """A Qwen3 that two cores can train. ``vocabulary``: at most so many tokens of a BPE of its own."""
 
     vocabulary: int = 1536
+    single_digits: bool = False
+    """Every digit is a token of its own, as in Qwen's tokenizer."""
     hidden: int = 96
     layers: int = 3
     heads: int = 4
@@ -34,7 +36,11 @@ class WarmStart:
     """How the policy is made that reinforcement learning starts from: a model, imperfect play, supervised steps on it."""
 
     model: ModelSize = ModelSize()
+    task_split: str = "base"
     tasks: tuple[str, ...] = TRAIN
+    whole: bool = False
+    """Learn to predict the whole conversation after the system prompt, not the policy's own tokens alone. It teaches to
+    copy: users and tools repeat what was said far more often than the policy does."""
     attempts: int = 64
     """Episodes of imperfect play for each task."""
     mistakes: float = 0.8
@@ -78,6 +84,7 @@ class Settings:
     """Episodes of each task in one of the evaluations on the way."""
     final_attempts: int = 56
     """Episodes of each task in the evaluations before the first step and after the last one."""
+    task_split: str = "base"
     train_tasks: tuple[str, ...] = TRAIN
     held_out: tuple[str, ...] = HELD_OUT
     """Tasks that neither the warm start nor reinforcement learning sees."""

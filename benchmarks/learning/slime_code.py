@@ -107,7 +107,8 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
     datasets = []
     for name, tasks in (("train", settings.train_tasks), ("held_out", settings.held_out)):
         rows = [
-            {"prompt": task, "metadata": {"task_id": task, "domain": "mock", "task_split": "base"}} for task in tasks
+            {"prompt": task, "metadata": {"task_id": task, "domain": "mock", "task_split": settings.task_split}}
+            for task in tasks
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         paths = {"path": str(folder / f"{name}.jsonl"), "custom_generate_function_path": GENERATE}
@@ -115,7 +116,13 @@ def command_line(settings: Settings, router: str, checkpoint: Path, folder: Path
     defaults: dict[str, float] = {"n_samples_per_eval_prompt": settings.eval_attempts, "max_response_len": TURN}
     defaults["temperature"] = settings.temperature
     (folder / "eval.yaml").write_text(json.dumps({"eval": {"defaults": defaults, "datasets": datasets}}))
-    tau2 = {"domain": "mock", "task_split": "base", "user_model": "scripted", "drift_rate": 1.0, "max_turns": 16}
+    tau2 = {
+        "domain": "mock",
+        "task_split": settings.task_split,
+        "user_model": "scripted",
+        "drift_rate": 1.0,
+        "max_turns": 16,
+    }
     (folder / "tau2.yaml").write_text(json.dumps({"tau2": tau2}))
     argv = [
         *("--hf-checkpoint", str(checkpoint), "--prompt-data", str(folder / "train.jsonl"), "--input-key", "prompt"),

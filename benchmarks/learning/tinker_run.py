@@ -1,8 +1,8 @@
 """The Tinker door trains against SkyRL's server of Tinker's API, on a CPU.  ``make learn-tinker``
 
-    python -m benchmarks.learning.tinker_run SKYRL_PYTHON CHECKPOINT [--steps 8] [--output-dir runs/learning/tinker]
+    python -m benchmarks.learning.tinker_run SKYRL_PYTHON [--steps 8] [--output-dir runs/learning/tinker]
 
-SKYRL_PYTHON is an interpreter with skyrl (the Makefile builds one). CHECKPOINT is the warm start that ``make learn`` keeps
+SKYRL_PYTHON is an interpreter with skyrl (the Makefile builds one). It starts from the warm start that ``make learn`` keeps
 in ``.cache/learning``. The door runs unmodified, in its own environment. It prints the reward of each step. The end is PASS
 if the last two steps earn 0.2 more than the first one, and the log-probs of sampling and training agree.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.learning.settings import TRAIN
+from benchmarks.learning.settings import TRAIN, WarmStart
 from tests.backends.setup_env import backend_python
 from tests.engine.cluster import free_port
 
@@ -102,19 +102,24 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     parser = argparse.ArgumentParser(description="The Tinker door trains against SkyRL's server, on a CPU.")
     parser.add_argument("skyrl_python", type=Path)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--checkpoint", type=Path, help="default: the warm start of `make learn`")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--groups", type=int, default=4, help="tasks of a step (default: %(default)s)")
     parser.add_argument("--group-size", type=int, default=8, help="episodes of a task (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "runs" / "learning" / "tinker")
     options = parser.parse_args()
+    checkpoint = options.checkpoint or ROOT / ".cache" / "learning" / f"warm-start-{WarmStart().key()}"
+    if not checkpoint.is_dir():
+        parser.error(f"{checkpoint}: no such folder; `make learn ARGS='--kinds context'` makes it")
     folder = options.output_dir.resolve()
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "skyrl.log").is_file():
+        parser.error(f"--output-dir {folder}: it holds something else")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rewards: list[float] = []
     divergence: list[float] = []
-    with skyrl(options.skyrl_python, options.checkpoint.resolve(), folder) as url:
-        steps = train(url, options.checkpoint.resolve(), folder, options.steps, options.groups, options.group_size)
+    with skyrl(options.skyrl_python, checkpoint.resolve(), folder) as url:
+        steps = train(url, checkpoint.resolve(), folder, options.steps, options.groups, options.group_size)
         for metrics in steps:
             rewards.append(float(metrics["env/all/reward/total"]))
             divergence.append(abs(float(metrics["optim/kl_sample_train_v1"])))

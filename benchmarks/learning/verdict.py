@@ -48,26 +48,16 @@ class Curve:
         tasks = [statistics.fmean(v) for k, v in row.get("evaluation", {}).items() if k.startswith(f"{dataset}/")]
         return statistics.fmean(tasks) if tasks else float(row["reward"])
 
-    def variance(self, row: Row) -> float:
+    def variance(self, row: Row, dataset: str = "train") -> float:
         """Of `evaluation`, from the spread of the episodes within each task."""
-        tasks = [v for k, v in row.get("evaluation", {}).items() if k.startswith("train/")]
+        tasks = [v for k, v in row.get("evaluation", {}).items() if k.startswith(f"{dataset}/")]
         if not tasks:
             return float(row["reward"] * (1 - row["reward"]) / max(1, row["episodes"]))
         return sum(statistics.variance(v) / len(v) for v in tasks if len(v) > 1) / len(tasks) ** 2
 
-    @property
-    def before(self) -> float:
-        """Mean reward on the training tasks before the first step."""
-        return self.evaluation(self.rows[0])
-
-    @property
-    def after(self) -> float:
-        """The same after the last step."""
-        return self.evaluation(self.rows[-1])
-
-    @property
-    def gain(self) -> float:
-        return self.after - self.before
+    def ends(self, dataset: str = "train") -> tuple[float, float]:
+        """Mean reward on the tasks of ``dataset`` before the first step, and after the last one."""
+        return self.evaluation(self.rows[0], dataset), self.evaluation(self.rows[-1], dataset)
 
     @property
     def last_reward(self) -> float:
@@ -75,14 +65,14 @@ class Curve:
         return statistics.fmean(row["reward"] for row in self.steps[-LAST_STEPS:])
 
 
-def gain_interval(runs: Sequence[Curve]) -> tuple[float, float, float]:
+def gain_interval(runs: Sequence[Curve], dataset: str = "train") -> tuple[float, float, float]:
     """Mean gain and its 95 % interval: over the seeds, or over the episodes where there is one seed."""
-    gains = [run.gain for run in runs]
+    gains = [after - before for before, after in (run.ends(dataset) for run in runs)]
     mean = statistics.fmean(gains)
     if len(runs) > 1:
         half = float(student.ppf(0.975, len(runs) - 1)) * statistics.stdev(gains) / len(runs) ** 0.5
     else:
-        half = 1.96 * sum(runs[0].variance(row) for row in (runs[0].rows[0], runs[0].rows[-1])) ** 0.5
+        half = 1.96 * sum(runs[0].variance(row, dataset) for row in (runs[0].rows[0], runs[0].rows[-1])) ** 0.5
     return mean, mean - half, mean + half
 
 
@@ -90,11 +80,11 @@ def judge(curves: Mapping[str, Sequence[Curve]], *, most_difference: float = MOS
     """The checks that the given runs allow.
 
     Args:
-        curves: kind -> its runs, one for each seed. Kinds are sync, partial, async, shuffle, context and shift.
+        curves: kind -> its runs, one for each seed. Kinds are sync, partial, async, unseen, shuffle, context and shift.
         most_difference: mean difference of the log-probs of server and trainer that is still right.
     """
-    learning = [curve for kind in ("sync", "partial", "async") for curve in curves.get(kind, ())]
-    for curve in curves.get("sync", ()):
+    learning = [curve for kind in ("sync", "partial", "async", "unseen") for curve in curves.get(kind, ())]
+    for curve in (*curves.get("sync", ()), *curves.get("unseen", ())):
         first = int(curve.steps[0]["weight_versions"][0]) - curve.steps[0]["step"]
         wrong = [row["step"] for row in curve.steps if row["weight_versions"] != [str(first + row["step"])]]
         yield Check(f"{curve.name}: each rollout's weights are those just pushed", f"not in steps {wrong}", not wrong)
@@ -113,18 +103,18 @@ def judge(curves: Mapping[str, Sequence[Curve]], *, most_difference: float = MOS
 
 def _gains(curves: Mapping[str, Sequence[Curve]]) -> Iterator[Check]:
     if runs := curves.get("sync", ()):
-        start = statistics.fmean(run.before for run in runs)
+        start = statistics.fmean(run.ends()[0] for run in runs)
         low, high = START
         yield Check(f"the start lies within {low} to {high}", f"{start:.2f}", low <= start <= high)
-    for kind in ("sync", "partial", "async"):
+    for kind in ("sync", "partial", "async", "unseen"):
         if runs := curves.get(kind, ()):
-            gain, lower, upper = gain_interval(runs)
-            told = f"{gain:.2f} ({lower:.2f} to {upper:.2f}) in {len(runs)} seeds, {_range(runs)}"
+            dataset = "held_out" if kind == "unseen" else "train"
+            told = _gain(runs, dataset)
+            lower = gain_interval(runs, dataset)[1]
             yield Check(f"{kind}: the gain's lower bound is above {LEAST_GAIN}", told, lower > LEAST_GAIN)
     if runs := curves.get("shuffle", ()):
-        gain, lower, upper = gain_interval(runs)
-        told = f"{gain:.2f} ({lower:.2f} to {upper:.2f}) in {len(runs)} seeds, {_range(runs)}"
-        yield Check(f"shuffled rewards gain less than {MOST_GAIN_OF_SHUFFLED}", told, gain < MOST_GAIN_OF_SHUFFLED)
+        claim = f"shuffled rewards gain less than {MOST_GAIN_OF_SHUFFLED}"
+        yield Check(claim, _gain(runs), gain_interval(runs)[0] < MOST_GAIN_OF_SHUFFLED)
     if len(runs := curves.get("sync", ())) >= 4:
         reached = [run.last_reward for run in runs]
         claim = f"3 of 4 seeds end at {GOAL} or more (mean of the last {LAST_STEPS} steps)"
@@ -132,5 +122,7 @@ def _gains(curves: Mapping[str, Sequence[Curve]]) -> Iterator[Check]:
         yield Check(claim, told, sum(value >= GOAL for value in reached) >= 3 * len(reached) / 4)
 
 
-def _range(runs: Sequence[Curve]) -> str:
-    return ", ".join(f"{run.before:.2f} to {run.after:.2f}" for run in runs)
+def _gain(runs: Sequence[Curve], dataset: str = "train") -> str:
+    gain, lower, upper = gain_interval(runs, dataset)
+    ends = ", ".join(f"{before:.2f} to {after:.2f}" for before, after in (run.ends(dataset) for run in runs))
+    return f"{gain:.2f} ({lower:.2f} to {upper:.2f}) in {len(runs)} seeds, {ends}"

@@ -22,6 +22,7 @@ import torch
 from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from benchmarks.learning import tiny_model
+from benchmarks.learning.forward import common_prefix
 from benchmarks.learning.trainer import Episodes, Trainer
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def make(recipe: WarmStart, loss: LossModule, args: Namespace, cache: Path) -> P
     data = [row for row in play(work / "untrained", work / "imperfect", recipe) if any(row["loss_mask"])]
     rewards = [float(row["reward"]) for row in data]
     print(f"imperfect play: {len(data)} episodes, mean reward {sum(rewards) / len(rewards):.2f}", flush=True)
+    if recipe.whole:
+        prompt = common_prefix([row["tokens"] for row in data])
+        data = [_whole(row, len(row["tokens"]) - prompt) for row in data]
     args.loss_type, args.calculate_per_token_loss = "sft_loss", True
     trainer = Trainer(loss, args, model)
     for step, episodes in enumerate(_batches(data, recipe)):
@@ -60,6 +64,11 @@ def make(recipe: WarmStart, loss: LossModule, args: Namespace, cache: Path) -> P
     return done
 
 
+def _whole(row: dict[str, Any], length: int) -> dict[str, Any]:
+    """``row`` with its last ``length`` tokens as the response, all of them trained on."""
+    return {**row, "response_length": length, "loss_mask": [1] * length, "rollout_log_probs": [0.0] * length}
+
+
 def _untrained(recipe: WarmStart, work: Path) -> Qwen3ForCausalLM:
     from tau2_slime.local.tokenizer import local_checkpoint
     from tests.tokens.fetch_templates import TRL, template_path
@@ -69,8 +78,10 @@ def _untrained(recipe: WarmStart, work: Path) -> Qwen3ForCausalLM:
         raise SystemExit(f"{template} is missing: run `python tests/tokens/fetch_templates.py`")
     local = local_checkpoint()
     words = AutoTokenizer.from_pretrained(str(local))
-    texts = [words.decode(row["tokens"]) for row in play(local, work / "texts", recipe, attempts=2)]
-    tokenizer = tiny_model.train_tokenizer(texts, template.read_text(encoding="utf-8"), recipe.model.vocabulary)
+    texts = [
+        words.decode(row["tokens"]) for row in play(local, work / "texts", recipe, attempts=min(2, recipe.attempts))
+    ]
+    tokenizer = tiny_model.train_tokenizer(texts, template.read_text(encoding="utf-8"), recipe.model)
     model = tiny_model.random_model(tokenizer, recipe.model, recipe.seed)
     tiny_model.save(work / "untrained", model, tokenizer)
     weights = sum(parameter.numel() for parameter in model.parameters())
@@ -82,7 +93,7 @@ def play(checkpoint: Path, folder: Path, recipe: WarmStart, *, attempts: int | N
     """Samples of the embedded policy's imperfect play in the words of ``checkpoint``, by ``tau2-slime rollout``."""
     command = [
         *(sys.executable, "-m", "tau2_slime.cli", "rollout", "--hf-checkpoint", str(checkpoint)),
-        *("--domain", "mock", "--split", "base", "--samples-per-prompt", str(attempts or recipe.attempts)),
+        *("--domain", "mock", "--split", recipe.task_split, "--samples-per-prompt", str(attempts or recipe.attempts)),
         *("--spelling", "0", "--mistakes", str(recipe.mistakes), "--output-dir", str(folder)),
         *(part for task in recipe.tasks for part in ("--task-id", task)),
     ]
