@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,15 @@ def test_a_file_that_cannot_be_played_is_one_line_before_anything_happens(kind: 
     make, says = REFUSED[kind]
     make(Path(FILE))
     result = run(*COMMANDS[command])
-    assert isinstance(result.exception, ConfigError), (result.exception, result.output)
-    said = str(result.exception)
-    if command != "rollout without a domain" or FILE in said:  # where no task can be read, no domain is found
-        with pytest.raises(ConfigError, match=f"{FILE}.*{says}"):
-            raise result.exception
+    if command == "data":  # it has a command line of its own, and has told already
+        assert result.exception is None and 2 in (result.return_value, result.exit_code), result.output
+        said = result.output.splitlines()[-1]
+    else:
+        assert isinstance(result.exception, ConfigError), (result.exception, result.output)
+        said = str(result.exception)
+    # Tasks of mock do not name their domain: without one, it is the first thing to say.
+    without = "|.*give --domain" if command == "rollout without a domain" else ""
+    assert re.search(f"{FILE}(?:.*{says}{without})", said), said
     assert "\n" not in said and len(said) < 1000 and not Path("out").exists()
 
 

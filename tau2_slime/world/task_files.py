@@ -176,15 +176,22 @@ def _pieces(descriptor: int, start: int, stop: int) -> Iterator[bytes]:
 
 
 def domain_of_first_task(path: Path) -> str:
-    """What the user's instructions of the first task name as its domain; empty if they name none."""
+    """What the user's instructions of the first task name as its domain; empty if they name none.
+
+    Raises:
+        ConfigError: no task can be read.
+    """
+    problem = "it holds no task"
     with opened(path) as file:
-        for row in rows_of(file, path):
+        for number, row in enumerate(rows_of(file, path)):
             try:
                 instructions = _parsed(row.text, path.parent, {}).user_scenario.instructions
-            except _Invalid:
+            except _Invalid as error:
+                if not number:
+                    problem = f"none of its rows is a task; {Fault(row.where, str(error), error.task_id)}"
                 continue
             return str(getattr(instructions, "domain", ""))
-    return ""
+    raise ConfigError(f"task file {path}: {problem}")
 
 
 class _Invalid(Exception):
