@@ -67,6 +67,8 @@ def curate(
         typer.echo(f"note: {shown(line)}", err=True)
     if len(unreadable) > 5:
         typer.echo(f"note: {len(unreadable) - 5} more rows cannot be read", err=True)
+    if not found:
+        raise ConfigError(f"{', '.join(map(str, runs or []))}: no episode that can be read says which task it played")
     wanted = Wanted(
         above=above,
         below=below,

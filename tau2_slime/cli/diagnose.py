@@ -205,7 +205,7 @@ def _write(
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text.encode("utf-8", "replace").decode())
+            write_atomically(path, text)
         except OSError as error:
             raise ConfigError(f"{option} {path}: {error.strerror}") from error
         typer.echo(f"written: {shown(path)}", err=True)

@@ -14,7 +14,6 @@ from tau2_slime.diagnosis.story import TRANSFER, Made, Said, Story
 from tau2_slime.diagnosis.words import subject
 from tau2_slime.errors import first_time
 from tau2_slime.inspector.trajectory import Trajectory
-from tau2_slime.world import tau2_compat
 from tau2_slime.world.users import quality
 
 if TYPE_CHECKING:
@@ -137,8 +136,8 @@ class Case:
         found = next((found for p in patterns if (found := clause_of(self.world.policy, p)) is not None), None)
         if found is None and any(patterns) and first_time("policy clause", self.domain):
             logger.warning(
-                "the policy of %s in %s says a rule in other words (none match %s): such diagnoses name no clause",
-                *(self.domain, tau2_compat.version(), " or ".join(filter(None, patterns))),
+                "the policy of %s in this τ² says a rule in other words (none match %s): such diagnoses name no clause",
+                *(self.domain, " or ".join(filter(None, patterns))),
             )
         return found
 

@@ -94,6 +94,9 @@ def export(request: ExportRequest) -> Exported:
     if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
         raise ConfigError(f"{folder} is not empty; name another folder with --output-dir")
     runs = read_runs(request.runs)
+    if not any(run.found.trajectories for run in runs):
+        first = next((line for run in runs for line in run.found.unreadable), "it is empty")
+        raise ConfigError(f"{', '.join(str(run.path) for run in runs)}: no episode in it can be read: {first}")
     episodes = filtered(runs, request.filters)
     with hold_folder(folder, "export"):
         written = _WRITERS[request.format](request, runs, episodes)

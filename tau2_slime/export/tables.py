@@ -123,6 +123,15 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     return out.getvalue()
 
 
+def _encodable(value: object) -> object:
+    """``value`` with "?" for halves of surrogate pairs, which a model can write and no file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {key: _encodable(item) for key, item in value.items()}
+    return [*map(_encodable, value)] if isinstance(value, (list, tuple)) else value
+
+
 def parquet_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:
     """``rows`` as a parquet file.
 
@@ -136,7 +145,7 @@ def parquet_bytes(rows: Sequence[Mapping[str, object]]) -> bytes:
         raise ConfigError("writing parquet needs the package pyarrow: pip install pyarrow") from None
     out = io.BytesIO()
     columns = _columns(rows)
-    table = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows])
+    table = pa.Table.from_pylist([{name: _encodable(row.get(name)) for name in columns} for row in rows])
     parquet.write_table(table, out)
     return out.getvalue()
 

@@ -267,12 +267,13 @@ def _read_results(file: Path, found: FoundEpisodes) -> None:
         written = _json_object(results) if file.parent.name == RUNS and results.is_file() else {}
     elif (file.parent / RUNS).is_dir():
         runs = []
-        for one in sorted((file.parent / RUNS).glob("*.json")):
+        files = sorted((file.parent / RUNS).glob("*.json"))
+        for one in files:
             try:
                 runs.append((f"{RUNS}/{one.name}", _json_object(one)))
             except ConfigError as error:
                 found.unreadable.append(str(error))
-        there = {Path(where).stem for where, _ in runs}
+        there = {one.stem for one in files}
         index = written.get("simulation_index")
         for entry in index if isinstance(index, list) else []:
             if isinstance(entry, dict) and str(entry.get("id")) not in there:
@@ -310,6 +311,11 @@ def _json_object(file: Path) -> dict[str, Any]:
         written = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {ACCEPTED}") from error
+    if isinstance(written, list) and written and isinstance(written[0], dict) and "traj" in written[0]:
+        raise ConfigError(
+            f"{file}: runs of tau-bench v1: `tau2-slime convert-v1 {file} --output-dir DIR` makes τ²'s results of them "
+            "(`tau2-slime diagnose` reads them as they are)"
+        )
     if not isinstance(written, dict):
         raise ConfigError(f"{file}: not τ²'s results: {type(written).__name__}; give {ACCEPTED}")
     return written

@@ -17,7 +17,7 @@ from tau2_slime.errors import ConfigError
 
 
 def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
-    """Replace ``path`` by ``content`` in one step, synced to the disk; text becomes UTF-8.
+    """Replace ``path`` by ``content`` in one step, synced to the disk; text becomes UTF-8, halves of surrogate pairs "?".
 
     ``content`` may be an iterable of texts, so that a large file never is in memory as a whole. Several threads and
     processes may write the same path at the same time: the last one wins, and no reader sees a mixture.
@@ -30,7 +30,7 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
     try:
         with temporary.open("wb") as file:
             for part in [content] if isinstance(content, str | bytes) else content:
-                file.write(part.encode() if isinstance(part, str) else part)
+                file.write(part.encode("utf-8", "replace") if isinstance(part, str) else part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tau2_slime.errors import ConfigError
 
@@ -37,7 +37,7 @@ class V1Run(BaseModel):
 
     task_id: int
     trial: int
-    reward: float
+    reward: float = Field(ge=0, le=1)
     info: dict[str, Any]
     traj: list[dict[str, Any]]
 
