@@ -6,27 +6,30 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from tau2_slime.synth.report import LABELS, examples
+
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ddd}
 td.n{text-align:right}blockquote{border-left:3px solid #bbb;margin:0;padding-left:1rem}svg text{font:12px system-ui}
+svg text.s{font-size:10px}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}svg text{fill:#ddd}}
 """
 _ROW, _LABEL, _BAR = 30, 230, 420
 """Pixels."""
 
 
-def bars(series: Mapping[str, Mapping[str, int]]) -> str:
+def bars(series: Mapping[str, Mapping[str, float]]) -> str:
     """Shares of each name in two or more series, as horizontal bars.
 
     Args:
-        series: name of a series -> name of a bar -> count. Counts become shares of their series.
+        series: name of a series -> name of a bar -> count or share. They become shares of their series.
     """
     names = sorted(
         {n for counts in series.values() for n in counts}, key=lambda n: (-max(c.get(n, 0) for c in series.values()), n)
     )
     colours = ("#3b76b0", "#e08a3c", "#5a9e6f")
-    totals = {label: max(1, sum(counts.values())) for label, counts in series.items()}
+    totals = {label: sum(counts.values()) or 1.0 for label, counts in series.items()}
     widest = (
         max((counts.get(n, 0) / totals[label] for label, counts in series.items() for n in names), default=0.0) or 1.0
     )
@@ -46,6 +49,7 @@ def bars(series: Mapping[str, Mapping[str, int]]) -> str:
                 f'<rect x="{_LABEL}" y="{y:.1f}" width="{_BAR * share / widest:.1f}" height="{thick - 1:.1f}" '
                 f'fill="{colour}">'
                 f"<title>{escape(label)}: {share:.1%}</title></rect>"
+                f'<text class="s" x="{_LABEL + 4 + _BAR * share / widest:.1f}" y="{y + thick - 2:.1f}">{share:.1%}</text>'
             )
     return "".join([*parts, "</svg>"])
 
@@ -66,15 +70,22 @@ def page(summaries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any
             "<h3>Tools, share of all gold calls</h3>",
             bars(found["tools"]),
         ]
+        if found.get("shift"):
+            for name, shares in found["shift"].items():
+                if not shares:
+                    continue
+                counts = {when: {one["name"]: one[when] for one in shares} for when in ("before", "after")}
+                what = "what is drawn" if name == "intents" else "writing tools"
+                parts += [f"<h3>Mix shifted by failures: {what}, share of the proposals</h3>", bars(counts)]
         if found["rejected_by"]:
-            parts += ["<h3>Rejected by gate</h3>", bars({"proposals": found["rejected_by"]})]
+            parts += ["<h3>Rejected by gate, share of the rejections</h3>", bars({"rejections": found["rejected_by"]})]
         own, train = found["measures"]["synthetic"], found["measures"]["official train"]
         cells = "".join(
-            f"<tr><td>{escape(n.replace('_', ' '))}<td class=n>{v:g}<td class=n>{train[n]:g}" for n, v in own.items()
+            f"<tr><td>{escape(LABELS[n])}<td class=n>{v:.4g}<td class=n>{train[n]:.4g}" for n, v in own.items()
         )
         parts.append(f"<table><tr><th>measure<th>synthetic<th>official train{cells}</table>")
     parts.append("<h2>Three tasks</h2>")
-    for row in [row for row in rows if row["accepted"]][:3]:
+    for row in examples(rows):
         told = row["task"]["user_scenario"]["instructions"]
         reason = told["reason_for_call"] if isinstance(told, Mapping) else told
         calls = "".join(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +17,24 @@ from tau2_slime.world import domains, tau2_compat
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task
+
+
+TEXTS = 50
+"""At most so many texts of each side are compared, and as many of one as of the other."""
+LABELS = {
+    "tasks": "tasks",
+    "calls": "gold calls a task",
+    "writes": "gold writes a task",
+    "without_write": "share of tasks without a write",
+    "communicating": "share of tasks that ask for a value",
+    "tool_entropy": "entropy of tools, bits",
+    "write_entropy": "entropy of writing tools, bits",
+    "write_sets": "different sets of writes",
+    "write_multisets": "different combinations of writing tools",
+    "distinct_3": "distinct word trigrams, equally many texts",
+    "jaccard": "words that two texts share (Jaccard)",
+}
+"""Field of `Diversity` -> what the report calls it."""
 
 
 class Diversity(NamedTuple):
@@ -41,9 +58,9 @@ class Diversity(NamedTuple):
     """Tools that follow each other in a gold list."""
     tools: Counter[str]
     distinct_3: float
-    """Share of distinct word trigrams, at 50 texts."""
+    """Share of distinct word trigrams, at `TEXTS` texts."""
     jaccard: float
-    """Mean similarity of the words of two texts, over 50 texts."""
+    """Mean similarity of the words of two texts, over as many."""
 
 
 def entropy(counts: Mapping[str, int]) -> float:
@@ -92,7 +109,7 @@ def mean_jaccard(texts: Sequence[str]) -> float:
     return sum(len(a & b) / max(1, len(a | b)) for a, b in pairs) / len(pairs) if pairs else 0.0
 
 
-def measure(domain: str, tasks: Iterable[Task], *, texts: int = 50) -> Diversity:
+def measure(domain: str, tasks: Iterable[Task], *, texts: int = TEXTS) -> Diversity:
     """The measures of ``tasks``; text measures over ``texts`` of them at even distances: sets of other sizes compare."""
     policy = POLICIES[domain]
     chosen = list(tasks)
@@ -124,19 +141,29 @@ def _bigrams(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(pairwise(names))
 
 
-@lru_cache(maxsize=8)
-def official_train(domain: str) -> Diversity:
+def official_train(domain: str, *, texts: int = TEXTS) -> Diversity:
     """The measures of the official train split, or of all tasks in a domain without one."""
-    known = domains.splits(domain)
-    return measure(domain, domains.tasks(domain, "train" if "train" in known else "base"))
+    return measure(domain, _official(domain), texts=texts)
+
+
+def _official(domain: str) -> Sequence[Task]:
+    return domains.tasks(domain, "train" if "train" in domains.splits(domain) else "base")
+
+
+def examples(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Three accepted events at even distances, so that they are of several domains and difficulties."""
+    accepted = [row for row in rows if row["accepted"]]
+    count = min(3, len(accepted))
+    return [accepted[i * len(accepted) // count] for i in range(count)]
 
 
 def summary(domain: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Yield, gates and diversity of the events of one domain, as plain data."""
     accepted = [row for row in rows if row["accepted"]]
     validate = tau2_compat.load().Task.model_validate
-    own = measure(domain, [validate(row["task"]) for row in accepted])
-    train = official_train(domain)
+    texts = min(TEXTS, len(accepted), len(_official(domain)))
+    own = measure(domain, [validate(row["task"]) for row in accepted], texts=texts)
+    train = official_train(domain, texts=texts)
     gates: Counter[str] = Counter(gate for row in rows for gate in row["failed"])
     kinds: Counter[str] = Counter(intent["kind"] for row in accepted for intent in row["intents"])
     covered = len(own.bigrams & train.bigrams) / max(1, len(train.bigrams))
@@ -182,7 +209,7 @@ def markdown(summaries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str,
             lines += shift_lines(found["shift"])
         lines += ["| measure | synthetic | official train |", "| --- | --- | --- |"]
         own, train = found["measures"]["synthetic"], found["measures"]["official train"]
-        lines += [f"| {name.replace('_', ' ')} | {value:g} | {train[name]:g} |" for name, value in own.items()]
+        lines += [f"| {LABELS[name]} | {value:.4g} | {train[name]:.4g} |" for name, value in own.items()]
         lines += [
             "",
             f"Official tool bigrams covered: {found['official_bigrams_covered']:.0%}. "
@@ -192,7 +219,7 @@ def markdown(summaries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str,
             "",
         ]
     lines += ["## Three tasks", ""]
-    for row in [row for row in rows if row["accepted"]][:3]:
+    for row in examples(rows):
         told = row["task"]["user_scenario"]["instructions"]
         lines += [f"### {row['task']['id']}", "", *(f"> {line}" for line in told["reason_for_call"].split("\n")), ""]
         lines += [f"- `{a['name']}` {a['arguments']}" for a in row["task"]["evaluation_criteria"]["actions"]] + [""]

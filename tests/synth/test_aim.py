@@ -186,6 +186,9 @@ def test_the_report_of_telecom_shows_shares_of_tools(tmp_path: Path) -> None:
     assert by_name["refuel_data"]["weight"] == 0.5 + 0.5 * len(KINDS["telecom"])
     assert by_name["refuel_data"]["after"] > by_name["refuel_data"]["before"]
     assert "| refuel_data | 8.5 |" in (folder / "report.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert "Mix shifted by failures" in page
+    assert f"<title>after: {by_name['refuel_data']['after']:.1%}</title>" in page
 
 
 def test_the_report_shows_the_shift_and_other_weights_are_refused(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tau2_slime.synth.frames import Intent, read, same, write
-from tau2_slime.synth.sampling import airline, mock, retail, telecom
+from tau2_slime.synth.generate import WORDINGS
 
 pytestmark = pytest.mark.fast
 FRAMES = {
@@ -43,8 +44,8 @@ def test_every_choice_is_written_and_none_of_its_marks() -> None:
     }
 
 
-@pytest.mark.parametrize("frames", [retail.FRAMES, airline.FRAMES, mock.FRAMES, telecom.FRAMES])
-def test_all_wordings_of_a_kind_have_the_same_slots(frames: dict[str, tuple[str, ...]]) -> None:
+@pytest.mark.parametrize("frames", WORDINGS.values())
+def test_all_wordings_of_a_kind_have_the_same_slots(frames: Mapping[str, tuple[str, ...]]) -> None:
     for kind, wordings in frames.items():
         slots = [{name for _, name, _, _ in string.Formatter().parse(wording) if name} for wording in wordings]
         assert all(found == slots[0] for found in slots), kind

@@ -13,6 +13,7 @@ import pytest
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError
 from tau2_slime.policy_rules.stated import stated_in, text_of
+from tau2_slime.synth import report
 from tau2_slime.synth.gates.held_out import composition, held_out
 from tau2_slime.synth.generate import Plan, run
 from tau2_slime.synth.journal import Journal
@@ -52,6 +53,16 @@ def test_every_task_pays_its_gold_and_nothing_else_in_tau2s_own_evaluator(domain
         assert least <= row["writes"] <= most
         paid = paid_without_a_model(Tau2Config(domain=domain), task, unmodified=True)
         assert paid[:3] == (1.0, 0.0, 0.0)
+
+
+def test_the_report_compares_equally_many_texts_and_shows_tasks_from_all_over(tmp_path: Path) -> None:
+    rows = made(tmp_path, "mock") + made(tmp_path / "t", "telecom")
+    shown = [row["key"][0] for row in report.examples(rows)]
+    assert set(shown) == {"mock", "telecom"}
+    found = report.summary("telecom", rows[-2:])
+    train = domains.tasks("telecom", "train")
+    texts = [text_of(train[0]), text_of(train[len(train) // 2])]
+    assert found["measures"]["official train"]["distinct_3"] == pytest.approx(distinct_n(texts), abs=1e-4)
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:

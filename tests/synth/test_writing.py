@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tau2_slime.cli.synth_texts import Texts
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import exit_status
 from tau2_slime.synth.frames import Intent
 from tau2_slime.synth.generate import Plan, run
 from tau2_slime.synth.journal import Journal
@@ -268,7 +269,8 @@ def test_a_key_that_is_not_set_names_its_option(monkeypatch: pytest.MonkeyPatch)
         Texts("nobody/model", "nobody/model", None, None, 1.0, (), 1).check()
 
 
-async def test_a_killed_run_pays_nothing_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+async def test_an_interrupted_run_pays_nothing_twice(how: signal.Signals, tmp_path: Path) -> None:
     seen: Counter[str] = Counter()
     honest, enough = endpoint(lambda text: text), asyncio.Event()
 
@@ -285,10 +287,18 @@ async def test_a_killed_run_pays_nothing_twice(tmp_path: Path) -> None:
             *("--llm-api-key-var", "SYNTH_TEST_KEY", "--output-dir", str(tmp_path)),
         ]
         environment = {**os.environ, "SYNTH_TEST_KEY": KEY}
-        first = await asyncio.create_subprocess_exec(*command, env=environment)
+        first = await asyncio.create_subprocess_exec(
+            *command,
+            env=environment,
+            stderr=asyncio.subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+        )
         await enough.wait()
-        first.send_signal(signal.SIGKILL)
-        await first.wait()
+        first.send_signal(how)
+        _, said = await first.communicate()
+        assert first.returncode == (-how if how is signal.SIGKILL else exit_status.UNFINISHED)
+        assert b"Traceback" not in said
+        assert (b"this goes on: tau2-slime synth" in said) == (how is signal.SIGINT)
         second = await asyncio.create_subprocess_exec(*command, env=environment)
         assert await second.wait() == 0
     # Two votes are two answers to one question. What was in flight at the kill may be asked again.

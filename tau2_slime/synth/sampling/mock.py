@@ -30,6 +30,8 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
 USUAL = {"create": 1.0, "describe": 0.3, "complete": 0.05, "finish": 1.0}
 """Kind of intent -> how often it is drawn. The database holds a single task that can be completed."""
 _NEW, _STATUS = ("create", "describe"), ("complete", "finish")
+_KINDS: Mapping[str, tuple[tuple[str, ...], ...]] = {"easy": ((*_NEW, "complete"),), "medium": (_NEW, _STATUS)}
+"""Difficulty -> of which kinds each request is."""
 _VERBS = ("Prepare", "Review", "Plan", "Order", "Clean", "Book", "Draft", "Print")
 _THINGS = ("the budget", "the slides", "the meeting room", "the invoices", "the garden", "the agenda", "the catering")
 _WHEN = ("on Monday", "on Friday", "before noon", "next week", "this month", "by spring")
