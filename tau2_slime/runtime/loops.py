@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
@@ -100,16 +101,36 @@ async def to_its_end(work: Awaitable[T]) -> T:
         del task, work  # see `until_abort`
 
 
+ROUND = 0.01
+"""Seconds that episodes work in one round of the event loop: then sockets and timers have their turn."""
+WOKEN = 4
+"""Episodes that work in a round after they had to wait for it; a turn of one takes about a millisecond."""
+
+
 @dataclass
 class _Round:
     """What one event loop does between two looks at its sockets and timers."""
 
     began: float | None = None
     """When an episode first worked in it; None: none has."""
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """Episodes that work in later rounds, in their order."""
 
+    def begin(self) -> None:
+        """Another round: those that have waited longest have their turn in it."""
+        self.began = None
+        woken = 0
+        while self.waiting and woken < WOKEN:
+            turn = self.waiting.popleft()
+            if not turn.done():  # its episode may have been cancelled
+                turn.set_result(None)
+                woken += 1
+        if self.waiting:
+            self.begin_soon()
 
-ROUND = 0.01
-"""Seconds that episodes work in one round of the event loop: then sockets and timers have their turn."""
+    def begin_soon(self) -> None:
+        self.began = time.perf_counter()
+        asyncio.get_running_loop().call_soon(self.begin)
 
 
 async def take_turn() -> None:
@@ -119,11 +140,12 @@ async def take_turn() -> None:
     their answers after a pause would keep it for hundreds of milliseconds.
     """
     this = _rounds.get()
-    while this.began is not None and time.perf_counter() - this.began > ROUND:  # noqa: ASYNC110
-        await asyncio.sleep(0)  # no event says that the loop begins another round
     if this.began is None:
-        this.began = time.perf_counter()
-        asyncio.get_running_loop().call_soon(setattr, this, "began", None)
+        this.begin_soon()
+    elif this.waiting or time.perf_counter() - this.began > ROUND:
+        turn = asyncio.get_running_loop().create_future()
+        this.waiting.append(turn)
+        await turn
 
 
 class Once(Generic[T]):

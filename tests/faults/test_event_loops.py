@@ -89,6 +89,24 @@ async def test_episodes_that_go_on_together_leave_the_loop_time_for_others() -> 
     assert max(worked) <= loops.ROUND / 0.002 + 1
 
 
+async def test_an_episode_that_is_cancelled_while_it_waits_holds_up_no_other() -> None:
+    went_on: list[int] = []
+
+    async def episode(number: int) -> None:
+        await loops.take_turn()
+        end = time.perf_counter() + 2 * loops.ROUND
+        while not went_on and time.perf_counter() < end:
+            pass  # the first one takes all of its round, so that the others wait
+        went_on.append(number)
+
+    episodes = [asyncio.ensure_future(episode(number)) for number in range(50)]
+    await asyncio.sleep(0)
+    for one in episodes[1::2]:
+        one.cancel()
+    await asyncio.gather(*episodes, return_exceptions=True)
+    assert went_on == list(range(0, 50, 2))  # in the order in which they came
+
+
 async def test_work_in_threads_hands_over_soon_and_leaves_the_process_as_it_was() -> None:
     before = sys.getswitchinterval()
     together = threading.Barrier(2)
