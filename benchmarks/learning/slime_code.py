@@ -6,6 +6,7 @@ optimizer steps and `megatron.core`. Stand-ins are Ray (calls go straight throug
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -79,6 +80,7 @@ class MilesLoss:
         return told
 
 
+@functools.cache
 def load_loss(slime: str) -> LossModule:
     """slime's loss module on a real `megatron.core.mpu` of one process, or that of miles.
 
