@@ -101,7 +101,7 @@ def train(url: str, checkpoint: Path, folder: Path, steps: int, groups: int, siz
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     parser = argparse.ArgumentParser(description="The Tinker door trains against SkyRL's server, on a CPU.")
-    parser.add_argument("skyrl_python", type=Path)
+    parser.add_argument("skyrl_python", type=lambda text: Path(text).absolute(), help="interpreter with skyrl")
     parser.add_argument("--checkpoint", type=Path, help="default: the warm start of `make learn`")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--groups", type=int, default=4, help="tasks of a step (default: %(default)s)")
