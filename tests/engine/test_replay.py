@@ -7,12 +7,15 @@ slime checkout, and a copy of the installed sglang gets that checkout's patch.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import shutil
 import subprocess
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +133,16 @@ async def play(server: Server, checkpoint: Path, episodes: int, *, top_p: float 
 R3 = {"use_rollout_routing_replay": True, "num_layers": SHAPE.layers, "moe_router_topk": SHAPE.topk, "num_experts": 8}
 
 
+def empty_cache(server: Server) -> None:
+    """The server refuses (400) while a request is still on its way out."""
+    for _ in range(100):
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{server.url}/flush_cache", timeout=60).close()
+            return
+        time.sleep(0.1)
+    raise TimeoutError("the server is not idle")
+
+
 async def test_routed_experts_are_those_that_every_token_met(
     moe_worker: Server, moe_checkpoint: Path, posted: list[tuple[dict[str, Any], dict[str, Any]]]
 ) -> None:
@@ -160,7 +173,7 @@ async def test_routed_experts_are_those_that_every_token_met(
     for sample in samples:
         rows = sample.rollout_routed_experts
         assert rows.dtype == np.int32 and rows.shape == (len(sample.tokens) - 1, SHAPE.layers, SHAPE.topk)
-        await asyncio.to_thread(lambda: urllib.request.urlopen(f"{moe_worker.url}/flush_cache", timeout=60).close())
+        await asyncio.to_thread(empty_cache, moe_worker)
         again = await SglangEngine(moe_worker.url).generate(
             list(sample.tokens),
             {"max_new_tokens": 1, "temperature": 1.0},
