@@ -35,12 +35,14 @@ MOST_DIVERGENCE = 1e-4
 
 
 @contextmanager
-def skyrl(python: Path, checkpoint: Path, folder: Path) -> Iterator[str]:
+def skyrl(python: Path, checkpoint: Path, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """SkyRL's server for ``checkpoint``; its URL. Leaving it ends the server and the engine that it started."""
     port = free_port()
+    # Without the bounds, one step of long episodes takes more than 20 GB.
+    backend = {"max_lora_adapters": 4, "max_lora_rank": 16, "train_micro_batch_size": 8, "sample_max_num_sequences": 16}
     command = [
         *(str(python), str(Path(__file__).with_name("skyrl_server.py")), "api", "--base-model", str(checkpoint)),
-        *("--backend", "jax", "--backend-config", json.dumps({"max_lora_adapters": 4, "max_lora_rank": 16})),
+        *("--backend", "jax", "--backend-config", json.dumps(backend)),
         *("--checkpoints-base", str(folder / "checkpoints"), "--database-url", f"sqlite:///{folder}/skyrl.db"),
         *("--port", str(port)),
     ]
@@ -54,7 +56,7 @@ def skyrl(python: Path, checkpoint: Path, folder: Path) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"SkyRL's server did not start; see {folder / 'skyrl.log'}")
             time.sleep(0.5)
-        yield url
+        yield url, process
     finally:
         for number in (15, 9):
             with suppress(ProcessLookupError):
@@ -69,8 +71,10 @@ def _healthy(url: str) -> bool:
     return False
 
 
-def train(url: str, checkpoint: Path, folder: Path, steps: int, groups: int, size: int) -> Iterator[dict[str, Any]]:
-    """The door's own command; the cookbook's metrics of each step as they come."""
+def train(
+    url: str, server: subprocess.Popen[bytes], checkpoint: Path, folder: Path, steps: int, groups: int, size: int
+) -> Iterator[dict[str, Any]]:
+    """The door's own command; the cookbook's metrics of each step as they come, as long as ``server`` runs."""
     command = [
         *(str(backend_python("tinker")), "-m", "tau2_slime.backends.tinker.train", f"model_name={checkpoint}"),
         *("renderer_name=qwen3_instruct", "domains=mock", "task_split=base", f"task_ids={','.join(TRAIN)}"),
@@ -91,6 +95,8 @@ def train(url: str, checkpoint: Path, folder: Path, steps: int, groups: int, siz
             told = len(lines)
             if ended:
                 break
+            if server.poll() is not None:
+                raise SystemExit(f"SkyRL's server ended with status {server.returncode}; see {folder / 'skyrl.log'}")
             time.sleep(1)
     finally:
         process.terminate()
@@ -118,8 +124,9 @@ def main() -> None:
     folder.mkdir(parents=True)
     rewards: list[float] = []
     divergence: list[float] = []
-    with skyrl(options.skyrl_python, checkpoint.resolve(), folder) as url:
-        steps = train(url, checkpoint.resolve(), folder, options.steps, options.groups, options.group_size)
+    with skyrl(options.skyrl_python, checkpoint.resolve(), folder) as (url, server):
+        sizes = (options.steps, options.groups, options.group_size)
+        steps = train(url, server, checkpoint.resolve(), folder, *sizes)
         for metrics in steps:
             rewards.append(float(metrics["env/all/reward/total"]))
             divergence.append(abs(float(metrics["optim/kl_sample_train_v1"])))
