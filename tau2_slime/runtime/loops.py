@@ -103,8 +103,8 @@ async def to_its_end(work: Awaitable[T]) -> T:
 
 ROUND = 0.01
 """Seconds that episodes work in one round of the event loop: then sockets and timers have their turn."""
-WOKEN = 4
-"""Episodes that work in a round after they had to wait for it; a turn of one takes about a millisecond."""
+WOKEN = 12
+"""Episodes that work in a round after they had to wait for it; a turn of one takes about half a millisecond."""
 
 
 @dataclass

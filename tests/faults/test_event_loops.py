@@ -86,7 +86,7 @@ async def test_episodes_that_go_on_together_leave_the_loop_time_for_others() -> 
     await asyncio.gather(*episodes)
     others.cancel()
     assert sum(worked) == 100
-    assert max(worked) <= loops.ROUND / 0.002 + 1
+    assert max(worked) <= max(loops.ROUND / 0.002 + 1, loops.WOKEN)
 
 
 async def test_an_episode_that_is_cancelled_while_it_waits_holds_up_no_other() -> None:
