@@ -102,10 +102,10 @@ def _workers(args: SlimeArgs) -> int:
         workers = resolve_settings(args).rollout_workers
     except Exception:  # whatever is wrong with the settings, `play` tells it
         workers = 0
-    if workers and getattr(args, "tau2_on_result", None) is not None:
-        if first_time("rollout_workers without slime"):
+    if getattr(args, "tau2_on_result", None) is not None:  # not a job of slime's, and an object for each episode
+        if workers and first_time("rollout_workers without slime"):
             logger.info("rollout_workers: %d is for slime's rollouts: this command plays in its own process", workers)
-        workers = 0
+        return 0
     _job = args, workers
     return workers
 

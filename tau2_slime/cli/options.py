@@ -170,40 +170,31 @@ def sampling_params(temperature: float | None, top_p: float | None, max_new_toke
     return {name: value for name, value in given.items() if value is not None}
 
 
-def refuse_unused_policy_options(
-    router: str | None,
-    policy_model: str | None,
-    *,
-    api: Mapping[str, object],
-    habits: Mapping[str, object],
-    tokens: Mapping[str, object],
-) -> None:
+_OF_API = {"policy_base_url", "policy_api_key_var", "policy_args"}
+_OF_EMBEDDED = {"gold_rate", "mistakes", "policy_noise", "spelling"}
+
+
+def refuse_unused_policy_options(router: str | None, policy_model: str | None, **given: object) -> None:
     """Raises ConfigError if two policies were named, or an option is about another policy than the one that plays.
 
-    Args:
-        api: the further options of ``--policy-model``.
-        habits: those of the embedded policy.
-        tokens: those of a policy whose tokens are seen here: a router's or the embedded one.
+    ``given``: by parameter name, the options that a command has of ``--policy-model``, of the embedded policy's habits, and
+    of policies whose tokens are seen here (all others). None: it was not given.
     """
     if router is not None and policy_model is not None:
         raise ConfigError("--router and --policy-model name two policies: give one")
     other = f"{'--router' if router is not None else '--policy-model'} names another one"
-    named = router is not None or policy_model is not None
-    behind_api = policy_model is not None and "a model behind an API counts its own tokens"
-    refuse_unused(
-        {
-            **{
-                option: value is not None and policy_model is None and "it is about --policy-model, which is not given"
-                for option, value in api.items()
-            },
-            **{
-                option: value is not None and named and f"it is a habit of the embedded policy, and {other}"
-                for option, value in habits.items()
-            },
-            **{option: value is not None and behind_api for option, value in tokens.items()},
-        }
-    )
-    if router is not None and tokens.get("--hf-checkpoint") is None:
+    reasons: dict[str, str | bool] = {}
+    for name in [name for name, value in given.items() if value is not None]:
+        option = f"--{name.replace('_', '-')}"
+        if name in _OF_API:
+            reasons[option] = policy_model is None and "it is about --policy-model, which is not given"
+        elif name in _OF_EMBEDDED:
+            named = router is not None or policy_model is not None
+            reasons[option] = named and f"it is a habit of the embedded policy, and {other}"
+        else:
+            reasons[option] = policy_model is not None and "a model behind an API counts its own tokens"
+    refuse_unused(reasons)
+    if router is not None and given.get("hf_checkpoint") is None:
         raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
 
 

@@ -129,13 +129,10 @@ def play(
     refuse_unused_policy_options(
         router,
         policy_model,
-        api={
-            "--policy-base-url": policy_base_url,
-            "--policy-api-key-var": policy_api_key_var,
-            "--policy-args": policy_args,
-        },
-        habits={},
-        tokens={"--hf-checkpoint": hf_checkpoint},
+        policy_base_url=policy_base_url,
+        policy_api_key_var=policy_api_key_var,
+        policy_args=policy_args,
+        hf_checkpoint=hf_checkpoint,
     )
     if router is not None:
         address(router)

@@ -128,18 +128,15 @@ def rollout(
     refuse_unused_policy_options(
         router,
         policy_model,
-        api={
-            "--policy-base-url": policy_base_url,
-            "--policy-api-key-var": policy_api_key_var,
-            "--policy-args": policy_args,
-        },
-        habits={
-            "--gold-rate": gold_rate,
-            "--mistakes": mistakes,
-            "--policy-noise": policy_noise,
-            "--spelling": spelling,
-        },
-        tokens={"--hf-checkpoint": hf_checkpoint, "--max-context-len": max_context_len},
+        policy_base_url=policy_base_url,
+        policy_api_key_var=policy_api_key_var,
+        policy_args=policy_args,
+        gold_rate=gold_rate,
+        mistakes=mistakes,
+        policy_noise=policy_noise,
+        spelling=spelling,
+        hf_checkpoint=hf_checkpoint,
+        max_context_len=max_context_len,
     )
     sampling = {
         **{"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8192},
