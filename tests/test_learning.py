@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.learning import numbered_tasks
 from benchmarks.learning.verdict import Curve, Row, judge
+from tau2_slime.world import domains
 from tests.backends.setup_env import EnvUnavailable, backend_python
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,6 +110,19 @@ def test_curves_that_learn_pass() -> None:
 def test_a_claim_that_the_curves_do_not_bear_out_fails(kind: str, runs: list[Curve], claim: str) -> None:
     failed = [check.claim for check in judge({**GOOD, kind: runs}) if not check.holds]
     assert len(failed) == 1 and claim in failed[0]
+
+
+@pytest.mark.fast
+def test_the_unseen_tasks_are_others_than_those_that_training_sees(tmp_path: Path) -> None:
+    path = tmp_path / "numbered.json"
+    seen, unseen = numbered_tasks.write(path)
+    assert (seen, unseen) == numbered_tasks.write(path)  # a run that goes on must not move the line
+    tasks = {task.id: task for task in domains.tasks("mock", f"file:{path}")}  # τ² can play every one
+    assert tasks.keys() == {*seen, *unseen}
+    wanted = [
+        {action.arguments["task_id"] for action in tasks[name].evaluation_criteria.actions} for name in (*seen, *unseen)
+    ]
+    assert not set.union(*wanted[: len(seen)]) & set.union(*wanted[len(seen) :])
 
 
 def test_the_shared_prefix_changes_neither_logits_nor_gradients() -> None:
