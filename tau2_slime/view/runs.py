@@ -6,7 +6,6 @@ has changed. Nothing that cannot be read stops the others: `Runs.problems` says 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections import OrderedDict
@@ -17,15 +16,14 @@ from pathlib import Path
 from tau2_slime.errors import ConfigError
 from tau2_slime.inspector.rows import EpisodeRow, number_in, row_of, words_of
 from tau2_slime.inspector.sources import (
-    ACCEPTED,
     FoundEpisodes,
     NotAnEpisode,
-    files_of,
     from_line,
     read_checkpoint,
     read_file,
 )
 from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.view.run_files import found_files, with_words
 
 PROBLEMS = 20
 """Problems that are kept of one file; the others are counted."""
@@ -77,7 +75,6 @@ class Runs:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
-        self._labels = _labels(paths)
         self._runs: list[str] = []
         """Runs in the order in which they were found."""
         self.lock = threading.Lock()
@@ -116,10 +113,10 @@ class Runs:
     def refresh(self, advance: Callable[[], None] = lambda: None) -> None:
         """Read what is new; ``advance`` is called now and then while that lasts."""
         self._advance = advance
-        found, problems = self._found()
+        found, problems = found_files(self._paths)
         gone = [file for path, file in self._files.items() if path not in found]
         for file in gone:
-            if _with_words(file.path) in found:  # a rollout's other file has come, which has the same episodes
+            if with_words(file.path) in found:  # a rollout's other file has come, which has the same episodes
                 self._forget(file)
                 del self._files[file.path]
         self._path_problems = problems + [f"{file.path}: no longer there" for file in gone if file.lines]
@@ -137,7 +134,7 @@ class Runs:
         Raises:
             ConfigError: one has none; the message says what can be read.
         """
-        _, problems = self._found()
+        _, problems = found_files(self._paths)
         if problems:
             raise ConfigError(problems[0])
 
@@ -170,22 +167,6 @@ class Runs:
         return FoundEpisodes(checkpoint=self.checkpoint, embedded=self.embedded, strategies=self.strategies)
 
     # ---- files ---------------------------------------------------------------------------------------------------------
-
-    def _found(self) -> tuple[dict[Path, str], list[str]]:
-        """The files to read now, each with its run, and what is wrong with paths."""
-        found: dict[Path, str] = {}
-        problems: list[str] = []
-        for path, label in zip(self._paths, self._labels, strict=True):
-            try:
-                for run, files in _runs_in(path).items():
-                    below = run if len(self._paths) == 1 else f"{label}/{run}"
-                    for file in files:
-                        found.setdefault(_with_words(file), below if run else label)
-            except ConfigError as error:
-                problems.append(str(error))
-            except OSError as error:
-                problems.append(f"{path}: {error.strerror or error}")
-        return found, problems
 
     def _look(self, file: _File) -> None:
         stat = file.path.stat()
@@ -328,36 +309,3 @@ def _lines(path: Path, start: int) -> Iterator[tuple[int, int, bytes]]:
         for raw in opened:
             yield start, start + len(raw), raw
             start += len(raw)
-
-
-def _runs_in(path: Path) -> dict[str, list[Path]]:
-    """Run -> its files. The run of ``path`` itself has no name; in a folder of runs each is called as its folder."""
-    if not path.exists():
-        raise ConfigError(f"{path}: no such file or folder; give {ACCEPTED}")
-    try:
-        return {"": files_of(path)}
-    except ConfigError:
-        found = {}
-        for folder in sorted(path.iterdir()) if path.is_dir() else []:
-            with contextlib.suppress(ConfigError):
-                if folder.is_dir():
-                    found[folder.name] = files_of(folder)
-        if not found:
-            raise
-        return found
-
-
-def _with_words(file: Path) -> Path:
-    """Of a rollout's two files the one with the conversations, which has the tokens too."""
-    talk = file.with_name("trajectories.jsonl")
-    return talk if file.name == "samples.jsonl" and talk.is_file() else file
-
-
-def _labels(paths: Sequence[Path]) -> list[str]:
-    """What the runs are called: the name of the folder or file; as much of the path as tells them apart."""
-    resolved = [path.resolve() for path in paths]
-    for length in range(1, 8):
-        names = ["/".join(path.parts[-length:]) for path in resolved]
-        if len({*names}) == len(names):
-            return names
-    return [f"{path.name}@{number}" for number, path in enumerate(paths)]
