@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from array import array
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +24,7 @@ from tau2_slime.slime_adapter.sample import (
     replay_spec,
 )
 from tau2_slime.tokens.ledger import TokenLedger, trajectory_digest
-from tau2_slime.tokens.replay import NOTHING, ExpertShape, ReplaySpec
+from tau2_slime.tokens.replay import NOTHING, CallReplay, ExpertShape, ReplaySpec
 from tau2_slime.tokens.template.chat_template import ChatTemplate
 
 pytestmark = pytest.mark.fast
@@ -101,6 +104,20 @@ def test_a_scored_episode() -> None:
     assert told["fingerprint"] == trajectory_digest(sample.tokens, sample.rollout_log_probs)
     assert (told["stats"]["agent_turns"], told["stats"]["user_played"]) == (2, {"m": 2, "n": 1})
     assert told["telemetry"]["loops"] == 0.0
+
+
+def test_examples_and_a_retrieval_variant_are_told_where_there_are_any() -> None:
+    told = fill_sample(StandaloneSample(), episode(examples="Example 1", retrieval_variant="bm25")).metadata["tau2"]
+    assert (told["examples"], told["retrieval_variant"]) == ("Example 1", "bm25")
+    told = fill_sample(StandaloneSample(), episode()).metadata["tau2"]
+    assert not {"examples", "retrieval_variant"} & told.keys()
+
+
+def test_a_line_of_samples_jsonl_is_read_back_as_it_was() -> None:
+    sample = fill_sample(StandaloneSample(index=4, prompt="p"), episode(reward=0.5), template=WORDS)
+    row = sample.row()
+    assert (row["status"], row["index"], row["tokens"]) == ("completed", 4, sample.tokens)
+    assert StandaloneSample.of_row(json.loads(json.dumps(row))) == sample
 
 
 def test_the_samples_lists_are_its_own() -> None:
@@ -247,6 +264,15 @@ def test_experts_without_the_models_sizes_are_refused(missing: str) -> None:
         replay_spec(cast(Any, Args(**{**R3, missing: None})), StandaloneSample(), evaluation=False)
 
 
+def test_a_sample_gets_what_its_ledger_has_to_replay() -> None:
+    spec = ReplaySpec(True)
+    kept = TokenLedger([1, 2], spec)
+    kept.append_sampled([3, 9], [-0.5, -0.5], None, CallReplay(array("i", [3, 4, 9]), [0, 2, 3]))
+    sample = fill_sample(StandaloneSample(), episode(ledger=kept), template=WORDS, replay=spec)
+    assert list(sample.rollout_top_p_token_ids) == [3, 4, 9]
+    assert list(sample.rollout_top_p_token_offsets) == [0, 2, 3]
+
+
 def test_a_batch_that_replays_gets_the_fields_from_every_sample() -> None:
     spec = ReplaySpec(True, ExpertShape(2, 2, 8))
     sample = fill_sample(StandaloneSample(), episode(), template=WORDS, replay=spec)  # its ledger knows no replay
@@ -265,10 +291,16 @@ def test_a_batch_that_replays_gets_the_fields_from_every_sample() -> None:
 
 @pytest.mark.parametrize(
     ("given", "read"),
-    [({"domain": "mock"}, {"domain": "mock"}), ('{"domain": "mock"}', {"domain": "mock"}), (None, {})],
+    [
+        ({"domain": "mock"}, {"domain": "mock"}),
+        ('{"domain": "mock"}', {"domain": "mock"}),
+        (MappingProxyType({"domain": "mock"}), {"domain": "mock"}),
+        (None, {}),
+    ],
 )
 def test_metadata_is_read(given: Any, read: dict[str, Any]) -> None:
-    assert read_metadata(cast(Any, Args(metadata=given))) == read
+    found = read_metadata(cast(Any, Args(metadata=given)))
+    assert (type(found), found) == (dict, read)
     assert read_metadata(cast(Any, Args())) == {}
 
 

@@ -126,7 +126,7 @@ def fill_sample(
     log_probs = list(ledger.log_probs) if ledger is not None else []
     response = template.decode(tokens[prompt_length:]) if template is not None and ledger is not None else ""
     if not prompt_length:
-        tokens, prompt_length = [pad_id, *tokens], 1
+        tokens = [pad_id, *tokens]
     if not mask:  # slime's trainer cannot take an empty response: one token that counts for nothing
         tokens.append(pad_id)
         mask, log_probs = [0], [0.0]
