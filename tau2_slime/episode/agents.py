@@ -101,8 +101,9 @@ class TrainableLLMAgent:
         chat = [{"role": "system", "content": self.system_prompt()}, *map(chat_message, history)]
         if actions is not None:
             chat = in_format(actions, chat, self.tools)
-        self.examples_text = told(self.examples, spell or self.transcript.spell, actions)
-        chat[0]["content"] += self.examples_text
+        if self.examples:
+            self.examples_text = told(self.examples, spell or self.transcript.spell, actions)
+            chat[0]["content"] += self.examples_text
         return chat
 
     def start(self, history: list[Message]) -> None:

@@ -90,7 +90,7 @@ class Conversation:
         limits: Limits,
         *,
         aborted: Callable[[], bool] = lambda: False,
-        after_hop: Callable[[], object] = lambda: None,
+        after_hop: Callable[[], object] | None = None,
     ) -> None:
         """``user`` is None exactly in solo mode. ``after_hop``: called after each hop that did not end the episode."""
         self._after_hop = after_hop
@@ -142,7 +142,7 @@ class Conversation:
                 self.steps += 1
                 self.world.environment.sync_tools()
                 self._check_limits()
-                if self._termination is None:
+                if self._after_hop is not None and self._termination is None:
                     self._after_hop()
             return self._termination, self._detail if self._termination in _EXPLAINED else ""
         except CannotResume:

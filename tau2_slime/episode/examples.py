@@ -69,9 +69,10 @@ def domains_in(path: str) -> list[str]:
 
 
 def told(examples: Sequence[Example], spell: Callable[[list[Call]], str], actions: ActionFormat | None) -> str:
-    """The end of the system prompt. ``spell``: how this model writes calls; ``actions``: how it acts, if in plain text."""
-    if not examples:
-        return ""
+    """The end of the system prompt that shows ``examples``, one or more.
+
+    ``spell``: how this model writes calls; ``actions``: how it acts, if in plain text.
+    """
     texts = [f"## Example {number}\n\n{_dialogue(one, spell, actions)}" for number, one in enumerate(examples, 1)]
     return "\n\n".join(["\n\n# Examples\n\nThese conversations went well. They are about other users.", *texts])
 

@@ -60,7 +60,7 @@ class EpisodeSetup:
     """By role (``user``, ``policy``): the seed with which its model is asked, where there is one."""
     user_strategy: str = "llm"
     """How the simulator comes to its messages (`world.users.strategies`)."""
-    after_hop: Callable[[], object] = lambda: None
+    after_hop: Callable[[], object] | None = None
     """Called after each hop of the conversation that did not end it."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
