@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tau2_slime.cli.options import spread_lists
 from tau2_slime.evaluation.estimate import dollars
+from tests import command_line
 
 
 def command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "tau2_slime.cli", *words], capture_output=True, text=True, cwd=folder, env=env
-    )
+    return command_line.run(*words, environ=env, folder=folder)
 
 
 @pytest.mark.parametrize(

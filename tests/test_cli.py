@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import command_line
+
 
 def tau2_slime(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     keep = {k: v for k, v in os.environ.items() if not k.startswith("TAU2_") and k != "OPENAI_API_KEY"}
-    return subprocess.run(
-        [sys.executable, "-m", "tau2_slime.cli", *arguments],
-        env={**keep, "COLUMNS": "100", **environ},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return command_line.run(*arguments, environ={**keep, "COLUMNS": "100", **environ})
 
 
 def rows(path: Path) -> list[dict]:

@@ -15,6 +15,7 @@ import pytest
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.request import Request, make_plan, make_policy
+from tests import command_line
 
 MATRIX = ("--domain", "mock", "--domain", "telecom", "--tasks", "3", "--attempts", "2", "--gold-rate", "0.6")
 
@@ -34,9 +35,7 @@ def environment(cache: str, **more: str) -> dict[str, str]:
 
 
 def evaluate(cache: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), env=environment(cache, **more), capture_output=True, text=True, timeout=300
-    )
+    return command_line.run("eval", *arguments, environ=environment(cache, **more))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from tau2_slime.evaluation.plan.datasets import load_plan
 from tau2_slime.runtime.text import first_position
 from tau2_slime.slime_adapter import GENERATE
 from tau2_slime.world import domains, scoring
+from tests import command_line
 from tests.slime_checkout import run_in_slime
 
 IDS = {0: "create_task_1", 1: "create_task_1_with_env_assertions", 3: "update_task_1"}  # of mock/base
@@ -333,14 +332,9 @@ def test_separators_inside_a_text_and_scientific_notation_are_played(folder: Pat
     path, out = tmp_path / "eval.yaml", tmp_path / "out"
     user = "metadata_overrides: {user_model: scripted}"
     path.write_text(config(dataset("${oc.env:DATA_DIR}/separators.jsonl@[0:1]", "temperature: 1e-6", user)))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tau2_slime.cli", "eval", "--config", str(path), "--data-dir", str(folder)),
-            *("--output-dir", str(out), "--no-baselines"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=240,
+    done = command_line.run(
+        *("eval", "--config", str(path), "--data-dir", str(folder), "--output-dir", str(out), "--no-baselines"),
+        environ=os.environ,
     )
     assert done.returncode == 0, done.stderr
     record = json.loads((out / "simulations.jsonl").read_text(encoding="utf-8"))

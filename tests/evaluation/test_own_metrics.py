@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from tau2_slime.evaluation.report import wandb_log
 from tau2_slime.evaluation.report.tables import all_tables, metric_table
 from tau2_slime.evaluation.statistics.summary import read_folder
+from tests import command_line
 from tests.evaluation.folders import write_folder
 
 METRICS = """
@@ -27,9 +26,9 @@ TITLE = "Your own metrics, mean per episode"
 def evaluate(folder: Path, modules: Path, *arguments: str) -> str:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAU2_")}
     environment = {**kept, "PYTHONPATH": str(modules), "XDG_CACHE_HOME": str(modules), "COLUMNS": "80"}
-    command = [sys.executable, "-m", "tau2_slime.cli", "eval", "--domain", "mock", "--user-model", "scripted"]
-    command += ["--tasks", "2", "--attempts", "2", "--no-baselines", "--output-dir", str(folder), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = ["eval", "--domain", "mock", "--user-model", "scripted", "--tasks", "2", "--attempts", "2"]
+    command += ["--no-baselines", "--output-dir", str(folder), *arguments]
+    done = command_line.run(*command, environ=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

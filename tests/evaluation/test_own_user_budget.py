@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tau2_slime.evaluation.runner.budget import Budget, parse_prices
 from tau2_slime.evaluation.runner.policies import ApiPolicy
 from tau2_slime.evaluation.runner.run import End, Options, Runner
 from tau2_slime.evaluation.store.records import Store, jobs
+from tests import command_line
 from tests.evaluation.api_server import ApiServer
 
 USERS = """
@@ -83,10 +83,10 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def evaluate(modules: Path, folder: Path, user: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TAU2_")}
     environment = {**kept, "PYTHONPATH": str(modules), "XDG_CACHE_HOME": str(modules), "COLUMNS": "140"}
-    command = [sys.executable, "-m", "tau2_slime.cli", "eval", "--domain", "mock", "--tasks", "2", "--attempts", "2"]
+    command = ["eval", "--domain", "mock", "--tasks", "2", "--attempts", "2"]
     command += ["--user-model", "x", "--set", f"user_path=budget_users.{user}", "--concurrency", "1", "--no-baselines"]
     command += ["--output-dir", str(folder), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return command_line.run(*command, environ=environment)
 
 
 def bills(folder: Path) -> list[dict[str, Any]]:

@@ -7,10 +7,10 @@ import pty
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from tests import command_line
 
 _STEERING = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07]*\x07|[()][A-Z0-9]|[=>78])|\r")
 
@@ -19,20 +19,12 @@ class TerminalProcess:
     """``tau2-slime`` in a terminal; a context manager that ends it."""
 
     def __init__(self, *arguments: str, folder: Path, **environ: str) -> None:
-        self.main, child = pty.openpty()
+        self.main, self._other_end = pty.openpty()
         keep = {k: v for k, v in os.environ.items() if not k.startswith("TAU2_") and k != "OPENAI_API_KEY"}
         settings = {"TERM": "xterm", "COLUMNS": "200", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tau2_slime.cli", *arguments],
-            stdin=child,
-            stdout=child,
-            stderr=child,
-            env={**keep, **settings, **environ},
-            cwd=folder,
-            start_new_session=True,
-            preexec_fn=lambda: _take_terminal(child),
+        self._process = command_line.start(
+            arguments, {**keep, **settings, **environ}, folder, [os.ttyname(self._other_end)] * 3
         )
-        os.close(child)
         self.seen = ""
         self._read_to = 0
 
@@ -40,9 +32,9 @@ class TerminalProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        if self._process.is_alive():
+            self.send(signal.SIGKILL)
+            self.wait()
         self.hang_up()
 
     def _read(self, seconds: float) -> bool:
@@ -53,6 +45,7 @@ class TerminalProcess:
             data = os.read(self.main, 65536)
         except OSError:  # Linux's way to say that the other side is closed
             return False
+        self._let_go()  # the process has it open
         self.seen += _STEERING.sub("", data.decode(errors="replace"))
         return bool(data)
 
@@ -87,21 +80,30 @@ class TerminalProcess:
     def end(self, seconds: float = 300) -> int:
         """Read to the end; the exit status."""
         until = time.monotonic() + seconds
-        while self._read(0.2) and self.process.poll() is None:
+        while self._read(0.2) and self._process.is_alive():
             assert time.monotonic() < until, self.seen
         while self._read(0) and select.select([self.main], [], [], 0)[0]:
             pass
-        return self.process.wait(timeout=seconds)
+        return self.wait(seconds)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the process and its children a signal."""
+        os.killpg(self._process.ident or 0, number)
+
+    def wait(self, seconds: float = 300) -> int:
+        """The exit status of the process; minus the signal that killed it."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, f"it still runs; it said {self.seen[-500:]!r}"
+        return self._process.exitcode
 
     def hang_up(self) -> None:
         """Close the terminal, as a lost connection does."""
+        self._let_go()
         if self.main >= 0:
             os.close(self.main)
             self.main = -1
 
-
-def _take_terminal(child: int) -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(child, termios.TIOCSCTTY, 0)
+    def _let_go(self) -> None:
+        if self._other_end >= 0:
+            os.close(self._other_end)
+            self._other_end = -1
