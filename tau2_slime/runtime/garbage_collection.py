@@ -67,9 +67,8 @@ def _tell_once() -> None:
     if os.environ.get(VARIABLE) == "rare" and before[1:] == (10, 10):
         gc.set_threshold(before[0], *COLLECTIONS)
     logger.info(
-        "garbage collection of this process: %d objects that stay are no longer walked, thresholds are %s (before: %s); "
+        "garbage collection of this process: objects that stay are no longer walked, thresholds are %s (before: %s); "
         "%s=keep leaves all of it alone",
-        gc.get_freeze_count(),
         gc.get_threshold(),
         before,
         VARIABLE,

@@ -46,7 +46,7 @@ async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return await asyncio.wrap_future(_pool.submit(_run, partial(fn, *args, **kwargs)))
 
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread of the pool hands over Python's lock, instead of 0.005: the loop gives the lock up at every
 socket that it reads or writes, and waits that long to get it back."""
 _running = 0
@@ -164,6 +164,8 @@ class Once(Generic[T]):
             future = self._values.get(key)
             if future is None or (future.done() and future.exception() is not None):
                 future = self._values[key] = _pool.submit(_run, partial(_build, build))
+        if future.done():
+            return future.result()
         # shield: one cancelled episode must not cancel the build that others wait for
         return await asyncio.shield(asyncio.wrap_future(future))
 
@@ -265,7 +267,7 @@ class _Sessions:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        kept = connections.beside[session] = connections.Connections()
+        kept = connections.beside[session] = connections.Connections(take_turn)
         try:
             yield session
         finally:
