@@ -2,8 +2,12 @@
 
 Each domain gets a fresh process, as slime's rollout process is one: that many real `generate` calls at once, the first of
 the process and of the domain among them, then the same again, while a ticker asks the loop for the time every 5 ms. Printed
-is the longest gap. The policy and the user answer HTTP in processes of their own, as in life. The first line is the same
-loop with nothing to do: what this machine's scheduler alone costs.
+is the longest gap, and the longest one by the CPU time that this process used in it: the difference is the machine's other
+work. The policy and the user answer HTTP in processes of their own, which give way to this one, as on other machines. The
+first line is the same loop with nothing to do: what this machine's scheduler alone costs.
+
+Modules are loaded from bytecode, as an installed package's are, whatever PYTHONDONTWRITEBYTECODE says: a first process that
+does not count compiles them.
 """
 
 from __future__ import annotations
@@ -14,13 +18,15 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from generate import servers, start
-from player import play
+from player import played
 
 from tau2_slime.world import domains
 
@@ -28,10 +34,11 @@ TICK = 0.005
 
 
 class Ticker:
-    """Delay of a 5 ms timer beyond its due time, in seconds."""
+    """Delay of a 5 ms timer beyond its due time, and the part of it in which this process had a CPU, in seconds."""
 
     def __init__(self) -> None:
         self.delays: list[float] = []
+        self.own: list[float] = []
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Ticker:
@@ -45,21 +52,24 @@ class Ticker:
 
     async def _run(self) -> None:
         while True:
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.process_time()
             await asyncio.sleep(TICK)
             self.delays.append(time.perf_counter() - begin - TICK)
+            self.own.append(min(self.delays[-1], time.process_time() - cpu))
 
     def line(self, name: str) -> str:
         ordered = sorted(self.delays)
         p99 = ordered[int(len(ordered) * 0.99)]
         return (
-            f"{name:28} longest {1000 * ordered[-1]:8.1f} ms   p99 {1000 * p99:7.1f} ms   "
-            f"median {1000 * statistics.median(ordered):6.2f} ms   {len(ordered)} ticks"
+            f"{name:28} longest {1000 * ordered[-1]:8.1f} ms, own {1000 * max(self.own):6.1f} ms   "
+            f"p99 {1000 * p99:7.1f} ms   median {1000 * statistics.median(ordered):6.2f} ms   {len(ordered)} ticks"
         )
 
 
 async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
     """What a fresh process sees: idle, then the first episodes, then the same again."""
+    from tau2_slime import generate_with_tau2  # noqa: F401 - slime has the door before it has an episode
+
     async with Ticker() as idle:
         await asyncio.sleep(2)
     print(idle.line("idle loop"))
@@ -67,9 +77,10 @@ async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
     for which in ("first", "again"):
         async with Ticker() as busy:
             begin = time.perf_counter()
-            played = await play(block, SimpleNamespace(**known))
+            samples = await played(block, SimpleNamespace(**known))
             took = time.perf_counter() - begin
-        print(busy.line(f"{name}, {which}") + f"   {took:.1f} s, reward {played['rewards']:.2f}")
+        reward = statistics.fmean(sample.reward for sample in samples)
+        print(busy.line(f"{name}, {which}") + f"   {took:.1f} s, reward {reward:.2f}")
 
 
 async def main() -> None:
@@ -78,12 +89,19 @@ async def main() -> None:
     parser.add_argument("--domain", nargs="+", default=["mock", "telecom", "retail", "airline"])
     options = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
-    async with servers() as known:
-        for domain in options.domain:
+    async with servers(nice=10) as known:
+        if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+            os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(known["checkpoint"]).with_name("bytecode")))
+
+        async def fresh(domain: str, episodes: int, **pipes: Any) -> None:
             tasks = [task.id for task in domains.tasks(domain, "base")]
-            block = {"domain": domain, "tasks": tasks, "episodes": options.episodes, "at_once": options.episodes}
-            process = start(__file__, "--fresh", json.dumps({**block, "sampled": False}), json.dumps(known))
+            block = {"domain": domain, "tasks": tasks, "episodes": episodes, "at_once": episodes, "sampled": False}
+            process = start(__file__, "--fresh", json.dumps(block), json.dumps(known), **pipes)
             await asyncio.to_thread(process.wait)
+
+        for domain in options.domain:
+            await fresh(domain, 1, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            await fresh(domain, options.episodes)
 
 
 if __name__ == "__main__":

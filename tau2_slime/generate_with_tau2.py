@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.loops import Once, take_turn, until_abort
+from tau2_slime.runtime.loops import Once, until_abort
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 from tau2_slime.slime_adapter.miles import as_the_framework_calls_it
@@ -127,7 +127,6 @@ async def play(
         request = await _imports.get("request", _import_everything)
         from tau2_slime.episode.play import play_and_score
 
-        await take_turn()
         tokenizer, aborted = rollout_state(args)
         if aborted():
             raise EpisodeAborted("the rollout was aborted before the episode began")

@@ -43,7 +43,9 @@ async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     A cancelled caller stops waiting. A call that already runs finishes in its thread, and its result is dropped.
     """
-    return await asyncio.wrap_future(_pool.submit(_run, partial(fn, *args, **kwargs)))
+    result = await asyncio.wrap_future(_pool.submit(_run, partial(fn, *args, **kwargs)))
+    await take_turn()
+    return result
 
 
 SWITCH_INTERVAL = 0.0001
@@ -167,7 +169,9 @@ class Once(Generic[T]):
         if future.done():
             return future.result()
         # shield: one cancelled episode must not cancel the build that others wait for
-        return await asyncio.shield(asyncio.wrap_future(future))
+        value = await asyncio.shield(asyncio.wrap_future(future))
+        await take_turn()
+        return value
 
 
 def _build(build: Callable[[], T]) -> T:
