@@ -6,6 +6,9 @@ is the longest gap, and the longest one by the CPU time that this process used i
 work. The policy and the user answer HTTP in processes of their own, which give way to this one, as on other machines. The
 first line is the same loop with nothing to do: what this machine's scheduler alone costs.
 
+``--door turns``: the episodes of the verifiers and Tinker doors (`TurnEpisode`), whose turns an OpenAI-compatible endpoint
+gives.
+
 Modules are loaded from bytecode, as an installed package's are, whatever PYTHONDONTWRITEBYTECODE says: a first process that
 does not count compiles them.
 """
@@ -66,6 +69,37 @@ class Ticker:
         )
 
 
+async def turns(block: dict[str, Any], known: dict[str, Any]) -> float:
+    """Mean reward of the block's episodes, played as the frameworks that hold the policy play them."""
+    import aiohttp
+
+    from tau2_slime.backends.turns import TurnEpisode
+    from tau2_slime.chat.completion import read_message
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.runtime import http, loops
+
+    domain, ids, url = block["domain"], block["tasks"], f"http://127.0.0.1:{known['user']}/v1"
+
+    async def one(index: int) -> float:
+        position = index * len(ids) // block["episodes"] if len(ids) > block["episodes"] else index % len(ids)
+        user = {"user_model": f"openai/{domain}@{position}", "user_base_url": url}
+        config = Tau2Config.resolve(
+            None, {"domain": domain, "task_split": "base", "max_turns": 200, **user}, environ={}
+        )
+        episode = await TurnEpisode.create(config, task_id=ids[position])
+        ask = await episode.begin()
+        while ask is not None:
+            body = {"model": f"agent:{domain}@{position}", "messages": ask.chat}
+            within = aiohttp.ClientTimeout(total=600)
+            answer = await http.post(loops.inside(), f"{url}/chat/completions", body, headers={}, within=within)
+            message = json.loads(answer.body)["choices"][0]["message"]
+            ask = await episode.reply(episode.understood(read_message(message)))
+        assert episode.result is not None
+        return episode.result.reward or 0.0
+
+    return statistics.fmean(await asyncio.gather(*map(one, range(block["episodes"]))))
+
+
 async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
     """What a fresh process sees: idle, then the first episodes, then the same again."""
     from tau2_slime import generate_with_tau2  # noqa: F401 - slime has the door before it has an episode
@@ -77,9 +111,12 @@ async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
     for which in ("first", "again"):
         async with Ticker() as busy:
             begin = time.perf_counter()
-            samples = await played(block, SimpleNamespace(**known))
+            if block["door"] == "turns":
+                reward = await turns(block, known)
+            else:
+                samples = await played(block, SimpleNamespace(**known))
+                reward = statistics.fmean(sample.reward for sample in samples)
             took = time.perf_counter() - begin
-        reward = statistics.fmean(sample.reward for sample in samples)
         print(busy.line(f"{name}, {which}") + f"   {took:.1f} s, reward {reward:.2f}")
 
 
@@ -87,6 +124,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--domain", nargs="+", default=["mock", "telecom", "retail", "airline"])
+    parser.add_argument("--door", choices=["generate", "turns"], default="generate")
     options = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
     async with servers(nice=10) as known:
@@ -95,7 +133,8 @@ async def main() -> None:
 
         async def fresh(domain: str, episodes: int, **pipes: Any) -> None:
             tasks = [task.id for task in domains.tasks(domain, "base")]
-            block = {"domain": domain, "tasks": tasks, "episodes": episodes, "at_once": episodes, "sampled": False}
+            block = {"domain": domain, "tasks": tasks, "episodes": episodes, "at_once": episodes}
+            block |= {"sampled": False, "door": options.door}
             process = start(__file__, "--fresh", json.dumps(block), json.dumps(known), **pipes)
             await asyncio.to_thread(process.wait)
 
