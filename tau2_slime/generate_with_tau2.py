@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.loops import Once, until_abort
+from tau2_slime.runtime.loops import Once, take_turn, until_abort
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 from tau2_slime.slime_adapter.miles import as_the_framework_calls_it
@@ -70,6 +70,7 @@ async def _have_played(
 ) -> None:
     """Have one of the worker processes play ``sample`` and fill it."""
     await _imports.get("pool", _import_for_workers)
+    await take_turn()  # thousands of samples may come at once
     from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, replay_spec
     from tau2_slime.slime_adapter.workers.pool import pool
     from tau2_slime.tokens.replay import NOTHING
@@ -116,6 +117,7 @@ async def play(
     """What `generate` does, in this process whatever the settings say: also what a worker process does."""
     started = time.perf_counter()
     await _imports.get("weights", _import_for_samples)
+    await take_turn()
     from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, read_metadata, replay_spec
     from tau2_slime.slime_adapter.settings import resolve_settings
     from tau2_slime.tokens.replay import NOTHING
