@@ -21,7 +21,6 @@ from tau2_slime.episode.result import InteractionResult
 from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime.loops import take_turn
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world.domains import World
@@ -78,7 +77,6 @@ class TurnEpisode:
         Raises:
             ConfigError: a setting or the task is wrong; the message says which one.
         """
-        await take_turn()  # hundreds of episodes may begin at once
         task = await choose_task(config, task_id=task_id)
         policy = TurnPolicy()
         model = user_model or config.user_model

@@ -7,6 +7,7 @@ a loop: threads and `concurrent.futures.Future`s are shared, and each caller awa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -43,9 +44,49 @@ async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     A cancelled caller stops waiting. A call that already runs finishes in its thread, and its result is dropped.
     """
-    result = await asyncio.wrap_future(_pool.submit(_run, partial(fn, *args, **kwargs)))
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[T] = loop.create_future()
+    job = _pool.submit(_run, partial(fn, *args, **kwargs))
+    job.add_done_callback(partial(_finished.get().tell, loop, waiter))
+    try:
+        result = await waiter
+    except asyncio.CancelledError:
+        job.cancel()
+        raise
+    finally:
+        del job, waiter  # they hold the exception, whose traceback holds this frame
     await take_turn()
     return result
+
+
+class _Finished:
+    """What threads have finished for one event loop. Each wake-up of a loop is a byte that it reads from a socket; threads
+    that wake it for every short call keep it reading, so it is woken once for all that is there when it looks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ready: list[tuple[asyncio.Future[Any], Future[Any]]] = []
+
+    def tell(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[T], job: Future[T]) -> None:
+        """Called in the thread."""
+        with self._lock:
+            self._ready.append((waiter, job))
+            first = len(self._ready) == 1
+        if first:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            ready, self._ready = self._ready, []
+        for waiter, job in ready:
+            if waiter.done():
+                continue  # its caller was cancelled
+            error = job.exception()
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(job.result())
 
 
 SWITCH_INTERVAL = 0.0001
@@ -276,6 +317,7 @@ async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace:
 
 _rounds = PerLoop(_Round)
 _aborts = PerLoop(_Aborts)
+_finished = PerLoop(_Finished)
 
 
 class _Sessions:
