@@ -28,6 +28,38 @@ async def test_offloaded_work_leaves_the_loop_free() -> None:
         await offload(lambda: 1 // 0)
 
 
+async def test_threads_wake_the_loop_once_for_all_that_they_finished_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, woken, done = asyncio.get_running_loop(), [], []
+    wake = loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(*args: Any, **kwargs: Any) -> Any:
+        woken.append(args)
+        return wake(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)
+    work = [asyncio.ensure_future(offload(done.append, number)) for number in range(100)]
+    await asyncio.sleep(0)
+    while len(done) < 100:  # the loop is busy, as it is with other episodes
+        time.sleep(0.001)  # noqa: ASYNC251
+    assert await asyncio.gather(*work) == [None] * 100
+    assert len(woken) < 10
+
+
+async def test_a_call_whose_caller_is_cancelled_before_it_began_is_not_made() -> None:
+    release, called = threading.Event(), []
+    busy = [asyncio.ensure_future(offload(release.wait, 10)) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(offload(called.append, 1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    release.set()
+    assert await asyncio.gather(*busy) == [True, True]
+    await offload(called.append, 2)
+    assert called == [2]
+
+
 # ---- Once ------------------------------------------------------------------------------------------------------------
 
 
