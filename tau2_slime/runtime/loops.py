@@ -144,9 +144,9 @@ async def to_its_end(work: Awaitable[T]) -> T:
         del task, work  # see `until_abort`
 
 
-ROUND = 0.005
+ROUND = 0.01
 """Seconds that episodes work in one round of the event loop: then sockets and timers have their turn."""
-WOKEN = 6
+WOKEN = 12
 """Episodes that work in a round after they had to wait for it; a turn of one takes about half a millisecond."""
 
 
