@@ -44,9 +44,13 @@ async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     A cancelled caller stops waiting. A call that already runs finishes in its thread, and its result is dropped.
     """
+    return await result_of(_pool.submit(_run, partial(fn, *args, **kwargs)))
+
+
+async def result_of(job: Future[T]) -> T:
+    """What a thread makes of ``job``. If the caller is cancelled, so is a job that has not begun."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[T] = loop.create_future()
-    job = _pool.submit(_run, partial(fn, *args, **kwargs))
     job.add_done_callback(partial(_finished.get().tell, loop, waiter))
     try:
         result = await waiter
@@ -82,8 +86,9 @@ class _Finished:
         for waiter, job in ready:
             if waiter.done():
                 continue  # its caller was cancelled
-            error = job.exception()
-            if error is not None:
+            if job.cancelled():
+                waiter.cancel()
+            elif (error := job.exception()) is not None:
                 waiter.set_exception(error)
             else:
                 waiter.set_result(job.result())
