@@ -3,8 +3,8 @@
 Real `generate` calls, all at once, against the embedded policy in a process of its own, which takes ``--latency`` seconds a
 token as an engine does. For each number of workers it prints the CPU time of an episode in slime's process and in the
 workers, the episodes a second, and the longest gap of slime's event loop, also by the CPU time that slime's process used in
-it. The CPU time in slime's process is the limit of a
-whole run: a machine with too few cores shows it all the same. Linux only (it reads /proc).
+it. The CPU time in slime's process is the limit of a whole run: a machine with too few cores shows it all the same. Linux
+only (it reads /proc).
 """
 
 from __future__ import annotations
