@@ -7,7 +7,6 @@ a loop: threads and `concurrent.futures.Future`s are shared, and each caller awa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
@@ -77,8 +76,11 @@ class _Finished:
             self._ready.append((waiter, job))
             first = len(self._ready) == 1
         if first:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            try:
                 loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop is closed: nobody waits, and nothing of it may stay here
+                with self._lock:
+                    self._ready.clear()
 
     def _deliver(self) -> None:
         with self._lock:
