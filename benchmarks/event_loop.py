@@ -2,8 +2,15 @@
 
 Each domain gets a fresh process, as slime's rollout process is one: that many real `generate` calls at once, the first of
 the process and of the domain among them, then the same again, while a ticker asks the loop for the time every 5 ms. Printed
-is the longest gap. The policy and the user answer HTTP in processes of their own, as in life. The first line is the same
-loop with nothing to do: what this machine's scheduler alone costs.
+is the longest gap, and the longest one by the CPU time that this process used in it: the difference is the machine's other
+work. The policy and the user answer HTTP in processes of their own, which give way to this one, as on other machines. The
+first line is the same loop with nothing to do: what this machine's scheduler alone costs.
+
+``--door turns``: the episodes of the verifiers and Tinker doors (`TurnEpisode`), whose turns an OpenAI-compatible endpoint
+gives.
+
+Modules are loaded from bytecode, as an installed package's are, whatever PYTHONDONTWRITEBYTECODE says: a first process that
+does not count compiles them.
 """
 
 from __future__ import annotations
@@ -14,13 +21,15 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from generate import servers, start
-from player import play
+from player import played
 
 from tau2_slime.world import domains
 
@@ -28,10 +37,11 @@ TICK = 0.005
 
 
 class Ticker:
-    """Delay of a 5 ms timer beyond its due time, in seconds."""
+    """Delay of a 5 ms timer beyond its due time, and the part of it in which this process had a CPU, in seconds."""
 
     def __init__(self) -> None:
         self.delays: list[float] = []
+        self.own: list[float] = []
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Ticker:
@@ -45,21 +55,55 @@ class Ticker:
 
     async def _run(self) -> None:
         while True:
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.process_time()
             await asyncio.sleep(TICK)
             self.delays.append(time.perf_counter() - begin - TICK)
+            self.own.append(min(self.delays[-1], time.process_time() - cpu))
 
     def line(self, name: str) -> str:
         ordered = sorted(self.delays)
         p99 = ordered[int(len(ordered) * 0.99)]
         return (
-            f"{name:28} longest {1000 * ordered[-1]:8.1f} ms   p99 {1000 * p99:7.1f} ms   "
-            f"median {1000 * statistics.median(ordered):6.2f} ms   {len(ordered)} ticks"
+            f"{name:28} longest {1000 * ordered[-1]:8.1f} ms, own {1000 * max(self.own):6.1f} ms   "
+            f"p99 {1000 * p99:7.1f} ms   median {1000 * statistics.median(ordered):6.2f} ms   {len(ordered)} ticks"
         )
+
+
+async def turns(block: dict[str, Any], known: dict[str, Any]) -> float:
+    """Mean reward of the block's episodes, played as the frameworks that hold the policy play them."""
+    import aiohttp
+
+    from tau2_slime.backends.turns import TurnEpisode
+    from tau2_slime.chat.completion import read_message
+    from tau2_slime.config.settings import Tau2Config
+    from tau2_slime.runtime import http, loops
+
+    domain, ids, url = block["domain"], block["tasks"], f"http://127.0.0.1:{known['user']}/v1"
+
+    async def one(index: int) -> float:
+        position = index * len(ids) // block["episodes"] if len(ids) > block["episodes"] else index % len(ids)
+        user = {"user_model": f"openai/{domain}@{position}", "user_base_url": url}
+        config = Tau2Config.resolve(
+            None, {"domain": domain, "task_split": "base", "max_turns": 200, **user}, environ={}
+        )
+        episode = await TurnEpisode.create(config, task_id=ids[position])
+        ask = await episode.begin()
+        while ask is not None:
+            body = {"model": f"agent:{domain}@{position}", "messages": ask.chat}
+            within = aiohttp.ClientTimeout(total=600)
+            answer = await http.post(loops.inside(), f"{url}/chat/completions", body, headers={}, within=within)
+            message = json.loads(answer.body)["choices"][0]["message"]
+            ask = await episode.reply(episode.understood(read_message(message)))
+        assert episode.result is not None
+        return episode.result.reward or 0.0
+
+    return statistics.fmean(await asyncio.gather(*map(one, range(block["episodes"]))))
 
 
 async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
     """What a fresh process sees: idle, then the first episodes, then the same again."""
+    from tau2_slime import generate_with_tau2  # noqa: F401 - slime has the door before it has an episode
+
     async with Ticker() as idle:
         await asyncio.sleep(2)
     print(idle.line("idle loop"))
@@ -67,23 +111,36 @@ async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
     for which in ("first", "again"):
         async with Ticker() as busy:
             begin = time.perf_counter()
-            played = await play(block, SimpleNamespace(**known))
+            if block["door"] == "turns":
+                reward = await turns(block, known)
+            else:
+                samples = await played(block, SimpleNamespace(**known))
+                reward = statistics.fmean(sample.reward for sample in samples)
             took = time.perf_counter() - begin
-        print(busy.line(f"{name}, {which}") + f"   {took:.1f} s, reward {played['rewards']:.2f}")
+        print(busy.line(f"{name}, {which}") + f"   {took:.1f} s, reward {reward:.2f}")
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--domain", nargs="+", default=["mock", "telecom", "retail", "airline"])
+    parser.add_argument("--door", choices=["generate", "turns"], default="generate")
     options = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
-    async with servers() as known:
-        for domain in options.domain:
+    async with servers(nice=10) as known:
+        if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+            os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(known["checkpoint"]).with_name("bytecode")))
+
+        async def fresh(domain: str, episodes: int, **pipes: Any) -> None:
             tasks = [task.id for task in domains.tasks(domain, "base")]
-            block = {"domain": domain, "tasks": tasks, "episodes": options.episodes, "at_once": options.episodes}
-            process = start(__file__, "--fresh", json.dumps({**block, "sampled": False}), json.dumps(known))
+            block = {"domain": domain, "tasks": tasks, "episodes": episodes, "at_once": episodes}
+            block |= {"sampled": False, "door": options.door}
+            process = start(__file__, "--fresh", json.dumps(block), json.dumps(known), **pipes)
             await asyncio.to_thread(process.wait)
+
+        for domain in options.domain:
+            await fresh(domain, 1, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            await fresh(domain, options.episodes)
 
 
 if __name__ == "__main__":

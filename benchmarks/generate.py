@@ -88,7 +88,7 @@ async def until_open(port: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def servers() -> AsyncIterator[dict[str, Any]]:
+async def servers(*, nice: int = 0) -> AsyncIterator[dict[str, Any]]:
     """The embedded policy and the scripted users, each in a process of its own: checkpoint, and port by name."""
     checkpoint, policy, user = str(local_checkpoint()), free_port(), free_port()
     running = [
@@ -96,6 +96,8 @@ async def servers() -> AsyncIterator[dict[str, Any]]:
         start(str(Path(__file__).with_name("scripted_endpoint.py")), str(user)),
     ]
     try:
+        for server in running if nice else ():
+            os.setpriority(os.PRIO_PROCESS, server.pid, nice)
         await until_open(policy)
         await until_open(user)
         yield {"checkpoint": checkpoint, "policy": policy, "user": user}

@@ -5,6 +5,7 @@ Each way of playing gets a fresh process, the same gold tasks, all at once, and 
     generate    slime's door of this package
     run_task    τ²'s own `run_task`: its agent and its user, asked through litellm, in threads
     gym         τ²'s `AgentGymEnv` in threads, as rollout code that wraps it does; its agent's lines cost nothing here
+    ancestor    slime's earlier recipe, with ``--ancestor CHECKOUT`` (see `ancestor.py`)
 
 Printed are CPU time of an episode, the longest time that an event loop in that process stood still, peak memory, the ratios
 to ``generate``, and the mean reward. The same episodes are played once before: nothing is imported while it counts.
@@ -24,11 +25,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from event_loop import Ticker
-from generate import servers, start
+from generate import free_port, servers, start, until_open
 from player import play
 
 from tau2_slime.world import domains, tau2_compat
@@ -100,6 +102,10 @@ async def one(peer: str, block: dict[str, Any], known: dict[str, Any]) -> None:
     tau2_compat.load()
 
     async def round_() -> float:
+        if peer == "ancestor":
+            import ancestor
+
+            return await ancestor.play(Path(known["ancestor"]), block, known)
         if peer == "generate":
             return float((await play(block, SimpleNamespace(**known)))["rewards"])
         return await in_threads(peer, block, known)
@@ -126,23 +132,32 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--domain", nargs="+", default=["airline", "retail", "telecom"])
     parser.add_argument("--episodes", type=int, default=32)
-    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--ancestor", type=Path, help="its checkout")
     options = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {tau2_compat.version()}")
     async with servers() as known:
+        text = None
+        if options.ancestor is not None:
+            known |= {"ancestor": str(options.ancestor.resolve()), "text": free_port()}
+            text = start(str(Path(__file__).with_name("ancestor.py")), str(known["text"]))
+            await until_open(known["text"])
         for domain in options.domain:
             tasks = domains.tasks(domain, "base")
             positions = [n * len(tasks) // options.episodes for n in range(options.episodes)]
             block = {"domain": domain, "episodes": len(positions), "at_once": len(positions), "sampled": False}
             block |= {"positions": positions, "tasks": [task.id for task in tasks]}
             found: dict[str, dict[str, float]] = {}
-            for peer in ("generate", *options.peers):
+            for peer in ("generate", *options.peers, *(["ancestor"] if text else [])):
                 process = start(__file__, "--one", peer, json.dumps(block), json.dumps(known), stdout=subprocess.PIPE)
                 said, _ = await asyncio.to_thread(process.communicate)
                 if process.returncode:
                     raise SystemExit(f"{peer} failed on {domain}")
                 found[peer] = json.loads(said.splitlines()[-1])
                 show(domain, peer, found[peer], found["generate"])
+        if text is not None:
+            text.terminate()
+            text.wait(30)
 
 
 if __name__ == "__main__":

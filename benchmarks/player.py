@@ -62,7 +62,8 @@ def seen(sample: Any) -> str:
     return json.dumps([*parts, sample.status.name, sample.remove_sample, about], sort_keys=True, default=str)
 
 
-async def play(block: dict[str, Any], servers: SimpleNamespace) -> dict[str, Any]:
+async def played(block: dict[str, Any], servers: SimpleNamespace) -> list[Any]:
+    """The samples of the block's episodes, filled."""
     from tau2_slime.generate_with_tau2 import generate
     from tau2_slime.slime_adapter.sample import StandaloneSample
     from tau2_slime.world import domains
@@ -85,11 +86,16 @@ async def play(block: dict[str, Any], servers: SimpleNamespace) -> dict[str, Any
         async with gate:
             return await generate(args, sample, {"temperature": 1.0, "max_new_tokens": 4096})
 
+    return await asyncio.gather(*map(one, range(episodes)))
+
+
+async def play(block: dict[str, Any], servers: SimpleNamespace) -> dict[str, Any]:
+    episodes = block["episodes"]
     sampler = Sampler()
     if block["sampled"]:
         sampler.__enter__()
     cpu, begin = time.process_time(), time.perf_counter()
-    samples = await asyncio.gather(*map(one, range(episodes)))
+    samples = await played(block, servers)
     spent, took = time.process_time() - cpu, time.perf_counter() - begin
     if block["sampled"]:
         sampler.__exit__()

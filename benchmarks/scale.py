@@ -2,8 +2,9 @@
 
 Real `generate` calls, all at once, against the embedded policy in a process of its own, which takes ``--latency`` seconds a
 token as an engine does. For each number of workers it prints the CPU time of an episode in slime's process and in the
-workers, the episodes a second, and the longest gap of slime's event loop. The CPU time in slime's process is the limit of a
-whole run: a machine with too few cores shows it all the same. Linux only (it reads /proc).
+workers, the episodes a second, and the longest gap of slime's event loop, also by the CPU time that slime's process used in
+it. The CPU time in slime's process is the limit of a whole run: a machine with too few cores shows it all the same. Linux
+only (it reads /proc).
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ async def measure(domain: str, workers: int, episodes: int, port: int, checkpoin
     print(
         f"{domain:8} {workers:2} workers   slime's process {1000 * own / episodes:7.2f} ms CPU an episode   workers "
         f"{1000 * theirs / episodes:6.2f} ms   {episodes / took:6.1f} episodes a second   longest stall "
-        f"{1000 * max(ticker.delays):6.0f} ms   mean reward {reward:.2f}",
+        f"{1000 * max(ticker.delays):6.0f} ms (own {1000 * max(ticker.own):.0f})   mean reward {reward:.2f}",
         flush=True,
     )
     pool.close()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.loops import Once, until_abort
+from tau2_slime.runtime.loops import Once, take_turn, until_abort
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 from tau2_slime.slime_adapter.miles import as_the_framework_calls_it
@@ -55,8 +55,7 @@ async def generate(
         >>> (await generate(args, sample, {"temperature": 1.0})).reward                                # doctest: +SKIP
         1.0
     """
-    from tau2_slime.slime_adapter import weights
-
+    weights = await _imports.get("weights", _import_for_samples)
     workers = _workers(args)
     if workers:
         await _have_played(workers, args, sample, sampling_params, evaluation)
@@ -70,6 +69,8 @@ async def _have_played(
     workers: int, args: SlimeArgs, sample: SlimeSample, sampling_params: dict[str, Any], evaluation: bool
 ) -> None:
     """Have one of the worker processes play ``sample`` and fill it."""
+    await _imports.get("pool", _import_for_workers)
+    await take_turn()  # thousands of samples may come at once
     from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, replay_spec
     from tau2_slime.slime_adapter.workers.pool import pool
     from tau2_slime.tokens.replay import NOTHING
@@ -114,18 +115,20 @@ async def play(
     args: SlimeArgs, sample: SlimeSample, sampling_params: dict[str, Any], evaluation: bool = False
 ) -> SlimeSample:
     """What `generate` does, in this process whatever the settings say: also what a worker process does."""
-    from tau2_slime.episode.play import play_and_score
-    from tau2_slime.episode.result import failed_result
+    started = time.perf_counter()
+    await _imports.get("weights", _import_for_samples)
+    await take_turn()
     from tau2_slime.slime_adapter.sample import fill_sample, is_interrupted, read_metadata, replay_spec
     from tau2_slime.slime_adapter.settings import resolve_settings
     from tau2_slime.tokens.replay import NOTHING
 
-    started = time.perf_counter()
     interrupted = is_interrupted(sample)
     template, replay, shaping = None, NOTHING, None
     try:
         replay = replay_spec(args, sample, evaluation=evaluation)
         request = await _imports.get("request", _import_everything)
+        from tau2_slime.episode.play import play_and_score
+
         tokenizer, aborted = rollout_state(args)
         if aborted():
             raise EpisodeAborted("the rollout was aborted before the episode began")
@@ -156,6 +159,8 @@ async def play(
         keep = bool(argument(args, "save_debug_rollout_data", None))
         fill_sample(sample, result, template=template, replay=replay, shaping=shaping, keep_trajectory=keep)
     except Exception as error:  # the result has something that this sample cannot take: then without it
+        from tau2_slime.episode.result import failed_result
+
         result = failed_result(_log_unforeseen(error))
         fill_sample(sample, result, template=template, replay=replay)
     _notify_observer(args, sample, result)
@@ -188,8 +193,22 @@ async def _resume(
         return result
 
 
+def _import_for_samples() -> ModuleType:
+    """What reads samples and settings: off the loop, as pydantic alone may take 0.1 s to import."""
+    from tau2_slime.slime_adapter import settings, weights  # noqa: F401
+
+    return weights
+
+
+def _import_for_workers() -> ModuleType:
+    from tau2_slime.slime_adapter.workers import pool
+
+    return pool
+
+
 def _import_everything() -> ModuleType:
     """τ², litellm and transformers take seconds to import: off the loop, at the first sample."""
+    from tau2_slime.episode import play  # noqa: F401
     from tau2_slime.slime_adapter import request
     from tau2_slime.world import tau2_compat
 

@@ -207,6 +207,7 @@ def test_variables_of_others_are_left_alone() -> None:
         "MYTAU2_DOMAIN": "mock",
     }
     assert resolve(environ=others) == Tau2Config()
+    assert resolve(environ={"TAU2_SLIME_GC": "rare"}) == Tau2Config()
 
 
 def test_other_columns_of_a_data_row_are_left_alone() -> None:

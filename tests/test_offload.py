@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.errors import EpisodeAborted
+from tau2_slime.runtime import loops
 from tau2_slime.runtime.loops import Once, PerLoop, offload, to_its_end, until_abort
 
 
@@ -25,6 +26,38 @@ async def test_offloaded_work_leaves_the_loop_free() -> None:
     assert await work is True
     with pytest.raises(ZeroDivisionError):
         await offload(lambda: 1 // 0)
+
+
+async def test_threads_wake_the_loop_once_for_all_that_they_finished_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, woken, done = asyncio.get_running_loop(), [], []
+    wake = loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(*args: Any, **kwargs: Any) -> Any:
+        woken.append(args)
+        return wake(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_soon_threadsafe)
+    work = [asyncio.ensure_future(offload(done.append, number)) for number in range(100)]
+    await asyncio.sleep(0)
+    while len(done) < 100:  # the loop is busy, as it is with other episodes
+        time.sleep(0.001)  # noqa: ASYNC251
+    assert await asyncio.gather(*work) == [None] * 100
+    assert len(woken) < 10
+
+
+async def test_a_call_whose_caller_is_cancelled_before_it_began_is_not_made() -> None:
+    release, called = threading.Event(), []
+    busy = [asyncio.ensure_future(offload(release.wait, 10)) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(offload(called.append, 1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    release.set()
+    assert await asyncio.gather(*busy) == [True, True]
+    await offload(called.append, 2)
+    assert called == [2]
 
 
 # ---- Once ------------------------------------------------------------------------------------------------------------
@@ -179,10 +212,17 @@ class Work:
             raise
 
 
+@pytest.fixture
+def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "POLL", 0.001)
+
+
+@pytest.mark.usefixtures("asked_often")
 async def test_work_that_nobody_aborts_returns_its_result() -> None:
-    assert await until_abort(Work(0.02).run(), lambda: False, poll=0.005) == "done"
+    assert await until_abort(Work(0.02).run(), lambda: False) == "done"
 
 
+@pytest.mark.usefixtures("asked_often")
 async def test_an_abort_is_noticed_at_the_next_poll_and_cancels_the_work() -> None:
     work, asked = Work(3600), []
 
@@ -191,9 +231,35 @@ async def test_an_abort_is_noticed_at_the_next_poll_and_cancels_the_work() -> No
         return len(asked) > 3
 
     with pytest.raises(EpisodeAborted):
-        await until_abort(work.run(), aborted, poll=0.001)
+        await until_abort(work.run(), aborted)
     assert len(asked) == 4
     assert work.cancelled and not work.finished
+
+
+@pytest.mark.usefixtures("asked_often")
+async def test_all_who_wait_in_a_loop_are_asked_by_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 4,096 episodes waits for an engine: a timer for each would keep the loop busy."""
+    timers: list[float] = []
+    loop = asyncio.get_running_loop()
+    later = loop.call_later
+
+    def call_later(delay: float, *args: Any, **kwargs: Any) -> Any:
+        timers.append(delay)
+        return later(delay, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    stop, works = asyncio.Event(), [asyncio.Event() for _ in range(100)]
+    waiting = [asyncio.ensure_future(until_abort(work.wait(), stop.is_set)) for work in works]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(timers) == 1
+    for work in works[::2]:
+        work.set()
+    assert await asyncio.gather(*waiting[::2]) == [True] * 50
+    stop.set()
+    ended = await asyncio.gather(*waiting[1::2], return_exceptions=True)
+    assert {type(one) for one in ended} == {EpisodeAborted}
+    assert not loops._aborts.get().waiting
 
 
 async def test_an_abort_before_the_work_begins_never_starts_it() -> None:
@@ -222,7 +288,7 @@ async def test_what_the_work_raises_is_raised() -> None:
 
 async def test_cancelling_the_caller_cancels_the_work() -> None:
     work = Work(3600)
-    waiting = asyncio.ensure_future(until_abort(work.run(), lambda: False, poll=0.001))
+    waiting = asyncio.ensure_future(until_abort(work.run(), lambda: False))
     await asyncio.sleep(0.01)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

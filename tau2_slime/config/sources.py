@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from tau2_slime.config import secret_names
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime import garbage_collection
 
 Fields = Mapping[str, FieldInfo]
 """``Tau2Config.model_fields``: name of a setting -> its type and default."""
@@ -28,7 +29,7 @@ REMOVED_KEYS = {
 # Variables that τ² itself or this package's scripts read.
 _FOREIGN_VARIABLES = {"TAU2_DATA_DIR", "TAU2_DATA_ROOT", "TAU2_LOG_LEVEL"}
 # Of the process, not of an episode, so no keys: what each may be set to (`runtime.garbage_collection`).
-_PROCESS_VARIABLES = {"TAU2_SLIME_GC": ("keep",)}
+_PROCESS_VARIABLES = {garbage_collection.VARIABLE: garbage_collection.SETTINGS}
 
 _MAY_HOLD_SECRETS = {
     *(
@@ -101,9 +102,8 @@ def from_environ(environ: Mapping[str, str], fields: Fields) -> dict[str, tuple[
             continue
         if name in _PROCESS_VARIABLES:
             if value not in _PROCESS_VARIABLES[name]:
-                raise ConfigError(
-                    f"environment variable {name} = {value!r}: allowed is {_PROCESS_VARIABLES[name][0]!r}"
-                )
+                allowed = " or ".join(map(repr, _PROCESS_VARIABLES[name]))
+                raise ConfigError(f"environment variable {name} = {value!r}: allowed is {allowed}")
             continue
         key = name.removeprefix("TAU2_").lower()
         if key not in fields:

@@ -14,7 +14,7 @@ from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import EpisodeSetup
 from tau2_slime.episode.users import Routers, asks_a_model, make_user, strategy_of, user_label, user_spec
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime.loops import offload
+from tau2_slime.runtime.loops import offload, take_turn
 from tau2_slime.world import domains, retrieval, scoring
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User
@@ -32,6 +32,7 @@ async def choose_task(config: Tau2Config, *, task_id: str | None = None, index: 
     Raises:
         ConfigError: no such task exists, or it needs a judge that was not asked for.
     """
+    await take_turn()  # hundreds of episodes may begin at once, and their worlds are built next
     find = functools.partial(domains.find_task, config.domain, config.task_split, task_id=task_id, index=index)
     task = find() if (config.domain, config.task_split) in domains.loaded else await offload(find)
     scoring.check_scorable(task, allow_judge=config.allow_llm_judge)

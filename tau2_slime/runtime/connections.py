@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -76,9 +76,10 @@ def _target(url: str) -> Target | None:
 
 
 class Connections:
-    """The open connections of one event loop."""
+    """The open connections of one event loop. ``take_turn``: awaited around each new one, as hundreds may begin at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, take_turn: Callable[[], Awaitable[None]]) -> None:
+        self._take_turn = take_turn
         self._idle: dict[tuple[str, int], dict[_Connection, float]] = {}
         """By host and port, each with the time since when; the one used last stands last."""
 
@@ -97,8 +98,10 @@ class Connections:
         loop = asyncio.get_running_loop()
         connection = self._take(to, loop.time())
         if connection is None:
+            await self._take_turn()
             async with asyncio.timeout(connect_within):
                 _, connection = await loop.create_connection(_Connection, to.host, to.port)
+            await self._take_turn()
         try:
             reply = await connection.ask(request, max_bytes, loop)
         except BaseException:  # cancellation too: what still comes must not answer the next request

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from tau2_slime.errors import EpisodeAborted
 from tau2_slime.runtime import connections
@@ -43,10 +43,60 @@ async def offload(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     A cancelled caller stops waiting. A call that already runs finishes in its thread, and its result is dropped.
     """
-    return await asyncio.wrap_future(_pool.submit(_run, partial(fn, *args, **kwargs)))
+    return await result_of(_pool.submit(_run, partial(fn, *args, **kwargs)))
 
 
-SWITCH_INTERVAL = 0.0005
+async def result_of(job: Future[T]) -> T:
+    """What a thread makes of ``job``. If the caller is cancelled, so is a job that has not begun."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[T] = loop.create_future()
+    job.add_done_callback(partial(_finished.get().tell, loop, waiter))
+    try:
+        result = await waiter
+    except asyncio.CancelledError:
+        job.cancel()
+        raise
+    finally:
+        del job, waiter  # they hold the exception, whose traceback holds this frame
+    await take_turn()
+    return result
+
+
+class _Finished:
+    """What threads have finished for one event loop. Each wake-up of a loop is a byte that it reads from a socket; threads
+    that wake it for every short call keep it reading, so it is woken once for all that is there when it looks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ready: list[tuple[asyncio.Future[Any], Future[Any]]] = []
+
+    def tell(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[T], job: Future[T]) -> None:
+        """Called in the thread."""
+        with self._lock:
+            self._ready.append((waiter, job))
+            first = len(self._ready) == 1
+        if first:
+            try:
+                loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop is closed: nobody waits, and nothing of it may stay here
+                with self._lock:
+                    self._ready.clear()
+
+    def _deliver(self) -> None:
+        with self._lock:
+            ready, self._ready = self._ready, []
+        for waiter, job in ready:
+            if waiter.done():
+                continue  # its caller was cancelled
+            if job.cancelled():
+                waiter.cancel()
+            elif (error := job.exception()) is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(job.result())
+
+
+SWITCH_INTERVAL = 0.0001
 """Seconds after which a thread of the pool hands over Python's lock, instead of 0.005: the loop gives the lock up at every
 socket that it reads or writes, and waits that long to get it back."""
 _running = 0
@@ -164,8 +214,12 @@ class Once(Generic[T]):
             future = self._values.get(key)
             if future is None or (future.done() and future.exception() is not None):
                 future = self._values[key] = _pool.submit(_run, partial(_build, build))
+        if future.done():
+            return future.result()
         # shield: one cancelled episode must not cancel the build that others wait for
-        return await asyncio.shield(asyncio.wrap_future(future))
+        value = await asyncio.shield(asyncio.wrap_future(future))
+        await take_turn()
+        return value
 
 
 def _build(build: Callable[[], T]) -> T:
@@ -193,28 +247,70 @@ class PerLoop(Generic[T]):
         return self._values.pop(asyncio.get_running_loop(), None)
 
 
-async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace: float = 0.0, poll: float = 0.25) -> T:
+POLL = 0.25
+"""Seconds between two looks at whether an episode was aborted."""
+
+
+class _Aborts:
+    """Asks for all who wait in one event loop whether they were aborted. Thousands may wait, so they share one timer."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
+        """What wakes each of them -> what says whether it was aborted."""
+        self._asks = False
+
+    def watch(self, waiter: asyncio.Future[None], aborted: Callable[[], bool]) -> None:
+        self.waiting[waiter] = aborted
+        if not self._asks:
+            self._asks = True
+            waiter.get_loop().call_later(POLL, self._ask)
+
+    def _ask(self) -> None:
+        self._asks = False
+        for waiter, aborted in list(self.waiting.items()):
+            try:
+                if not waiter.done() and aborted():
+                    waiter.set_result(None)
+            except Exception as error:
+                waiter.set_exception(error)
+        if self.waiting:
+            self._asks = True
+            next(iter(self.waiting)).get_loop().call_later(POLL, self._ask)
+
+
+def _wake(waiter: asyncio.Future[None], _: asyncio.Future[Any]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace: float = 0.0) -> T:
     """The result of ``work``, unless an abort comes first.
 
     Args:
         work: a coroutine or a future. It is cancelled when the abort comes, or when the caller is cancelled.
-        aborted: asked every ``poll`` seconds.
+        aborted: asked now and every `POLL` seconds.
         grace: seconds that ``work`` may go on after the abort.
-        poll: seconds.
 
     Raises:
         EpisodeAborted: the abort came first. Otherwise: what ``work`` raises.
     """
     task = asyncio.ensure_future(work)
     try:
-        while not task.done():
-            if aborted():
-                await asyncio.wait({task}, timeout=grace)
-                if not task.done():
-                    raise EpisodeAborted("aborted while waiting")
-                break
-            await asyncio.wait({task}, timeout=poll)
+        if not task.done() and not aborted():
+            waiting, waiter = _aborts.get(), asyncio.get_running_loop().create_future()
+            wake = partial(_wake, waiter)
+            task.add_done_callback(wake)
+            waiting.watch(waiter, aborted)
+            try:
+                await waiter
+            finally:
+                task.remove_done_callback(wake)
+                del waiting.waiting[waiter]
+        if not task.done():
+            await asyncio.wait({task}, timeout=grace)
         await take_turn()
+        if not task.done():
+            raise EpisodeAborted("aborted while waiting")
         return task.result()
     finally:
         if not task.done():
@@ -222,13 +318,13 @@ async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace:
             await asyncio.gather(task, return_exceptions=True)
         elif not task.cancelled():
             task.exception()  # reading it keeps asyncio from logging "exception was never retrieved" if we were cancelled
-        del (
-            task,
-            work,
-        )  # they hold the exception, whose traceback holds this frame: a cycle with the whole episode in it
+        # They hold the exception, whose traceback holds this frame: a cycle with the whole episode in it.
+        del task, work
 
 
 _rounds = PerLoop(_Round)
+_aborts = PerLoop(_Aborts)
+_finished = PerLoop(_Finished)
 
 
 class _Sessions:
@@ -265,7 +361,7 @@ class _Sessions:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        kept = connections.beside[session] = connections.Connections()
+        kept = connections.beside[session] = connections.Connections(take_turn)
         try:
             yield session
         finally:

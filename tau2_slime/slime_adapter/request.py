@@ -14,7 +14,6 @@ from tau2_slime.episode.setup import build_episode, choose_task
 from tau2_slime.errors import ConfigError
 from tau2_slime.policy.checkpoint import CheckpointProfile, profile_for
 from tau2_slime.policy.sampling import Policy
-from tau2_slime.runtime.loops import take_turn
 from tau2_slime.runtime.text import first_position
 from tau2_slime.slime_adapter.compat import argument, generation_trace, session_key
 from tau2_slime.slime_adapter.sample import metadata_of
@@ -57,7 +56,6 @@ async def setup_from_slime(
         ConfigError: a setting or the task is wrong, or the server cannot give what shall be replayed.
     """
     config.require_named_task()
-    await take_turn()
     index = first_position(metadata_of(sample).get("index"), getattr(sample, "prompt", None))
     task = await choose_task(config, task_id=metadata_of(sample).get("task_id"), index=index)
     # In evaluation slime shares one dict between all samples of a dataset: never write to it.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import dotenv_files
+from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.world.litellm_client import load_litellm
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ TASK_ARGUMENTS = ("task", "read_log_allowlist")
 
 
 @cache
+@builds_what_stays()
 @dotenv_files.unread()
 def load() -> SimpleNamespace:
     """Import τ² once and return the parts that the package uses.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import subprocess
 import sys
 import threading
 import time
@@ -144,3 +146,39 @@ def test_connections_end_with_their_loop() -> None:
     del sessions
     gc.collect()
     assert loop() is None
+
+
+def test_the_first_episode_imports_nothing_on_the_event_loop() -> None:
+    """The door itself is there before a loop runs; what else it needs takes up to seconds."""
+    program = """
+import asyncio, enum, json, sys, threading
+from types import SimpleNamespace
+from tau2_slime import generate_with_tau2
+on_the_loop = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread():
+            on_the_loop.append(name)
+
+def nothing():
+    raise ImportError("this is as far as it goes")
+
+sys.meta_path.insert(0, Watch())
+generate_with_tau2._import_everything = nothing
+
+class Sample:
+    Status = enum.Enum("Status", "PENDING COMPLETED TRUNCATED ABORTED FAILED")
+    status = Status.PENDING
+    prompt, metadata, tokens, loss_mask, response, response_length = "0", {}, [], None, "", 0
+    rollout_log_probs = reward = session_id = group_index = index = None
+    remove_sample, weight_versions = False, []
+
+sample = Sample()
+asyncio.run(generate_with_tau2.generate(SimpleNamespace(), sample, {}))
+print(json.dumps([on_the_loop, sample.metadata["tau2"]["detail"], "pydantic" in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported, detail, has_pydantic = json.loads(done.stdout.splitlines()[-1])
+    assert "as far as it goes" in detail and has_pydantic
+    assert [name for name in imported if not name.startswith("asyncio")] == []

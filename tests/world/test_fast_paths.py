@@ -532,6 +532,19 @@ def test_a_vpn_that_is_broken_in_one_episode_works_in_the_next(no_replay: None) 
     assert TelecomUserTools.default_vpn_details.server_performance.value == "excellent"
 
 
+def test_gold_copies_no_record_for_a_tool_that_only_reads() -> None:
+    """A look through 500 users would make 10,000 objects, which the collector walks while every thread waits."""
+    player = gold_player("retail")
+    assert player.world.fast is not None
+    fresh = player.world.fast.factory.build(solo=False, env_kwargs={})
+    gold = evaluation._PlaysGold(fresh, player.world.task)
+    gold.set_state(message_history=[])
+    with pytest.raises(ValueError, match="not found"):
+        gold.make_tool_call("find_user_id_by_email", requestor="assistant", email="nobody@example.com")
+    assert fresh.database is not None
+    assert not fresh.database.tables["users"].touched
+
+
 # ---- processes and loops --------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.runtime import run_stop
+from tau2_slime.runtime.loops import result_of
 from tau2_slime.slime_adapter.workers import launch
 from tau2_slime.slime_adapter.workers.episodes import Episode, Episodes, Worker
 from tau2_slime.slime_adapter.workers.logs import OneVoice
@@ -84,7 +85,7 @@ class Pool:
 
         episode.played.add_done_callback(over)
         loop.call_soon_threadsafe(self._episodes.hand_over, episode)
-        played = await asyncio.wrap_future(episode.played)
+        played = await result_of(episode.played)
         played.put_into(sample)
 
     def workers(self) -> dict[str, int]:

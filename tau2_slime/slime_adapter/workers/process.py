@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from tau2_slime.runtime import garbage_collection
 from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.workers.logs import ToThePool
@@ -107,6 +108,7 @@ async def serve(host: str, port: int, number: int, key: bytes) -> None:
         if isinstance(error, PermissionError):
             raise
         return
+    os.environ.setdefault(garbage_collection.VARIABLE, "rare")  # nobody else lives in this process
     logging.root.handlers[:] = [ToThePool(channel)]
     logging.root.setLevel(welcome.level)
     await Worker(channel, welcome).run()
