@@ -15,6 +15,7 @@ import re
 import textwrap
 import weakref
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from types import FunctionType, SimpleNamespace
@@ -102,10 +103,14 @@ class FastEnvironment:
     def run_tool(self, call: ToolCall) -> ToolMessage:
         """τ²'s answer to ``call``, an error result included."""
         respond = _without_debug_line(type(self.environment).get_response)
-        if self.database is None or call.name not in self.factory.read_only_tools:
+        with self.running(call.name):
             return respond(self.environment, call)
-        with self.database.reading():
-            return respond(self.environment, call)
+
+    def running(self, tool: str) -> AbstractContextManager[None]:
+        """For a call of ``tool``: one that only reads copies no records."""
+        if self.database is None or tool not in self.factory.read_only_tools:
+            return nullcontext()
+        return self.database.reading()
 
     def database_state(self) -> DatabaseState:
         """Equal for two environments of one factory exactly if τ²'s database hashes are.
@@ -324,12 +329,16 @@ class _PlaysGold:
     def __init__(self, fresh: FastEnvironment, task: Task) -> None:
         self._task = task
         self._fresh = fresh
-        self.make_tool_call = fresh.environment.make_tool_call
         self.end: DatabaseState | None = None
 
     def set_state(self, *, message_history: list[Message], **_: object) -> None:
         """τ² asks for the beginning of the task, which is known."""
         self._fresh.set_state(self._task, message_history)
+
+    def make_tool_call(self, tool_name: str, **arguments: Any) -> object:
+        """τ²'s own; ``arguments`` are the requestor and what the tool is given."""
+        with self._fresh.running(tool_name):
+            return self._fresh.environment.make_tool_call(tool_name=tool_name, **arguments)
 
     def get_db_hash(self) -> DatabaseState:
         self.end = self.end or self._fresh.database_state()
