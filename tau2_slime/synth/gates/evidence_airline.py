@@ -147,22 +147,26 @@ def _booking(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str
         yield "G9", f"the cabin {a['cabin']!r} is not said"
     if a["insurance"] == "yes" and "insur" not in case.text:
         yield "G9", "nobody asks for insurance"
-    if a["insurance"] == "no" and asks_plainly(case.text, _INSURED):
-        yield "G9", "the customer asks for insurance, and the gold books none"
     if a["total_baggages"] and not _says_number(case.text, a["total_baggages"]):
         yield "G9", f"the number of bags ({a['total_baggages']}) is not said"
+    yield from _people(case, db, a["passengers"], [])
+    if len(case.writes) == 1:  # else the words may be about another request
+        yield from _left_out_of_booking(case, db, a)
+    yield from _flights(case, a["flights"])
+    yield from _booking_payment(case, db, a)
+
+
+def _left_out_of_booking(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if a["insurance"] == "no" and asks_plainly(case.text, _INSURED):
+        yield "G9", "the customer asks for insurance, and the gold books none"
     if not a["total_baggages"] and asks_plainly(case.text, _BAGS):
         yield "G9", "the customer asks for bags, and the gold books none"
-    yield from _people(case, db, a["passengers"], [])
     flying = {(p["first_name"], p["last_name"]) for p in a["passengers"]}
     for person in db.users[a["user_id"]].saved_passengers:
         name = f"{person.first_name} {person.last_name}"
-        if (person.first_name, person.last_name) not in flying and asks_plainly(
-            case.text, re.compile(rf"\b{re.escape(name.lower())}\b")
-        ):
+        named = asks_plainly(case.text, re.compile(rf"\b{re.escape(name.lower())}\b"))
+        if named and (person.first_name, person.last_name) not in flying:
             yield "G9", f"the customer names {name}, for whom the gold books no seat"
-    yield from _flights(case, a["flights"])
-    yield from _booking_payment(case, db, a)
 
 
 def _booking_payment(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
