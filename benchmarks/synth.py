@@ -2,16 +2,24 @@
 
     python -m benchmarks.synth --num-samples 1000 --seed 7
 
-With ``--unmodified N``, N tasks of each set are scored by τ²'s own evaluator as well, without the product's fast path.
+With ``--stock FILE`` every task, the hard ones too, is scored by τ²'s unmodified evaluator as well: gold, doing nothing and
+a transfer at once. FILE gets a line a task, and the same command goes on after an interruption. τ²'s own loader reads a
+database once; every environment then gets a fresh copy of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import gc
+import hashlib
+import importlib
+import json
+import pickle
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.synth import report
@@ -32,18 +40,21 @@ def main() -> None:
     parser.add_argument("--num-samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--hard", type=int, default=100)
-    parser.add_argument("--unmodified", type=int, default=20)
+    parser.add_argument("--stock", type=Path, metavar="FILE")
     parser.add_argument("--domain", action="append", choices=DOMAINS)
     given = parser.parse_args()
     for domain in given.domain or DOMAINS:
         judge = Judge(domain, templates=True)
         events: list[Event] = []
+        tasks: list[dict[str, Any]] = []
         easy = int(given.num_samples * EASY[domain])
         for difficulty, count in (("easy", easy), ("medium", given.num_samples - easy), ("hard", given.hard)):
             own = measured(domain, difficulty, count, given.seed, judge)
+            tasks += [event.row for event in own if event.verdict.accepted]
             events += own if difficulty != "hard" else []
         describe(domain, events)
-        unmodified(domain, events, given.unmodified)
+        if given.stock is not None:
+            stock(domain, tasks, given.stock)
 
 
 def measured(domain: str, difficulty: str, count: int, seed: int, judge: Judge) -> list[Event]:
@@ -75,17 +86,54 @@ def describe(domain: str, events: Sequence[Event]) -> None:
     )
 
 
-def unmodified(domain: str, events: Sequence[Event], count: int) -> None:
-    """Score a sample by τ²'s evaluator alone, and print how often gold earned 1 and the others 0."""
-    accepted = [event for event in events if event.verdict.accepted]
-    right = 0
-    sample = random.Random(0).sample(accepted, min(count, len(accepted)))
-    for event in sample:
-        task = tau2_compat.load().Task.model_validate(event.row)
-        right += paid_without_a_model(Tau2Config(domain=domain), task, unmodified=True)[:3] == (1.0, 0.0, 0.0)
+def stock(domain: str, tasks: Sequence[dict[str, Any]], path: Path) -> None:
+    """Score ``tasks`` by τ²'s evaluator alone, and print how many pay the gold 1 and the others 0.
+
+    ``path`` holds what earlier runs scored: lines with the hash of the whole task, so that a changed one is scored again.
+    """
+    hashes = [hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest() for row in tasks]
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    paid = {line["task"]: line["paid"] for line in map(json.loads, lines)}
+    began = time.process_time()
+    new = sorted(
+        (key, number) for number, key in enumerate(hashes) if key not in paid
+    )  # interrupted, it is a fair sample
+    copies_of_databases()
+    gc.freeze()
+    with path.open("a", encoding="utf-8") as out:
+        for count, (key, number) in enumerate(new):
+            gc.disable()  # it would walk each copy of a database several times
+            row = tasks[number]
+            task = tau2_compat.load().Task.model_validate(row)
+            paid[key] = list(paid_without_a_model(Tau2Config(domain=domain), task, unmodified=True)[:3])
+            gc.enable()
+            out.write(json.dumps({"task": key, "id": row["id"], "paid": paid[key]}) + "\n")
+            out.flush()
+            if count % 50 == 49:
+                gc.collect()
+    right = sum(paid[key] == [1.0, 0.0, 0.0] for key in hashes)
     print(
-        f"{domain:8} τ²'s own evaluator: {right} of {len(sample)} tasks pay gold 1, nothing 0, transfer 0", flush=True
+        f"{domain:8} τ²'s own evaluator: {right} of {len(tasks)} tasks pay gold 1, nothing 0, transfer 0 "
+        f"({len(new)} scored in {time.process_time() - began:.0f} CPU s)",
+        flush=True,
     )
+
+
+def copies_of_databases() -> None:
+    """Let τ²'s loader read each database once, and hand out copies that hash alike."""
+    base = importlib.import_module("tau2.environment.db").DB
+    read = base.load.__func__
+    kept: dict[tuple[type, str], bytes] = {}
+
+    def load(cls: type, path: object) -> object:
+        key = (cls, str(path))
+        if key not in kept:
+            db = read(cls, path)
+            kept[key] = pickle.dumps(db, pickle.HIGHEST_PROTOCOL)
+            assert pickle.loads(kept[key]).get_hash() == db.get_hash()
+        return pickle.loads(kept[key])
+
+    base.load = classmethod(load)
 
 
 if __name__ == "__main__":

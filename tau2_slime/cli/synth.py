@@ -131,7 +131,7 @@ def _make(
     from tau2_slime.synth.workers import workers
 
     console = new_console()
-    own_ids = {f"{p.domain}_{p.difficulty}_{p.seed}_" for p in plans}
+    own_ids = {p.prefix for p in plans}
     seen = (
         [r for r in output.read_collection(collection) if not str(r["id"]).startswith(tuple(own_ids))]
         if collection

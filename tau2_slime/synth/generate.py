@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +48,13 @@ class Plan:
     hold_out: HoldOut = "test"
     weights: Mapping[str, float] = field(default_factory=dict)
     """Kind of intent, in telecom a tool of the gold -> how often it is drawn, 1 if it is not named."""
+
+    @property
+    def prefix(self) -> str:
+        """How the ids of its tasks begin: other tasks of the same seed, by weights or another hold-out, have other ids."""
+        own = "" if self.hold_out == "test" and not self.weights else f"{self.hold_out} {sorted(self.weights.items())}"
+        mark = f"-{hashlib.sha256(own.encode()).hexdigest()[:6]}" if own else ""
+        return f"{self.domain}_{self.difficulty}_{self.seed}{mark}_"
 
     def check(self) -> None:
         """Raises ConfigError for what no sampler can make."""
@@ -139,7 +147,7 @@ class Generator:
             proposal = self._propose(slot, number)
             if proposal is None:
                 continue
-            row = proposal.task_row(f"{self.plan.domain}_{self.plan.difficulty}_{self.plan.seed}_{slot:05d}")
+            row = proposal.task_row(f"{self.plan.prefix}{slot:05d}")
             verdict = self._judged(proposal, _task(row))
             made.append(Event(self.plan, slot, number, proposal, row, verdict, alone=verdict.accepted))
             if verdict.accepted:
@@ -217,6 +225,8 @@ def run(
     for plan in plans:
         own = [row for row in journal.rows if row["key"][:3] == [plan.domain, plan.difficulty, plan.seed]]
         begin = (0, 0)
+        if any(not str(row["task"]["id"]).startswith(plan.prefix) for row in own):
+            raise ConfigError(f"{journal.path.parent} was begun with another --hold-out; give another --output-dir")
         if own:
             _, _, _, slot, attempt = own[-1]["key"]
             begin = (slot + 1, 0) if own[-1]["accepted"] else (slot, attempt + 1)

@@ -143,6 +143,22 @@ def test_a_collection_accumulates_and_holds_each_task_once(tmp_path: Path) -> No
     assert len(set(titles)) == 6
 
 
+def test_another_hold_out_or_mix_makes_tasks_of_other_names_and_goes_on_elsewhere(tmp_path: Path) -> None:
+    plans = [
+        Plan("mock", "easy", 1, 3, hold, weights)
+        for hold, weights in (("test", {}), ("none", {}), ("test", {"finish": 4}))
+    ]
+    collection = tmp_path / "all.json"
+    for number, plan in enumerate(plans):
+        journal = Journal(tmp_path / str(number) / "journal.jsonl")
+        assert add_to_collection(collection, run([plan], journal)) == number + 1
+        journal.close()
+    journal = Journal(tmp_path / "0" / "journal.jsonl")
+    with pytest.raises(ConfigError, match="another --hold-out"):
+        run([plans[1]], journal)
+    journal.close()
+
+
 def test_the_folder_holds_what_the_guide_names(tmp_path: Path) -> None:
     rows = made(tmp_path, "mock")
     write_all(tmp_path, rows)

@@ -221,6 +221,8 @@ def test_the_second_of_two_alike_is_a_duplicate_whatever_its_words() -> None:
     again = changed({**GOOD, "id": "u"}, REASON, "Order #W5199551 is no longer needed, so cancel it, please.")
     assert judge.judge_row(GOOD, "").accepted
     assert set(judge.judge_row(again, "").failed) == {"G16"}
+    namesake = {**MUTATIONS["a request that is left out"][1], "id": GOOD["id"]}
+    assert "has the id" in judge.judge_row(namesake, "").failed["G16"]
 
 
 def test_a_file_of_anything_gets_one_line_a_row(tmp_path: Path) -> None:

@@ -15,12 +15,16 @@ class Seen:
     """The tasks of a set so far."""
 
     def __init__(self) -> None:
+        self._ids: set[str] = set()
         self._keys: dict[Hashable, str] = {}
         self._grams: dict[str, list[int]] = {}
         self._texts: list[tuple[str, int]] = []
 
     def check(self, case: Case, found: Findings) -> None:
         """G16 of ``case`` against those that were added."""
+        if case.task.id in self._ids:
+            found.fail("G16", f"another task has the id {case.task.id}: a file with both cannot be played")
+            return
         if not case.writes and not case.communicated:
             return  # other gates refuse it
         same = self._keys.get(_key(case))
@@ -42,6 +46,7 @@ class Seen:
 
     def add(self, case: Case) -> None:
         """``case`` is part of the set."""
+        self._ids.add(case.task.id)
         self._keys.setdefault(_key(case), case.task.id)
         own = grams(case.text)
         number = len(self._texts)

@@ -23,6 +23,8 @@ _JUDGES: dict[str, Callable[[Case, Findings], None]] = {
 
 def check(case: Case, found: Findings) -> None:
     """G9, G13 and G17, as far as the text of the task lets them be judged."""
+    if "G2" in found.failed:
+        return  # arguments that are none
     judge = _JUDGES.get(case.domain, _literal)
     judge(case, found)
 

@@ -12,7 +12,7 @@ from tau2_slime.policy_rules.rules import Call, Record
 from tau2_slime.synth.gates import evidence_payment
 from tau2_slime.synth.gates.case import Case, Findings, word_in
 from tau2_slime.synth.gates.evidence_payment import ends_elsewhere, says_digits, told_apart
-from tau2_slime.synth.gates.phrases import ALL, GENERIC_PAYMENT, HEDGE, PAYMENT, kinds_named
+from tau2_slime.synth.gates.phrases import ALL, GENERIC_PAYMENT, HEDGE, PAYMENT, asks_plainly, kinds_named, sentences
 
 REQUEST = {
     "cancel_reservation": (
@@ -45,6 +45,11 @@ _AIRLINE_CANCELLED = re.compile(
     r"|\bcancell?ed (?:by (?:the|your) airline|flights?)\b"
 )
 """What happened to a flight, not what the customer wants."""
+_INSURED = re.compile(r"\b(?:with|add|include|want|buy|take|plus) (?:the |travel |trip |your )*insurance\b")
+_BAGS = re.compile(
+    r"(?:\b(?:with|and|add|include|bring|take|plus|have|check(?: in)?|book)|[,;:]) (?:[1-9]|one|two|three|four|five|six) "
+    r"(?:\w+ ){0,2}?(?:bags?|suitcases?)\b"
+)
 _RESERVATION_ID = re.compile(r"\b[a-z0-9]{6}\b")
 
 
@@ -145,8 +150,23 @@ def _booking(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str
     if a["total_baggages"] and not _says_number(case.text, a["total_baggages"]):
         yield "G9", f"the number of bags ({a['total_baggages']}) is not said"
     yield from _people(case, db, a["passengers"], [])
+    if len(case.writes) == 1:  # else the words may be about another request
+        yield from _left_out_of_booking(case, db, a)
     yield from _flights(case, a["flights"])
     yield from _booking_payment(case, db, a)
+
+
+def _left_out_of_booking(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if a["insurance"] == "no" and asks_plainly(case.text, _INSURED):
+        yield "G9", "the customer asks for insurance, and the gold books none"
+    if not a["total_baggages"] and asks_plainly(case.text, _BAGS):
+        yield "G9", "the customer asks for bags, and the gold books none"
+    flying = {(p["first_name"], p["last_name"]) for p in a["passengers"]}
+    for person in db.users[a["user_id"]].saved_passengers:
+        name = f"{person.first_name} {person.last_name}"
+        named = asks_plainly(case.text, re.compile(rf"\b{re.escape(name.lower())}\b"))
+        if named and (person.first_name, person.last_name) not in flying:
+            yield "G9", f"the customer names {name}, for whom the gold books no seat"
 
 
 def _booking_payment(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -273,7 +293,7 @@ def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
     if any(step.call.name == "transfer_to_human_agents" for step in case.steps):
         return
     bags = any(call.name in ("update_reservation_baggages", "book_reservation") for call in case.writes)
-    for sentence in re.split(r"(?<=[.;!?])\s+", case.text):
+    for sentence in sentences(case.text):
         if (
             not bags
             and case.writes

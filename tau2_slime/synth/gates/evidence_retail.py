@@ -8,18 +8,10 @@ from typing import Any
 
 from tau2_slime.policy_rules.retail import ORDER_WRITES
 from tau2_slime.policy_rules.rules import Call, Record
-from tau2_slime.synth.gates import evidence_payment
+from tau2_slime.synth.gates import evidence_payment, left_out_retail
 from tau2_slime.synth.gates.case import Case, Findings, plain, word_in
 from tau2_slime.synth.gates.evidence_payment import ends_elsewhere
-from tau2_slime.synth.gates.phrases import (
-    ALL,
-    COMPARISON,
-    HEDGE,
-    compares,
-    listed,
-    names_product,
-    names_product_fully,
-)
+from tau2_slime.synth.gates.phrases import ALL, COMPARISON, ORDER_ID, compares, names_product, sentences
 from tau2_slime.synth.gates.variants import fitting, says_option, says_value
 
 _OTHER_ITEM = (
@@ -37,21 +29,21 @@ REQUEST = {
     "modify_pending_order_payment": r"pay|card|paypal|gift|method|balance|charge",
     "modify_user_address": r"address|mov|profile|default|home|suite",
 }
-ORDER_ID = re.compile(r"#?\bw\d{7}\b")
 _FIT = {
     "cancel_pending_order": ("pending",),
     "return_delivered_order_items": ("delivered",),
     "exchange_delivered_order_items": ("delivered",),
 }
-_ASKS = (
-    ("cancel_pending_order", re.compile(r"\bcancel\w*\b")),
-    ("return_delivered_order_items", re.compile(r"\breturn\w*\b")),
-)
+_MISTAKE = "ordered by mistake"
 
 
 def check(case: Case, found: Findings) -> None:
     """G9, G13, G17."""
     with case.start.reading() as db:
+        if case.writes and not _can_be_found(case, db):
+            found.fail(
+                "G9", f"nothing that the customer says leads to {case.customer}: no email, no name with zip code"
+            )
         for call in case.writes:
             if call.name not in REQUEST:
                 continue
@@ -63,7 +55,7 @@ def check(case: Case, found: Findings) -> None:
                     found.fail(gate, f"{call.name}: {reason}")
             except (KeyError, TypeError, AttributeError, IndexError):
                 continue  # other gates refuse such a call
-        for reason in _asked_and_not_done(case, db):
+        for reason in left_out_retail.reasons(case, db):
             found.fail("G17", reason)
 
 
@@ -75,6 +67,8 @@ def _judge(case: Case, db: Record, call: Call) -> Iterator[tuple[str, str]]:
         return
     order = db.orders[a["order_id"]]
     yield from _order(case, db, call, order)
+    if a.get("reason") == _MISTAKE and case.stated.cancel_reasons is None:
+        yield "G9", "nobody says that it was a mistake"  # the other reason is what cancelling itself says
     if "item_ids" in a:
         yield from _items(case, db, order, a["item_ids"])
     if "new_item_ids" in a:
@@ -82,6 +76,14 @@ def _judge(case: Case, db: Record, call: Call) -> Iterator[tuple[str, str]]:
             yield from _variant(case, db, order, old, new)
     if "payment_method_id" in a:
         yield from _payment(case, db, call, order)
+
+
+def _can_be_found(case: Case, db: Record) -> bool:
+    user = db.users.get(case.customer)
+    if user is None:
+        return True  # other gates refuse it
+    by_name = user.name.first_name.lower() in case.text and word_in(case.text, user.address.zip)
+    return by_name or user.email.lower() in case.text
 
 
 def _address(case: Case, db: Record, a: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -166,9 +168,9 @@ def _variant(case: Case, db: Record, order: Record, old: str, new: str) -> Itera
     gold = product.variants[new]
     if word_in(case.text, new) or COMPARISON.search(case.text):
         return  # a choice by price, by size or by taste: what it leads to is not in the words
-    sentences = [s for s in re.split(r"(?<=[.;!?\n])\s+", case.text) if names_product(s, item.name)]
-    apart = sentences if len(sentences) > 1 else []  # such a product may be changed in two orders
-    readings = [fitting(text, item, product) for text in (*apart, "\n".join(sentences), case.text) if text]
+    about = [s for s in sentences(case.text) if names_product(s, item.name)]
+    apart = about if len(about) > 1 else []  # such a product may be changed in two orders
+    readings = [fitting(text, item, product) for text in (*apart, "\n".join(about), case.text) if text]
     if any(reading == [new] for reading in readings):
         return
     rivals = [reading for reading in readings if new in reading]
@@ -189,56 +191,3 @@ def _payment(case: Case, db: Record, call: Call, order: Record) -> Iterator[tupl
     others = [m for m in methods.values() if m.id != method.id and ends_elsewhere(case, call, payment_method_id=m.id)]
     original = order.payment_history[0].payment_method_id if order.payment_history else None
     yield from evidence_payment.check(case, method, others, usual=method.id == original)
-
-
-def _asked_and_not_done(case: Case, db: Record) -> Iterator[str]:
-    """Requests about an order by its number that the gold leaves out although the policy allows them."""
-    done = {str(call.arguments.get("order_id")).lower().lstrip("#") for call in case.writes}
-    if any(step.call.name == "transfer_to_human_agents" for step in case.steps):
-        return
-    yield from _items_left_out(case, db)
-    for sentence in re.split(r"(?<=[.;!?])\s+", case.text):
-        own_address = re.search(r"\b(?:change|update|set) (?:your|the|my) (?:default|user|profile) address\b", sentence)
-        if own_address and not HEDGE.search(sentence) and all(c.name != "modify_user_address" for c in case.writes):
-            yield "the customer asks for another default address, and the gold leaves it out"
-        ids = [m.group(0).lstrip("#") for m in ORDER_ID.finditer(sentence)]
-        if not ids or HEDGE.search(sentence):
-            continue
-        for tool, verb in _ASKS:
-            if not verb.search(sentence):
-                continue
-            for order_id in ids:
-                order = db.orders.get(f"#{order_id.upper()}")
-                if (
-                    order is None
-                    or order_id in done
-                    or order.user_id != case.customer
-                    or order.status not in _FIT[tool]
-                ):
-                    continue
-                other = any(v.search(sentence) for t, v in _ASKS if t != tool)
-                if other or re.search(r"address|exchang|modif|chang", sentence):
-                    continue
-                yield f"the customer asks for {tool} on {order.order_id}, and the gold leaves it out"
-
-
-def _items_left_out(case: Case, db: Record) -> Iterator[str]:
-    """Items that stand beside a returned one in the same plain sentence, and that no call of the gold touches."""
-    touched = {str(item_id) for call in case.writes for item_id in call.arguments.get("item_ids", ())}
-    for call in case.writes:
-        order = db.orders.get(call.arguments.get("order_id"))
-        if call.name != "return_delivered_order_items" or order is None:
-            continue
-        returned = [item.name for item in order.items if item.item_id in touched]
-        for sentence in re.split(r"(?<=[.;!?\n])\s+", case.text):
-            if (
-                "return" not in sentence
-                or HEDGE.search(sentence)
-                or re.search(r"exchang|cancel|modif|chang|same order", sentence)
-            ):
-                continue
-            if not any(names_product_fully(sentence, name) for name in returned):
-                continue
-            for item in order.items:
-                if item.item_id not in touched and item.name not in returned and listed(sentence, item.name):
-                    yield f"the customer asks to return the {item.name} as well, and the gold leaves it out"

@@ -15,6 +15,7 @@ HEDGE = re.compile(
     r"not|not|never|except|keep|instead|rather|only|check|know|status|wonder|same as|"
     r"like in|unlike|already|might|maybe|possible|cannot|can't|first try|try to|consider\w*|insist\w*)\b"
 )
+ORDER_ID = re.compile(r"#?\bw\d{7}\b")
 COMPARISON = re.compile(
     r"\b(cheap\w*|(?:most|less|more) expensive|costl\w*|larger|largest|smaller|smallest|bigger|biggest|less|more|most|least|"
     r"brighter|brightest|dimmer|lighter|heavier|higher|highest|lower|lowest|longer|longest|shorter|shortest|similar|prefer\w*|"
@@ -46,6 +47,20 @@ def kinds_named(text: str) -> set[str]:
     without_gift = re.sub(r"gift ?-?cards?", " ", text)
     found = {kind for kind, words in _KINDS.items() if kind != "credit_card" and words.search(text)}
     return found | ({"credit_card"} if _KINDS["credit_card"].search(without_gift) else set())
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences and lines of a text."""
+    return re.split(r"(?<=[.;!?\n])\s+", text)
+
+
+def asks_plainly(text: str, wish: re.Pattern[str]) -> bool:
+    """True if a sentence without conditions and negations holds ``wish``.
+
+    >>> asks_plainly("with a bag", re.compile("a bag")), asks_plainly("if it is free, with a bag", re.compile("a bag"))
+    (True, False)
+    """
+    return any(wish.search(sentence) and not HEDGE.search(sentence) for sentence in sentences(text))
 
 
 def compares(text: str) -> bool:

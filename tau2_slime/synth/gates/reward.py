@@ -7,6 +7,8 @@ from tau2_slime.synth.gates.case import Case, Findings
 from tau2_slime.tasks.plays import paid_without_a_model
 from tau2_slime.world import scoring
 
+_OF_WRITES = ("DB", "ENV_ASSERTION", "ACTION")
+
 
 def check(case: Case, found: Findings) -> None:
     """G8."""
@@ -16,6 +18,9 @@ def check(case: Case, found: Findings) -> None:
         return
     if scoring.needs_judge(case.task):
         found.fail("G8", "the reward needs an LLM judge (NL_ASSERTION in reward_basis)")
+        return
+    if case.writes and not any(basis.value in _OF_WRITES for basis in criteria.reward_basis):
+        found.fail("G8", "the writes are not graded: reward_basis holds only what is said")
         return
     try:
         paid = paid_without_a_model(Tau2Config(domain=case.domain), case.task)
