@@ -61,8 +61,8 @@ class Session:
                 person.undoes = False
                 self._go_back()
                 setup = await self._new_setup()
-        if result.status is Status.FAILED and setup.conversation is not None and not setup.conversation.over:
-            result = dataclasses.replace(so_far(setup, self._from), detail=result.detail)
+        if result.status is Status.FAILED and setup.conversation is not None:
+            result = dataclasses.replace(so_far(setup), detail=result.detail)
         self._folder.keep(result)
         return result
 
@@ -76,7 +76,7 @@ class Session:
     def _keep(self) -> InteractionResult:
         """Write the conversation as it is."""
         assert self._setup is not None
-        result = so_far(self._setup, self._from)
+        result = so_far(self._setup)
         self._folder.keep(result)
         return result
 

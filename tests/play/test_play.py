@@ -313,7 +313,10 @@ def finish(arguments: tuple[str, ...], folder: Path, last: str = f"Yes, {REFEREN
 
 @pytest.mark.parametrize(
     ("command", "leave"),
-    [("rollout", "ctrl-d"), ("rollout", "hang up"), ("eval", "/quit"), ("eval", "sigterm"), ("eval", "hang up")],
+    [
+        *(("rollout", how) for how in ("ctrl-d", "sigterm", "hang up", "kill -9")),
+        *(("eval", how) for how in ("/quit", "sigterm", "hang up", "kill -9")),
+    ],
 )
 def test_who_leaves_a_run_loses_nothing(tmp_path: Path, command: str, leave: str) -> None:
     arguments = of_a_run(command)
@@ -324,6 +327,9 @@ def test_who_leaves_a_run_loses_nothing(tmp_path: Path, command: str, leave: str
         if leave == "hang up":
             terminal.hang_up()
             assert terminal.process.wait(timeout=300) != 0
+        elif leave == "kill -9":
+            os.kill(terminal.process.pid, signal.SIGKILL)
+            terminal.process.wait()
         else:
             if leave == "sigterm":
                 os.kill(terminal.process.pid, signal.SIGTERM)
