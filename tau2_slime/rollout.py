@@ -66,9 +66,8 @@ def plan_jobs(
     jobs: list[Job] = []
     group = 0
     for domain in chosen:
-        known = domains.splits(domain)
+        wanted_split = absolute(split or domains.usual_split(domain, "train", task_ids))
         retrieval.require(domain, config.environment)
-        wanted_split = absolute(split or ("train" if "train" in known else "base"))
         pool = domains.tasks(domain, wanted_split)
         named = [domains.find_task(domain, wanted_split, task_id=task_id) for task_id in task_ids]
         why = partial(unplayable, domain, agent_type=config.agent_type, allow_judge=config.allow_llm_judge)

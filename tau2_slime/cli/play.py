@@ -55,7 +55,9 @@ def play(
     domain: Annotated[str | None, typer.Option("--domain", "-d", help="Default: retail, or a task file's.")] = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base without train."),
+        typer.Option(
+            "--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base for another --task-id."
+        ),
     ] = None,
     task_id: Annotated[str | None, typer.Option("--task-id", "-t", help="Default: the split's first.")] = None,
     router: Router = None,

@@ -80,7 +80,9 @@ def rollout(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base in a domain without train."
+            "--split",
+            "--task-split",
+            help="τ²'s, or file:PATH; default: train, or base without train and for other --task-ids.",
         ),
     ] = None,
     task_id: TaskIds = None,

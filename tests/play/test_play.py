@@ -425,6 +425,7 @@ def test_a_new_conversation_names_the_one_that_was_left(tmp_path: Path) -> None:
     words = ("rollout", "--user-strategy", "human", "-d", "mock", "--task-ids", "create_task_1", "--attempts", "1")
     with TerminalProcess(*words, folder=tmp_path) as terminal:
         terminal.say("First words")
+        terminal.expect("agent: Could you please tell me your case reference?")
         terminal.expect("you>")
         os.kill(terminal.process.pid, signal.SIGKILL)
         terminal.process.wait()
