@@ -40,6 +40,7 @@ from tau2_slime.outcome import Blame, Termination
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.files import append_line, hold_folder
 from tau2_slime.runtime.loops import offload, to_its_end
+from tau2_slime.runtime.text import shown
 from tau2_slime.slime_adapter import resume
 from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample, is_interrupted
 from tau2_slime.world import domains, retrieval
@@ -64,6 +65,7 @@ def plan_jobs(
     """
     config = config or Tau2Config()
     jobs: list[Job] = []
+    refused: list[str] = []
     group = 0
     for domain in chosen:
         wanted_split = absolute(split or domains.usual_split(domain, "train", task_ids))
@@ -75,6 +77,9 @@ def plan_jobs(
             if reason := why(task):
                 raise ConfigError(f"--task-id {task.id}: {reason}")
         playable = named or list(islice((task for task in pool if why(task) is None), groups))
+        if not playable:
+            first = next(iter(pool))
+            refused.append(f"{domain}, task {first.id}: {why(first)}")
         for task in playable:
             examples_of(
                 config, domain, wanted_split, task.id
@@ -84,7 +89,8 @@ def plan_jobs(
             group += 1
     if not jobs:
         raise ConfigError(
-            f"{', '.join(chosen)}: no task that --agent-type {config.agent_type} can play and τ² can score"
+            f"{', '.join(chosen)}: no task that --agent-type {config.agent_type} can play and τ² can score "
+            f"({shown('; '.join(refused))})"
         )
     return jobs
 
