@@ -138,12 +138,17 @@ async def play(
         profile = await request.profile_from_slime(args, config, tokenizer)
         template = profile.delta.template
 
-        def build() -> Awaitable[EpisodeSetup]:
+        follow = getattr(args, "tau2_on_setup", None)  # set by the stand-alone commands
+
+        async def build() -> EpisodeSetup:
             # Environments are built two at a time: with hundreds waiting, an abort must not wait for the queue.
             work = request.setup_from_slime(
                 args, sample, sampling_params, config, profile, replay=replay, evaluation=evaluation
             )
-            return until_abort(work, aborted)
+            setup: EpisodeSetup = await until_abort(work, aborted)
+            if follow is not None:
+                follow(setup, sample, template)
+            return setup
 
         if interrupted:
             result = await _resume(sample, build, replay, aborted, config.max_weight_lag)

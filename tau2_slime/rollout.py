@@ -35,11 +35,12 @@ from tau2_slime.observe.rollout_folder import (
     refuse_other_rollouts,
     take_up,
 )
-from tau2_slime.observe.unfinished import Unfinished
-from tau2_slime.outcome import Termination
+from tau2_slime.observe.unfinished import Follow, Unfinished
+from tau2_slime.outcome import Blame, Termination
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.files import append_line, hold_folder
 from tau2_slime.runtime.loops import offload, to_its_end
+from tau2_slime.runtime.text import shown
 from tau2_slime.slime_adapter import resume
 from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample, is_interrupted
 from tau2_slime.world import domains, retrieval
@@ -64,11 +65,11 @@ def plan_jobs(
     """
     config = config or Tau2Config()
     jobs: list[Job] = []
+    refused: list[str] = []
     group = 0
     for domain in chosen:
-        known = domains.splits(domain)
+        wanted_split = absolute(split or domains.usual_split(domain, "train", task_ids))
         retrieval.require(domain, config.environment)
-        wanted_split = absolute(split or ("train" if "train" in known else "base"))
         pool = domains.tasks(domain, wanted_split)
         named = [domains.find_task(domain, wanted_split, task_id=task_id) for task_id in task_ids]
         why = partial(unplayable, domain, agent_type=config.agent_type, allow_judge=config.allow_llm_judge)
@@ -76,6 +77,9 @@ def plan_jobs(
             if reason := why(task):
                 raise ConfigError(f"--task-id {task.id}: {reason}")
         playable = named or list(islice((task for task in pool if why(task) is None), groups))
+        if not playable:
+            first = next(iter(pool))
+            refused.append(f"{domain}, task {first.id}: {why(first)}")
         for task in playable:
             examples_of(
                 config, domain, wanted_split, task.id
@@ -85,7 +89,8 @@ def plan_jobs(
             group += 1
     if not jobs:
         raise ConfigError(
-            f"{', '.join(chosen)}: no task that --agent-type {config.agent_type} can play and τ² can score"
+            f"{', '.join(chosen)}: no task that --agent-type {config.agent_type} can play and τ² can score "
+            f"({shown('; '.join(refused))})"
         )
     return jobs
 
@@ -117,7 +122,7 @@ async def run_in_held_folder(plan: RolloutPlan, on_done: Callable[[Played], None
     return [played[job.index] for job in plan.jobs if job.index in played]
 
 
-Play = Callable[[Job, StandaloneSample], Awaitable[InteractionResult]]
+Play = Callable[[Job, StandaloneSample, Follow], Awaitable[InteractionResult]]
 """Plays one episode and fills its sample."""
 
 
@@ -126,6 +131,7 @@ async def _play_the_rest(
 ) -> None:
     """Play what ``played`` lacks, and add it there and to the files."""
     unfinished = Unfinished(plan.output_dir)
+    unfinished.drop(map(str, played))
     gate, writing = asyncio.Semaphore(plan.concurrency), asyncio.Lock()
     ready: list[tuple[int, str, str]] = []
     written: dict[int, OSError | None] = {}
@@ -141,13 +147,14 @@ async def _play_the_rest(
         async with gate:
             if plan.stopped():
                 return
-            result = await play_one(job, sample)
-        unfinished.keep(str(job.index), sample)
+            result = await play_one(job, sample, partial(unfinished.follow, str(job.index)))
         if result.termination is Termination.ABORTED:
             return
         trajectory = {"index": job.index, "group": job.group, **result.to_dict()}
         row = json.dumps(sample.row(), ensure_ascii=False, default=str)
         await to_its_end(keep(job, row, trajectory))
+        if result.blame is not Blame.INFRASTRUCTURE:
+            unfinished.drop([str(job.index)])
 
     async def keep(job: Job, row: str, trajectory: dict[str, Any]) -> None:
         ready.append((job.index, row, json.dumps(trajectory, default=str)))
@@ -184,7 +191,7 @@ def _with_tokens(plan: RolloutPlan, url: str, checkpoint: str) -> Play:
 
     host, port = address(url)
 
-    async def play(_: Job, sample: StandaloneSample) -> InteractionResult:
+    async def play(_: Job, sample: StandaloneSample, follow: Follow) -> InteractionResult:
         kept: list[InteractionResult] = []
         args = SimpleNamespace(
             hf_checkpoint=checkpoint,
@@ -194,6 +201,7 @@ def _with_tokens(plan: RolloutPlan, url: str, checkpoint: str) -> Play:
             tau2_trust_remote_code=plan.trust_remote_code,
             tau2=plan.yaml_mapping,
             tau2_aborted=plan.stopped,
+            tau2_on_setup=follow,
             tau2_on_result=lambda _, result: kept.append(result),
         )
         await generate(args, sample, plan.sampling_params)
@@ -205,12 +213,13 @@ def _with_tokens(plan: RolloutPlan, url: str, checkpoint: str) -> Play:
 def _with_messages(plan: RolloutPlan, build: BuildEpisode) -> Play:
     """A model behind an API: the sample has no tokens to train on, the trajectory everything that was said."""
 
-    async def play(job: Job, sample: StandaloneSample) -> InteractionResult:
+    async def play(job: Job, sample: StandaloneSample, follow: Follow) -> InteractionResult:
         named = {"domain": job.domain, "task_split": job.split}
         config = Tau2Config.resolve(plan.yaml_mapping, {**plan.overrides, **named})
         model = config.user_model_for(job.index, evaluation=False, group_index=job.group)
         try:
             setup = await build(config, job.task_id, model, job.index)
+            follow(setup, sample)
             saved = resume.read(sample, setup.identity) if is_interrupted(sample) else None
             result = await play_and_score(setup, aborted=plan.stopped, saved=saved)
         except (ConfigError, CannotResume) as error:

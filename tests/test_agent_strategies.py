@@ -20,9 +20,11 @@ from tau2_slime.evaluation.runner.budget import Budget
 from tau2_slime.evaluation.runner.policies import ApiPolicy
 from tau2_slime.evaluation.runner.run import End, Options, Runner
 from tau2_slime.evaluation.store.records import Store, jobs
+from tau2_slime.export.command import ExportRequest, Format, export
 from tau2_slime.inspector import sources
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.drift_check import DriftCounts, check_drift
+from tau2_slime.local.tokenizer import local_checkpoint
 from tau2_slime.policy.checkpoint import build_profile
 from tau2_slime.rollout import RolloutPlan, plan_jobs, run
 from tau2_slime.tokens.calls.action_text import action_format
@@ -73,7 +75,15 @@ async def test_gold_earns_and_says_the_same_in_every_form(tmp_path: Path, domain
         played[strategy] = {row["task_id"]: row for row in rows}
         assert all(row["agent_strategy"] == strategy for row in rows)
         assert all(row["stats"]["drift"]["environment_mismatches"] == 0 for row in rows)
-    for strategy in ("act", "react"):
+    export(ExportRequest((tmp_path / "native",), Format.EXAMPLES, tmp_path / "out"))
+    shown = {"few_shot": str(tmp_path / "out" / "examples.jsonl"), "few_shot_count": 2}
+    rows = await rollout(tmp_path / "few-shot", domain, tasks, agent_strategy="few-shot", **shown)
+    played["few-shot"] = {row["task_id"]: row for row in rows}
+    template = build_profile(str(local_checkpoint()), Tau2Config()).delta.template
+    for found in sources.read_episodes(tmp_path / "few-shot").trajectories[:: max(1, len(rows) // 4)]:
+        prompt = template.decode(list(found.tokens[: found.prompt_length]))
+        assert prompt.count("## Example ") == 2
+    for strategy in ("act", "react", "few-shot"):
         for task_id, native in played["native"].items():
             other = played[strategy][task_id]
             assert (other["reward"], other["termination"]) == (native["reward"], native["termination"])

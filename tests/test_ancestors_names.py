@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tau2_slime.cli.options import spread_lists
+from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.estimate import dollars
+from tau2_slime.evaluation.request import Request, make_plan
+from tau2_slime.rollout import plan_jobs
 from tests import command_line
 
 
@@ -64,6 +67,17 @@ def test_rollout_and_eval_understand_the_ancestors_names(tmp_path: Path) -> None
     assert planned.returncode == 0, planned.stderr
     assert "4 episodes" in planned.stdout and "verify" in planned.stdout and "Nothing was asked" in planned.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_who_names_tasks_need_not_know_their_split() -> None:
+    """τ-bench has one split: `--task-ids 2 4 6` alone, of which τ² trains on some and tests on others."""
+    request = Request(Path("out"), task_ids=["2", "4", "6"], overrides={}, users=["scripted"])
+    played = {(d.config.domain, d.config.task_split): [i.task_id for i in d.items] for d in make_plan(request).datasets}
+    assert played == {("airline", "base"): ["2", "4", "6"], ("retail", "base"): ["2", "4", "6"]}
+    assert {job.split for job in plan_jobs(["retail"], None, ["2", "5"], None, 1)} == {"base"}
+    assert {job.split for job in plan_jobs(["retail"], None, ["2"], None, 1)} == {"train"}
+    with pytest.raises(ConfigError, match="no task 'nope' in retail/base"):
+        plan_jobs(["retail"], None, ["nope"], None, 1)
 
 
 def test_what_would_change_nothing_is_refused(tmp_path: Path) -> None:

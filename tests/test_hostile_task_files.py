@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
 
 FILE = "m.jsonl"
+HUGE = 50_000_000 if os.environ.get("TAU2_SLIME_FULL") else 2_000_000
+"""Bytes of a row."""
 ODD = ("a/b/../c", "two\nlines", "😀 #1", "-rf", " blank ", "x" * 300, "\x1b[31mred")
 
 
@@ -65,8 +68,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "'__init__' is not a function",
     ),
     "outside": (lambda path: path.write_bytes(lines({"db_path": "../../etc/passwd"})), "leads out of the folder"),
-    "50 MB row": (
-        lambda path: path.write_bytes(lines({}) + b'{"id": "' + b"x" * 50_000_000 + b'"}\n'),
+    "huge": (
+        lambda path: path.write_bytes(lines({}) + b'{"id": "' + b"x" * HUGE + b'"}\n'),
         "line 2 .*user_scenario: Field required",
     ),
 }
@@ -81,6 +84,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "data": ("data", "--domains", "mock", "--splits", SPLIT, "--output-dir", "out"),
     "play": ("play", "-d", "mock", "--split", SPLIT, "-o", "out"),
 }  # fmt: skip
+DOCTOR = ("doctor", "--domain", "mock", "--config", "c.yaml", "--no-user-calls")
+VERIFY = ("synth", "verify", "--domain", "mock", "--tasks", FILE, "--report", "report.jsonl")
 
 
 def run(*words: str) -> Result:
@@ -120,6 +125,59 @@ def test_check_says_it_for_every_row(kind: str) -> None:
     assert len(said) < 500
     with pytest.raises(ConfigError, match=says.replace("line 2 .*", "line 2.*")):
         raise ConfigError(said)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_the_doctor_says_it_in_one_line(kind: str) -> None:
+    make, says = REFUSED[kind]
+    make(Path(FILE))
+    Path("c.yaml").write_text(f"tau2: {{domain: mock, task_split: '{SPLIT}'}}")
+    result = run(*DOCTOR)
+    assert result.exception is None and 1 in (result.return_value, result.exit_code), result.output
+    (said,) = [line for line in result.output.splitlines() if line.startswith("FAIL")]
+    assert re.search(f"{FILE}.*{says}", said) and len(said) < 1000, said
+
+
+WHOLE = {"missing", "a folder", "a device", "empty", "cut gzip"}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_the_gates_refuse_the_file_or_its_row_in_one_line(kind: str) -> None:
+    """Here a row that is not a task is judged like any other, and the report has a line for it."""
+    make, says = REFUSED[kind]
+    make(Path(FILE))
+    result = run(*VERIFY)
+    if kind in WHOLE:
+        assert isinstance(result.exception, ConfigError), result.output
+        assert re.search(f"{FILE}.*{says}", str(result.exception)) and "\n" not in str(result.exception)
+        assert not Path("report.jsonl").exists()
+        return
+    assert result.exception is None and 1 in (result.return_value, result.exit_code), result.output
+    rows = [json.loads(line) for line in Path("report.jsonl").read_text().splitlines()]
+    assert rows[-1]["verdict"] == "reject" and rows[-1]["reasons"], rows
+    assert len(Path("report.jsonl").read_text()) < 2000 * len(rows), "a report does not repeat a row"
+
+
+def test_a_huge_task_goes_through_everything() -> None:
+    """It is valid: somebody's scenario is that long. It is copied nowhere, and printed nowhere."""
+    scenario = tasks({})[0]["user_scenario"]
+    Path(FILE).write_bytes(lines({}, {"user_scenario": {**scenario, "persona": "x" * HUGE}}))
+    Path("c.yaml").write_text(f"tau2: {{domain: mock, task_split: '{SPLIT}'}}")
+    for words in (
+        DOCTOR,
+        COMMANDS["list"],
+        ("tasks", "check", FILE, "--domain", "mock"),
+        (*COMMANDS["data"][:-1], "data"),
+        (*COMMANDS["rollout"], "--attempts", "1"),
+    ):
+        result = run(*words)
+        assert result.exception is None, (words, result.exception)
+        assert len(result.output) < 20_000, words
+    rows = [json.loads(line) for line in Path("out/trajectories.jsonl").read_text().splitlines()]
+    assert {row["task_id"]: row["reward"] for row in rows} == {"task_0": 1.0, "task_1": 1.0}
+    assert (
+        Path("out/samples.jsonl").stat().st_size < 1_000_000 and Path("data/mock_m_tasks.jsonl").stat().st_size < 9_999
+    )
 
 
 def test_odd_ids_go_through_everything(tmp_path: Path) -> None:
@@ -183,7 +241,7 @@ def test_a_beginning_that_fails_is_one_line_and_the_other_tasks_are_played(comma
         assert {row["task_id"]: row["reward"] for row in rows} == {"task_0": None, "task_1": 1.0}
 
 
-@pytest.mark.parametrize("kind", ["missing", "no JSON", "twice", "50 MB row"])
+@pytest.mark.parametrize("kind", ["missing", "no JSON", "twice", "huge"])
 def test_what_was_played_from_a_file_that_was_spoiled_since_is_told(kind: str) -> None:
     Path(FILE).write_bytes(lines({}, {}))
     assert run(*COMMANDS["rollout"]).exception is None

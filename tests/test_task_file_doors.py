@@ -204,9 +204,11 @@ def cancels(task_id: str, reservation: str, **more: Any) -> dict[str, Any]:
 
 
 def test_rows_of_other_generators_are_played_in_their_own_databases(tmp_path: Path) -> None:
-    """An envelope with the database inside, and rows with criteria as text that share a database beside the file."""
+    """An envelope with the database inside and a description in words, and rows with criteria as text that share a
+    database beside the file."""
     own = {"initialization_data": {"agent_data": airline_world()}}
-    enveloped = {"type": "Task", "data": cancels("a", "OWN001", initial_state=own), "key": "x"}
+    told = {"description": "Purpose: cancel", "tau_description": {"purpose": "cancel", "notes": "all of it"}}
+    enveloped = {"type": "Task", "data": cancels("a", "OWN001", initial_state=own, **told), "key": "x"}
     (tmp_path / "db").mkdir()
     (tmp_path / "db" / "one.json").write_text(json.dumps(airline_world()))
     beside = [cancels(name, number, db_path="db/one.json") for name, number in (("b", "OWN001"), ("c", "OWN002"))]
@@ -217,7 +219,8 @@ def test_rows_of_other_generators_are_played_in_their_own_databases(tmp_path: Pa
         all_facts(Tau2Config(domain="airline", task_split=split), domains.tasks("airline", split), order=False)
     )
     assert [(one.problem, one.gold, one.do_nothing) for one in facts] == [("", 1.0, 0.0)] * 3
-    second, third = domains.tasks("airline", split)[1:]
+    first, second, third = domains.tasks("airline", split)
+    assert first.description.notes == "all of it"
     assert second.initial_state.initialization_data is third.initial_state.initialization_data, "merged once"
 
     digest = domains.task_file("airline", split).digest("b")
@@ -233,14 +236,31 @@ def test_rows_of_other_generators_are_played_in_their_own_databases(tmp_path: Pa
         ("/etc/passwd", "leads out of the folder"),
         ("nothing.json", "cannot be read: No such file"),
         ("bad.json", "is not JSON"),
+        ("bad.toml", "is not TOML"),
         (7, "is not a path"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_named_with_its_line(path: object, says: str, tmp_path: Path) -> None:
-    (tmp_path / "bad.json").write_text("{")
+    for name in ("bad.json", "bad.toml"):
+        (tmp_path / name).write_text("{")
     (tmp_path / "m.jsonl").write_text(json.dumps(cancels("a", "OWN001", db_path=path)) + "\n")
     with pytest.raises(ConfigError, match=f"line 1.*task a.*{says}"):
         domains.tasks("airline", f"file:{tmp_path}/m.jsonl")
+
+
+def test_a_database_in_toml_and_a_description_in_words(tmp_path: Path) -> None:
+    """As telecom's own database is written, and those of others for it."""
+    task = next(task for task in domains.tasks("mock", "base") if task.id == "create_task_1").model_dump(mode="json")
+    task["user_scenario"]["instructions"] = "Create a task for user_9."
+    task["evaluation_criteria"]["actions"][0]["arguments"]["user_id"] = "user_9"
+    task["initial_state"], task["description"], task["db_path"] = None, "One more user.", "more.toml"
+    (tmp_path / "more.toml").write_text('[users.user_9]\nuser_id = "user_9"\nname = "Ada"\ntasks = []\n')
+    (tmp_path / "m.jsonl").write_text(json.dumps(task) + "\n")
+    split = f"file:{tmp_path}/m.jsonl"
+    (one,) = domains.tasks("mock", split)
+    assert one.description.purpose == "One more user."
+    (facts,) = all_facts(Tau2Config(domain="mock", task_split=split), [one], order=False)
+    assert (facts.problem, facts.gold, facts.do_nothing) == ("", 1.0, 0.0)
 
 
 def test_a_ticket_of_a_file_is_worked_on_alone(tmp_path: Path) -> None:

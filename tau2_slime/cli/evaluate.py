@@ -60,7 +60,11 @@ def evaluate(
     domain: Annotated[list[str] | None, typer.Option("--domain", "-d", help="Without --config. Repeatable.")] = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", "--task-split", help="Without --config: a split or file:PATH; default: test."),
+        typer.Option(
+            "--split",
+            "--task-split",
+            help="Without --config: a split or file:PATH; default: test, or base for other --task-ids.",
+        ),
     ] = None,
     tasks: Annotated[
         int | None, typer.Option("--tasks", "--groups", min=1, help="Without --config: tasks per domain, default 10.")

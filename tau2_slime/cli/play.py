@@ -55,7 +55,9 @@ def play(
     domain: Annotated[str | None, typer.Option("--domain", "-d", help="Default: retail, or a task file's.")] = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base without train."),
+        typer.Option(
+            "--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base for another --task-id."
+        ),
     ] = None,
     task_id: Annotated[str | None, typer.Option("--task-id", "-t", help="Default: the split's first.")] = None,
     router: Router = None,
@@ -218,12 +220,15 @@ def _behind_an_api(
 def _play(request: PlayRequest) -> int:
     """The exit status."""
     from tau2_slime.local.person import Person
+    from tau2_slime.observe.unfinished import left_beside
     from tau2_slime.outcome import Termination
     from tau2_slime.play import command
     from tau2_slime.play.verdict import verdict
     from tau2_slime.runtime.console import resume_command
 
     person = Person(undo=True)
+    if left := left_beside(request.output_dir):
+        person.terminal.show(left, "yellow")
     result = asyncio.run(command.play(request, person))
     folder = shlex.quote(str(request.output_dir))
     if result.termination is Termination.ABORTED:

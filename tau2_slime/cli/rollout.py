@@ -80,7 +80,9 @@ def rollout(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", "--task-split", help="τ²'s, or file:PATH; default: train, or base in a domain without train."
+            "--split",
+            "--task-split",
+            help="τ²'s, or file:PATH; default: train, or base without train and for other --task-ids.",
         ),
     ] = None,
     task_id: TaskIds = None,
@@ -229,11 +231,14 @@ def _play(plan: RolloutPlan, *, person: bool) -> int:
     ``person``: somebody types in this terminal, so no bar is drawn.
     """
     from tau2_slime.local.person import leaving_on_signals
+    from tau2_slime.observe.unfinished import left_beside
     from tau2_slime.rollout import run_in_held_folder, summarise
     from tau2_slime.runtime.console import new_console, progress, resume_command
     from tau2_slime.runtime.files import write_atomically
 
     console = new_console()
+    if person and (left := left_beside(plan.output_dir)):
+        console.print(left, style="yellow", markup=False, soft_wrap=True)
     started = time.perf_counter()
     finished: list[Played] = []
     stopped = ""

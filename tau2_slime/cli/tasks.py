@@ -100,7 +100,7 @@ def show(
 ) -> None:
     """One task, readable: what the user wants, the gold calls, and the parts of the policy that they touch."""
     begin("tasks show", "loading τ²")
-    config = _config(domain, split)
+    config = _config(domain, split, task_id)
     from tau2_slime.world import domains
 
     task = domains.find_task(config.domain, config.task_split, task_id=task_id)
@@ -174,8 +174,8 @@ def check(
     raise typer.Exit(exit_status.NO if bad else exit_status.FINE)
 
 
-def _config(domain: str | None, split: str | None) -> Tau2Config:
-    """The settings of the environment, with what the command line says."""
+def _config(domain: str | None, split: str | None, *task_ids: str) -> Tau2Config:
+    """The settings of the environment, with what the command line says; its split has ``task_ids`` if one has them."""
     from tau2_slime.config.settings import Tau2Config
 
     given: dict[str, Any] = {"task_split": absolute(split)} if split is not None else {}
@@ -190,8 +190,8 @@ def _config(domain: str | None, split: str | None) -> Tau2Config:
         found = domains.domain_of_file(config.task_split)
     known = domains.splits(found)
     wanted = config.task_split
-    if "task_split" not in config.model_fields_set and wanted not in known:
-        wanted = "base"
+    if "task_split" not in config.model_fields_set:
+        wanted = domains.usual_split(found, wanted, task_ids)
     if not names_a_file(wanted) and wanted not in known:
         raise ConfigError(f"--split {wanted}: {found} has: {', '.join(known)}; a file of tasks is file:PATH")
     return config.model_copy(update={"domain": found, "task_split": wanted})

@@ -142,7 +142,7 @@ def fractions_of(selection: Selection, request: DataRequest) -> list[Selection]:
 def unplayable(domain: str, task: Task, agent_type: AgentType, *, allow_judge: bool) -> str | None:
     """Why the task stays out, in words that name the option; None if it can be played and scored."""
     if scoring.needs_judge(task) and not allow_judge:
-        return "graded by an LLM judge (--allow-llm-judge keeps them)"
+        return "graded by an LLM judge (--allow-llm-judge, or allow_llm_judge: true, keeps them)"
     if agent_type == "llm":
         return None
     tau2 = tau2_compat.load()

@@ -92,7 +92,7 @@ class Conversation:
         aborted: Callable[[], bool] = lambda: False,
         after_hop: Callable[[], object] | None = None,
     ) -> None:
-        """``user`` is None exactly in solo mode. ``after_hop``: called after each hop that did not end the episode."""
+        """``user`` is None exactly in solo mode. ``after_hop``: called after each hop, the last one too."""
         self._after_hop = after_hop
         self.world, self.agent, self.user, self.limits, self.aborted = world, agent, user, limits, aborted
         self.messages: list[Message] = []
@@ -111,9 +111,12 @@ class Conversation:
         self._from, self._to = Role.AGENT, Role.USER
 
     @property
-    def over(self) -> bool:
-        """Somebody stopped, or a limit was reached."""
-        return self._termination is not None
+    def ended(self) -> tuple[Termination, str] | None:
+        """How it ended, and why, once somebody stopped or a limit was reached; None before that."""
+        return self._ending(self._termination) if self._termination is not None else None
+
+    def _ending(self, termination: Termination) -> tuple[Termination, str]:
+        return termination, self._detail if termination in _EXPLAINED else ""
 
     async def play(self, resume: Mapping[str, Any] | None = None) -> tuple[Termination, str]:
         """Play to the end: ``(termination, detail)``. ``resume``: the `state` of an earlier part of the same episode.
@@ -128,7 +131,8 @@ class Conversation:
             else:
                 await self._resume(resume)
                 if resume["ended"] is not None:
-                    return Termination(resume["ended"][0]), str(resume["ended"][1])
+                    self._termination = Termination(resume["ended"][0])
+                    return self._termination, str(resume["ended"][1])
             while self._termination is None:
                 if self.aborted():
                     raise EpisodeAborted("aborted between turns")
@@ -142,9 +146,9 @@ class Conversation:
                 self.steps += 1
                 self.world.environment.sync_tools()
                 self._check_limits()
-                if self._after_hop is not None and self._termination is None:
+                if self._after_hop is not None:
                     self._after_hop()
-            return self._termination, self._detail if self._termination in _EXPLAINED else ""
+            return self._ending(self._termination)
         except CannotResume:
             raise
         except Tau2SlimeError as error:

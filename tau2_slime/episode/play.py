@@ -61,9 +61,11 @@ class EpisodeSetup:
     user_strategy: str = "llm"
     """How the simulator comes to its messages (`world.users.strategies`)."""
     after_hop: Callable[[], object] | None = None
-    """Called after each hop of the conversation that did not end it."""
+    """Called after each hop of the conversation."""
     conversation: Conversation | None = None
     """Set by `play_and_score`: the episode in progress, or over."""
+    taken_up: Saved | None = None
+    """Set by `play_and_score`: what it was taken up from."""
 
     @property
     def identity(self) -> EpisodeIdentity:
@@ -93,7 +95,7 @@ async def play_and_score(
         CancelledError: the caller was cancelled.
         CannotResume: ``saved`` does not fit this episode. Every other failure is in the result.
     """
-    agent, user = setup.agent, setup.user
+    agent, user, setup.taken_up = setup.agent, setup.user, saved
     world, transcript = agent.world, agent.transcript
     started, clock = tau2_compat.load().get_now(), time.perf_counter()
     transcript.aborted = aborted
@@ -137,23 +139,24 @@ async def play_and_score(
     return result
 
 
-def so_far(setup: EpisodeSetup, saved: Saved | None = None) -> InteractionResult:
+def so_far(setup: EpisodeSetup) -> InteractionResult:
     """The episode in progress as if it were aborted now, so that it can be kept; its ``saved`` is what goes on from here.
 
-    Call it while somebody is asked for a message, or after a failure. ``saved``: what the episode was taken up from.
+    Call it after a hop, while somebody is asked for a message, or after a failure.
 
     Raises:
         ValueError: the episode has not begun.
     """
     if setup.conversation is None:
         raise ValueError("the episode has not begun")
+    saved, ended = setup.taken_up, setup.conversation.ended
     result = _result(setup, setup.conversation, Termination.ABORTED, Blame.INFRASTRUCTURE, "", saved)
     _count(result.stats, setup, setup.conversation)
     if saved is not None:
         result.stats.total_time, result.stats.resumes = saved.stats.total_time, saved.stats.resumes
     transcript = setup.agent.transcript
     result.saved = interrupted.save(
-        setup.identity, setup.conversation.state(), transcript.state(), result.stats, result.ledger
+        setup.identity, setup.conversation.state(ended), transcript.state(), result.stats, result.ledger
     )
     return result
 

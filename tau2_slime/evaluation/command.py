@@ -100,7 +100,7 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
     from tau2_slime.evaluation.store import manifest as manifests
     from tau2_slime.evaluation.store.records import Store, jobs
     from tau2_slime.local.person import leaving_on_signals
-    from tau2_slime.observe.unfinished import Unfinished
+    from tau2_slime.observe.unfinished import Unfinished, left_beside
     from tau2_slime.runtime.console import progress
     from tau2_slime.runtime.files import write_atomically
     from tau2_slime.runtime.loops import offload
@@ -133,7 +133,10 @@ async def _session(request: Request, plan: Plan, policy: PolicyBackend, console:
                 runner.progress.note(note)
             on_change(runner.progress)
             if person:
+                if left := left_beside(folder):
+                    console.print(left, style="yellow", markup=False, soft_wrap=True)
                 policy.unfinished = Unfinished(folder)
+                policy.unfinished.drop(job.label for job in jobs(plan) if job.name in store.records)
                 with leaving_on_signals(runner.interrupt):
                     end = await runner.run()
             else:

@@ -81,7 +81,7 @@ def make_plan(request: Request) -> Plan:
     from tau2_slime.config.settings import HUMAN, Tau2Config
     from tau2_slime.config.sources import check_keys
     from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
-    from tau2_slime.world.domains import domain_of_file
+    from tau2_slime.world.domains import domain_of_file, splits
 
     check_keys(
         request.overrides, "--set", Tau2Config.model_fields, not_here=dict.fromkeys(TRAINING_ONLY, "training only")
@@ -118,6 +118,8 @@ def make_plan(request: Request) -> Plan:
     split = request.split or (settings.task_split if "task_split" in said else None)
     split = None if split is None else named(split, settings.task_files)
     domains = [settings.domain] if "domain" in said else ["airline", "retail", "telecom"]
+    if request.task_ids and split is None and "domain" not in said:
+        domains = [name for name in domains if set(request.task_ids) <= set(splits(name)["base"])] or domains
     if split is not None and names_a_file(split) and "domain" not in said and not request.domains:
         domains = [domain_of_file(split)]
     users = [settings.user_model] if "user_model" in said else ["scripted", "scripted-terse", "scripted-chatty"]

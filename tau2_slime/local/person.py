@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tau2_slime.errors import EpisodeAborted
 from tau2_slime.local.scripted_user import STOP, TRANSFER
 from tau2_slime.local.terminal import Terminal
-from tau2_slime.local.typed import COMMAND, completions, details, read_call, usage
+from tau2_slime.local.typed import COMMAND, completions, details, read_call, signature, usage
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, Tool
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World, tool_schema
@@ -20,6 +20,10 @@ from tau2_slime.world.users import UserStats
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Delivered, Message, UserMessage
+
+
+PAGES = {"policy": "your instructions", "scenario": "what the user wants", "ticket": "what is to be done"}
+"""What the pages are that a part may have."""
 
 
 @dataclass
@@ -68,7 +72,7 @@ class Person:
         """Name -> what it does."""
         part = self.part
         return {
-            **dict.fromkeys(part.pages, "show it"),
+            **{name: PAGES.get(name, "show it") for name in part.pages},
             **({"tools": "what you can call; /tools NAME says more"} if part.tools else {}),
             **{name: f"send {text}" for name, text in part.words.items()},
             **({"undo": "take back your last message and what followed"} if self._undo else {}),
@@ -114,7 +118,7 @@ class Person:
             call = read_call(line, part.tools)
             if call.status is CallStatus.OK:
                 return call
-            self._tell(call.error or "this call cannot be read")
+            self._tell(f"{call.error or 'this call cannot be read'}\nwrite {signature(tools[name])}")
         elif name not in self.commands:
             self._tell(f"no command {COMMAND}{name}: {COMMAND}help lists them (words that begin with / need //)")
         elif name in part.words:

@@ -96,25 +96,33 @@ def completions(before: str, tools: Sequence[Tool], commands: Collection[str]) -
     return [f"{one}=" for one in known if one.startswith(word) and one not in given], len(word)
 
 
-def usage(tool: Tool) -> str:
-    """One line: the tool's name and arguments, those that may be left out in brackets, and what it does.
+def signature(tool: Tool) -> str:
+    """The tool's name and arguments, those that may be left out in brackets.
 
-    >>> usage({"function": {"name": "pay", "description": "Pays.\\n\\nMore.", "parameters": {
-    ...     "properties": {"how": {}, "tip": {}}, "required": ["how"]}}})
-    '/pay how= [tip=]  Pays.'
+    >>> signature({"function": {"name": "pay", "parameters": {"properties": {"how": {}, "tip": {}}, "required": ["how"]}}})
+    '/pay how= [tip=]'
     """
     function = tool["function"]
     parameters = function.get("parameters") or {}
     required = parameters.get("required") or ()
     words = [f"{name}=" if name in required else f"[{name}=]" for name in parameters.get("properties") or {}]
-    first = (function.get("description") or "").strip().split("\n")[0]
-    return f"{' '.join([COMMAND + function['name'], *words])}  {first}"
+    return " ".join([COMMAND + function["name"], *words])
+
+
+def usage(tool: Tool) -> str:
+    """`signature`, and the first sentence about it.
+
+    >>> usage({"function": {"name": "pay", "description": "Pays a bill. It costs.\\n\\nMore."}})
+    '/pay  Pays a bill.'
+    """
+    first = (tool["function"].get("description") or "").strip().split("\n")[0]
+    return f"{signature(tool)}  {re.split(r'(?<=[.!?]) ', first)[0]}"
 
 
 def details(tool: Tool) -> str:
     """Everything that the tool's schema says, for a person."""
     function = tool["function"]
-    lines = [usage(tool).partition("  ")[0], (function.get("description") or "").strip()]
+    lines = [signature(tool), (function.get("description") or "").strip()]
     for name, schema in properties(function["name"], [tool]).items():
         lines.append(f"  {name} ({schema_in_words(schema)}): {schema.get('description') or ''}")
     return "\n".join(filter(None, lines))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class PersonSpeaker:
     """The `transcript.Speaker` of one episode."""
 
-    def __init__(self, person: Person, task: Task, *, solo: bool = False) -> None:
-        self.person, self.task, self.solo = person, task, solo
+    def __init__(self, person: Person, domain: str, task: Task, *, solo: bool = False) -> None:
+        self.person, self.domain, self.task, self.solo = person, domain, task, solo
 
     def transcript(self, tools: list[Tool]) -> Transcript:
         return _PersonTranscript(self, tools)
@@ -56,6 +56,6 @@ class _PersonTranscript(Transcript):
             return
         person.sit_down(part)
         terminal = person.terminal
-        terminal.show(f"\nTask {task.id}: you are the agent.", "bold")
+        terminal.show(f"\n{self._speaker.domain}, task {task.id}: you are the agent.", "bold")
         terminal.show(pages["ticket"] if solo else "/policy shows your instructions, /scenario the user's (a spoiler).")
         terminal.show("/tools lists your tools, /help the commands.", "dim")

@@ -82,7 +82,9 @@ async def _opposite(
         async def with_messages() -> EpisodeSetup:
             task = await choose_task(config, task_id=request.task_id)
             solo = config.agent_type == "solo"
-            speaker = request.api() if request.api is not None else PersonSpeaker(person, task, solo=solo)
+            speaker = (
+                request.api() if request.api is not None else PersonSpeaker(person, config.domain, task, solo=solo)
+            )
             return await build_episode(config, task, speaker, config.user_model)
 
         agent = {"kind": "litellm", "name": request.api_name} if request.api is not None else {"kind": "person"}

@@ -11,7 +11,7 @@ from tau2_slime.episode.interrupted import Saved
 from tau2_slime.episode.play import play_and_score, so_far
 from tau2_slime.episode.result import EpisodeStats
 from tau2_slime.local.person import HumanUser, leaving_on_signals
-from tau2_slime.outcome import Status
+from tau2_slime.outcome import Blame, Status
 from tau2_slime.tokens.ledger import TokenLedger
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ class Session:
                 person.undoes = False
                 self._go_back()
                 setup = await self._new_setup()
-        if result.status is Status.FAILED and setup.conversation is not None and not setup.conversation.over:
-            result = dataclasses.replace(so_far(setup, self._from), detail=result.detail)
+        conversation, unscored = setup.conversation, result.blame is Blame.INFRASTRUCTURE
+        failed = result.status is Status.FAILED
+        if failed and conversation is not None and (unscored or conversation.ended is None):
+            result = dataclasses.replace(so_far(setup), detail=result.detail)
         self._folder.keep(result)
         return result
 
@@ -76,7 +78,7 @@ class Session:
     def _keep(self) -> InteractionResult:
         """Write the conversation as it is."""
         assert self._setup is not None
-        result = so_far(self._setup, self._from)
+        result = so_far(self._setup)
         self._folder.keep(result)
         return result
 

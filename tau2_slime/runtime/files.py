@@ -87,9 +87,13 @@ def json_lines(path: Path) -> Iterator[dict[str, Any] | None]:
 # ---- folders of runs ---------------------------------------------------------------------------------------------------
 
 
+RUNS = Path("runs")
+"""Where a run is kept that was given no folder."""
+
+
 def new_run_folder(kind: str) -> Path:
     """A name below ``runs`` that no other run has, also not one that is started in the same second. It is not made here."""
-    return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return RUNS / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 @contextlib.contextmanager
@@ -122,6 +126,18 @@ def hold_folder(folder: Path, what: str) -> Iterator[None]:
                 with contextlib.suppress(OSError):
                     for path in made:
                         path.rmdir()
+
+
+def is_held(folder: Path) -> bool:
+    """True if a process holds ``folder`` now."""
+    try:
+        with (folder / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 _LOCK = ".lock"

@@ -15,11 +15,13 @@ from tau2_slime.synth.gates import evidence, held_out, replay, reward, schema, w
 from tau2_slime.synth.gates.case import Case, Findings
 from tau2_slime.synth.gates.duplicates import Seen
 from tau2_slime.synth.gates.held_out import HoldOut
-from tau2_slime.world import domains
+from tau2_slime.world import domains, task_rows
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task
 
+MOST_OF_AN_ID = 1000
+"""Characters that a row which is not a task may call its id."""
 GATES = tuple(f"G{number}" for number in range(1, 18))
 
 
@@ -67,7 +69,8 @@ class Judge:
         task, why = schema.task_of_row(row)
         if task is None:
             named = row.get("id") if isinstance(row, dict) else None
-            return Verdict(named if isinstance(named, str) and named else name, {"G1": why}, {})
+            usable = isinstance(named, str) and 0 < len(named) <= MOST_OF_AN_ID
+            return Verdict(str(named) if usable else name, {"G1": why}, {})
         return self.judge(task)
 
     def remember(self, task: Task) -> None:
@@ -135,41 +138,22 @@ def _verdict(task: Task, found: Findings) -> Verdict:
 
 
 def rows_of(path: Path) -> Iterator[tuple[object, str]]:
-    """(row, its place) of a JSON list, of ``{"tasks": [...]}``, of one task, or of JSON lines. A broken line is a row too.
+    """(row, its place) of a task file. A row that is not JSON is its first characters.
 
     Raises:
-        ConfigError: the file is missing, is not text, or holds nothing.
+        ConfigError: the file is missing, is not a file of text, is damaged, or holds nothing.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"--tasks {path}: there is no such file") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"--tasks {path} cannot be read: {error}") from None
-    if not text.strip():
-        raise ConfigError(f"--tasks {path} is empty: a JSON list of tasks or JSON lines were expected")
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if text.lstrip().startswith("["):
-            raise ConfigError(f"--tasks {path} is not JSON: {error}") from None
-        yield from _lines(text)
-        return
-    if isinstance(content, dict) and isinstance(content.get("tasks"), list):
-        content = content["tasks"]
-    rows = content if isinstance(content, list) else [content]
-    for number, row in enumerate(rows, start=1):
-        yield row, f"row {number}"
-
-
-def _lines(text: str) -> Iterator[tuple[object, str]]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line), f"line {number}"
-        except (ValueError, RecursionError):
-            yield line.strip()[:80], f"line {number}"
+    empty = True
+    with task_rows.opened(path) as file:
+        for row in task_rows.rows_of(file, path):
+            empty = False
+            try:
+                content: object = json.loads(row.text)
+            except (ValueError, RecursionError):
+                content = row.text[:80].decode("utf-8", "replace")
+            yield content, row.where
+    if empty:
+        raise ConfigError(f"task file {path}: it holds no task")
 
 
 def verify(

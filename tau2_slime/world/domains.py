@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,17 @@ def _split_tasks(domain: str, split: str) -> Split:
         )
     wanted = set(known[split])
     return Split(task for task in _all_tasks(domain) if task.id in wanted)
+
+
+def usual_split(domain: str, usual: str, task_ids: Collection[str] = ()) -> str:
+    """``usual`` if the domain has such a split with all of ``task_ids``, else base: who names a task need not know where
+    it stands.
+
+    Raises:
+        ConfigError: τ² has no such domain.
+    """
+    known = splits(domain)
+    return usual if usual in known and set(task_ids) <= set(known[usual]) else "base"
 
 
 _files: dict[tuple[str, str], TaskFile] = {}

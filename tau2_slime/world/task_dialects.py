@@ -1,13 +1,15 @@
 """Tasks as other people's generators write them, made into τ²'s own form.
 
-Three things are met in the field: a task under ``data`` of an envelope, ``evaluation_criteria`` as JSON in a text, and a
-``db_path``, which names a database beside the task file that many tasks use.
+Four things are met in the field: a task under ``data`` of an envelope, ``description`` as a text (its parts may stand
+under ``tau_description``), ``evaluation_criteria`` as JSON in a text, and a ``db_path``, which names a database (JSON or
+TOML, as τ²'s own domains have them) beside the task file that many tasks use.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,10 +51,13 @@ def as_tau2_has_it(content: dict[str, Any], folder: Path, databases: dict[str, D
     inner = content.get("data")
     if isinstance(inner, dict) and "user_scenario" in inner and "user_scenario" not in content:
         content = inner
-    criteria, path = content.get("evaluation_criteria"), content.get(DATABASE)
-    if not isinstance(criteria, str) and path is None:
+    criteria, path, described = content.get("evaluation_criteria"), content.get(DATABASE), content.get("description")
+    if not isinstance(criteria, str) and path is None and not isinstance(described, str):
         return content
     content = dict(content)
+    if isinstance(described, str):
+        parts = content.get("tau_description")
+        content["description"] = parts if isinstance(parts, dict) else {"purpose": described}
     if isinstance(criteria, str):
         content["evaluation_criteria"] = _object(criteria, "evaluation_criteria")
     if path is not None:
@@ -83,16 +88,17 @@ def _database(name: object, folder: Path, databases: dict[str, Database]) -> Dat
         text = data.decode()
     except UnicodeDecodeError:
         raise NotReadable(f"{DATABASE} {name!r} is not UTF-8 text") from None
-    change = tau2_compat.load().InitializationData(agent_data=_object(text, f"{DATABASE} {name!r}"))
+    change = tau2_compat.load().InitializationData(agent_data=_object(text, f"{DATABASE} {name!r}", path.suffix))
     databases[name] = Database(change, hashlib.sha256(data).hexdigest())
     return databases[name]
 
 
-def _object(text: str, what: str) -> dict[str, Any]:
+def _object(text: str, what: str, suffix: str = ".json") -> dict[str, Any]:
+    toml = suffix == ".toml"
     try:
-        found = json.loads(text)
+        found = tomllib.loads(text) if toml else json.loads(text)
     except (ValueError, RecursionError):
-        raise NotReadable(f"{what} is not JSON") from None
+        raise NotReadable(f"{what} is not {'TOML' if toml else 'JSON'}") from None
     if not isinstance(found, dict):
         raise NotReadable(f"{what} is not a JSON object")
     return found

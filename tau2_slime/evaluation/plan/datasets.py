@@ -126,8 +126,8 @@ def default_plan(
 ) -> Plan:
     """The domains ``chosen`` x the user models ``users``, without a file.
 
-    ``split``: τ²'s; None: test, or base in a domain without test. ``tasks``: at most so many of each domain; None: all.
-    ``task_ids``: exactly these of each domain.
+    ``split``: τ²'s; None: test, or base where there is no test, or one of ``task_ids`` is not in it. ``tasks``: at most so
+    many of each domain; None: all. ``task_ids``: exactly these of each domain.
     ``attempts``: episodes of each task. ``sampling``: by sglang's names. ``overrides``: `Tau2Config` keys for all.
 
     Raises:
@@ -137,8 +137,7 @@ def default_plan(
     users = list(dict.fromkeys(users))
     short = Counter(user.rpartition("/")[2] for user in users)
     for domain in dict.fromkeys(chosen):
-        known = domains.splits(domain)
-        wanted = absolute(split or ("test" if "test" in known else "base"))
+        wanted = absolute(split or domains.usual_split(domain, "test", task_ids))
         for user in users:
             metadata = {"domain": domain, "task_split": wanted, **(overrides or {}), "user_model": user}
             config = Tau2Config.resolve(None, metadata)

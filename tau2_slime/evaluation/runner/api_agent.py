@@ -23,7 +23,7 @@ from tau2_slime.runtime.loops import PerLoop, until_abort
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world.billing import PAYER
-from tau2_slime.world.users.completion import complete
+from tau2_slime.world.users.completion import KeptMessage, complete
 from tau2_slime.world.users.spec import ModelSpec
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
@@ -65,6 +65,22 @@ class _ApiTranscript(Transcript):
         """Position in `chat` -> the server's message that was understood as that turn."""
         self._said: dict[int, str] = {}
         """Position in `chat` -> the text of that turn, where actions are text."""
+        self._written: list[KeptMessage] = []
+        """`chat` as the requests have it, as far as it was sent."""
+
+    def adopt(self, chat: list[dict[str, Any]]) -> None:
+        super().adopt(chat)
+        self._written = []
+
+    def _prompt(self) -> list[dict[str, Any]]:
+        for position in range(len(self._written), len(self.chat)):  # each message is written once
+            message = litellm_message(self.chat[position])
+            if position in self._came:
+                message = with_providers_own(message, self._came[position])
+            if position in self._said:
+                message = {**message, "content": self._said[position]}
+            self._written.append(KeptMessage(message))
+        return list(self._written)
 
     async def turn(self, messages: list[dict[str, Any]]) -> ParsedTurn:
         self.chat += messages
@@ -86,11 +102,7 @@ class _ApiTranscript(Transcript):
     async def _ask(self) -> Completion:
         """One answer, or the last one of an agent that says nothing."""
         spec, connection = self._spec, self._spec.connection()
-        prompt = [litellm_message(message) for message in self.chat]
-        for position, came in self._came.items():
-            prompt[position] = with_providers_own(prompt[position], came)
-        for position, text in self._said.items():
-            prompt[position] = {**prompt[position], "content": text}
+        prompt = self._prompt()
         gate = _gates.get().setdefault(
             f"{connection.get('api_base')}|{spec.model}", asyncio.Semaphore(spec.concurrency)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace, TracebackType
@@ -27,7 +28,7 @@ from tau2_slime.policy.context_plan import longest_first_prompt
 from tau2_slime.runtime.address import address, answers
 from tau2_slime.runtime.loops import offload
 from tau2_slime.slime_adapter import resume
-from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
+from tau2_slime.slime_adapter.sample import StandaloneSample
 from tau2_slime.world import judge
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class PolicyBackend(Protocol):
     ) -> None: ...
 
     unfinished: Unfinished | None
-    """Where episodes are kept that end as aborted, because a person left them; None: nowhere."""
+    """Where the conversations of a person are kept until they are recorded; None: nobody sits at the terminal."""
 
     def describe(self) -> dict[str, Any]:
         """What is evaluated, as plain data for the manifest's ``subject``; known once entered."""
@@ -135,16 +136,16 @@ class RouterPolicy:
             tau2_aborted=stopped,
             tau2_on_result=lambda _, result: results.append(result),
         )
-        name, kept = "/".join(map(str, job.name)), self.unfinished
+        name, kept = job.label, self.unfinished
         sample = (kept.take(name) if kept is not None else None) or StandaloneSample(
             index=job.attempt,
             prompt=name,
             metadata=dict(job.item.metadata),
             session_id=name,  # the same in every run, so that a server that routes or draws by it repeats itself
         )
-        await generate(args, sample, dict(job.dataset.sampling), evaluation=True)
         if kept is not None:
-            kept.keep(name, sample)
+            args.tau2_on_setup = functools.partial(kept.follow, name)
+        await generate(args, sample, dict(job.dataset.sampling), evaluation=True)
         return results[0]
 
 
@@ -259,15 +260,14 @@ class ApiPolicy:
         model = config.user_model_for(None, evaluation=True)
         try:
             setup = await self.setup(config, job.item.task_id, model, job.attempt, sampling=job.dataset.sampling)
-            name, kept = "/".join(map(str, job.name)), self.unfinished
+            name, kept = job.label, self.unfinished
             before = kept.take(name) if kept is not None else None
             saved = resume.read(before, setup.identity) if before is not None else None
-            result = await play_and_score(setup, aborted=stopped, saved=saved)
+            if kept is not None:
+                kept.follow(name, setup, StandaloneSample(index=job.attempt, prompt=name))
+            return await play_and_score(setup, aborted=stopped, saved=saved)
         except (ConfigError, CannotResume) as error:
             return failed_result(str(error), termination=Termination.CONFIG_ERROR)
-        if kept is not None:
-            kept.keep(name, fill_sample(StandaloneSample(index=job.attempt, prompt=name), result))
-        return result
 
 
 def check_users(items: Iterable[Item], budget: Budget) -> None:

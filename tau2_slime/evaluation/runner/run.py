@@ -253,6 +253,8 @@ class Runner:
         except OSError as error:  # a full disk; the next run repairs a line that was cut
             self._stop(End.DISK, f"{self._store.path} cannot be written: {error.strerror or error}")
             return
+        if self._policy.unfinished is not None and result.blame is not Blame.INFRASTRUCTURE:
+            self._policy.unfinished.drop([job.label])
         self._count(record)
 
     def _count(self, record: Record) -> None:

@@ -43,6 +43,11 @@ class Job:
     def name(self) -> EpisodeName:
         return EpisodeName(self.dataset.name, self.item.name, self.attempt)
 
+    @property
+    def label(self) -> str:
+        """`name` as one text."""
+        return "/".join(map(str, self.name))
+
 
 class FailedTry(TypedDict):
     """Why an earlier try of an episode said nothing about the agent."""

@@ -25,7 +25,7 @@ _MOST_CHARS = 300
 def task_of_row(row: object) -> tuple[Task | None, str]:
     """The task, and why the row is none (G1). A key that τ² would not read is refused: its content would be lost."""
     if not isinstance(row, dict):
-        return None, f"a row is a JSON object, not {type(row).__name__}"
+        return None, "it is not JSON" if isinstance(row, str) else f"a row is a JSON object, not {type(row).__name__}"
     try:
         task: Task = tau2_compat.load().Task.model_validate(row)
         again = tau2_compat.load().Task.model_validate_json(task.model_dump_json())
