@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.config.task_split import names_a_file, path_of, short_name
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.garbage_collection import builds_what_stays
-from tau2_slime.runtime.loops import Once, offload
+from tau2_slime.runtime.loops import offload
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.guards import GUARDS, LONG_ANSWER, MAX_ANSWER
 from tau2_slime.world.task_files import TaskFile, domain_of_first_task
@@ -358,21 +358,20 @@ class World:
         return self.environment.get_db_hash(), self.environment.get_user_db_hash()
 
 
-_quick: Once[bool] = Once()
-"""Domain with its environment arguments -> whether its environments take about a millisecond to build from now on."""
+_quick: set[str] = set()
+"""Domains with their environment arguments whose environments take about a millisecond to build from now on."""
 
 
 async def new_world(domain: str, split: str, task: Task, *, solo: bool, env_kwargs: dict[str, Any]) -> World:
-    """A `World`, built off the loop where that takes longer than handing it to another thread.
-
-    The first one of a domain reads it. The others wait: hundreds in the threads would keep the loop from its work.
-    """
+    """A `World`, built off the loop where that takes longer than handing it to another thread."""
     build = partial(World, domain, split, task, solo=solo, env_kwargs=env_kwargs)
-    try:
-        quick = await _quick.get(f"{domain} {env_kwargs}", lambda: build().quick)
-    except Exception:  # another task's, or this one's: then it is raised below
-        quick = False
-    return build() if quick else await offload(build)
+    kind = f"{domain} {env_kwargs}"
+    if kind in _quick:
+        return build()
+    world = await offload(build)
+    if world.quick:
+        _quick.add(kind)
+    return world
 
 
 def _check_domain(domain: str) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ from tests.world.twins import Player, gold_calls, stock_reward, why_replay_neede
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has read no domain and warned of nothing yet."""
     monkeypatch.setattr(building, "_factories", {})
-    monkeypatch.setattr(domains, "_quick", loops.Once())
+    monkeypatch.setattr(domains, "_quick", set())
     monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
 
 
@@ -621,20 +620,17 @@ def test_parity_scripts_take_the_fast_path() -> None:
 async def test_the_first_world_is_built_off_the_loop_and_later_ones_on_it(
     monkeypatch: pytest.MonkeyPatch, forgetful: None
 ) -> None:
-    made_by = []
-    original = domains.World
+    off = []
+    original = domains.offload
 
-    def world(*args: Any, **kwargs: Any) -> domains.World:
-        made_by.append(threading.current_thread())
-        return original(*args, **kwargs)
+    async def offload_seen(work: Any, *args: Any) -> Any:
+        off.append(work)
+        return await original(work, *args)
 
-    monkeypatch.setattr(domains, "World", world)
+    monkeypatch.setattr(domains, "offload", offload_seen)
     task = domains.tasks("mock", "base")[0]
-    new = partial(domains.new_world, "mock", "base", task, solo=False, env_kwargs={})
-    worlds = await asyncio.gather(*(new() for _ in range(20)))  # as many as begin at once
-    assert all(one.quick for one in worlds)
-    first, *later = made_by
-    assert first is not threading.main_thread() and set(later) == {threading.main_thread()}
+    worlds = [await domains.new_world("mock", "base", task, solo=False, env_kwargs={}) for _ in range(3)]
+    assert len(off) == 1 and all(world.quick for world in worlds)
 
 
 def test_tasks_are_read_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
