@@ -107,6 +107,28 @@ def test_a_change_is_private_to_its_task_and_a_write_to_its_episode() -> None:
     assert Player("retail", task).world.environment.tools.db.orders[order].status == "cancelled"
 
 
+def test_records_of_two_tasks_under_one_key_stay_apart() -> None:
+    base = domains.tasks("retail", "base")[0]
+    order = next(iter(shared_database(domains.World("retail", "base", base)).parsed.db.orders))
+    tasks = [
+        with_data(base, agent_data={"orders": {order: {"status": status}}}) for status in ("cancelled", "processed")
+    ]
+    players = [Player("retail", task) for task in tasks]
+    read = [player.world.environment.tools.db.orders[order].status for player in players]
+    assert read == ["cancelled", "processed"]
+
+
+def test_a_record_of_the_tasks_own_that_was_only_looked_at_has_not_changed() -> None:
+    base = domains.tasks("retail", "base")[0]
+    order = next(iter(shared_database(domains.World("retail", "base", base)).parsed.db.orders))
+    task = with_data(base, agent_data={"orders": {order: {"status": "cancelled"}}})
+    looked, untouched, wrote = (Player("retail", task).world for _ in range(3))
+    assert looked.environment.tools.db.orders[order].status == "cancelled"
+    assert looked.database_state() == untouched.database_state()
+    wrote.environment.tools.db.orders[order].status = "pending"
+    assert wrote.database_state() != untouched.database_state()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"orders": None}, {"orders": {"#W0": None}}, {"orders": {"#W0": {"status": 7}}}, {"orders": []}, {"nothing": {}}],
