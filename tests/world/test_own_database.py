@@ -115,7 +115,7 @@ def test_records_of_two_tasks_under_one_key_stay_apart() -> None:
     ]
     players = [Player("retail", task) for task in tasks]
     read = [player.world.environment.tools.db.orders[order].status for player in players]
-    assert read == ["cancelled", "processed"]
+    assert read == ["cancelled", "delivered"]
 
 
 def test_a_record_of_the_tasks_own_that_was_only_looked_at_has_not_changed() -> None:
