@@ -111,7 +111,7 @@ def test_records_of_two_tasks_under_one_key_stay_apart() -> None:
     base = domains.tasks("retail", "base")[0]
     order = next(iter(shared_database(domains.World("retail", "base", base)).parsed.db.orders))
     tasks = [
-        with_data(base, agent_data={"orders": {order: {"status": status}}}) for status in ("cancelled", "processed")
+        with_data(base, agent_data={"orders": {order: {"status": status}}}) for status in ("cancelled", "delivered")
     ]
     players = [Player("retail", task) for task in tasks]
     read = [player.world.environment.tools.db.orders[order].status for player in players]
