@@ -38,16 +38,23 @@ class Row(NamedTuple):
 
 
 def rows_of(file: TaskBytes, path: Path) -> Iterator[Row]:
-    """The rows of a list or of lines, whichever the file begins with."""
-    first = file.first_line()
-    begins = first.lstrip(_BLANK)[:1]
-    one_document = begins == b"{" and any(path.name.endswith(end) for end in (".json", ".json.gz"))
-    if begins == b"[" or one_document:
+    """The rows of a list, of an object or of lines, whichever the file holds; its name does not matter."""
+    begins = file.beginning().lstrip(_BLANK)[:1]
+    if begins == b"[" or (begins == b"{" and _is_one_object(file, path)):
         yield from _rows_of_document(file.rest(), path)
         return
     for number, line in file.lines():
         if text := line.strip(_BLANK):
             yield Row(text, number)
+
+
+def _is_one_object(file: TaskBytes, path: Path) -> bool:
+    line, more = file.first_line()
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):  # it goes on in the next line, or it is damaged
+        return path.name.endswith((".json", ".json.gz"))
+    return not more
 
 
 def _rows_of_document(data: bytes, path: Path) -> Iterator[Row]:
@@ -159,8 +166,21 @@ class TaskBytes:
         )
         self._left, self._begun = MOST_BYTES, b""
 
-    def first_line(self) -> bytes:
-        """The beginning of the first line that is not blank."""
+    def first_line(self) -> tuple[bytes, bool]:
+        """The first line that is not blank, and whether something follows it. What reads on begins with it, too."""
+        pieces = [self.beginning()]
+        line_ends = b"\n" in pieces[0].lstrip(_BLANK)
+        while not line_ends and (data := self._next()):
+            pieces.append(data)
+            line_ends = b"\n" in data
+        self._begun = b"".join(pieces)
+        line, _, rest = self._begun.lstrip(_BLANK).partition(b"\n")
+        while not rest.strip(_BLANK) and (data := self._next()):
+            self._begun, rest = self._begun + data, data
+        return line, bool(rest.strip(_BLANK))
+
+    def beginning(self) -> bytes:
+        """Bytes with the beginning of the first line that is not blank."""
         while not self._begun.strip(_BLANK + codecs.BOM_UTF8) and (data := self._next()):
             self._begun += data
         self._begun = self._begun.removeprefix(codecs.BOM_UTF8)

@@ -40,6 +40,10 @@ FORMS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     "tasks.json": lambda t: json.dumps(t, indent=2, ensure_ascii=False).encode(),
     "as τ² has it.json": lambda t: json.dumps({"version": ["tasks"], "tasks": t}).replace('"version"', '"v"').encode(),
     "list.jsonl": lambda t: json.dumps(t).encode(),
+    "lines.json": lambda t: b"\n\n" + lines(t),
+    "lines without a suffix": lines,
+    "object.jsonl": lambda t: json.dumps({"tasks": t}).encode() + b"\n\n",
+    "far.json": lambda t: b" " * (3 << 20) + lines(t).replace(b"\n", b"\n" + b" " * (2 << 20)),
     "lines.json.gz": lambda t: gzip.compress(json.dumps(t).encode()),
     "tasks.jsonl.gz": lambda t: gzip.compress(lines(t)),
 }
