@@ -17,6 +17,9 @@ Script = Callable[[Job, int], tuple[Termination, float | None]]
 
 
 class FakePolicy:
+    unfinished = None
+    """No person plays the user."""
+
     def __init__(self, script: Script, *, delay: float = 0.0) -> None:
         self.script, self.delay = script, delay
         self.played: list[tuple[str, str, int]] = []
