@@ -96,7 +96,7 @@ class _Finished:
                 waiter.set_result(job.result())
 
 
-SWITCH_INTERVAL = 0.0001
+SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread of the pool hands over Python's lock, instead of 0.005: the loop gives the lock up at every
 socket that it reads or writes, and waits that long to get it back."""
 _running = 0
