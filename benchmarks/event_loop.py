@@ -76,7 +76,7 @@ async def turns(block: dict[str, Any], known: dict[str, Any]) -> float:
     from tau2_slime.backends.turns import TurnEpisode
     from tau2_slime.chat.completion import read_message
     from tau2_slime.config.settings import Tau2Config
-    from tau2_slime.runtime import http, loops
+    from tau2_slime.runtime import http, sessions
 
     domain, ids, url = block["domain"], block["tasks"], f"http://127.0.0.1:{known['user']}/v1"
 
@@ -91,7 +91,7 @@ async def turns(block: dict[str, Any], known: dict[str, Any]) -> float:
         while ask is not None:
             body = {"model": f"agent:{domain}@{position}", "messages": ask.chat}
             within = aiohttp.ClientTimeout(total=600)
-            answer = await http.post(loops.inside(), f"{url}/chat/completions", body, headers={}, within=within)
+            answer = await http.post(sessions.inside(), f"{url}/chat/completions", body, headers={}, within=within)
             message = json.loads(answer.body)["choices"][0]["message"]
             ask = await episode.reply(episode.understood(read_message(message)))
         assert episode.result is not None

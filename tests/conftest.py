@@ -92,3 +92,20 @@ def settings_are_read_anew() -> None:
 
     settings._resolved.clear()
     settings._simulator_without_entry.cache_clear()
+
+
+@pytest.fixture
+def json_written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each value that is written as JSON for a request, as the test goes on."""
+    from tau2_slime.runtime import http
+
+    written: list[int] = []
+    original = http.write_json
+
+    def counting(value: object) -> bytes:
+        raw = original(value)
+        written.append(len(raw))
+        return raw
+
+    monkeypatch.setattr(http, "write_json", counting)
+    return written

@@ -131,11 +131,11 @@ def hold_folder(folder: Path, what: str) -> Iterator[None]:
 def is_held(folder: Path) -> bool:
     """True if a process holds ``folder`` now."""
     try:
-        with (folder / _LOCK).open("a") as lock:
+        with (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except OSError:  # there is none, or it cannot be asked
         return False
     return False
 

@@ -1,4 +1,4 @@
-"""Work that must not run on the event loop, and what is built once: per process, or per loop, such as HTTP sessions.
+"""Work that must not run on the event loop, turns for those that do, and what is built once: per process, or per loop.
 
 slime drives episodes from more than one event loop (its rollout thread, the fully-async worker), so nothing here belongs to
 a loop: threads and `concurrent.futures.Future`s are shared, and each caller awaits them in its own loop.
@@ -13,18 +13,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from tau2_slime.errors import EpisodeAborted
-from tau2_slime.runtime import connections
 from tau2_slime.runtime.garbage_collection import builds_what_stays
-
-if TYPE_CHECKING:
-    from aiohttp import ClientSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -271,7 +267,7 @@ class _Aborts:
             try:
                 if not waiter.done() and aborted():
                     waiter.set_result(None)
-            except Exception as error:
+            except Exception as error:  # the caller's function: its episode alone is told
                 waiter.set_exception(error)
         if self.waiting:
             self._asks = True
@@ -325,52 +321,3 @@ async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace:
 _rounds = PerLoop(_Round)
 _aborts = PerLoop(_Aborts)
 _finished = PerLoop(_Finished)
-
-
-class _Sessions:
-    """One aiohttp session for each event loop.
-
-    Each is held by an asynchronous generator, because ``asyncio.run`` closes the generators of its loop when it ends.
-    """
-
-    def __init__(self, *, through_proxies: bool) -> None:
-        self._through_proxies = through_proxies
-        self._open: PerLoop[tuple[AsyncGenerator[ClientSession, None], ClientSession]] = PerLoop(self._start)
-
-    def get(self) -> ClientSession:
-        """The running loop's session, open until that loop ends."""
-        return self._open.get()[1]
-
-    def _start(self) -> tuple[AsyncGenerator[ClientSession, None], ClientSession]:
-        generator = self._until_the_end()
-        try:
-            generator.__anext__().send(None)
-        except StopIteration as yielded:
-            return generator, yielded.value
-        raise AssertionError("the generator awaited before it yielded")
-
-    async def _until_the_end(self) -> AsyncGenerator[ClientSession, None]:
-        import aiohttp
-
-        # No limit here: the callers' semaphores limit the requests in flight.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        # `runtime.http` unpacks answers itself, piece by piece.
-        session = aiohttp.ClientSession(
-            connector=connector,
-            trust_env=self._through_proxies,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        kept = connections.beside[session] = connections.Connections(take_turn)
-        try:
-            yield session
-        finally:
-            self._open.pop()
-            kept.close()
-            await session.close()
-
-
-inside = _Sessions(through_proxies=False).get
-"""This loop's aiohttp session for the cluster's own servers, without the environment's proxies."""
-outside = _Sessions(through_proxies=True).get
-"""This loop's aiohttp session for endpoints anywhere, through the environment's proxies."""

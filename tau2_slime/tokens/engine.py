@@ -22,7 +22,7 @@ from tau2_slime.errors import (
     ReplayUnavailable,
     TokenTruthError,
 )
-from tau2_slime.runtime import http, loops
+from tau2_slime.runtime import http, sessions
 from tau2_slime.runtime.loops import until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.tokens.ledger import VersionSpan
@@ -140,7 +140,7 @@ class SglangEngine:
         address = f"{self.url.rstrip('/')}/generate"
         try:
             answer = await http.post(
-                loops.inside(),
+                sessions.inside(),
                 address,
                 request,
                 headers={"X-SMG-Routing-Key": routing_key},

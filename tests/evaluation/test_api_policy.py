@@ -19,7 +19,6 @@ from tau2_slime.evaluation.runner.budget import Budget, parse_prices
 from tau2_slime.evaluation.runner.policies import ApiPolicy
 from tau2_slime.evaluation.runner.run import End, Options, Progress, Runner
 from tau2_slime.evaluation.store.records import Store, jobs
-from tau2_slime.runtime import http
 from tau2_slime.world import domains, tau2_compat
 from tau2_slime.world.users import simulator
 from tests import parity_play
@@ -145,25 +144,16 @@ async def test_messages_are_spelled_as_tau2_spells_them(domain: str) -> None:
         assert [litellm_message(chat_message(m)) for m in seen] == tau2_compat.load().to_litellm_messages(seen)
 
 
-async def test_a_message_is_written_once_however_often_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_is_written_once_however_often_it_is_sent(json_written: list[int]) -> None:
     """What a turn writes as JSON is the same after 40 turns as after 10, and the request is what one would write whole."""
-    written: list[int] = []
-    original = http.write_json
-
-    def counting(value: object) -> bytes:
-        raw = original(value)
-        written.append(len(raw))
-        return raw
-
-    monkeypatch.setattr(http, "write_json", counting)
     costs = []
     async with ApiServer(lambda body: {"content": "I ask."}) as server:
         transcript = ApiSpeaker(ApiSpec("openai/some-model", base_url=server.url), {}).transcript([])
         for turn in range(40):
-            written.clear()
+            json_written.clear()
             await transcript.turn([{"role": "user", "content": f"{turn:02} " * 300}])
             transcript.chat.append({"role": "assistant", "content": "I ask."})
-            costs.append(sum(written))
+            costs.append(sum(json_written))
     assert costs[39] == costs[9] and len(server.requests[39]["messages"]) == 79
     assert server.requests[39]["messages"][0]["content"].startswith("00 ")
     assert server.requests[39]["messages"][1] == {"role": "assistant", "content": "I ask."}

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from tau2_slime import generate_with_tau2
-from tau2_slime.runtime import loops
+from tau2_slime.runtime import loops, sessions
 from tests.faults.conftest import PAID, Stage, check_sample, outcome
 from tests.faults.servers import UserMove, after, hang, say
 
@@ -134,16 +134,16 @@ def test_connections_end_with_their_loop() -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        for session in (loops.inside(), loops.outside()):
+        for session in (sessions.inside(), sessions.outside()):
             async with session.get(url) as reply:
                 assert reply.status == 404
-        assert loops.inside() is loops.inside()
+        assert sessions.inside() is sessions.inside()
         await runner.cleanup()
-        return (loops.inside(), loops.outside()), weakref.ref(asyncio.get_running_loop())
+        return (sessions.inside(), sessions.outside()), weakref.ref(asyncio.get_running_loop())
 
-    sessions, loop = asyncio.run(ask())
-    assert [session.closed for session in sessions] == [True, True]
-    del sessions
+    ended, loop = asyncio.run(ask())
+    assert [session.closed for session in ended] == [True, True]
+    del ended
     gc.collect()
     assert loop() is None
 

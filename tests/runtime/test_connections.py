@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tau2_slime.runtime import connections, http, loops
+from tau2_slime.runtime import connections, http, sessions
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 WITHIN = aiohttp.ClientTimeout(total=5, sock_connect=5)
@@ -43,7 +43,7 @@ class Server:
             writer.close()
 
     async def ask(self, **options: Any) -> http.Answer:
-        return await http.post(loops.inside(), self.url, {"a": 1}, headers={}, within=WITHIN, **options)
+        return await http.post(sessions.inside(), self.url, {"a": 1}, headers={}, within=WITHIN, **options)
 
 
 @pytest_asyncio.fixture

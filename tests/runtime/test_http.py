@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from tau2_slime.errors import EngineRejected, EngineUnavailable
-from tau2_slime.runtime import connections, http, loops
+from tau2_slime.runtime import connections, http, sessions
 from tau2_slime.tokens.engine import SglangEngine
 
 LIMIT = 2**20
@@ -55,7 +55,7 @@ def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 async def ask(endpoint: Endpoint, **will: Any) -> http.Answer:
     endpoint.will = will
     within = aiohttp.ClientTimeout(total=20)
-    return await http.post(loops.inside(), endpoint.url, {}, headers={}, within=within, max_bytes=LIMIT)
+    return await http.post(sessions.inside(), endpoint.url, {}, headers={}, within=within, max_bytes=LIMIT)
 
 
 def deflated(data: bytes, wbits: int) -> bytes:

@@ -15,7 +15,7 @@ from tau2_slime.chat import faults
 from tau2_slime.config.simulators import Price
 from tau2_slime.episode.history import dump_messages, load_messages
 from tau2_slime.errors import ConfigError, UserAuthenticationError, UserSimulatorError
-from tau2_slime.runtime import http
+from tau2_slime.runtime.http import write_json
 from tau2_slime.world import domains, tau2_compat, users
 from tau2_slime.world.users import LitellmUser, UserSpec, completion
 from tests.clock import forward
@@ -253,30 +253,19 @@ async def test_what_a_provider_wants_back_survives_an_interruption_and_stays_wit
         assert ("extra_content" in turn["tool_calls"][0]) is sent_back
 
 
-async def test_a_message_is_written_once_however_often_it_is_sent(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_message_is_written_once_however_often_it_is_sent(server: Server, json_written: list[int]) -> None:
     """What a reply writes as JSON is the same after 60 turns as after 10, and the request is what one would write whole."""
-    written: list[int] = []
-    original = http.write_json
-
-    def counting(value: object) -> bytes:
-        raw = original(value)
-        written.append(len(raw))
-        return raw
-
-    monkeypatch.setattr(http, "write_json", counting)
     thoughts = {"role": "assistant", "content": "Where is #W0000000?", "reasoning_content": "I ask. " * 50}
     server.will({"raw": json.dumps({"choices": [{"finish_reason": "stop", "message": thoughts}]})})
     user, costs = user_for(server, tools=telecom()[1]), []
     for turn in range(60):
-        written.clear()
+        json_written.clear()
         await user.reply(tau2_compat.load().AssistantMessage(role="assistant", content=f"{turn:02} " * 300))
-        costs.append(sum(written))
+        costs.append(sum(json_written))
     assert costs[59] == costs[9] < len(server.bodies[59]) / 3
     assert len(server.requests[59]["messages"]) == 120  # the system prompt, 60 messages of the agent, 59 of the user
     assert all(one["reasoning_content"] for one in server.requests[59]["messages"] if one["role"] == "assistant")
-    assert server.bodies[59] == original(server.requests[59])
+    assert server.bodies[59] == write_json(server.requests[59])
 
 
 # ---- failures --------------------------------------------------------------------------------------------------------

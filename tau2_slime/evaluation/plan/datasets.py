@@ -126,7 +126,7 @@ def default_plan(
 ) -> Plan:
     """The domains ``chosen`` x the user models ``users``, without a file.
 
-    ``split``: τ²'s; None: test, or base where there is no test, or one of ``task_ids`` is not in it. ``tasks``: at most so
+    ``split``: τ²'s; None: test, or base where test is missing or lacks one of ``task_ids``. ``tasks``: at most so
     many of each domain; None: all. ``task_ids``: exactly these of each domain.
     ``attempts``: episodes of each task. ``sampling``: by sglang's names. ``overrides``: `Tau2Config` keys for all.
 

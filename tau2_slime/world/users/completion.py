@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 
 from tau2_slime.chat.completion import Completion, read_completion
 from tau2_slime.chat.faults import CallFailed, Fault, of_exception, of_status
-from tau2_slime.runtime import http, loops, tracebacks
+from tau2_slime.runtime import http, sessions, tracebacks
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users.bounded_client import answers, bounded_client
@@ -106,7 +106,7 @@ async def _ask_directly(
     key = spec.connection()["api_key"]
     try:
         answer = await http.post(
-            loops.outside(),
+            sessions.outside(),
             url,
             request,
             headers={"Authorization": f"Bearer {key}"},
