@@ -55,8 +55,9 @@ class Sampler:
 
 
 def seen(sample: Any) -> str:
-    """Everything of a filled sample that the trainer or a reader sees, but the times."""
+    """Everything of a filled sample that the trainer or a reader sees, but the times, and the hash of what is here."""
     about = {**sample.metadata["tau2"]}
+    del about["fingerprint"]
     about["stats"] = {name: value for name, value in about["stats"].items() if name not in TIMES}
     parts = [sample.tokens, sample.loss_mask, sample.rollout_log_probs, sample.reward, sample.response]
     return json.dumps([*parts, sample.status.name, sample.remove_sample, about], sort_keys=True, default=str)

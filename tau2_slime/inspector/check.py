@@ -6,6 +6,8 @@ the chat template is in `drift_check`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from itertools import pairwise
 from typing import Any, TypeGuard
 
 from tau2_slime.inspector.trajectory import Trajectory, common_length
-from tau2_slime.tokens.ledger import trajectory_digest
+from tau2_slime.tokens.ledger import DIGEST_FORMAT, trajectory_digest
 
 _ROUNDING = 1e-6
 """A log-probability this little above 0 is a rounding of 0."""
@@ -161,7 +163,8 @@ def _check_fields(trajectory: Trajectory, sample: Mapping[str, Any]) -> Findings
         yield from _check_top_p(list(offsets), list(kept), len(trajectory.tokens) - trajectory.prompt_length)
     if not isinstance(tau2, Mapping):
         return  # another data source of a mixed batch
-    if tau2.get("fingerprint") not in (None, _fingerprint_of(sample)):
+    known = tau2.get("fingerprint")
+    if known is not None and known != _fingerprint_of(sample, str(known)):
         yield None, "tokens or log-probabilities are not those that the episode wrote (their fingerprint differs)"
     counts, segments = tau2.get("tokens"), (trajectory.ledger or {}).get("segments")
     if isinstance(counts, Mapping) and segments:
@@ -176,9 +179,14 @@ def _check_fields(trajectory: Trajectory, sample: Mapping[str, Any]) -> Findings
     yield from _check_status(trajectory, sample, tau2)
 
 
-def _fingerprint_of(sample: Mapping[str, Any]) -> str:
+def _fingerprint_of(sample: Mapping[str, Any], like: str) -> str:
+    """In the format of ``like``."""
     try:
-        return trajectory_digest(sample["tokens"], sample["rollout_log_probs"])
+        tokens, log_probs = sample["tokens"], sample["rollout_log_probs"]
+        if like.startswith(DIGEST_FORMAT):
+            return trajectory_digest(tokens, log_probs)
+        text = json.dumps([list(map(int, tokens)), list(map(float, log_probs))])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
     except (TypeError, ValueError, KeyError, OverflowError):
         return "unreadable"
 

@@ -28,6 +28,7 @@ MAX_PIECES = 150_000
 """Values in the JSON of an answer, counted from above."""
 MAX_DEPTH = 64
 """Nesting of the JSON of an answer."""
+_NESTED = (dict, list)
 _PIECE = 2**18
 
 
@@ -153,7 +154,8 @@ def read_json(text: str | bytes, *, max_pieces: int | None = MAX_PIECES) -> obje
         value: object = orjson.loads(raw)
     except orjson.JSONDecodeError:
         value = _read_loosely(text if isinstance(text, str) else text.decode("utf-8", "replace"))
-    check_depth(value)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        check_depth(value)
     return value
 
 
@@ -168,16 +170,15 @@ def _read_loosely(text: str) -> object:
 
 def check_depth(value: object) -> None:
     """Raises ValueError if a JSON value is nested more deeply than `MAX_DEPTH`: much of Python walks values by recursion."""
-    level = [value]
+    level = [value] if isinstance(value, _NESTED) else []
     for _ in range(MAX_DEPTH):
         if not level:
             return
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, _NESTED)
         ]
     if level:
         raise ValueError("it is nested too deeply")

@@ -7,6 +7,7 @@ every text from outside passes `redact` before it is cut, kept or shown.
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import os
 import re
@@ -60,13 +61,23 @@ def redact_words(text: str) -> str:
     return text
 
 
+_seen: tuple[object, set[str], list[str]] | None = None
+"""The environment and `_remembered` as they were last read, and what was known then."""
+
+
 def _known() -> list[str]:
     """The longest first, so that no key is cut by one that is its beginning."""
+    global _seen
+    environment: object = getattr(os.environ, "_data", None)  # its values decoded are most of what an answer costs here
+    if _seen is not None and environment is not None and _seen[:2] == (environment, _remembered):
+        return _seen[2]
     found = set(_remembered)
     for name, value in os.environ.items():
         if len(value) >= _LEAST_UNSEEN and _names_a_secret(name):
             found.add(value.strip())
-    return sorted(found, key=len, reverse=True)
+    known = sorted(found, key=len, reverse=True)
+    _seen = copy.copy(environment), set(_remembered), known
+    return known
 
 
 @lru_cache(maxsize=512)

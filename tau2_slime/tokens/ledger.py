@@ -35,8 +35,8 @@ writes at the end of a turn, the last sampled token goes, and the template's tok
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -45,6 +45,10 @@ import orjson
 
 from tau2_slime.errors import TokenTruthError
 from tau2_slime.tokens.replay import NOTHING, CallReplay, Replay, ReplaySpec
+
+
+DIGEST_FORMAT = "2:"
+"""What a `trajectory_digest` begins with. Those of older samples are bare digits (`inspector.check`)."""
 
 
 class LedgerError(ValueError):
@@ -86,10 +90,10 @@ class TokenLedger:
         """A ledger that holds the prompt only.
 
         Args:
-            prompt_ids: token ids, shape (P,).
+            prompt_ids: token ids, Python integers, shape (P,).
             replay: what the trainer replays beside the tokens; then every sampled run must bring it.
         """
-        self.tokens: list[int] = list(map(int, prompt_ids))
+        self.tokens: list[int] = list(prompt_ids)
         """Token ids, prompt and response, shape (T,)."""
         self.prompt_length: int = len(self.tokens)
         self.loss_mask: list[int] = []
@@ -118,7 +122,7 @@ class TokenLedger:
         """Append what one generate call sampled, the stop token included: mask 1.
 
         Args:
-            ids: sampled token ids, shape (n,).
+            ids: sampled token ids, Python integers, shape (n,).
             log_probs: their natural log-probabilities, shape (n,).
             weight_version: the weights that sampled them, if the server named them.
             replay: the replay data of the call, if this trajectory wants some.
@@ -147,7 +151,7 @@ class TokenLedger:
         if not ids:
             return
         start = len(self.tokens)
-        self.tokens += map(int, ids)
+        self.tokens += ids
         self.loss_mask += [1] * len(ids)
         self.log_probs += values
         self.segments += [
@@ -158,13 +162,13 @@ class TokenLedger:
         self.sampled_count += len(ids)
 
     def append_context(self, ids: Sequence[int]) -> None:
-        """Append the token ids, shape (n,), that the chat template wrote: mask 0, log-probability 0.0."""
+        """Append the token ids, Python integers, shape (n,), that the chat template wrote: mask 0, log-probability 0.0."""
         if self.replay is not None:
             self.replay.append_context(len(ids))
         if not ids:
             return
         start = len(self.tokens)
-        self.tokens += map(int, ids)
+        self.tokens += ids
         self.loss_mask += [0] * len(ids)
         self.log_probs += [0.0] * len(ids)
         self.segments.append(Segment("context", start, len(self.tokens)))
@@ -324,16 +328,22 @@ class TokenLedger:
 
 
 def trajectory_digest(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
-    """16 hexadecimal digits of a hash of the token ids and the log-probabilities.
+    """A hash of the token ids, as integers of 64 bits, and the log-probabilities, as floats of 64 bits.
 
     Two trajectories differ in it exactly if they differ in the value of a number; how a number is stored makes no
     difference. The loss mask is left out, because slime may take old tokens out of the loss.
 
     >>> trajectory_digest([1, 2, 3], [-1, -0.5]) == trajectory_digest((1, 2, 3), (-1.0, -0.5))
     True
+
+    Raises:
+        ValueError: something is not such a number.
     """
-    ids, values = list(map(int, tokens)), list(map(float, log_probs))
-    text = f"[{ids}, {values}]"  # as `json.dumps` writes finite numbers, in half the time
-    if "n" in text:  # NaN or an infinity
-        text = json.dumps([ids, values])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    try:
+        ids, values = struct.pack(f"<{len(tokens)}q", *tokens), struct.pack(f"<{len(log_probs)}d", *log_probs)
+    except struct.error as error:
+        raise ValueError(f"not token ids and log-probabilities: {error}") from error
+    digest = hashlib.sha256(b"%d " % len(tokens))
+    digest.update(ids)
+    digest.update(values)
+    return f"{DIGEST_FORMAT}{digest.hexdigest()[:16]}"

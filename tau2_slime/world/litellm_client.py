@@ -21,6 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@functools.cache
 def load_litellm() -> ModuleType:
     """litellm with the price table that it brings along: without the variable, importing it downloads one."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -30,7 +31,6 @@ def load_litellm() -> ModuleType:
     return litellm
 
 
-@functools.cache
 def _refuse_redirects() -> None:
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
     from litellm.llms.openai.common_utils import BaseOpenAILLM

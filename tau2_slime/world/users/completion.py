@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import cached_property
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlparse
 
 from tau2_slime.chat.completion import Completion, read_completion
 from tau2_slime.chat.faults import CallFailed, Fault, of_exception, of_status
@@ -67,7 +66,7 @@ async def complete(spec: ModelSpec, prompt: list[dict[str, Any]], tools: list[di
 
 def is_direct(spec: ModelSpec) -> bool:
     """True if litellm would send the request as it is, to an endpoint of one's own, and knows no price for the answer."""
-    if spec.base_url is None or urlparse(spec.base_url).scheme not in ("http", "https"):
+    if spec.base_url is None or not spec.base_url.lower().startswith(("http://", "https://")):
         return False
     if known_provider(spec.model) not in (None, "openai", "hosted_vllm") or set(spec.args) - PLAIN_ARGS:
         return False

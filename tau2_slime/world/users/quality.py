@@ -242,10 +242,10 @@ _ORDINARY = re.compile(r"^(\d+(st|nd|rd|th|gb|mb|mbps|am|pm|hrs?|min|days?|s|x|k
 def _invented(message: _UserMessage) -> str | None:
     turn = message.turn
     heard = [t for t in message.before if t.role != "user"]
-    known = [_squeezed_scenario(message.scenario), *(t.squeezed for t in heard)]
     facts = dict.fromkeys(match.group(0) for match in _FACT.finditer(turn.text))
     for fact in itertools.islice(facts, _MOST_FACTS):
         squeezed = _squeeze(fact)
+        known = itertools.chain([_squeezed_scenario(message.scenario)], (t.squeezed for t in heard))
         if not _ORDINARY.match(fact) and not any(squeezed in text for text in known):
             return fact
     names = [match.group(1) for match in _MY_NAME.finditer(turn.text)]
