@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.loops import Once, take_turn, until_abort
+from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.loops import Once, take_turn
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
 from tau2_slime.slime_adapter.miles import as_the_framework_calls_it

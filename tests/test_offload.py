@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.errors import EpisodeAborted
-from tau2_slime.runtime import loops
-from tau2_slime.runtime.loops import Once, PerLoop, offload, to_its_end, until_abort
+from tau2_slime.runtime.loops import Once, PerLoop, offload, to_its_end
 
 
 async def test_offloaded_work_leaves_the_loop_free() -> None:
@@ -190,110 +188,6 @@ def test_per_loop_values_belong_to_their_loop() -> None:
 
     one, two = asyncio.run(twice()), asyncio.run(twice())
     assert one[0] is one[1] and two[0] is two[1] and one[0] is not two[0]
-
-
-# ---- until_abort -----------------------------------------------------------------------------------------------------
-
-
-class Work:
-    """Work that tells whether it was cancelled."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.cancelled = self.finished = False
-
-    async def run(self) -> str:
-        try:
-            await asyncio.sleep(self.seconds)
-            self.finished = True
-            return "done"
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-
-
-@pytest.fixture
-def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "POLL", 0.001)
-
-
-@pytest.mark.usefixtures("asked_often")
-async def test_work_that_nobody_aborts_returns_its_result() -> None:
-    assert await until_abort(Work(0.02).run(), lambda: False) == "done"
-
-
-@pytest.mark.usefixtures("asked_often")
-async def test_an_abort_is_noticed_at_the_next_poll_and_cancels_the_work() -> None:
-    work, asked = Work(3600), []
-
-    def aborted() -> bool:
-        asked.append(1)
-        return len(asked) > 3
-
-    with pytest.raises(EpisodeAborted):
-        await until_abort(work.run(), aborted)
-    assert len(asked) == 4
-    assert work.cancelled and not work.finished
-
-
-@pytest.mark.usefixtures("asked_often")
-async def test_all_who_wait_in_a_loop_are_asked_by_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of 4,096 episodes waits for an engine: a timer for each would keep the loop busy."""
-    timers: list[float] = []
-    loop = asyncio.get_running_loop()
-    later = loop.call_later
-
-    def call_later(delay: float, *args: Any, **kwargs: Any) -> Any:
-        timers.append(delay)
-        return later(delay, *args, **kwargs)
-
-    monkeypatch.setattr(loop, "call_later", call_later)
-    stop, works = asyncio.Event(), [asyncio.Event() for _ in range(100)]
-    waiting = [asyncio.ensure_future(until_abort(work.wait(), stop.is_set)) for work in works]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert len(timers) == 1
-    for work in works[::2]:
-        work.set()
-    assert await asyncio.gather(*waiting[::2]) == [True] * 50
-    stop.set()
-    ended = await asyncio.gather(*waiting[1::2], return_exceptions=True)
-    assert {type(one) for one in ended} == {EpisodeAborted}
-    assert not loops._aborts.get().waiting
-
-
-async def test_an_abort_before_the_work_begins_never_starts_it() -> None:
-    work = Work(3600)
-    with pytest.raises(EpisodeAborted):
-        await until_abort(work.run(), lambda: True)
-    assert not work.finished
-
-
-async def test_grace_lets_work_finish() -> None:
-    quick = Work(0.02)
-    assert await until_abort(quick.run(), lambda: True, grace=30) == "done"
-    slow = Work(3600)
-    with pytest.raises(EpisodeAborted):
-        await until_abort(slow.run(), lambda: True, grace=0.02)
-    assert slow.cancelled
-
-
-async def test_what_the_work_raises_is_raised() -> None:
-    async def broken() -> None:
-        raise OSError("broken")
-
-    with pytest.raises(OSError, match="broken"):
-        await until_abort(broken(), lambda: False)
-
-
-async def test_cancelling_the_caller_cancels_the_work() -> None:
-    work = Work(3600)
-    waiting = asyncio.ensure_future(until_abort(work.run(), lambda: False))
-    await asyncio.sleep(0.01)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert work.cancelled
 
 
 # ---- garbage collection ------------------------------------------------------------------------------------------------

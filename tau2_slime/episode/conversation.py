@@ -23,7 +23,8 @@ from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2Sli
 from tau2_slime.outcome import Termination
 from tau2_slime.policy_rules.check import BROKEN, WRITES, broken_rules
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.loops import offload, take_turn, until_abort
+from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.loops import offload, take_turn
 from tau2_slime.runtime.secrets import described
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.domains import World

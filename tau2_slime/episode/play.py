@@ -22,7 +22,8 @@ from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.loops import offload, until_abort
+from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.loops import offload
 from tau2_slime.runtime.secrets import described, redact
 from tau2_slime.tokens.calls.action_text import NATIVE
 from tau2_slime.world import judge, scoring, tau2_compat

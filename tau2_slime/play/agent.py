@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.episode.transcript import Transcript
 from tau2_slime.local.person import Part
-from tau2_slime.runtime.loops import until_abort
+from tau2_slime.runtime.abort import until_abort
 from tau2_slime.tokens.calls.types import ParsedCall, ParsedTurn, Tool
 
 if TYPE_CHECKING:

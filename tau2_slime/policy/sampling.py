@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.errors import CannotResume, ConfigError, EngineError, EngineUnavailable, EpisodeAborted
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime.loops import offload, until_abort
+from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.loops import offload
 from tau2_slime.tokens.engine import Completion
 from tau2_slime.tokens.ledger import TokenLedger
 from tau2_slime.tokens.replay import NOTHING, ReplaySpec

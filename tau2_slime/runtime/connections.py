@@ -55,7 +55,7 @@ class Target(NamedTuple):
 def target(url: str, headers: Mapping[str, str], *, through_proxies: bool) -> Target | None:
     """Where to send the request by itself; None if it needs a client that can do more."""
     found = _target(url)
-    if found is None or not all(_PLAIN_HEADER.fullmatch(value) for value in headers.values()):
+    if found is None or _PLAIN_HEADER.fullmatch("".join(headers.values())) is None:
         return None
     if through_proxies and any(map(os.environ.get, _PROXIES)) and not proxy_bypass(found.host):
         return None

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from tau2_slime.errors import EpisodeAborted
 from tau2_slime.runtime.garbage_collection import builds_what_stays
 
 P = ParamSpec("P")
@@ -144,7 +143,7 @@ async def to_its_end(work: Awaitable[T]) -> T:
             raise asyncio.CancelledError
         return task.result()
     finally:
-        del task, work  # see `until_abort`
+        del task, work  # they hold the exception, whose traceback holds this frame
 
 
 ROUND = 0.01
@@ -243,81 +242,5 @@ class PerLoop(Generic[T]):
         return self._values.pop(asyncio.get_running_loop(), None)
 
 
-POLL = 0.25
-"""Seconds between two looks at whether an episode was aborted."""
-
-
-class _Aborts:
-    """Asks for all who wait in one event loop whether they were aborted. Thousands may wait, so they share one timer."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
-        """What wakes each of them -> what says whether it was aborted."""
-        self._asks = False
-
-    def watch(self, waiter: asyncio.Future[None], aborted: Callable[[], bool]) -> None:
-        self.waiting[waiter] = aborted
-        if not self._asks:
-            self._asks = True
-            waiter.get_loop().call_later(POLL, self._ask)
-
-    def _ask(self) -> None:
-        self._asks = False
-        for waiter, aborted in list(self.waiting.items()):
-            try:
-                if not waiter.done() and aborted():
-                    waiter.set_result(None)
-            except Exception as error:  # the caller's function: its episode alone is told
-                waiter.set_exception(error)
-        if self.waiting:
-            self._asks = True
-            next(iter(self.waiting)).get_loop().call_later(POLL, self._ask)
-
-
-def _wake(waiter: asyncio.Future[None], _: asyncio.Future[Any]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
-async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace: float = 0.0) -> T:
-    """The result of ``work``, unless an abort comes first.
-
-    Args:
-        work: a coroutine or a future. It is cancelled when the abort comes, or when the caller is cancelled.
-        aborted: asked now and every `POLL` seconds.
-        grace: seconds that ``work`` may go on after the abort.
-
-    Raises:
-        EpisodeAborted: the abort came first. Otherwise: what ``work`` raises.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        if not task.done() and not aborted():
-            waiting, waiter = _aborts.get(), asyncio.get_running_loop().create_future()
-            wake = partial(_wake, waiter)
-            task.add_done_callback(wake)
-            waiting.watch(waiter, aborted)
-            try:
-                await waiter
-            finally:
-                task.remove_done_callback(wake)
-                del waiting.waiting[waiter]
-        if not task.done():
-            await asyncio.wait({task}, timeout=grace)
-        await take_turn()
-        if not task.done():
-            raise EpisodeAborted("aborted while waiting")
-        return task.result()
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        elif not task.cancelled():
-            task.exception()  # reading it keeps asyncio from logging "exception was never retrieved" if we were cancelled
-        # They hold the exception, whose traceback holds this frame: a cycle with the whole episode in it.
-        del task, work
-
-
 _rounds = PerLoop(_Round)
-_aborts = PerLoop(_Aborts)
 _finished = PerLoop(_Finished)

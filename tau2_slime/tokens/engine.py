@@ -23,7 +23,7 @@ from tau2_slime.errors import (
     TokenTruthError,
 )
 from tau2_slime.runtime import http, sessions
-from tau2_slime.runtime.loops import until_abort
+from tau2_slime.runtime.abort import until_abort
 from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.tokens.ledger import VersionSpan
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest

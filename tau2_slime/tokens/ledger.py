@@ -46,7 +46,6 @@ import orjson
 from tau2_slime.errors import TokenTruthError
 from tau2_slime.tokens.replay import NOTHING, CallReplay, Replay, ReplaySpec
 
-
 DIGEST_FORMAT = "2:"
 """What a `trajectory_digest` begins with. Those of older samples are bare digits (`inspector.check`)."""
 

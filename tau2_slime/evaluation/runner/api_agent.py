@@ -19,7 +19,8 @@ from tau2_slime.chat.faults import RETRIED, CallFailed, Fault, UnusableMessage
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime.loops import PerLoop, until_abort
+from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
 from tau2_slime.world.billing import PAYER

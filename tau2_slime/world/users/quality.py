@@ -66,7 +66,8 @@ def examine(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Fi
 def examine_last(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Finding]:
     """The flaws of the last message, which is the user's."""
     message = _UserMessage(turns[-1], turns[:-1], scenario, has_tools)
-    words = ((flaw, check(message)) for flaw, check in _CHECKS.items())
+    checks = _CHECKS if message.turn.text else _WITHOUT_TEXT
+    words = ((flaw, check(message)) for flaw, check in checks.items())
     return [Finding(flaw, len(turns) - 1, text) for flaw, text in words if text is not None]
 
 
@@ -273,6 +274,8 @@ _CHECKS: dict[Flaw, Callable[[_UserMessage], str | None]] = {
     Flaw.REPEAT: _repeat,
     Flaw.INVENTED: _invented,
 }
+_WITHOUT_TEXT = {flaw: _CHECKS[flaw] for flaw in (Flaw.TOOL_CALL, Flaw.EMPTY)}
+"""What a message without words can show: most of a user's messages in telecom are calls."""
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------------
