@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume, EpisodeAborted, Tau2SlimeError, first_time
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.loops import Once, take_turn
 from tau2_slime.runtime.secrets import described
 from tau2_slime.slime_adapter.compat import argument, refuse_too_old, rollout_state
@@ -143,10 +143,10 @@ async def play(
 
         async def build() -> EpisodeSetup:
             # Environments are built two at a time: with hundreds waiting, an abort must not wait for the queue.
-            work = request.setup_from_slime(
-                args, sample, sampling_params, config, profile, replay=replay, evaluation=evaluation
-            )
-            setup: EpisodeSetup = await until_abort(work, aborted)
+            async with UntilAbort(aborted):
+                setup: EpisodeSetup = await request.setup_from_slime(
+                    args, sample, sampling_params, config, profile, replay=replay, evaluation=evaluation
+                )
             if follow is not None:
                 follow(setup, sample, template)
             return setup

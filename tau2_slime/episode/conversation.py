@@ -23,7 +23,7 @@ from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2Sli
 from tau2_slime.outcome import Termination
 from tau2_slime.policy_rules.check import BROKEN, WRITES, broken_rules
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.loops import offload, take_turn
 from tau2_slime.runtime.secrets import described
 from tau2_slime.world import tau2_compat
@@ -172,7 +172,8 @@ class Conversation:
         try:
             t.validate_message_history(history)
             if history or not self.world.quick:
-                await until_abort(offload(self.world.set_state, history), self.aborted)
+                async with UntilAbort(self.aborted):
+                    await offload(self.world.set_state, history)
             else:
                 self.world.set_state(history)
         except (
@@ -260,15 +261,16 @@ class Conversation:
         if not self.messages:
             await self._initialize()
             return
-        work = offload(replay_calls, self.world, self._task_history(), self.messages, self.rejected)
-        await until_abort(work, self.aborted)
+        async with UntilAbort(self.aborted):
+            await offload(replay_calls, self.world, self._task_history(), self.messages, self.rejected)
 
     # ---- one hop -----------------------------------------------------------------------------------------------------
 
     async def _user_speaks(self) -> None:
         if self.user is None:
             raise ConfigError(_NO_USER)
-        reply = await until_abort(self.user.reply(self._message), self.aborted)
+        async with UntilAbort(self.aborted):
+            reply = await self.user.reply(self._message)
         if not says_something(reply):
             raise UserSimulatorError("the user simulator sent an empty message")
         self.user_turns += 1

@@ -22,7 +22,7 @@ from tau2_slime.episode.result import EpisodeStats, InteractionResult
 from tau2_slime.errors import EpisodeAborted, first_time
 from tau2_slime.outcome import Blame, Flaw, Termination, blame_for
 from tau2_slime.runtime import tracebacks
-from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.loops import offload
 from tau2_slime.runtime.secrets import described, redact
 from tau2_slime.tokens.calls.action_text import NATIVE
@@ -212,11 +212,15 @@ async def _score(
     try:
         if setup.judge is not None and _is_judged(result, setup):
             said = scoring.replayable(result.messages, result.rejected_calls)
-            judgement = await until_abort(judge.ask(setup.judge, world.task, said), aborted)
+            async with UntilAbort(aborted):
+                judgement = await judge.ask(setup.judge, world.task, said)
             score.keywords["verdicts"] = judgement.verdicts
         # Quick scoring takes less than handing it to another thread, which would wait for this one's lock.
-        quick = scoring.is_quick(world, allow_judge=setup.judge is not None)
-        info = score() if quick else await until_abort(offload(score), aborted, grace=1.0)
+        if scoring.is_quick(world, allow_judge=setup.judge is not None):
+            info = score()
+        else:
+            async with UntilAbort(aborted, grace=1.0):
+                info = await offload(score)
     except EpisodeAborted as error:
         result.termination, result.blame = Termination.ABORTED, Blame.INFRASTRUCTURE
         result.detail = f"{error} for the reward"

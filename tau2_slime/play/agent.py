@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.episode.transcript import Transcript
 from tau2_slime.local.person import Part
-from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.tokens.calls.types import ParsedCall, ParsedTurn, Tool
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class _PersonTranscript(Transcript):
                 person.shows("result", message["content"], "yellow")
             elif message["role"] == "assistant" and message["content"]:
                 person.shows("you", message["content"], "dim")
-        said = await until_abort(person.turn(), self.aborted)
+        async with UntilAbort(self.aborted):
+            said = await person.turn()
         self.turns += 1
         return ParsedTurn(None, None, [said]) if isinstance(said, ParsedCall) else ParsedTurn(said, None)
 

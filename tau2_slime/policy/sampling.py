@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.errors import CannotResume, ConfigError, EngineError, EngineUnavailable, EpisodeAborted
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.loops import offload
 from tau2_slime.tokens.engine import Completion
 from tau2_slime.tokens.ledger import TokenLedger
@@ -35,6 +35,10 @@ _RESUME_PAUSE = 0.2
 _MAX_EMPTY_ABORTS = 3000
 # Characters of new messages from which on they are encoded in a thread: some 10 ms of work.
 _LONG = 20_000
+
+
+def _short(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return sum([len(message["content"] or "") for message in messages]) < _LONG
 
 
 @dataclass
@@ -117,8 +121,7 @@ class TokenTranscript(Transcript):
         else:
             between = functools.partial(delta.between, self.chat[:-1], self.chat[-1], messages, self.offered)
             try:
-                short = sum([len(message["content"]) for message in messages]) < _LONG
-                addition = between() if short else await until_abort(offload(between), self.aborted)
+                addition = between() if _short(messages) else await self._offloaded(between)
             except TemplateError as error:
                 raise EngineError(f"chat template: {error}") from error
             # Of what it adds, at most one token (the closer) is there already.
@@ -189,7 +192,8 @@ class TokenTranscript(Transcript):
             empty = 0 if completion.ids else empty + 1
             if empty > _MAX_EMPTY_ABORTS:
                 raise EngineUnavailable("the server keeps aborting the request before it samples a token")
-            await until_abort(asyncio.sleep(_RESUME_PAUSE if empty else 0), self.aborted)
+            async with UntilAbort(self.aborted):
+                await asyncio.sleep(_RESUME_PAUSE if empty else 0)
         self._last_finish = completion.finish
         self.turn_start = None
         self.turns += 1
@@ -233,11 +237,17 @@ class TokenTranscript(Transcript):
         return completion
 
     async def _first_prompt(self, chat: list[dict[str, Any]]) -> Delta:
+        delta = self.policy.delta
         try:
-            work = offload(self.policy.delta.first_prompt_delta, list(chat), self.offered)
-            return await until_abort(work, self.aborted)
+            if _short(chat[1:]) and delta.knows_beginning(chat):
+                return delta.first_prompt_delta(chat, self.offered)
+            return await self._offloaded(functools.partial(delta.first_prompt_delta, list(chat), self.offered))
         except TemplateError as error:
             raise ConfigError(f"the chat template cannot write the first prompt of this task: {error}") from error
+
+    async def _offloaded(self, encode: Callable[[], Delta]) -> Delta:
+        async with UntilAbort(self.aborted):
+            return await offload(encode)
 
     # ---- interrupted and resumed -------------------------------------------------------------------------------------
 

@@ -1,112 +1,103 @@
-"""Work that an abort of the rollout ends: `until_abort`.
+"""What an abort of the rollout ends.
 
-It cancels the task that waits, as `asyncio.timeout` does, so that no further task is needed for each request.
+>>> async with UntilAbort(slime_aborts):  # doctest: +SKIP
+...     message = await user.reply(text)
+
+It cancels the task that waits, as `asyncio.timeout` does, so that a request needs no further task.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from tau2_slime.errors import EpisodeAborted
 from tau2_slime.runtime.loops import PerLoop, take_turn
-
-T = TypeVar("T")
 
 POLL = 0.25
 """Seconds between two looks at whether an episode was aborted."""
 
 
-class _Waiting:
-    """A task that waits for its work."""
+class UntilAbort:
+    """A context whose body is cancelled when an abort comes. It never begins if the abort was there before, without grace.
 
-    def __init__(self, aborted: Callable[[], bool], grace: float) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task: asyncio.Task[Any] | None = task
-        self._cancelled_by_others = task.cancelling()
-        self._aborted, self._grace, self._told = aborted, grace, False
-        self.why: Exception | None = None
+    Raises:
+        EpisodeAborted: the abort came first.
+    """
+
+    def __init__(self, aborted: Callable[[], bool], *, grace: float = 0.0) -> None:
+        """``aborted``: asked now and every `POLL` seconds. ``grace``: seconds that the body may go on after the abort."""
+        self._aborted, self._grace = aborted, grace
+        self._task: asyncio.Task[Any] | None = None
+        self._why: Exception | None = None
         """Why the task was cancelled from here."""
 
-    def ask(self) -> None:
-        """Was it aborted? Then it is cancelled when its grace is over."""
+    async def __aenter__(self) -> None:
+        self._task = task = asyncio.current_task()
+        assert task is not None
+        self._cancelled_by_others = task.cancelling()
+        if self._aborted():
+            if not self._grace:
+                raise EpisodeAborted("aborted before it began")
+            self._end(EpisodeAborted(_ABORTED))
+        _running.get().add(self)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        (task, self._task), (why, self._why) = (self._task, None), (self._why, None)
+        _running.get().known.discard(self)
         try:
-            if self._told or not self._aborted():
-                return
-            self._told, why = True, EpisodeAborted("aborted while waiting")
+            if why is None:
+                if kind is None:
+                    await take_turn()
+            elif task is not None and task.uncancel() <= self._cancelled_by_others and kind is asyncio.CancelledError:
+                raise why from None
+        finally:
+            del task, why  # its traceback holds this frame: a cycle with the whole episode in it
+
+    def ask(self) -> None:
+        """Was it aborted?"""
+        try:
+            if self._aborted():
+                self._end(EpisodeAborted(_ABORTED))
         except Exception as error:  # the caller's function: its episode alone is told
             self._cancel(error)
-            return
+
+    def _end(self, why: EpisodeAborted) -> None:
+        """Cancel the body when its grace is over."""
         if self._grace:
             asyncio.get_running_loop().call_later(self._grace, self._cancel, why)
         else:
             self._cancel(why)
 
     def _cancel(self, why: Exception) -> None:
-        if self._task is not None and self.why is None:
-            self.why = why
+        if self._task is not None and self._why is None:
+            self._why = why
             self._task.cancel()
 
-    def ends(self) -> bool:
-        """The work is over. True if that is because the task was cancelled from here, and by nobody else."""
-        task, self._task = self._task, None
-        return task is not None and self.why is not None and task.uncancel() <= self._cancelled_by_others
+
+_ABORTED = "aborted while waiting"
 
 
-class _Aborts:
-    """Asks for all who wait in one event loop. Thousands may wait, so they share one timer."""
+class _Running:
+    """The bodies that run in one event loop. Thousands may, so one timer asks for all."""
 
     def __init__(self) -> None:
-        self.waiting: set[_Waiting] = set()
+        self.known: set[UntilAbort] = set()
         self._asks = False
 
-    def ask_soon(self) -> None:
+    def add(self, one: UntilAbort) -> None:
+        self.known.add(one)
         if not self._asks:
             self._asks = True
             asyncio.get_running_loop().call_later(POLL, self._ask)
 
     def _ask(self) -> None:
-        self._asks = False
-        for one in list(self.waiting):
+        self._asks = bool(self.known)
+        for one in list(self.known):
             one.ask()
-        if self.waiting:
-            self.ask_soon()
+        if self._asks:
+            asyncio.get_running_loop().call_later(POLL, self._ask)
 
 
-_aborts = PerLoop(_Aborts)
-
-
-async def until_abort(work: Awaitable[T], aborted: Callable[[], bool], *, grace: float = 0.0) -> T:
-    """The result of ``work``, unless an abort comes first.
-
-    Args:
-        work: a coroutine. It is cancelled when the abort comes, or when the caller is cancelled.
-        aborted: asked now and every `POLL` seconds.
-        grace: seconds that ``work`` may go on after the abort.
-
-    Raises:
-        EpisodeAborted: the abort came first. Otherwise: what ``work`` raises.
-    """
-    one, every = _Waiting(aborted, grace), _aborts.get()
-    every.waiting.add(one)
-    every.ask_soon()
-    try:
-        one.ask()
-        if one.why is not None:
-            await asyncio.sleep(0)  # where the cancellation arrives: the work never begins
-        result = await work
-    except asyncio.CancelledError:
-        if not one.ends() or one.why is None:
-            raise
-        raise one.why from None
-    finally:
-        one.ends()
-        every.waiting.discard(one)
-        if (close := getattr(work, "close", None)) is not None:
-            close()  # a coroutine that never began would be warned about
-        # They hold the exception, whose traceback holds this frame: a cycle with the whole episode in it.
-        del one, work, close
-    await take_turn()
-    return result
+_running = PerLoop(_Running)

@@ -93,7 +93,7 @@ class Connections:
             OSError: no connection, or it broke, or what came is not HTTP.
             TimeoutError: no connection within ``connect_within`` seconds.
         """
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        lines = "".join(map("%s: %s\r\n".__mod__, headers.items()))
         request = b"".join((to.head, lines.encode(), b"Content-Length: %d\r\n\r\n" % len(body), body))
         loop = asyncio.get_running_loop()
         connection = self._take(to, loop.time())

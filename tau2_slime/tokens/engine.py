@@ -23,7 +23,7 @@ from tau2_slime.errors import (
     TokenTruthError,
 )
 from tau2_slime.runtime import http, sessions
-from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.server_errors import speaks_of_length
 from tau2_slime.tokens.ledger import VersionSpan
 from tau2_slime.tokens.replay import CallReplay, ReplayRequest
@@ -122,9 +122,11 @@ class SglangEngine:
         for attempt in range(self.retries + 1):
             if attempt:
                 delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** (attempt - 1)) * (0.5 + random.random())
-                await until_abort(asyncio.sleep(delay), aborted)
+                async with UntilAbort(aborted):
+                    await asyncio.sleep(delay)
             try:
-                reply = await until_abort(self._post(body, routing_key, max_bytes), aborted, grace=ABORT_GRACE)
+                async with UntilAbort(aborted, grace=ABORT_GRACE):
+                    reply = await self._post(body, routing_key, max_bytes)
                 completion = read_reply(reply, input_ids, replay, most=most, vocabulary=self.vocabulary)
             except EngineUnavailable as error:
                 problem = str(error)

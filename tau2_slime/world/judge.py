@@ -160,11 +160,10 @@ async def _call(spec: JudgeSpec, prompt: list[dict[str, Any]]) -> Completion:
         ticket = payer.before("judge", spec.model, prompt, spec.args, own=spec.base_url is not None)
     label, started = f"judge {spec.model}", asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(spec.timeout):
-            answer = await complete(spec, prompt, None)
-    except TimeoutError:
-        unknown = True
-        raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None
+        answer = await complete(spec, prompt, None)
+    except (CallFailed, asyncio.CancelledError) as failed:
+        unknown = not isinstance(failed, CallFailed) or failed.fault is Fault.TIMEOUT
+        raise
     finally:
         if answer is None:
             spending.failed(label)

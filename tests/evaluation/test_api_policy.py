@@ -333,6 +333,40 @@ async def test_the_limit_is_never_passed_and_the_next_run_goes_on(tmp_path: Path
         assert len(records) == progress.done == 32
 
 
+async def test_answers_on_their_way_are_paid_and_counted_when_a_run_stops(tmp_path: Path) -> None:
+    def slow(body: dict[str, Any]) -> dict[str, Any]:
+        return {**gold(body), "sleep": 0.4}
+
+    async with ApiServer(slow) as server:
+        budget = Budget(tmp_path / "costs.jsonl", 0.002)
+        end, _, _ = await run(tmp_path, one(tasks=8), server, budget, args={"max_tokens": 300})
+    assert end is End.BUDGET
+    assert budget.spent == pytest.approx(CALL * len(server.requests))
+
+
+@pytest.mark.parametrize("who", ["policy", "user"])
+async def test_a_call_that_was_cut_short_is_assumed_to_cost_what_it_may(tmp_path: Path, who: str) -> None:
+    """Providers bill a request whose answer nobody waited for."""
+    came = asyncio.Event()
+
+    def silence(body: dict[str, Any]) -> dict[str, Any]:
+        came.set()
+        return {"sleep": 3600}
+
+    async with ApiServer(silence) as silent, ApiServer(gold) as server:
+        user = {"user_model": MODEL, "user_base_url": silent.url, "user_args": {"max_tokens": 300}}
+        plan, asked = (one(**user), server) if who == "user" else (one(), silent)
+        budget = Budget(tmp_path / "costs.jsonl", 1.0)
+        running = asyncio.ensure_future(run(tmp_path, plan, asked, budget, args={"max_tokens": 300}))
+        await came.wait()
+        running.cancel()
+        end, _, _ = await running
+    assert end is End.INTERRUPTED
+    [bill] = [bill for (role, _), bill in budget.bills.items() if role == who]
+    assert bill.calls == bill.failed == 1
+    assert bill.assumed == bill.cost >= 300 * 0.60e-6
+
+
 async def test_calls_of_the_policy_are_bounded(tmp_path: Path) -> None:
     def slow(body: dict[str, Any]) -> dict[str, Any]:
         return {**gold(body), "sleep": 0.01}

@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from tau2_slime import generate_with_tau2
-from tau2_slime.runtime import abort, loops, sessions
+from tau2_slime.runtime import loops, sessions
+from tau2_slime.runtime.abort import UntilAbort
 from tests.faults.conftest import PAID, Stage, check_sample, outcome
 from tests.faults.servers import UserMove, after, hang, say
 
@@ -70,7 +71,8 @@ async def test_episodes_that_go_on_together_leave_the_loop_time_for_others() -> 
     worked: list[int] = [0]  # sections of work in each round of the loop
 
     async def episode() -> None:
-        await abort.until_abort(ready.wait(), lambda: False)
+        async with UntilAbort(lambda: False):
+            await ready.wait()
         end = time.perf_counter() + 0.002
         while time.perf_counter() < end:
             pass

@@ -19,7 +19,7 @@ from tau2_slime.chat.faults import RETRIED, CallFailed, Fault, UnusableMessage
 from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.errors import ContextOverflow, EngineRejected, EngineUnavailable
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime.abort import until_abort
+from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
@@ -29,6 +29,8 @@ from tau2_slime.world.users.spec import ModelSpec
 
 BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 """Seconds before the second try, and the most before a later one."""
+PAID_GRACE = 2.0
+"""Seconds for which a run that stops waits for answers that are on their way: each has its price."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class _ApiTranscript(Transcript):
         self.chat += messages
         started = time.perf_counter()
         try:
-            answer: Completion = await until_abort(self._ask(), self.aborted)
+            async with UntilAbort(self.aborted, grace=PAID_GRACE):
+                answer = await self._ask()
         finally:
             self.generation_time += time.perf_counter() - started
         self.turns += 1
@@ -143,13 +146,9 @@ class _ApiTranscript(Transcript):
             own = spec.base_url is not None
             ticket = payer.before("policy", spec.model, [*prompt, *self.offered], spec.args, own=own)
         try:
-            async with asyncio.timeout(spec.timeout):
-                answer = await complete(spec, prompt, self.offered or None)
-        except TimeoutError:
-            unknown = True
-            raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None
-        except CallFailed as failed:
-            unknown = failed.fault is Fault.TIMEOUT
+            answer = await complete(spec, prompt, self.offered or None)
+        except (CallFailed, asyncio.CancelledError) as failed:
+            unknown = not isinstance(failed, CallFailed) or failed.fault is Fault.TIMEOUT
             raise
         finally:
             if payer is not None:

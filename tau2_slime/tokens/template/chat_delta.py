@@ -111,6 +111,12 @@ class ChatDelta:
         """Token ids of the prompt of the first generate call, shape (P,): `first_prompt_delta(...).ids`."""
         return self.first_prompt_delta(messages, tools).ids
 
+    def knows_beginning(self, messages: Sequence[ChatMessage]) -> bool:
+        """True if the system prompt of `messages` is encoded already: their first prompt takes half a millisecond."""
+        begin = messages[0].get("content") if messages else None
+        with self._lock:
+            return isinstance(begin, str) and any(ids and begin in prefix for prefix, ids in self._prefixes.items())
+
     def first_prompt_delta(self, messages: Sequence[ChatMessage], tools: Tools = None) -> Delta:
         """The prompt of the first generate call, with its text.
 

@@ -6,6 +6,7 @@ with which hundreds of episodes talk at once, is asked directly: the same reques
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from dataclasses import replace
 from functools import cached_property
@@ -56,12 +57,16 @@ async def complete(spec: ModelSpec, prompt: list[dict[str, Any]], tools: list[di
     Of a `KeptMessage` the JSON is kept: then a turn costs no more than a copy of what the conversation held before it.
 
     Raises:
-        CallFailed: the provider, its client or its answer is at fault.
-        TimeoutError: no answer within ``spec.timeout`` seconds.
+        CallFailed: the provider, its client or its answer is at fault, or none came within ``spec.timeout`` seconds.
         ConfigError: the key's variable is not set.
     """
-    ask = _ask_directly if is_direct(spec) else _ask_litellm
-    return await ask(spec, prompt, tools)
+    try:
+        if is_direct(spec):
+            return await _ask_directly(spec, prompt, tools)
+        async with asyncio.timeout(spec.timeout):  # which not every client of litellm's keeps
+            return await _ask_litellm(spec, prompt, tools)
+    except TimeoutError:
+        raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None
 
 
 def is_direct(spec: ModelSpec) -> bool:
@@ -111,8 +116,6 @@ async def _ask_directly(
             headers={"Authorization": f"Bearer {key}"},
             within=aiohttp.ClientTimeout(total=spec.timeout),
         )
-    except TimeoutError:
-        raise
     except http.Redirected as error:
         raise CallFailed(Fault.REJECTED, f"{url}: {error}") from None
     except http.AnswerRefused as error:

@@ -231,15 +231,14 @@ class LitellmUser:
         started = time.perf_counter()
         outcome = endpoint.dropped  # cancelled, or a mistake of this package, unless something else is known
         try:
-            async with asyncio.timeout(spec.timeout):
-                answer = await complete(spec, prompt, question.tools)
+            answer = await complete(spec, prompt, question.tools)
             outcome = endpoint.succeeded
-        except TimeoutError:
-            outcome, unknown = endpoint.failed, True
-            raise CallFailed(Fault.TIMEOUT, f"no answer within {spec.timeout:g} s") from None
         except CallFailed as failed:
             outcome = endpoint.failed if failed.fault in OUTAGE else endpoint.succeeded
             unknown = failed.fault is Fault.TIMEOUT
+            raise
+        except asyncio.CancelledError:
+            unknown = True
             raise
         finally:
             outcome()
