@@ -65,6 +65,16 @@ async def test_a_loop_that_dies_takes_no_other_with_it(stage: Stage) -> None:
     assert outcome(sample) == PAID
 
 
+async def test_later_episodes_of_a_domain_need_no_thread(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that works takes Python's lock from the loop. What is known already is a millisecond's work."""
+    await stage.play(name="the first", drift_rate=0.0)
+    submitted: list[Any] = []
+    submit = loops._pool.submit
+    monkeypatch.setattr(loops._pool, "submit", lambda *a, **k: (submitted.append(a), submit(*a, **k))[1])
+    assert outcome(await stage.play(name="the second", drift_rate=0.0)) == PAID
+    assert submitted == []
+
+
 async def test_episodes_that_go_on_together_leave_the_loop_time_for_others() -> None:
     """Hundreds of answers arrive at once: sockets and timers have their turn every few milliseconds, not after the last."""
     ready = asyncio.Event()

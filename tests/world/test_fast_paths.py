@@ -633,6 +633,22 @@ async def test_the_first_world_is_built_off_the_loop_and_later_ones_on_it(
     assert len(off) == 1 and all(world.quick for world in worlds)
 
 
+def test_copies_of_a_database_share_the_names_of_their_fields() -> None:
+    """A set for each record of each live episode is a third of what a full garbage collection walks."""
+    own = tau2_compat.load().registry.get_env_constructor("telecom")()
+    task = domains.tasks("telecom", "base")[0]
+    worlds = [domains.World("telecom", "base", task) for _ in range(2)]
+    for world in worlds:
+        items = [item for bill in world.environment.tools.db.bills for item in bill.line_items]
+        stock = [item for bill in own.tools.db.bills for item in bill.line_items]
+        assert [item.model_fields_set for item in items] == [item.model_fields_set for item in stock]
+        assert len({id(item.model_fields_set) for item in items}) < len(items) / 2
+    one, other = (world.environment.tools.db.bills[0] for world in worlds)
+    before = other.model_dump()
+    one.line_items[0].amount, one.line_items[0].date = -1.0, None
+    assert other.model_dump() == before
+
+
 def test_tasks_are_read_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
     registry = tau2_compat.load().registry

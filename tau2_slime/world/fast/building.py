@@ -23,7 +23,14 @@ from tau2_slime.world import tau2_compat
 from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, ReplayNeededError
 from tau2_slime.world.fast.known_releases import verified_constructor
 from tau2_slime.world.fast.reading import in_pieces
-from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, OwnRecords, ParsedDatabase, holds_only_tables
+from tau2_slime.world.fast.shared_db import (
+    CopyOnWriteDatabase,
+    OwnRecords,
+    ParsedDatabase,
+    RecordPickler,
+    holds_only_tables,
+    pickle_record,
+)
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Environment, InitializationData, Task, ToolKit
@@ -125,7 +132,7 @@ class EnvironmentFactory:
 
         def updated() -> bytes:
             type(kit).update_db(kit, change)
-            return pickle.dumps(kit.db)
+            return pickle_record(kit.db)
 
         kit.db = pickle.loads(self._once(data, type(kit).__name__, updated))
 
@@ -138,7 +145,7 @@ class EnvironmentFactory:
         return cast("T", prepared[key][1])
 
 
-class _WithoutIndexes(pickle.Pickler):
+class _WithoutIndexes(RecordPickler):
     """Writes an environment with the names of its indexes in their place."""
 
     def __init__(self, data: io.BytesIO, indexes: dict[str, object]) -> None:

@@ -8,6 +8,7 @@ table.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from collections.abc import Hashable, Iterator
@@ -24,6 +25,38 @@ if TYPE_CHECKING:
 _GONE = "gone"
 _NOTHING: dict[Any, Any] = {}
 """Never written."""
+
+
+class RecordPickler(pickle.Pickler):
+    """Writes τ²'s records so that copies are small: those with the same fields share the set that names them.
+
+    Hundreds of episodes hold copies, and a full garbage collection walks every set. pydantic reads it for ``exclude_unset``,
+    which τ² does not use.
+    """
+
+    def __init__(self, data: io.BytesIO) -> None:
+        super().__init__(data)
+        self._named: dict[frozenset[str], set[str]] = {}
+
+    def reducer_override(self, value: object) -> Any:
+        if not isinstance(value, BaseModel):
+            return NotImplemented
+        made = value.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+        state = made[2] if len(made) > 2 else None
+        if isinstance(state, dict) and _FIELDS_SET in state:
+            names = state[_FIELDS_SET]
+            state[_FIELDS_SET] = self._named.setdefault(frozenset(names), names)
+        return made
+
+
+_FIELDS_SET = "__pydantic_fields_set__"
+
+
+def pickle_record(value: object) -> bytes:
+    """What `pickle.loads` makes copies of a record, or a database, from."""
+    data = io.BytesIO()
+    RecordPickler(data).dump(value)
+    return data.getvalue()
 
 
 def holds_only_tables(db: BaseModel) -> bool:
@@ -81,7 +114,7 @@ class CopyOnWriteTable(dict[Hashable, object]):
         blobs = self._own_pickled if key in self._own else self._pickled
         blob = blobs.get(key)
         if blob is None:
-            blob = blobs[key] = pickle.dumps(record)
+            blob = blobs[key] = pickle_record(record)
         copy: object = pickle.loads(blob)
         self[key] = copy
         return copy
