@@ -9,6 +9,7 @@ from typing import Any
 from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.environment import new_world
 from tau2_slime.world.users import UserStats
 
 STOP = "Thanks, that is all. ###STOP###"
@@ -100,7 +101,7 @@ class User:
 
 async def converse(domain: str, task: Any, script: Script) -> float:
     """One episode; returns its reward."""
-    world = await domains.new_world(domain, "base", task, solo=False, env_kwargs={})
+    world = await new_world(domain, "base", task, solo=False, env_kwargs={})
     conversation = Conversation(world, Agent(script), User(script), LIMITS)
     termination, _ = await conversation.play()
     assert termination is Termination.USER_STOP, termination

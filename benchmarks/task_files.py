@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 
 USED = 20_000
 """Tasks that are asked for, at random."""
@@ -43,7 +44,7 @@ def resident() -> float:
 
 def measure(path: Path, domain: str) -> None:
     """Print one line for the file."""
-    domains.World(domain, "base", domains.tasks(domain, "base")[0])  # the domain itself is read before the clock starts
+    World(domain, "base", domains.tasks(domain, "base")[0])  # the domain itself is read before the clock starts
     before, begun = resident(), time.process_time()
     file = domains.task_file(domain, f"file:{path}")
     read, kept = time.process_time() - begun, resident() - before

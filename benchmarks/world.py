@@ -26,7 +26,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks import scripted_play as play
 from tau2_slime.outcome import Termination
-from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world import scoring, tau2_compat
+from tau2_slime.world.environment import World
 
 AT_ONCE = 256
 GOALS = {"airline": 400, "retail": 200, "telecom": 8}
@@ -48,7 +49,7 @@ class Clock:
 def our_episode(domain: str, task: Any, script: play.Script, clock: Clock) -> None:
     t = tau2_compat.load()
     begin = time.thread_time()
-    world = clock("environment", lambda: domains.World(domain, "base", task))
+    world = clock("environment", lambda: World(domain, "base", task))
     clock("initial state", lambda: world.set_state([]))
     messages = recorded(script, lambda call: clock("one tool call", lambda: world.call(call)[0]))
     world.environment.sync_tools()
@@ -172,7 +173,7 @@ def compare_memory(domain: str, count: int = 64, stock_count: int = 2) -> None:
     task, script = play.scripts(domain, 1)[0]
 
     def ours() -> Any:
-        world = domains.World(domain, "base", task)
+        world = World(domain, "base", task)
         world.set_state([])
         recorded(script, lambda call: world.call(call)[0])
         return world.environment  # without the messages, which are the conversation's

@@ -10,7 +10,7 @@ from tau2_slime.policy.sampling import Policy
 
 if TYPE_CHECKING:
     from tau2_slime.episode.transcript import Speaker
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
 
 __all__ = ["AGENT_TYPES", "InteractionResult", "Policy", "TrainableAgentMixin", "TrainableLLMAgent", "agent_factory"]
 

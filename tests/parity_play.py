@@ -15,6 +15,7 @@ from typing import Any
 
 from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import UserStats
 
 STOP = "###STOP###"
@@ -230,10 +231,10 @@ class ScriptedUser:
 
 
 def play_ours(
-    domain: str, task: Any, script: Script, *, solo: bool = False, world: domains.World | None = None
+    domain: str, task: Any, script: Script, *, solo: bool = False, world: World | None = None
 ) -> tuple[Played, Conversation]:
     """Play with `Conversation`: the record, and the conversation itself."""
-    world = world or domains.World(domain, "base", task, solo=solo)
+    world = world or World(domain, "base", task, solo=solo)
     agent, user = ScriptedAgent(script, solo=solo), None if solo else ScriptedUser(script)
     limits = Limits(max_steps=script.max_steps, max_errors=script.max_errors, max_turns=10**9)
     conversation = Conversation(world, agent, user, limits)

@@ -14,6 +14,7 @@ from tau2_slime.observe.metrics import episode_metrics
 from tau2_slime.tasks.plays import LinesSpeaker
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import UserStats
 
 pytestmark = pytest.mark.fast
@@ -36,7 +37,7 @@ class Customer:
 
 async def played(domain: str, said: str, *calls: tuple[str, dict[str, Any]]) -> InteractionResult:
     """The customer speaks, the agent makes ``calls`` one after the other and says good-bye."""
-    world = domains.World(domain, "base", domains.tasks(domain, "base")[0])
+    world = World(domain, "base", domains.tasks(domain, "base")[0])
 
     def words(turn: int, tools: list[Any]) -> ParsedTurn:
         if turn >= len(calls):

@@ -24,6 +24,7 @@ from tau2_slime.data.request import DataRequest, parse_fractions
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import first_position
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 from tests.slime_checkout import run_in_slime
 
 SCRIPT = Path(__file__).parents[1] / "data_prep" / "prepare_tau2_data.py"
@@ -284,7 +285,7 @@ def test_only_tasks_that_the_agent_can_play_stay(prepare: Prepare, tmp_path: Pat
         split = "base" if domain == "mock" else "train"
         pool = domains.tasks(domain, split)
         try:
-            world = domains.World(domain, split, pool[0], solo=solo)
+            world = World(domain, split, pool[0], solo=solo)
         except ValueError:
             world = None
         for task in pool:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 from tests import parity_play as play
 from tests.parity_play import STOP, Call, Script, Turn
 
@@ -75,7 +76,7 @@ def test_random_play_of_every_task_is_the_same(domain: str) -> None:
             # Their tasks have no initial state: both sides may go on with the world that the last script left.
             assert task.initial_state is None
             if number % 20 == 0:
-                environment, world = play.tau2_environment(domain, task), domains.World(domain, "base", task)
+                environment, world = play.tau2_environment(domain, task), World(domain, "base", task)
             world.task = task
         assert_same(domain, task, play.random_script(domain, task, seed=0), environment=environment, world=world)
 

@@ -23,7 +23,7 @@ from tau2_slime.episode.transcript import PolicyStopped, Transcript
 from tau2_slime.outcome import Termination
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
-from tau2_slime.world.domains import World
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import User
 
 ChatMessage: TypeAlias = dict[str, Any]

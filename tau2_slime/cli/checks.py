@@ -36,6 +36,7 @@ Answer = tuple[Verdict, str]
 def installed_tau2(chosen: Sequence[str], config: Tau2Config) -> str:
     """The data of the ``chosen`` domains (empty: of all) can be read, and their environments built."""
     from tau2_slime.world import domains, retrieval, tau2_compat
+    from tau2_slime.world.environment import World
 
     parts = []
     for domain in chosen or domains.domains():
@@ -44,7 +45,7 @@ def installed_tau2(chosen: Sequence[str], config: Tau2Config) -> str:
             domains.tasks(domain, config.task_split)  # raises the error that names the splits
         first = next(iter(splits))
         if not retrieval.variants(domain):
-            domains.World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.environment)
+            World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.environment)
         parts.append(f"{domain} " + "/".join(f"{name} {len(ids)}" for name, ids in splits.items()))
         if made := domains.made_split_hash(domain, "test"):
             parts[-1] += f" (by seed {domains.SPLIT_SEED}, test {made[:12]})"
@@ -66,12 +67,13 @@ def with_documents(asked: Sequence[str], config: Tau2Config) -> list[str]:
 def documents(domain: str, config: Tau2Config) -> str:
     """The retrieval variant of ``domain`` is chosen, has what it needs here, and its index can be built."""
     from tau2_slime.world import domains, retrieval
+    from tau2_slime.world.environment import World
 
     variant = retrieval.require(domain, config.environment)
     assert variant is not None
     first = next(iter(domains.splits(domain)))
     started = time.perf_counter()
-    world = domains.World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.environment)
+    world = World(domain, first, domains.tasks(domain, first)[0], env_kwargs=config.environment)
     took, offline = time.perf_counter() - started, [n for n, v in retrieval.variants(domain).items() if v.offline]
     return (
         f"{domain} by retrieval_variant={variant.name}: {variant.needs()}; read in {took:.1f} s, {len(world.agent_tools)} "
@@ -198,6 +200,7 @@ async def user_answers(model: str, config: Tau2Config) -> Answer:
     from tau2_slime.config.settings import HUMAN
     from tau2_slime.episode.users import is_scripted, user_spec
     from tau2_slime.world import domains, tau2_compat
+    from tau2_slime.world.environment import World
     from tau2_slime.world.users import LitellmUser
     from tau2_slime.world.users.spec import SERVED_BY_SLIME
 
@@ -212,7 +215,7 @@ async def user_answers(model: str, config: Tau2Config) -> Answer:
     named = config.task_split
     split = named if named in splits or names_a_file(named) else next(iter(splits))
     task = (await offload(domains.tasks, config.domain, split))[0]
-    world = await offload(domains.World, config.domain, split, task, env_kwargs=config.environment)
+    world = await offload(World, config.domain, split, task, env_kwargs=config.environment)
     user = LitellmUser(spec, tools=world.user_tools, instructions=str(task.user_scenario))
     user.start([])
     started = time.perf_counter()

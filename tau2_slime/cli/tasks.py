@@ -112,6 +112,7 @@ def _described(config: Tau2Config, task: Task) -> Iterator[str]:
     from tau2_slime.tasks.facts import all_facts
     from tau2_slime.tasks.policy_clauses import clauses
     from tau2_slime.world import domains
+    from tau2_slime.world.environment import World
 
     yield f"{config.domain}/{config.task_split}/{task.id}\n"
     if task.description is not None and str(task.description):
@@ -137,9 +138,7 @@ def _described(config: Tau2Config, task: Task) -> Iterator[str]:
     if facts.problem:
         yield f"It cannot be played: {facts.problem}"
     writes = domains.write_tools(config.domain)
-    for text in clauses(
-        domains.World(config.domain, config.task_split, task).policy, [t for t in facts.tools if t in writes]
-    ):
+    for text in clauses(World(config.domain, config.task_split, task).policy, [t for t in facts.tools if t in writes]):
         yield f"\nPolicy, {text}"
 
 

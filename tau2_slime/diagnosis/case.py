@@ -17,7 +17,7 @@ from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.world.users import quality
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
 
 logger = logging.getLogger(__name__)
 

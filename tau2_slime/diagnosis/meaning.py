@@ -12,7 +12,7 @@ from tau2_slime.diagnosis.records import find, tables_of
 from tau2_slime.diagnosis.words import leaves, mentions, spellings, subject
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
 
 Arguments = Mapping[str, Any]
 RECORDS = ("order_id", "reservation_id", "line_id", "bill_id", "task_id", "user_id", "customer_id")

@@ -16,7 +16,7 @@ from tau2_slime.policy_rules.rules import Call, Past, Violation
 from tau2_slime.policy_rules.stated import stated_in
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
 
 Arguments = Mapping[str, Any]
 NOTHING_BEFORE = Past()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
 
 Records = dict[str, Any]
 """``table.id`` -> the record as plain data."""

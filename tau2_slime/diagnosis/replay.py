@@ -13,7 +13,7 @@ from tau2_slime.diagnosis.story import TRANSFER, Made, Story
 from tau2_slime.policy_rules.rules import Violation
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
     from tau2_slime.world.types import Task
 
 MAX_GOLD = 512
@@ -78,9 +78,9 @@ class Played:
 
 def fresh_world(domain: str, split: str, task: Task) -> World:
     """A world in the task's initial state. Raises what τ² raises for a state that contradicts itself."""
-    from tau2_slime.world import domains
+    from tau2_slime.world.environment import World
 
-    world = domains.World(domain, split, task)
+    world = World(domain, split, task)
     initial = task.initial_state
     world.set_state(list(initial.message_history or []) if initial else [])
     world.environment.sync_tools()

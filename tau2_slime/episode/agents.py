@@ -22,7 +22,7 @@ from tau2_slime.tokens.calls.action_text import NATIVE, action_format, in_format
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedTurn, Tool
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World, tool_schema
+from tau2_slime.world.environment import World, tool_schema
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User
 

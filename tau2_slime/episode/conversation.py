@@ -27,7 +27,7 @@ from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.loops import offload, take_turn
 from tau2_slime.runtime.secrets import described
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import User
 
 if TYPE_CHECKING:

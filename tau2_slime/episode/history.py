@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tau2_slime.errors import CannotResume
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World
+from tau2_slime.world.environment import World
 from tau2_slime.world.users.answers import kept_for_provider
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from tau2_slime.episode.users import Routers, asks_a_model, make_user, strategy_
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.loops import offload, take_turn
 from tau2_slime.world import domains, retrieval, scoring
+from tau2_slime.world.environment import World, new_world
 from tau2_slime.world.judge import JudgeSpec
 from tau2_slime.world.users import User
 
@@ -66,7 +67,7 @@ async def build_episode(
     policy: Speaker,
     user_model: str,
     *,
-    user: Callable[[domains.World], User] | None = None,
+    user: Callable[[World], User] | None = None,
     routers: Routers | None = None,
     training: bool = False,
     attempt: int = 0,
@@ -86,9 +87,7 @@ async def build_episode(
     solo = config.agent_type == "solo"
     retrieval.require(config.domain, config.environment)
     try:
-        world = await domains.new_world(
-            config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment
-        )
+        world = await new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment)
         agent = build_agent(world, policy, config)
     except ConfigError:
         raise

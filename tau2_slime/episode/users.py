@@ -11,7 +11,7 @@ from tau2_slime.config.simulators import Price, seed_of_attempt
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Flaw
 from tau2_slime.runtime import run_stop
-from tau2_slime.world import domains
+from tau2_slime.world.environment import World
 from tau2_slime.world.litellm_client import load_litellm
 from tau2_slime.world.users import LitellmUser, User, UserContext, UserSpec
 from tau2_slime.world.users.custom import custom_user
@@ -28,7 +28,7 @@ Routers = Mapping[str, tuple[str, int]]
 def make_user(
     config: Tau2Config,
     spec: UserSpec,
-    world: domains.World,
+    world: World,
     routers: Routers | None = None,
     *,
     evaluation: bool = False,

@@ -53,7 +53,8 @@ class Chat:
         from tau2_slime.episode.agents import chat_message
         from tau2_slime.episode.users import is_scripted
         from tau2_slime.inspector.database_diff import task_of
-        from tau2_slime.world import domains, tau2_compat
+        from tau2_slime.world import tau2_compat
+        from tau2_slime.world.environment import World, tool_schema
 
         if not trajectory.messages or trajectory.agent_type in ("solo", "llm_agent_solo"):
             raise NotComparable("nobody played the user, or the file keeps no messages")
@@ -62,7 +63,7 @@ class Chat:
         try:
             task, split = task_of(trajectory)
             messages = history.load_messages(trajectory.messages)
-            world = domains.World(trajectory.domain, split, task)
+            world = World(trajectory.domain, split, task)
         except Exception as error:  # τ²'s and pydantic's, for what another τ² wrote
             raise NotComparable(f"the installed τ² has no such episode: {error}") from error
         initial = task.initial_state
@@ -74,4 +75,4 @@ class Chat:
         told = [ChatMessage({"role": "system", "content": state.system_messages[0].content}, sampled=False)]
         for at, message in zip(seen, state.flip_roles(), strict=True):
             told.append(ChatMessage(chat_message(message), sampled=at in own and at >= given))
-        return cls(told, [domains.tool_schema(tool) for tool in world.user_tools or []])
+        return cls(told, [tool_schema(tool) for tool in world.user_tools or []])

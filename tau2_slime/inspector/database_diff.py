@@ -15,7 +15,7 @@ from tau2_slime.errors import CannotResume
 from tau2_slime.inspector.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
     from tau2_slime.world.types import Task
 
 MOST = 200
@@ -61,12 +61,12 @@ def compare_with_gold(trajectory: Trajectory) -> DatabaseDiff:
 
 def _compare(trajectory: Trajectory) -> DatabaseDiff:
     from tau2_slime.episode import history
-    from tau2_slime.world import domains
+    from tau2_slime.world.environment import World
 
     domain = trajectory.domain
     task, split = task_of(trajectory)
     solo = trajectory.agent_type in ("solo", "llm_agent_solo")
-    world = domains.World(domain, split, task, solo=solo, env_kwargs=trajectory.environment)
+    world = World(domain, split, task, solo=solo, env_kwargs=trajectory.environment)
     notes = []
     try:
         history.replay_calls(
@@ -123,13 +123,14 @@ MAX_REFERENCES = 256
 
 def _reference_worlds(domain: str, split: str, task: Task) -> tuple[World, World]:
     """The worlds before the episode and after the gold actions; read, never written."""
+    from tau2_slime.world.environment import World
+
     known = _references.get(id(task))
     if known is not None:
         return known[1:]
-    from tau2_slime.world import domains
 
     def fresh() -> World:
-        world = domains.World(domain, split, task)
+        world = World(domain, split, task)
         world.set_state(_initial_history(task))
         world.environment.sync_tools()
         return world

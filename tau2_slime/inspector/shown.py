@@ -72,12 +72,13 @@ def _agent(trajectory: Trajectory) -> tuple[str, list[Tool]]:
     """System prompt and tools of τ²'s own agent for the episode's task."""
     from tau2_slime.errors import ConfigError
     from tau2_slime.world import domains, tau2_compat
+    from tau2_slime.world.environment import World, tool_schema
 
     try:
         task = domains.find_task(trajectory.domain, trajectory.task_split, task_id=trajectory.task_id)
         solo, environment = trajectory.agent_type == "solo", trajectory.environment
-        world = domains.World(trajectory.domain, trajectory.task_split, task, solo=solo, env_kwargs=environment)
+        world = World(trajectory.domain, trajectory.task_split, task, solo=solo, env_kwargs=environment)
         agent = tau2_compat.build_agent(trajectory.agent_type, world.agent_tools, world.policy, task)
     except (ConfigError, ValueError, KeyError) as error:
         raise NotComparable(f"the installed τ² has no such episode: {error}") from error
-    return agent.system_prompt, [domains.tool_schema(tool) for tool in agent.tools]
+    return agent.system_prompt, [tool_schema(tool) for tool in agent.tools]

@@ -15,7 +15,7 @@ from tau2_slime.local.terminal import Terminal
 from tau2_slime.local.typed import COMMAND, completions, details, read_call, signature, usage
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, Tool
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World, tool_schema
+from tau2_slime.world.environment import World, tool_schema
 from tau2_slime.world.users import UserStats
 
 if TYPE_CHECKING:

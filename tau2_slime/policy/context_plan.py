@@ -15,6 +15,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.policy.checkpoint import CheckpointProfile
 from tau2_slime.tokens.calls.types import Tool
 from tau2_slime.world import domains, retrieval
+from tau2_slime.world.environment import World
 
 Played = tuple[Tau2Config, str]
 """Settings, domain and split among them, and the id of a task."""
@@ -70,7 +71,7 @@ def _first_prompt(config: Tau2Config, task_id: str, profile: CheckpointProfile) 
     task = domains.find_task(config.domain, config.task_split, task_id=task_id)
     solo = config.agent_type == "solo"
     try:
-        world = domains.World(config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment)
+        world = World(config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment)
         agent = build_agent(world, _Silent(), config)
     except ValueError:  # τ² does not let this agent play the task, which the episode says
         return 0

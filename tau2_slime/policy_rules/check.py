@@ -17,7 +17,7 @@ from tau2_slime.runtime import tracebacks
 from tau2_slime.world import tau2_compat
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
     from tau2_slime.world.types import DB, Message, ToolCall
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tau2_slime.policy_rules.check import POLICIES, PolicyWatch
 from tau2_slime.policy_rules.rules import NOTHING_STATED, Call, Stated, Violation
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World
+from tau2_slime.world.environment import World
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import DB, Task, ToolMessage

@@ -13,7 +13,8 @@ from itertools import islice, permutations
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World, write_tools
+from tau2_slime.world.domains import write_tools
+from tau2_slime.world.environment import World
 
 if TYPE_CHECKING:
     from tau2_slime.config.settings import Tau2Config

@@ -20,7 +20,8 @@ from tau2_slime.local.gold import DONE_TOOL, GoldScript
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.tokens.calls.parsers.chat_server import parsed_call
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn, Tool
-from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world import scoring, tau2_compat
+from tau2_slime.world.environment import World, new_world
 from tau2_slime.world.users import User, UserStats
 
 if TYPE_CHECKING:
@@ -154,15 +155,15 @@ async def play_gold(config: Tau2Config, task: Task, *, unmodified: bool = False)
     return await _play(world, words, user, _LIMITS)
 
 
-async def _world(config: Tau2Config, task: Task, *, unmodified: bool) -> domains.World:
+async def _world(config: Tau2Config, task: Task, *, unmodified: bool) -> World:
     solo = config.agent_type == "solo"
-    world = await domains.new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment)
+    world = await new_world(config.domain, config.task_split, task, solo=solo, env_kwargs=config.environment)
     if unmodified:
         world.fast, world.quick = None, False
     return world
 
 
-async def _play(world: domains.World, words: Words, user: User | None, limits: Limits) -> InteractionResult | None:
+async def _play(world: World, words: Words, user: User | None, limits: Limits) -> InteractionResult | None:
     try:
         agent = TrainableLLMAgent(world, LinesSpeaker(words), "solo" if world.solo else "llm")
     except ValueError:  # a task without a ticket cannot be played alone

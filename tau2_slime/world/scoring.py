@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Termination
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World
+from tau2_slime.world.environment import World
 from tau2_slime.world.judge import Verdict, given
 
 if TYPE_CHECKING:

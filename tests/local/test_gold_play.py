@@ -14,6 +14,7 @@ from tau2_slime.local.spelling import draw
 from tau2_slime.outcome import Termination
 from tau2_slime.tasks.plays import paid_without_a_model
 from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.environment import World
 
 NOT_REACHED_BY_GOLD = {("mock", "update_task_with_history_and_env_assertions")}
 """Its history is graded by an assertion that no gold action of the task brings about."""
@@ -52,7 +53,7 @@ class ReplayingAgent:
 
 
 async def play(domain: str, split: str, task: Any, script: GoldScript, *, solo: bool = False) -> tuple[Any, float]:
-    world = domains.World(domain, split, task, solo=solo)
+    world = World(domain, split, task, solo=solo)
     user = None if solo else ScriptedUser(task, domain, split)
     conversation = Conversation(world, ReplayingAgent(script, solo=solo), user, Limits())
     termination, detail = await conversation.play()

@@ -25,7 +25,8 @@ from tau2_slime.tokens.calls.registry import detect_parser, get_parser
 from tau2_slime.tokens.engine import SglangEngine
 from tau2_slime.tokens.template.chat_delta import ChatDelta
 from tau2_slime.trainable_agents import agent_factory
-from tau2_slime.world.domains import World, find_task
+from tau2_slime.world.domains import find_task
+from tau2_slime.world.environment import World
 from tests.tokens.rows import ROWS
 
 CREATE = CaseReference("mock", "base", "create_task_1")

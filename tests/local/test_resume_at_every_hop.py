@@ -11,7 +11,8 @@ from tau2_slime.episode.conversation import Conversation, Limits
 from tau2_slime.local.gold import ASK_REFERENCE, GoldScript, find_reference
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.outcome import Termination
-from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world import scoring, tau2_compat
+from tau2_slime.world.environment import World
 from tests.local.test_gold_play import ReplayingAgent, spread, task_at
 
 
@@ -25,16 +26,16 @@ class TakenUpAgent(ReplayingAgent):
         self.said = sum(m.content not in (ASK_REFERENCE, greeting) for m in own)
 
 
-def parts(domain: str, split: str, task: Any) -> tuple[domains.World, TakenUpAgent, ScriptedUser]:
+def parts(domain: str, split: str, task: Any) -> tuple[World, TakenUpAgent, ScriptedUser]:
     script = GoldScript.from_task(task)
-    return domains.World(domain, split, task), TakenUpAgent(script), ScriptedUser(task, domain, split)
+    return World(domain, split, task), TakenUpAgent(script), ScriptedUser(task, domain, split)
 
 
 def words(conversation: Conversation) -> list[Any]:
     return [m.model_dump(exclude={"timestamp", "raw_data"}) for m in conversation.messages]
 
 
-def hashes(world: domains.World) -> tuple[Any, Any]:
+def hashes(world: World) -> tuple[Any, Any]:
     return world.environment.get_db_hash(), world.environment.get_user_db_hash()
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from tau2_slime.local.gold import DONE_TOOL, GoldScript
 from tau2_slime.local.solo import SoloCase
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World, tasks
+from tau2_slime.world.domains import tasks
+from tau2_slime.world.environment import World
 
 
 def test_a_ticket_of_its_own_needs_no_questions() -> None:

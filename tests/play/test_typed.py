@@ -14,7 +14,7 @@ from tau2_slime.local.terminal import Terminal
 from tau2_slime.local.typed import completions, details, read_call, usage
 from tau2_slime.tokens.calls.types import CallStatus
 from tau2_slime.world import domains
-from tau2_slime.world.domains import World, tool_schema
+from tau2_slime.world.environment import World, tool_schema
 
 pytestmark = pytest.mark.fast
 DOMAINS = ("mock", "airline", "retail", "telecom")

@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tau2_slime.world import domains
+from tau2_slime.world.environment import World
 from tests.parity_play import Call
 from tests.world.twins import gold_calls
 
@@ -50,7 +51,7 @@ class Knowledge:
 @cache
 def knowledge(domain: str) -> Knowledge:
     task = domains.tasks(domain, "base")[0]
-    world = domains.World(domain, "base", task)
+    world = World(domain, "base", task)
     schemas = {}
     for requestor, kit in (("assistant", world.environment.tools), ("user", world.environment.user_tools)):
         for tool in kit.get_tools().values() if kit is not None else ():

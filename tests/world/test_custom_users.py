@@ -15,6 +15,7 @@ from tau2_slime.episode.conversation import Conversation, Limits
 from tau2_slime.errors import ConfigError, UserAuthenticationError
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import UserContext, UserSpec, endpoints
 from tau2_slime.world.users.custom import custom_user, registered_users
 from tau2_slime.world.users.tau2_user import ThreadedTau2User
@@ -162,7 +163,7 @@ def context(**spec: Any) -> UserContext:
 
 def talk(user: Any) -> tuple[Termination, str, list[str]]:
     """(how it ended, why, what the user said) against an agent that asks on and on."""
-    world = domains.World("mock", "base", domains.tasks("mock", "base")[0])
+    world = World("mock", "base", domains.tasks("mock", "base")[0])
     script = play.Script(agent=[play.Turn(f"Question {n}?") for n in range(9)], user=[])
     conversation = Conversation(world, play.ScriptedAgent(script), user, Limits())
     termination, detail = asyncio.run(conversation.play())

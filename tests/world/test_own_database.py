@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.fast import evaluation
 from tests.parity_play import Call
 from tests.world.twins import NIGHTLY, Player, shared_database, stock_reward, why_replay_needed
@@ -30,7 +31,7 @@ def with_data(task: Any, **data: Any) -> Any:
 
 def some_change(domain: str, rng: random.Random) -> dict[str, dict[str, Any]]:
     """Fields of some records with other values, and copies of records under new keys, in random tables."""
-    db = shared_database(domains.World(domain, "base", domains.tasks(domain, "base")[0])).parsed.db
+    db = shared_database(World(domain, "base", domains.tasks(domain, "base")[0])).parsed.db
     found: dict[str, dict[str, Any]] = {}
     for name in rng.sample(sorted(type(db).model_fields), rng.randint(1, len(type(db).model_fields))):
         records = getattr(db, name)
@@ -98,7 +99,7 @@ def test_random_changes_give_the_database_and_the_reward_of_tau2(domain: str, se
 
 def test_a_change_is_private_to_its_task_and_a_write_to_its_episode() -> None:
     base = domains.tasks("retail", "base")[0]
-    order = next(iter(shared_database(domains.World("retail", "base", base)).parsed.db.orders))
+    order = next(iter(shared_database(World("retail", "base", base)).parsed.db.orders))
     task = with_data(base, agent_data={"orders": {order: {"status": "cancelled"}}})
     one, two = Player("retail", task), Player("retail", task)
     one.world.environment.tools.db.orders[order].status = "delivered"
@@ -109,7 +110,7 @@ def test_a_change_is_private_to_its_task_and_a_write_to_its_episode() -> None:
 
 def test_records_of_two_tasks_under_one_key_stay_apart() -> None:
     base = domains.tasks("retail", "base")[0]
-    order = next(iter(shared_database(domains.World("retail", "base", base)).parsed.db.orders))
+    order = next(iter(shared_database(World("retail", "base", base)).parsed.db.orders))
     tasks = [
         with_data(base, agent_data={"orders": {order: {"status": status}}}) for status in ("cancelled", "delivered")
     ]
@@ -120,7 +121,7 @@ def test_records_of_two_tasks_under_one_key_stay_apart() -> None:
 
 def test_a_record_of_the_tasks_own_that_was_only_looked_at_has_not_changed() -> None:
     base = domains.tasks("retail", "base")[0]
-    order = next(iter(shared_database(domains.World("retail", "base", base)).parsed.db.orders))
+    order = next(iter(shared_database(World("retail", "base", base)).parsed.db.orders))
     task = with_data(base, agent_data={"orders": {order: {"status": "cancelled"}}})
     looked, untouched, wrote = (Player("retail", task).world for _ in range(3))
     assert looked.environment.tools.db.orders[order].status == "cancelled"
@@ -138,7 +139,7 @@ def test_a_change_that_tau2_refuses_is_refused_in_its_words(change: Any) -> None
     with pytest.raises(Exception) as theirs:
         stock_environment(task, "retail")
     with pytest.raises(type(theirs.value)) as ours:
-        domains.World("retail", "base", task).set_state([])
+        World("retail", "base", task).set_state([])
     assert str(ours.value) == str(theirs.value)
 
 
@@ -155,7 +156,7 @@ def test_what_a_change_makes_goes_with_its_task() -> None:
 
 def test_a_second_beginning_in_a_used_world_is_left_to_tau2() -> None:
     base = domains.tasks("retail", "base")[0]
-    order = next(iter(shared_database(domains.World("retail", "base", base)).parsed.db.orders))
+    order = next(iter(shared_database(World("retail", "base", base)).parsed.db.orders))
     task = with_data(base, agent_data={"orders": {order: {"status": "cancelled"}}})
     player = Player("retail", task)
     player.world.environment.tools.db.orders[order].items.clear()
@@ -169,7 +170,7 @@ def test_a_second_beginning_in_a_used_world_is_left_to_tau2() -> None:
 def test_telecom_with_other_customers_is_scored_as_tau2_does(seed: int, no_replay: None) -> None:
     """A small database: its tables are lists, which a change replaces as a whole."""
     base = [task for task in domains.tasks("telecom", "base") if task.evaluation_criteria.actions][seed]
-    world = domains.World("telecom", "base", base)
+    world = World("telecom", "base", base)
     db = world.environment.tools.db.model_dump(mode="json")
     for customer in db["customers"]:
         customer["full_name"] += f" {seed}"
@@ -203,7 +204,7 @@ def cpu(domain: str, task: Any) -> float:
 def test_one_order_of_its_own_costs_next_to_nothing() -> None:
     """It cost 500 times as much when τ² replaced the database. The bar is twice; ten leaves room for a busy machine."""
     base = next(task for task in domains.tasks("retail", "base") if len(gold_calls(task)) > 3)
-    orders = shared_database(domains.World("retail", "base", base)).parsed.db.orders
+    orders = shared_database(World("retail", "base", base)).parsed.db.orders
     order = next(iter(orders.values())).model_dump(mode="json")
     task = with_data(base, agent_data={"orders": {"#W0000001": {**order, "order_id": "#W0000001"}}})
     assert cpu("retail", task) < 10 * cpu("retail", base)

@@ -23,6 +23,7 @@ from tau2_slime.policy.checkpoint import build_profile
 from tau2_slime.policy.context_plan import longest_first_prompt
 from tau2_slime.rollout import plan_jobs
 from tau2_slime.world import domains, retrieval, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.guards import LONG_ANSWER
 from tests import parity_play as play
 from tests.parity_play import Call
@@ -121,7 +122,7 @@ def test_nobody_plays_without_a_choice() -> None:
 def test_a_choice_is_no_business_of_other_domains() -> None:
     config = Tau2Config(retrieval_variant="bm25")
     assert plan_jobs(["mock"], None, [], 1, 1, config)
-    world = domains.World("mock", "base", domains.tasks("mock", "base")[0], env_kwargs=config.environment)
+    world = World("mock", "base", domains.tasks("mock", "base")[0], env_kwargs=config.environment)
     assert "retrieval_variant" not in world.env_kwargs
 
 
@@ -207,10 +208,10 @@ def test_an_interrupted_search_is_taken_up_again_although_it_takes_another_time(
     found = next(m for m in player.messages if m.role == "tool")
     found.content = re.sub(r"\d+ms", "987654ms", found.content)
     begun = player.messages[:1]
-    again = domains.World(BANK, "base", player.task, env_kwargs={"retrieval_variant": "bm25_grep"})
+    again = World(BANK, "base", player.task, env_kwargs={"retrieval_variant": "bm25_grep"})
     replay_calls(again, begun, player.messages, {})
     found.content = found.content.replace("Content: ", "Content: not ", 1)
-    again = domains.World(BANK, "base", player.task, env_kwargs={"retrieval_variant": "bm25_grep"})
+    again = World(BANK, "base", player.task, env_kwargs={"retrieval_variant": "bm25_grep"})
     with pytest.raises(CannotResume, match="KB_search"):
         replay_calls(again, begun, player.messages, {})
 
@@ -218,7 +219,7 @@ def test_an_interrupted_search_is_taken_up_again_although_it_takes_another_time(
 def test_an_answer_of_half_the_library_is_refused_and_scored_without_it() -> None:
     task = domains.tasks(BANK, "base")[0]
     everything = {"retrieval_variant": "grep_only", "retrieval_kwargs": {"grep_top_k": 698}}
-    world = domains.World(BANK, "base", task, env_kwargs=everything)
+    world = World(BANK, "base", task, env_kwargs=everything)
     call = tau2_compat.load().ToolCall(id="1", name="grep", arguments={"pattern": "e"}, requestor="assistant")
     result, reached = world.call(call)
     assert (result.error, reached) == (True, False) and LONG_ANSWER in result.content

@@ -11,6 +11,7 @@ from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.environment import World
 from tests import parity_play as play
 from tests.parity_play import Call, Turn
 
@@ -29,7 +30,7 @@ class RejectingAgent(play.ScriptedAgent):
 
 
 def converse(domain: str, task: Any, script: play.Script) -> tuple[Conversation, Termination]:
-    world = domains.World(domain, "base", task)
+    world = World(domain, "base", task)
     conversation = Conversation(
         world,
         RejectingAgent(script),
@@ -188,11 +189,11 @@ def test_which_shipped_tasks_need_a_judge() -> None:
 def test_an_assertion_that_the_task_itself_got_wrong_is_nobodys_doing() -> None:
     """Only what τ²'s function raises, given the agent's state, is the agent's."""
     task = domains.find_task("mock", "base", task_id="create_task_1_with_env_assertions")
-    world = domains.World("mock", "base", task)
+    world = World("mock", "base", task)
     found = scoring.raising_assertion(world)
     assert found is not None and "Task task_2 not found" in found
     for wrong in ({"func_name": "no_such_function"}, {"arguments": {"no_such_argument": 1}}):
         broken = task.model_copy(deep=True)
         criteria = broken.evaluation_criteria
         criteria.env_assertions = [one.model_copy(update=wrong) for one in criteria.env_assertions]
-        assert scoring.raising_assertion(domains.World("mock", "base", broken)) is None
+        assert scoring.raising_assertion(World("mock", "base", broken)) is None

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.world import domains, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.fast import building
 from tau2_slime.world.fast.evaluation import FastEnvironment, ReplayNeededError
 from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, CopyOnWriteTable, ParsedDatabase, holds_only_tables
@@ -29,7 +30,7 @@ def retail_db() -> Any:
     """A small database of τ²'s retail model with records of every depth."""
     from tau2.domains.retail.data_model import RetailDB
 
-    full = shared_database(domains.World("retail", "base", domains.tasks("retail", "base")[0]))
+    full = shared_database(World("retail", "base", domains.tasks("retail", "base")[0]))
     data = full.parsed.db.model_dump()
     return RetailDB.model_validate({name: dict(list(table.items())[:6]) for name, table in data.items()})
 
@@ -340,13 +341,13 @@ def test_an_episode_is_gone_with_its_last_reference(parsed: ParsedDatabase) -> N
 # ---- whole environments ------------------------------------------------------------------------------------------------
 
 
-def retail_world() -> domains.World:
-    world = domains.World("retail", "base", domains.tasks("retail", "base")[0])
+def retail_world() -> World:
+    world = World("retail", "base", domains.tasks("retail", "base")[0])
     world.set_state([])
     return world
 
 
-def built_by(world: domains.World) -> FastEnvironment:
+def built_by(world: World) -> FastEnvironment:
     assert world.fast is not None
     return world.fast
 
@@ -396,7 +397,7 @@ def test_a_forked_child_uses_the_base_without_reading_it_again(monkeypatch: pyte
 
 def _read_in_a_child(queue: Any) -> None:
     building._factories.clear()
-    queue.put(domains.World("mock", "base", domains.tasks("mock", "base")[0]).quick)
+    queue.put(World("mock", "base", domains.tasks("mock", "base")[0]).quick)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")

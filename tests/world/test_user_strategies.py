@@ -10,6 +10,7 @@ from tau2_slime.config.simulators import Price
 from tau2_slime.errors import UserSimulatorError
 from tau2_slime.outcome import Flaw
 from tau2_slime.world import domains, tau2_compat, users
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import LitellmUser, UserSpec
 from tau2_slime.world.users.strategies import read_verdict
 from tests.world import test_users
@@ -126,7 +127,7 @@ async def test_the_verifier_sees_who_said_what_and_the_writer_hears_why(server: 
 
 async def test_a_draft_that_calls_a_tool_goes_through(server: Server) -> None:
     task = domains.tasks("telecom", "base")[0]
-    tools = domains.World("telecom", "base", task).user_tools
+    tools = World("telecom", "base", task).user_tools
     for strategy in ("rules", "react", "verify", "reflection"):
         called = {"calls": [("toggle_airplane_mode", "{}")], "content": "Thought: now."}
         user, reply = await play(server, strategy, called, tools=tools)

@@ -17,6 +17,7 @@ from tau2_slime.episode.history import dump_messages, load_messages
 from tau2_slime.errors import ConfigError, UserAuthenticationError, UserSimulatorError
 from tau2_slime.runtime.http import write_json
 from tau2_slime.world import domains, tau2_compat, users
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import LitellmUser, UserSpec, completion
 from tests.clock import forward
 from tests.fresh import forget_users
@@ -129,7 +130,7 @@ Make = Callable[..., Any]
 
 def telecom() -> tuple[Any, list[Any]]:
     task = domains.tasks("telecom", "small")[0]
-    tools = domains.World("telecom", "small", task).user_tools
+    tools = World("telecom", "small", task).user_tools
     assert tools
     return task, tools
 

@@ -89,4 +89,4 @@ def test_only_one_module_imports_from_the_folder() -> None:
         for path in PACKAGE.rglob("*.py")
         if folder not in path.parents and any(name.startswith("tau2_slime.world.fast") for name in imported_by(path))
     }
-    assert users == {"world/domains.py"}
+    assert users == {"world/environment.py"}

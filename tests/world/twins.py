@@ -15,6 +15,7 @@ from typing import Any
 
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.environment import World
 from tau2_slime.world.fast import evaluation
 from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, hashed_json
 from tests import parity_play as play
@@ -39,7 +40,7 @@ class Player:
 
     def __post_init__(self) -> None:
         environment = {"retrieval_variant": self.variant}
-        self.world = domains.World(self.domain, "base", self.task, solo=self.solo, env_kwargs=environment)
+        self.world = World(self.domain, "base", self.task, solo=self.solo, env_kwargs=environment)
         initial = self.task.initial_state
         history = copy.deepcopy((initial.message_history if initial else None) or [])
         self.world.set_state(history)
@@ -107,7 +108,7 @@ def why_replay_needed(player: Player) -> str | None:
     return None
 
 
-def shared_database(world: domains.World) -> CopyOnWriteDatabase:
+def shared_database(world: World) -> CopyOnWriteDatabase:
     """The agent's database of a world whose domain shares one."""
     assert world.fast is not None and world.fast.database is not None
     return world.fast.database
@@ -171,7 +172,7 @@ class Twin:
     def check_untouched(self) -> None:
         if self.environment is not None and self.pristine is not None:
             assert self.environment.get_db_hash() == self.pristine
-            world = domains.World(self.domain, "base", domains.tasks(self.domain, "base")[0])
+            world = World(self.domain, "base", domains.tasks(self.domain, "base")[0])
             assert shared_database(world).parsed.db.get_hash() == self.pristine
 
 

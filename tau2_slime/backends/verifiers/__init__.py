@@ -23,7 +23,7 @@ from tau2_slime.backends.verifiers.versions import has_v1, require_any
 if TYPE_CHECKING:
     from tau2_slime.backends.verifiers.env import Tau2Env as V0Env
     from tau2_slime.backends.verifiers.v1.env import Tau2Env as V1Env
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
     from tau2_slime.world.users import User
 
 __all__ = ["has_v1", "load_environment"]

@@ -36,6 +36,7 @@ from tau2_slime.episode.setup import playable
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status, Termination
 from tau2_slime.world import domains
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import User
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Tau2Env(vf.MultiTurnEnv):
         *,
         dataset: Callable[[], Dataset],
         eval_dataset: Callable[[], Dataset],
-        user: Callable[[domains.World], User] | None = None,
+        user: Callable[[World], User] | None = None,
     ) -> None:
         """``dataset``, ``eval_dataset``: build the rows. ``user``: builds a user of your own from the episode's world.
 

@@ -15,7 +15,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.world import domains
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
     from tau2_slime.world.users import User
 
 WITHOUT_EFFECT = {

@@ -22,6 +22,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.plan.datasets import Dataset, Plan
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.world import domains, judge, tau2_compat
+from tau2_slime.world.environment import World
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task
@@ -306,7 +307,7 @@ def _agent_prompt(domain: str, agent_type: str, env_kwargs: str) -> str:
     task = domains.tasks(domain, split)[0]
     solo = agent_type == "solo"
     try:
-        world = domains.World(domain, "base", task, solo=solo, env_kwargs=json.loads(env_kwargs))
+        world = World(domain, "base", task, solo=solo, env_kwargs=json.loads(env_kwargs))
     except ValueError as error:  # τ² refuses the combination
         raise ConfigError(f"agent_type={agent_type!r} in {domain}: {error}") from None
     agent = tau2_compat.build_agent("llm", world.agent_tools, world.policy, task)

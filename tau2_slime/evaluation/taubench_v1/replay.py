@@ -11,6 +11,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.taubench_v1.recorded import RESPOND, Step, V1Run, V1Task, steps, task_of
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world.environment import World
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Message, RewardInfo, Task
@@ -70,7 +71,7 @@ def domain_of(runs: Sequence[V1Run]) -> str:
 
 
 def _tools(domain: str) -> set[str]:
-    return {tool.name for tool in domains.World(domain, "base", domains.tasks(domain, "base")[0]).agent_tools}
+    return {tool.name for tool in World(domain, "base", domains.tasks(domain, "base")[0]).agent_tools}
 
 
 def ending(run: V1Run, conversation: Sequence[Step]) -> Termination:
@@ -132,7 +133,7 @@ def replay(run: V1Run, task: Task | None, domain: str) -> Replayed:
     if not conversation or task is None:
         return out
     t = tau2_compat.load()
-    world = domains.World(domain, "base", task)
+    world = World(domain, "base", task)
     world.set_state([])
     tools = {tool.name for tool in world.agent_tools}
     rejected: dict[int, list[int]] = {}

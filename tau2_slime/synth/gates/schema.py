@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from tau2_slime.synth.gates.case import Case, Findings
 from tau2_slime.synth.sandbox import SPLIT
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.domains import World
+from tau2_slime.world.environment import World
 
 if TYPE_CHECKING:
     from tau2_slime.world.types import Task, ToolKit

@@ -1,6 +1,6 @@
 """Environments without parsing: a domain is read once per process, and episodes share or copy what was read.
 
-`domains.World` asks `fast_environment`, the one door of this folder. Where that answers None, τ²'s own way is taken. Two
+`World` asks `fast_environment`, the one door of this folder. Where that answers None, τ²'s own way is taken. Two
 methods, per domain and environment arguments:
 
 - ``shared``: τ²'s own constructor is given a `shared_db.CopyOnWriteDatabase` (airline, retail, mock);

@@ -25,7 +25,7 @@ from tau2_slime.errors import first_time
 from tau2_slime.world import tau2_compat
 
 if TYPE_CHECKING:
-    from tau2_slime.world.domains import World
+    from tau2_slime.world.environment import World
     from tau2_slime.world.fast.building import EnvironmentFactory
     from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase
     from tau2_slime.world.types import (

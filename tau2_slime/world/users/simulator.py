@@ -21,7 +21,7 @@ from tau2_slime.outcome import Flaw
 from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.billing import PAYER
-from tau2_slime.world.domains import tool_schema
+from tau2_slime.world.environment import tool_schema
 from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.answers import SPOKEN_BY, user_message
 from tau2_slime.world.users.completion import KeptMessage, complete

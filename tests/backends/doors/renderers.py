@@ -125,10 +125,11 @@ def _tinkers(renderer: str, tokenizer: Any, row: Row) -> Any:
 
 def _retail() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from tau2_slime.world import domains, tau2_compat
+    from tau2_slime.world.environment import World, tool_schema
 
-    world = domains.World("retail", "base", domains.tasks("retail", "base")[0])
+    world = World("retail", "base", domains.tasks("retail", "base")[0])
     agent = tau2_compat.build_agent("llm", world.agent_tools, world.policy, world.task)
-    return {"role": "system", "content": agent.system_prompt}, [domains.tool_schema(tool) for tool in agent.tools]
+    return {"role": "system", "content": agent.system_prompt}, [tool_schema(tool) for tool in agent.tools]
 
 
 def _parting(tokenizer: Any, ours: list[int], theirs: list[int]) -> list[str]:

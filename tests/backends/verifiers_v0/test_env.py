@@ -18,6 +18,7 @@ from tau2_slime.backends.verifiers.state_view import EPISODE_KEY, StateView
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.world import domains, scoring
+from tau2_slime.world.environment import World
 from tests.backends import few_shot_file
 from tests.backends.chat_server import ChatServer
 from tests.backends.orchestrator import assert_tau2_agrees
@@ -284,7 +285,7 @@ def test_the_packages_example_runs(server: ChatServer) -> None:
 async def test_a_user_of_ones_own(server: ChatServer) -> None:
     seen: list[Any] = []
 
-    def build(world: domains.World) -> ScriptedUser:
+    def build(world: World) -> ScriptedUser:
         seen.append(world)
         return ScriptedUser(world.task, world.domain, world.split)
 

@@ -23,7 +23,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.local.gold import GoldScript, ScriptTurn
 from tau2_slime.tokens.calls.types import CallStatus, ParsedCall, ParsedTurn
 from tau2_slime.world import domains
-from tau2_slime.world.domains import World
+from tau2_slime.world.environment import World
 from tau2_slime.world.users import User
 
 OWN_INSTRUCTIONS = "the agent's instructions and policy are the benchmark's own"
