@@ -20,12 +20,14 @@ from tau2_slime.cli.options import (
     begin,
     config_mapping,
     refuse_misspelt_domains,
+    typed_settings,
 )
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import shown
 
 
 def doctor(
+    typed: typer.Context,
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -62,16 +64,11 @@ def doctor(
     console = new_console()
     marks = {Verdict.OK: "[green]ok  [/]", Verdict.NOTE: "[yellow]note[/]", Verdict.FAIL: "[red]FAIL[/]"}
     tau2 = config_mapping(config)
-    options = {
-        "user_base_url": user_base_url,
-        "user_api_key_var": user_api_key_var,
-        "retrieval_variant": retrieval_variant,
-    }
-    given = {key: value for key, value in options.items() if value is not None}
+    given = typed_settings(typed)
     try:
         settings = Tau2Config.resolve(tau2, given)
     except ConfigError as error:
-        raise as_typed(error, options) from None
+        raise as_typed(error, given) from None
     configured = [simulator.name for simulator in settings.user_pool]
     if not configured and {"user_model", "user_path", "user_base_url", "user_api_key_var"} & settings.model_fields_set:
         configured = [settings.user_model]

@@ -40,11 +40,13 @@ from tau2_slime.cli.options import (
     refuse_unused,
     refuse_unused_policy_options,
     sampling_params,
+    typed_settings,
 )
 from tau2_slime.runtime.text import shown
 
 
 def evaluate(
+    typed: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help="slime's --eval-config file; default: three domains x three scripted users.")
     ] = None,
@@ -120,19 +122,7 @@ def evaluate(
 ) -> None:
     """Evaluate a policy: pass@k and pass^k with error bars. Interrupted runs go on where they stopped."""
     begin("eval", "reading what to play, loading τ²")
-    refuse_unused_policy_options(
-        router,
-        policy_model,
-        policy_base_url=policy_base_url,
-        policy_api_key_var=policy_api_key_var,
-        policy_args=policy_args,
-        gold_rate=gold_rate,
-        mistakes=mistakes,
-        policy_noise=policy_noise,
-        spelling=spelling,
-        hf_checkpoint=hf_checkpoint,
-        max_context_len=max_context_len,
-    )
+    refuse_unused_policy_options(typed)
     sampling = sampling_params(temperature, top_p, max_new_tokens)
     refuse_unused(
         {
@@ -148,20 +138,7 @@ def evaluate(
 
     if data_dir is not None:
         os.environ["DATA_DIR"] = str(data_dir)
-    overrides = parse_settings(set_ or [])
-    options = {
-        "user_concurrency": user_concurrency,
-        "user_base_url": user_base_url,
-        "user_api_key_var": user_api_key_var,
-        "agent_type": agent_type,
-        "max_turns": max_turns,
-        "agent_strategy": agent_strategy,
-        "few_shot": str(few_shot) if few_shot is not None else None,
-        "user_strategy": user_strategy,
-        "retrieval_variant": retrieval_variant,
-    }
-    given = {key: value for key, value in options.items() if value is not None}
-    overrides |= given
+    given = typed_settings(typed)
     request = Request(
         output_dir=output_dir or new_run_folder("eval"),
         config=config,
@@ -171,7 +148,7 @@ def evaluate(
         task_ids=task_ids or [],
         attempts=attempts,
         users=user_model or [],
-        overrides=overrides,
+        overrides={**parse_settings(set_ or []), **given},
         options=frozenset(given),
         router=router,
         hf_checkpoint=hf_checkpoint,

@@ -170,31 +170,52 @@ def sampling_params(temperature: float | None, top_p: float | None, max_new_toke
     return {name: value for name, value in given.items() if value is not None}
 
 
-_OF_API = {"policy_base_url", "policy_api_key_var", "policy_args"}
-_OF_EMBEDDED = {"gold_rate", "mistakes", "policy_noise", "spelling"}
+_SETTINGS = frozenset(
+    [
+        *("user_model", "user_base_url", "user_api_key_var", "user_concurrency", "user_strategy"),
+        *("agent_type", "agent_strategy", "few_shot", "retrieval_variant", "max_turns"),
+    ]
+)
+"""Options that have the name of a setting."""
 
 
-def refuse_unused_policy_options(router: str | None, policy_model: str | None, **given: object) -> None:
-    """Raises ConfigError if two policies were named, or an option is about another policy than the one that plays.
+def typed_settings(typed: typer.Context) -> dict[str, object]:
+    """The settings that the command line gives by options of their own, such as ``--max-turns``.
 
-    ``given``: by parameter name, the options that a command has of ``--policy-model``, of the embedded policy's habits, and
-    of policies whose tokens are seen here (all others). None: it was not given.
+    A list is none: of ``--user-model`` where several may play.
     """
+    given = {name: value for name, value in typed.params.items() if name in _SETTINGS and value is not None}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if not isinstance(value, list | tuple)
+    }
+
+
+_OF_API = ("policy_base_url", "policy_api_key_var", "policy_args")
+_OF_EMBEDDED = ("gold_rate", "mistakes", "policy_noise", "spelling")
+_OF_SEEN_TOKENS = ("hf_checkpoint", "max_context_len")
+
+
+def refuse_unused_policy_options(typed: typer.Context) -> None:
+    """Raises ConfigError if two policies were named, or an option is about another policy than the one that plays."""
+    given = {name: value for name, value in typed.params.items() if value is not None}
+    router, policy_model = given.get("router"), given.get("policy_model")
     if router is not None and policy_model is not None:
         raise ConfigError("--router and --policy-model name two policies: give one")
     other = f"{'--router' if router is not None else '--policy-model'} names another one"
     reasons: dict[str, str | bool] = {}
-    for name in [name for name, value in given.items() if value is not None]:
+    for name in given:
         option = f"--{name.replace('_', '-')}"
         if name in _OF_API:
             reasons[option] = policy_model is None and "it is about --policy-model, which is not given"
         elif name in _OF_EMBEDDED:
             named = router is not None or policy_model is not None
             reasons[option] = named and f"it is a habit of the embedded policy, and {other}"
-        else:
+        elif name in _OF_SEEN_TOKENS:
             reasons[option] = policy_model is not None and "a model behind an API counts its own tokens"
     refuse_unused(reasons)
-    if router is not None and given.get("hf_checkpoint") is None:
+    if router is not None and "hf_checkpoint" not in given:
         raise ConfigError("--router needs --hf-checkpoint: the tokenizer and chat template of the model it serves")
 
 

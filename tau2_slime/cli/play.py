@@ -38,6 +38,7 @@ from tau2_slime.cli.options import (
     refuse_unused_policy_options,
     sampling_params,
     split_and_its_domain,
+    typed_settings,
     unused_user_options,
 )
 from tau2_slime.config.settings import HUMAN, Tau2Config
@@ -50,7 +51,15 @@ if TYPE_CHECKING:
     from tau2_slime.play.command import PlayRequest
 
 
+_OF_THE_USER = ("user_model", "user_base_url", "user_api_key_var", "user_strategy")
+_OF_THE_AGENT = (
+    *("router", "hf_checkpoint", "policy_model", "agent_strategy", "few_shot"),
+    *("temperature", "top_p", "max_new_tokens"),
+)
+
+
 def play(
+    typed: typer.Context,
     seat: Annotated[str, typer.Option("--as", help="Who you are: the user, or the agent.")] = "user",
     domain: Annotated[str | None, typer.Option("--domain", "-d", help="Default: retail, or a task file's.")] = None,
     split: Annotated[
@@ -97,45 +106,12 @@ def play(
         raise ConfigError(f"--as {seat}: you can be the user or the agent")
     mapping = config_mapping(config)
     as_user = seat == "user"
-    options = {
-        "user_model": user_model,
-        "user_base_url": user_base_url,
-        "user_api_key_var": user_api_key_var,
-        "user_strategy": user_strategy,
-        "agent_type": agent_type,
-        "agent_strategy": agent_strategy,
-        "few_shot": str(few_shot) if few_shot is not None else None,
-        "retrieval_variant": retrieval_variant,
-        "max_turns": max_turns,
-    }
-    others = other_settings(set_)
-    policy = {
-        "--router": router,
-        "--hf-checkpoint": hf_checkpoint,
-        "--policy-model": policy_model,
-        "--agent-strategy": agent_strategy,
-        "--few-shot": few_shot,
-        "--temperature": temperature,
-        "--top-p": top_p,
-        "--max-new-tokens": max_new_tokens,
-    }
+    options, others = typed_settings(typed), other_settings(set_)
+    unused = _OF_THE_USER if as_user else _OF_THE_AGENT
     refuse_unused(
-        {
-            **{option: value is not None and not as_user and "you are the agent" for option, value in policy.items()},
-            **{
-                f"--{name.replace('_', '-')}": options[name] is not None and as_user and "you are the user"
-                for name in ("user_model", "user_base_url", "user_api_key_var", "user_strategy")
-            },
-        }
+        {f"--{name.replace('_', '-')}": typed.params[name] is not None and f"you are the {seat}" for name in unused}
     )
-    refuse_unused_policy_options(
-        router,
-        policy_model,
-        policy_base_url=policy_base_url,
-        policy_api_key_var=policy_api_key_var,
-        policy_args=policy_args,
-        hf_checkpoint=hf_checkpoint,
-    )
+    refuse_unused_policy_options(typed)
     if router is not None:
         address(router)
     require_terminal("tau2-slime play")
@@ -149,8 +125,7 @@ def play(
     if not as_user:
         defaults["user_model"] = "scripted"
     given = {key: value for key, value in defaults.items() if key not in said}
-    given |= others
-    given |= {key: value for key, value in options.items() if value is not None}
+    given |= {**others, **options}
     given |= {"user_strategy": HUMAN} if as_user else {"agent_strategy": "native"}
     try:
         settings = Tau2Config.resolve(mapping, given)

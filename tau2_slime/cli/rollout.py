@@ -50,6 +50,7 @@ from tau2_slime.cli.options import (
     refuse_unused_policy_options,
     sampling_params,
     split_and_its_domain,
+    typed_settings,
     unused_user_options,
 )
 from tau2_slime.config.settings import HUMAN
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
 
 def rollout(
+    typed: typer.Context,
     router: Router = None,
     hf_checkpoint: HfCheckpoint = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -127,19 +129,7 @@ def rollout(
     begin("rollout", "loading τ²")
     from tau2_slime.config.settings import Tau2Config
 
-    refuse_unused_policy_options(
-        router,
-        policy_model,
-        policy_base_url=policy_base_url,
-        policy_api_key_var=policy_api_key_var,
-        policy_args=policy_args,
-        gold_rate=gold_rate,
-        mistakes=mistakes,
-        policy_noise=policy_noise,
-        spelling=spelling,
-        hf_checkpoint=hf_checkpoint,
-        max_context_len=max_context_len,
-    )
+    refuse_unused_policy_options(typed)
     sampling = {
         **{"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8192},
         **sampling_params(temperature, top_p, max_new_tokens),
@@ -149,18 +139,7 @@ def rollout(
     others = other_settings(set_)
     settings = Tau2Config.resolve(mapping)
     said = settings.model_fields_set | others.keys()
-    options = {
-        "user_model": user_model,
-        "user_base_url": user_base_url,
-        "user_api_key_var": user_api_key_var,
-        "user_concurrency": user_concurrency,
-        "agent_type": agent_type,
-        "agent_strategy": agent_strategy,
-        "few_shot": str(few_shot) if few_shot is not None else None,
-        "user_strategy": user_strategy,
-        "retrieval_variant": retrieval_variant,
-        "max_turns": max_turns,
-    }
+    options = typed_settings(typed)
     defaults: dict[str, object] = {"drift_rate": 1.0}
     person = (user_strategy or others.get("user_strategy") or settings.user_strategy) == HUMAN
     if embedded:
@@ -169,8 +148,7 @@ def rollout(
         if settings.user_path is None and not settings.user_pool:
             defaults["user_model"] = HUMAN if person else "scripted"
     overrides = {key: value for key, value in defaults.items() if key not in said}
-    overrides |= others
-    overrides |= {key: value for key, value in options.items() if value is not None}
+    overrides |= {**others, **options}
     try:
         settings = Tau2Config.resolve(mapping, overrides)  # one clear error before anything starts
     except ConfigError as error:
