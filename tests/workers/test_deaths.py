@@ -97,6 +97,25 @@ async def test_workers_that_cannot_start_end_the_run(
         hooks.post_process_rewards(args, samples)
 
 
+async def test_a_pool_that_fails_ends_the_run(
+    checkpoint: Path, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(*_: object) -> None:
+        raise LookupError("nobody foresaw this")
+
+    pool.close()
+    monkeypatch.setattr(launch, "start", start)
+    args = arguments(checkpoint, router.port, 1)
+    try:
+        samples = [await generate(args, new_sample(str(i))) for i in range(2)]
+    finally:
+        pool.close()
+    assert {outcome(sample)[1:] for sample in samples} == {("infrastructure_error", "infrastructure")}
+    assert all("nobody foresaw this" in detail(sample) for sample in samples)
+    with pytest.raises(ConfigError, match="nobody foresaw this"):
+        hooks.post_process_rewards(args, samples)
+
+
 def test_workers_die_with_a_parent_that_is_killed() -> None:
     program = """
         import time
