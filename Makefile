@@ -104,4 +104,4 @@ lock: setup
 		--extra dev pyproject.toml -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) mutants $(VENV)-mutants $(VENV)-learn $(VENV)-skyrl .venv-3.12 .venv-3.13 .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .venv-miles .venv-smg .cache
+	rm -rf $(VENV) mutants $(VENV)-mutants $(VENV)-learn $(VENV)-skyrl .venv-3.12 .venv-3.13 .venv-engine .venv-verifiers .venv-verifiers-v1 .venv-tinker .venv-maseval .venv-miles .venv-smg .venv-ray .cache

@@ -7,7 +7,7 @@ work. The policy and the user answer HTTP in processes of their own, which give 
 first line is the same loop with nothing to do: what this machine's scheduler alone costs.
 
 ``--door turns``: the episodes of the verifiers and Tinker doors (`TurnEpisode`), whose turns an OpenAI-compatible endpoint
-gives.
+gives. ``--door verifiers``: rollouts of verifiers' own v1 environment, whose client asks that endpoint.
 
 Modules are loaded from bytecode, as an installed package's are, whatever PYTHONDONTWRITEBYTECODE says: a first process that
 does not count compiles them.
@@ -31,9 +31,12 @@ from typing import Any
 from generate import servers, start
 from player import played
 
+from tau2_slime.backends.verifiers.versions import has_v1
 from tau2_slime.world import domains
 
 TICK = 0.005
+ENVIRONMENT = str(Path(__file__).resolve().parents[1] / "environments" / "tau2_bench")
+"""Where verifiers finds the module of its id."""
 
 
 class Ticker:
@@ -69,6 +72,18 @@ class Ticker:
         )
 
 
+def task_and_settings(block: dict[str, Any], known: dict[str, Any], index: int) -> tuple[int, dict[str, Any]]:
+    """The position of an episode's task in its domain, and the settings under which it is played."""
+    ids = block["tasks"]
+    position = index * len(ids) // block["episodes"] if len(ids) > block["episodes"] else index % len(ids)
+    user = {"user_model": f"openai/{block['domain']}@{position}", "user_base_url": endpoint(known)}
+    return position, {"max_turns": 200, **user}
+
+
+def endpoint(known: dict[str, Any]) -> str:
+    return f"http://127.0.0.1:{known['user']}/v1"
+
+
 async def turns(block: dict[str, Any], known: dict[str, Any]) -> float:
     """Mean reward of the block's episodes, played as the frameworks that hold the policy play them."""
     import aiohttp
@@ -78,20 +93,17 @@ async def turns(block: dict[str, Any], known: dict[str, Any]) -> float:
     from tau2_slime.config.settings import Tau2Config
     from tau2_slime.runtime import http, sessions
 
-    domain, ids, url = block["domain"], block["tasks"], f"http://127.0.0.1:{known['user']}/v1"
+    domain, url = block["domain"], f"{endpoint(known)}/chat/completions"
 
     async def one(index: int) -> float:
-        position = index * len(ids) // block["episodes"] if len(ids) > block["episodes"] else index % len(ids)
-        user = {"user_model": f"openai/{domain}@{position}", "user_base_url": url}
-        config = Tau2Config.resolve(
-            None, {"domain": domain, "task_split": "base", "max_turns": 200, **user}, environ={}
-        )
-        episode = await TurnEpisode.create(config, task_id=ids[position])
+        position, settings = task_and_settings(block, known, index)
+        config = Tau2Config.resolve(None, {"domain": domain, "task_split": "base", **settings}, environ={})
+        episode = await TurnEpisode.create(config, task_id=block["tasks"][position])
         ask = await episode.begin()
         while ask is not None:
             body = {"model": f"agent:{domain}@{position}", "messages": ask.chat}
             within = aiohttp.ClientTimeout(total=600)
-            answer = await http.post(sessions.inside(), f"{url}/chat/completions", body, headers={}, within=within)
+            answer = await http.post(sessions.inside(), url, body, headers={}, within=within)
             message = json.loads(answer.body)["choices"][0]["message"]
             ask = await episode.reply(episode.understood(read_message(message)))
         assert episode.result is not None
@@ -100,10 +112,37 @@ async def turns(block: dict[str, Any], known: dict[str, Any]) -> float:
     return statistics.fmean(await asyncio.gather(*map(one, range(block["episodes"]))))
 
 
+async def rollouts(environment: Any, block: dict[str, Any], known: dict[str, Any]) -> float:
+    """Mean reward of the block's episodes, each one a rollout of verifiers' ``environment``."""
+    import verifiers.v1 as vf
+
+    from tau2_slime.backends.verifiers.v1 import Tau2Task, Tau2TaskData
+
+    client = vf.EvalClientConfig(base_url=endpoint(known), api_key_var="NO_KEY")
+
+    async def one(index: int) -> float:
+        position, settings = task_and_settings(block, known, index)
+        task, agent = block["tasks"][position], f"agent:{block['domain']}@{position}"
+        place = {"domain": block["domain"], "task_split": "base", "task_id": task}
+        data = Tau2TaskData(id=task, name=task, prompt="τ²", settings=settings, **place)
+        (slot,) = environment.slots(Tau2Task(data, environment.taskset.config.task), 1)
+        context = vf.ModelContext(model=agent, client=client, sampling=vf.SamplingConfig())
+        (trace,) = (await environment.run_slot(slot, context, None)).traces
+        return float(trace.reward)
+
+    async with environment.serving():
+        return statistics.fmean(await asyncio.gather(*map(one, range(block["episodes"]))))
+
+
 async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
     """What a fresh process sees: idle, then the first episodes, then the same again."""
     from tau2_slime import generate_with_tau2  # noqa: F401 - slime has the door before it has an episode
 
+    if block["door"] == "verifiers":  # which is loaded before there is a loop, as its programs do
+        from tau2_slime.backends.verifiers import load_environment
+
+        sys.path.append(ENVIRONMENT)
+        environment = load_environment(domain=block["domain"], task_split="base", user_llm="scripted")
     async with Ticker() as idle:
         await asyncio.sleep(2)
     print(idle.line("idle loop"))
@@ -113,6 +152,8 @@ async def one_process(block: dict[str, Any], known: dict[str, Any]) -> None:
             begin = time.perf_counter()
             if block["door"] == "turns":
                 reward = await turns(block, known)
+            elif block["door"] == "verifiers":
+                reward = await rollouts(environment, block, known)
             else:
                 samples = await played(block, SimpleNamespace(**known))
                 reward = statistics.fmean(sample.reward for sample in samples)
@@ -124,8 +165,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--domain", nargs="+", default=["mock", "telecom", "retail", "airline"])
-    parser.add_argument("--door", choices=["generate", "turns"], default="generate")
+    parser.add_argument("--door", choices=["generate", "turns", "verifiers"], default="generate")
     options = parser.parse_args()
+    if options.door == "verifiers" and not has_v1():
+        made, used = "python tests/backends/setup_env.py verifiers-v1", ".venv-verifiers-v1/bin/python"
+        parser.error(f"this Python has no verifiers >= 0.4: `{made}` makes {used}, which runs this")
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
     async with servers(nice=10) as known:
         if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

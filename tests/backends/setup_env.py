@@ -18,7 +18,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST = {
     **{"verifiers": [], "verifiers-v1": [], "tinker": ["torch==2.13.0"], "maseval": []},
-    **{"miles": ["torch==2.13.0"], "smg": []},
+    **{"miles": ["torch==2.13.0"], "smg": [], "ray": []},
 }
 """Backend -> what is installed first, with its dependencies."""
 
@@ -70,7 +70,14 @@ def _requirements(name: str) -> Path:
 
 def _recipe_hash(name: str) -> str:
     version = "{}.{}".format(*sys.version_info[:2])
-    return hashlib.sha256(f"{FIRST[name]} python{version}\n{_requirements(name).read_text()}".encode()).hexdigest()
+    return hashlib.sha256(f"{FIRST[name]} python{version}\n{_with_lists(_requirements(name))}".encode()).hexdigest()
+
+
+def _with_lists(requirements: Path) -> str:
+    """A list of requirements, then the lists that it names by ``-r``."""
+    text = requirements.read_text()
+    named = [line.removeprefix("-r ") for line in text.splitlines() if line.startswith("-r ")]
+    return text + "".join(_with_lists(requirements.parent / name) for name in named)
 
 
 def _build(name: str, folder: Path, python: Path) -> None:

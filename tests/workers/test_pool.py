@@ -1,100 +1,25 @@
-"""Episodes in worker processes: real processes, real sockets, the real `generate`."""
+"""Episodes in worker processes: real processes or real Ray actors, real sockets, the real `generate`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
-import signal
-import subprocess
-import sys
-import textwrap
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tau2_slime import generate_with_tau2, hooks
 from tau2_slime.errors import ConfigError
 from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.runtime import run_stop
-from tau2_slime.slime_adapter.sample import StandaloneSample
-from tau2_slime.slime_adapter.workers import episodes, launch, pool
+from tau2_slime.slime_adapter.workers import pool
 from tau2_slime.world.users import spending
-from tests.faults.conftest import GOLD, PAID, PATIENCE, TASK, Flag, Status, check_sample, detail, outcome
-from tests.faults.servers import Move, Router, UserModel, UserMove, after, hang
-from tests.fresh import forget_users
+from tests.faults.conftest import GOLD, PAID, PATIENCE, Flag, Status, detail, outcome
+from tests.faults.servers import Router, UserModel, UserMove, after, hang
+from tests.workers.calls import PARAMS, arguments, generate, new_sample, the_pool, until
 
-PARAMS = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 2048}
 TASKS = ("create_task_1", "update_task_1", "impossible_task_1", "update_task_with_message_history")
-
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_users()
-    for name in [*os.environ]:
-        if name.startswith("TAU2_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="module")
-def workers() -> Iterator[int]:
-    """Two workers for the whole module: they take seconds to start."""
-    yield 2
-    pool.close()
-
-
-@pytest_asyncio.fixture
-async def router(tokenizer: Any) -> AsyncIterator[Router]:
-    server = Router(tokenizer)
-    await server.start()
-    yield server
-    await server.close()
-
-
-def arguments(checkpoint: Path, port: int, workers: int, **tau2: Any) -> SimpleNamespace:
-    settings = {**TASK, "user_model": "scripted", "drift_rate": 1.0, "request_timeout": 60, "rollout_workers": workers}
-    return SimpleNamespace(
-        hf_checkpoint=str(checkpoint),
-        sglang_router_ip="127.0.0.1",
-        sglang_router_port=port,
-        rollout_max_context_len=100_000,
-        tau2={key: value for key, value in {**settings, **tau2}.items() if key != "task_id"},
-    )
-
-
-def new_sample(name: str = "episode", task: str = "create_task_1", **fields: Any) -> StandaloneSample:
-    return StandaloneSample(index=5, group_index=2, session_id=name, metadata={"task_id": task}, **fields)
-
-
-async def generate(args: Any, sample: Any, **more: Any) -> Any:
-    played = await asyncio.wait_for(generate_with_tau2.generate(args, sample, dict(PARAMS), **more), PATIENCE)
-    assert played is sample
-    check_sample(sample)
-    return sample
-
-
-def the_pool() -> pool.Pool:
-    (only,) = pool._pools.values()
-    return only
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(int(PATIENCE / 0.05)):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    raise TimeoutError
-
-
-def process_of(name: str) -> int:
-    found = re.search(r"process (\d+)", name)
-    assert found is not None, name
-    return int(found[1])
 
 
 def facts(sample: Any) -> dict[str, Any]:
@@ -200,103 +125,3 @@ async def test_one_budget_for_all_workers(checkpoint: Path, router: Router, work
     finally:
         await user.close()
         pool.close()  # these workers know that the budget is spent
-
-
-async def test_a_killed_worker_loses_nothing(
-    checkpoint: Path, router: Router, workers: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    args = arguments(checkpoint, router.port, workers)
-    busy, killed = asyncio.Event(), asyncio.Event()
-
-    def choose(ask: Any) -> Move | None:
-        if ask.ordinal > 0 and not killed.is_set():
-            return after(busy.set, hang())
-        # Some begin again and some go on: what to say depends on the conversation, not on how often it was asked.
-        return GOLD["<tool_response>" in router.tokenizer.decode(ask.ids)]
-
-    router.choose = choose
-    samples = [new_sample(f"episode-{i}") for i in range(4)]
-    playing = [asyncio.create_task(generate(args, sample)) for sample in samples]
-    await asyncio.wait_for(busy.wait(), PATIENCE)
-    await until(lambda: len(the_pool().workers()) == 2)
-    victim = max(the_pool().workers().items(), key=lambda item: item[1])[0]
-    killed.set()
-    with caplog.at_level(logging.WARNING):
-        os.kill(process_of(victim), signal.SIGKILL)
-        await until(lambda: any("begin again elsewhere" in r.getMessage() for r in caplog.records))
-        await router.stop()  # ends the calls that hang in the other worker, whose client asks again
-        await router.start()
-        await asyncio.gather(*playing)
-    assert {outcome(sample) for sample in samples} == {PAID}
-    assert [sample.reward for sample in samples] == [1.0] * 4
-    (told,) = [r.getMessage() for r in caplog.records if "begin again elsewhere" in r.getMessage()]
-    assert "SIGKILL" in told
-    await until(lambda: len(the_pool().workers()) == 2 and victim not in the_pool().workers())
-
-
-async def test_an_episode_that_kills_its_workers_is_given_up(
-    checkpoint: Path, router: Router, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(episodes, "MOST_DEATHS", 1)
-    asked = asyncio.Event()
-    router.script = [after(asked.set, hang())]
-    episode = asyncio.create_task(generate(arguments(checkpoint, router.port, workers), new_sample()))
-    await asyncio.wait_for(asked.wait(), PATIENCE)
-    (name,) = [name for name, count in the_pool().workers().items() if count]
-    os.kill(process_of(name), signal.SIGKILL)
-    sample = await episode
-    assert outcome(sample) == (Status.FAILED, "infrastructure_error", "infrastructure")
-    assert "killed by SIGKILL" in detail(sample)
-
-
-async def test_workers_that_cannot_start_end_the_run(
-    checkpoint: Path, router: Router, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pool.close()
-    monkeypatch.setattr(launch, "PROGRAM", "raise SystemExit(3)")
-    monkeypatch.setattr(pool, "PAUSE_FIRST", 0.0)
-    args = arguments(checkpoint, router.port, 1)
-    try:
-        samples = await asyncio.gather(*(generate(args, new_sample(str(i))) for i in range(3)))
-        samples.append(await generate(args, new_sample("later")))
-    finally:
-        pool.close()
-    for sample in samples:
-        assert outcome(sample) == (Status.FAILED, "infrastructure_error", "infrastructure")
-        assert "exit status 3" in detail(sample) and "rollout_workers: 0" in detail(sample)
-    with pytest.raises(ConfigError, match="no worker process can be kept alive"):
-        hooks.post_process_rewards(args, samples)
-
-
-def test_workers_die_with_a_parent_that_is_killed() -> None:
-    program = """
-        import time
-        from tau2_slime.slime_adapter.workers import pool
-
-        workers = pool.pool(2, "tau2_slime.generate_with_tau2.play")
-        workers._running()
-        while len(workers.workers()) < 2:
-            time.sleep(0.05)
-        print(*workers.workers(), sep="|", flush=True)
-        time.sleep(600)
-    """
-    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert parent.stdout is not None
-        children = [process_of(name) for name in parent.stdout.readline().split("|")]
-        assert len(children) == 2 and all(alive(child) for child in children)
-    finally:
-        parent.kill()
-        parent.wait(30)
-    deadline = 60.0
-    while any(alive(child) for child in children) and deadline > 0:
-        deadline -= 0.1
-        subprocess.run(["sleep", "0.1"], check=True)
-    assert not any(alive(child) for child in children)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False

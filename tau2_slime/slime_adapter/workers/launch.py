@@ -7,10 +7,13 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 from typing import Any, Protocol
 
 from tau2_slime.runtime.secrets import described
 
+MOST_TOLD = 300
+"""Characters of what Ray says of an actor's end: enough for its first guess, that memory was short."""
 PROGRAM = "from tau2_slime.slime_adapter.workers.process import main; main()"
 
 
@@ -103,12 +106,19 @@ class _Actor:
         try:
             await asyncio.wrap_future(self._run.future())
         except Exception as error:  # Ray's own: the actor died, its node is gone, it could not be created
-            return described(error).splitlines()[0]
+            return _cause(described(error))
         return "its connection was lost"
 
     def stop(self) -> None:
         with contextlib.suppress(Exception):  # a cluster that is gone has no actor to end
             self._ray.kill(self._actor, no_restart=True)
+
+
+def _cause(told: str) -> str:
+    """What Ray says last: before it stand the actor's names and, indented, a traceback; after it Ray's advice."""
+    lines = [line for line in told.splitlines() if line.strip() and not line[0].isspace()]
+    causes = [line for line in lines if not line.startswith("The actor never ran")]  # said of a node that died, too
+    return textwrap.shorten(causes[-1], MOST_TOLD, placeholder=" ...")
 
 
 class RayWorker:

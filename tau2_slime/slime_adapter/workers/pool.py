@@ -73,7 +73,7 @@ class Pool:
 
         Raises:
             EpisodeAborted: ``aborted`` before a worker had it.
-            Tau2SlimeError: no worker can be kept alive, or none survives this episode.
+            Tau2SlimeError: the pool has failed, no worker can be kept alive, or none survives this episode.
         """
         task = Task.of(args, sample, sampling_params, evaluation=evaluation)
         episode = Episode(next(self._numbers), pickle.dumps(task), aborted, Future())
@@ -84,7 +84,10 @@ class Pool:
                 loop.call_soon_threadsafe(self._episodes.over, episode)
 
         episode.played.add_done_callback(over)
-        loop.call_soon_threadsafe(self._episodes.hand_over, episode)
+        try:
+            loop.call_soon_threadsafe(self._episodes.hand_over, episode)
+        except RuntimeError:  # the pool has failed
+            raise Tau2SlimeError(self._episodes.lost) from None
         played = await result_of(episode.played)
         played.put_into(sample)
 
@@ -130,8 +133,10 @@ class Pool:
         except asyncio.CancelledError:
             self._episodes.give_up(self._episodes.lost)
         except BaseException as error:  # nobody may wait for a pool that is not there
-            self._episodes.give_up(f"the pool of worker processes failed: {error!r}")
+            reason = f"the pool of worker processes failed: {error!r}"
             logger.exception("tau2_slime: the pool of worker processes failed")
+            run_stop.stop_run(reason)
+            self._episodes.give_up(reason)
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def key_of(number: int) -> bytes | None:
