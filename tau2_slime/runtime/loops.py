@@ -146,9 +146,9 @@ async def to_its_end(work: Awaitable[T]) -> T:
         del task, work  # they hold the exception, whose traceback holds this frame
 
 
-ROUND = 0.01
+ROUND = 0.005
 """Seconds that episodes work in one round of the event loop: then sockets and timers have their turn."""
-WOKEN = 12
+WOKEN = 4
 """Episodes that work in a round after they had to wait for it; a turn of one takes about half a millisecond."""
 
 
