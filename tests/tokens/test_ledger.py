@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger, VersionSpan, trajectory_digest
@@ -44,6 +44,7 @@ def play(prompt: list[int], todo: list[tuple]) -> tuple[TokenLedger, list[tuple[
 
 
 @given(st.lists(ids, max_size=5), operations)
+@example([], [("sampled", [(12, -0.5)], None), ("ask",), ("pop",), ("ask",)])
 def test_whatever_happens_each_token_keeps_its_id_mask_and_log_prob(prompt: list[int], todo: list[tuple]) -> None:
     ledger, model = play(prompt, todo)
     assert ledger.tokens == prompt + [token for token, _ in model]
