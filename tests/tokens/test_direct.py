@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from tau2_slime.tokens.template import direct
 from tau2_slime.tokens.template.chat_delta import ChatDelta
@@ -62,6 +63,10 @@ def test_a_tokenizer_with_a_way_of_its_own_is_asked_itself(qwen3: ChatDelta) -> 
             return super().apply_chat_template(*args, **options) + "!"
 
     tokenizer.__class__ = Own
+    first = "<|endoftext|>"  # of every text that is not part of a conversation
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, tokenizer.convert_tokens_to_ids(first))]
+    )
     assert direct.encoder(tokenizer) is None
     assert direct.decoder(tokenizer) is None
     renderer = direct.Renderer(tokenizer, qwen3.template.template_source, {})

@@ -99,7 +99,7 @@ def test_a_history_that_the_template_refuses_is_noticed_where_it_is_rendered() -
     chat = ChatDelta.calibrate(tokenizer_of(template(turn=TURN + CALLS + picky)))
     history = [SYSTEM, GREETING, user("One sausage, please.")]
     assert chat.between(history, text("b"), [user("c")], TOOLS).text.startswith("<|close|>")
-    with pytest.raises(TemplateError, match="no sausages"):
+    with pytest.raises(TemplateError, match=r"\[system assistant user assistant user\].*no sausages"):
         chat.between(history, text("b"), [user("c")], TOOLS, real=True)
 
 

@@ -133,7 +133,7 @@ class ChatTemplate(ControlSpellings):
 
         Arguments that are not a JSON object go under the key "arguments".
         """
-        result = {key: value for key, value in message.items() if value is not None or key == "content"}
+        result = {key: value for key, value in message.items() if value is not None}
         calls = result.pop("tool_calls", None)
         if not calls:
             if result.get("content") is None:
