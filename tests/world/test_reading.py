@@ -33,6 +33,28 @@ def test_a_text_is_what_python_reads(value: object, indent: Any, ascii_only: boo
     assert repr(reading.read_in_pieces(f" {text}\r\n")) == repr(json.loads(text))
 
 
+@given(
+    tables=st.dictionaries(st.text(), st.lists(JSON) | st.dictionaries(st.text(), JSON)),
+    indent=st.sampled_from([None, 2]),
+)
+def test_no_step_reads_more_than_one_record(tables: dict[str, Any], indent: Any) -> None:
+    """A step holds the interpreter, and with it the event loop, until it ends."""
+    text, steps = json.dumps(tables, indent=indent), []
+
+    def step(source: str, at: int) -> tuple[object, int]:
+        value, end = json.JSONDecoder().raw_decode(source, at)
+        steps.append(value)
+        return value, end
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "_read_one", step)
+        patch.setattr(json, "loads", lambda *_, **__: pytest.fail("the whole text in one step"))
+        assert repr(reading.read_in_pieces(text)) == repr(tables)
+    records = [one for table in tables.values() for one in (table.values() if isinstance(table, dict) else table)]
+    keys = [*tables, *(key for table in tables.values() if isinstance(table, dict) for key in table)]
+    assert sorted(map(repr, steps)) == sorted(map(repr, [*records, *keys]))
+
+
 @pytest.mark.parametrize(
     "text", ['{"a": [1, {"b": NaN}], "a": 2}', '{"a": [], "b": {}, "c": [[]]}', "[]", "{}", " 7 ", '"x"']
 )
