@@ -181,6 +181,12 @@ def test_the_judge_of_tau2_is_asked_when_it_is_allowed(monkeypatch: pytest.Monke
         conversation.world, conversation.messages, {}, termination, started=now, duration=1.0, allow_judge=True
     )
     assert len(asked) == 1 and info.reward == 1.0
+    beside = task.evaluation_criteria.model_copy(update={"reward_basis": [tau2_compat.load().RewardType.DB]})
+    conversation.world.task = task.model_copy(update={"evaluation_criteria": beside})
+    scoring.score(
+        conversation.world, conversation.messages, {}, termination, started=now, duration=1.0, allow_judge=True
+    )
+    assert len(asked) == 1, "no judge decides about this reward"
 
 
 @pytest.mark.parametrize("met", [True, False])
