@@ -91,7 +91,7 @@ def test_a_tool_result_that_is_not_written() -> None:
 def test_a_template_that_raises_says_what_it_said() -> None:
     strict = "{% if loop.index0 == 1 and m.role == 'assistant' %}{{ raise_exception('Users first!') }}{% endif %}"
     error = problem_of(tokenizer_of(template(turn=strict + TURN + CALLS)))
-    assert error.problem == "raises" and "Users first!" in error.detail
+    assert error.problem == "raises" and error.detail.endswith("TemplateError: Users first!")
     again = pickle.loads(pickle.dumps(error))  # from another process
     assert (str(again), again.problem, again.detail) == (str(error), error.problem, error.detail)
     silent = strict.replace("Users first!", "")
