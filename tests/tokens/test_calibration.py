@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -174,6 +175,7 @@ def test_the_date_is_pinned_unless_the_user_gave_one() -> None:
     chat = ChatDelta.calibrate(tokenizer_of(dated))
     messages = [SYSTEM, GREETING, user("a")]
     assert chat.template.render(messages, TOOLS) == chat.template.render(messages, TOOLS)
+    datetime.strptime(str(chat.template.template_kwargs["date_string"]), "%d %b %Y")  # as Llama's templates write dates
     given = ChatDelta.calibrate(tokenizer_of(dated), template_kwargs={"date_string": "1 Jan 2030"})
     assert "1 Jan 2030" in given.template.render(messages, TOOLS)
 

@@ -115,6 +115,7 @@ def test_calibration_is_done_once_for_equal_inputs() -> None:
     first, second = ROWS["Qwen2.5"].tokenizer(), ROWS["Qwen2.5"].tokenizer()
     assert ChatDelta.calibrate(first) is ChatDelta.calibrate(second)
     assert ChatDelta.calibrate(first) is not ChatDelta.calibrate(first, template_kwargs={"enable_thinking": False})
+    assert ChatDelta.calibrate(first) is not ChatDelta.calibrate(first, text_only=True)
     second.chat_template = second.chat_template.replace("<tools>", "<the_tools>")
     assert ChatDelta.calibrate(first) is not ChatDelta.calibrate(second)
 

@@ -83,6 +83,24 @@ def test_a_database_is_the_one_that_tau2_loads(domain: str) -> None:
     assert found == stock
 
 
+def test_no_step_validates_more_than_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tau2.domains.retail.data_model import RetailDB
+
+    validate, given = RetailDB.model_validate, []
+
+    def step(cls: Any, data: Any, **options: Any) -> Any:
+        given.append(data)
+        return validate(data, **options)
+
+    monkeypatch.setattr(RetailDB, "model_validate", classmethod(step))
+    build = tau2_compat.load().registry.get_env_constructor("retail")
+    with reading.in_pieces():
+        found = build().tools.db
+    (data,) = given
+    for table in ("products", "users", "orders"):
+        assert data[table] == getattr(found, table), "its records are models already"
+
+
 def test_what_a_database_must_not_hold_is_said_as_tau2_says_it(tmp_path: Path) -> None:
     database = tau2_compat.load().registry.get_env_constructor("mock")().tools.db
     broken = database.model_dump(mode="json")
