@@ -247,5 +247,5 @@ def test_gpt_oss_says_something_or_is_cut_while_it_thinks(sglang: FakeSglang) ->
     cut = parser("gpt-oss").parse("<|channel|>analysis<|message|>hm", TOOLS)
     assert cut == ParsedTurn(None, "hm", reasoning_unclosed=True)
     sglang.said = ""
-    assert parser("gpt-oss").parse("", TOOLS) == ParsedTurn(None, None)
+    assert parser("gpt-oss").parse("", TOOLS) == ParsedTurn(None, None) and sglang.texts[-1] == ""
     assert parser("gpt-oss").parse(CHANNEL + " ", TOOLS).reasoning == "hm" and not sglang.texts[-1].strip()
