@@ -182,3 +182,11 @@ def test_a_sample_without_an_index_is_dealt_like_the_first() -> None:
     weights = [1.0, 1.0, 1.0]
     assert choose(weights, "weighted", None, None) == choose(weights, "weighted", 0, None)
     assert choose(weights, "weighted", 0, None) != choose(weights, "weighted", 1, None)
+
+
+@pytest.mark.parametrize(("seed", "seeds"), [(7, [7, 8, 9]), (2**31 - 1, [2**31 - 1, 0, 1])])
+def test_each_attempt_at_a_task_has_a_seed_of_its_own_that_endpoints_take(seed: int, seeds: list[int]) -> None:
+    """The first keeps what was asked for; the largest that fits into 32 bits with a sign is followed by 0."""
+    config = resolve(user_args={"seed": seed, "top_p": 0.5})
+    specs = [user_spec(config, "gpt-4o", attempt=attempt) for attempt in range(3)]
+    assert [spec.args for spec in specs] == [{"seed": one, "top_p": 0.5} for one in seeds]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -62,13 +61,13 @@ def score(
     t = tau2_compat.load()
     judge = allow_judge and needs_judge(world.task)
     run = t.SimulationRun(
-        id=str(uuid.uuid4()),
+        id=world.task.id,
         task_id=world.task.id,
         start_time=started,
         end_time=t.get_now(),
         duration=duration,
         termination_reason=tau2_reason(termination),
-        messages=replayable(messages, rejected) if rejected else list(messages),
+        messages=replayable(messages, rejected),
     )
     arguments = tau2_compat.evaluation_arguments(
         run, world.task, domain=world.domain, solo=world.solo, env_kwargs=world.env_kwargs, judge=judge

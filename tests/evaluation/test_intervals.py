@@ -16,6 +16,7 @@ from tau2_slime.evaluation.statistics.intervals import (
     Stratum,
     difference_interval,
     score_interval,
+    share_interval,
     standard_error,
     strata_of,
 )
@@ -37,7 +38,10 @@ def stratum(values: Sequence[float], counts: Sequence[int] | None = None) -> Str
 @pytest.mark.filterwarnings("error")  # the user of an evaluation would read it on the terminal
 def test_one_attempt_a_task_is_wilsons_interval(solved: int, tasks: int) -> None:
     wilson = stats.binomtest(solved, tasks).proportion_ci(method="wilson")
-    assert score_interval([stratum([1.0] * solved + [0.0] * (tasks - solved))]) == pytest.approx(tuple(wilson))
+    values = [1.0] * solved + [0.0] * (tasks - solved)
+    assert score_interval([stratum(values)]) == pytest.approx(tuple(wilson))
+    twice = share_interval(["retail"] * 2 * tasks, [*range(tasks)] * 2, values * 2)  # each task met by two users
+    assert twice == pytest.approx(tuple(wilson))
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 5, 30])

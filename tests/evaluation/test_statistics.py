@@ -165,7 +165,8 @@ def test_the_noise_floor_is_what_repetitions_differ_by() -> None:
 
 def test_the_noise_is_that_of_the_tasks_with_several_attempts() -> None:
     """1 of 2 and 1 of 4 succeed: attempts vary by 1/2 and 1/4, means of 2 and of 4 by 1/4 and 1/16."""
-    found = noise([unit([1.0, 0.0, None], 1), unit([0.0, 0.0, 1.0, 0.0], 2), unit([1.0], 3), unit([None], 4)])
-    assert found is not None
+    units = [unit([1.0, 0.0, None], 1), unit([0.0, 0.0, 1.0, 0.0], 2), unit([1.0], 3), unit([None], 4)]
+    found = noise(units)
+    assert found is not None and scores(units).noise == found
     assert found.run == pytest.approx(math.sqrt(1 / 4 + 1 / 16) / 2)
     assert found.floor == pytest.approx(1.959964 * math.sqrt(2) * found.run)

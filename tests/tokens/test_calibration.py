@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -90,7 +92,11 @@ def test_a_tool_result_that_is_not_written() -> None:
 def test_a_template_that_raises_says_what_it_said() -> None:
     strict = "{% if loop.index0 == 1 and m.role == 'assistant' %}{{ raise_exception('Users first!') }}{% endif %}"
     error = problem_of(tokenizer_of(template(turn=strict + TURN + CALLS)))
-    assert error.problem == "raises" and "Users first!" in error.detail
+    assert error.problem == "raises" and error.detail.endswith("TemplateError: Users first!")
+    again = pickle.loads(pickle.dumps(error))  # from another process
+    assert (str(again), again.problem, again.detail) == (str(error), error.problem, error.detail)
+    silent = strict.replace("Users first!", "")
+    assert problem_of(tokenizer_of(template(turn=silent + TURN + CALLS))).problem == "raises"
 
 
 def test_a_tokenizer_that_begins_every_text_with_a_space() -> None:
@@ -169,8 +175,22 @@ def test_the_date_is_pinned_unless_the_user_gave_one() -> None:
     chat = ChatDelta.calibrate(tokenizer_of(dated))
     messages = [SYSTEM, GREETING, user("a")]
     assert chat.template.render(messages, TOOLS) == chat.template.render(messages, TOOLS)
+    datetime.strptime(str(chat.template.template_kwargs["date_string"]), "%d %b %Y")  # as Llama's templates write dates
     given = ChatDelta.calibrate(tokenizer_of(dated), template_kwargs={"date_string": "1 Jan 2030"})
     assert "1 Jan 2030" in given.template.render(messages, TOOLS)
+
+
+def test_a_date_of_the_templates_own_is_kept() -> None:
+    own = "{% if date_string is not defined %}{% set date_string = '26 Jul 2024' %}{% endif %}{{ date_string }}"
+    chat = ChatDelta.calibrate(tokenizer_of(template(head=TOOLS_HEAD + own)))
+    assert "26 Jul 2024" in chat.template.render([SYSTEM, GREETING, user("a")], TOOLS)
+
+
+def test_tools_stay_out_of_the_users_message_unless_the_user_wants_them_there() -> None:
+    llama = "{% if tools_in_user_message %}user{% else %}system{% endif %}"
+    for given, where in ({}, "system"), ({"tools_in_user_message": True}, "user"):
+        chat = ChatDelta.calibrate(tokenizer_of(template(head=llama + TOOLS_HEAD)), template_kwargs=given)
+        assert chat.template.render([SYSTEM, GREETING, user("a")], TOOLS).startswith(where)
 
 
 def test_a_pre_opened_reasoning_is_reported() -> None:

@@ -54,6 +54,18 @@ def test_of_many_system_prompts_those_used_last_are_not_encoded_again(monkeypatc
     assert [is_encoded(policy) for policy in "ABACACBA"] == [True, True, False, True, False, False, True, True]
 
 
+def test_what_was_said_to_one_of_a_group_is_not_encoded_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_delta, "_DELTA_CACHE_SIZE", 2)
+    chat = ChatDelta(chat_of("Qwen2.5").template, chat_of("Qwen2.5").report)
+
+    def is_encoded(said: str) -> bool:
+        before = chat.template.chars_encoded
+        chat.between(HISTORY, text("Yes?"), [user(said)], TOOLS)
+        return chat.template.chars_encoded > before
+
+    assert [is_encoded(said) for said in "AABCCBA"] == [True, False, True, True, False, False, True]
+
+
 @pytest.mark.parametrize("row", ["Qwen3-Instruct-2507", "GLM-4.5, thinking", "Llama-3.1", "gpt-oss", "Kimi-K2"])
 @pytest.mark.parametrize(
     "messages",
@@ -103,6 +115,7 @@ def test_calibration_is_done_once_for_equal_inputs() -> None:
     first, second = ROWS["Qwen2.5"].tokenizer(), ROWS["Qwen2.5"].tokenizer()
     assert ChatDelta.calibrate(first) is ChatDelta.calibrate(second)
     assert ChatDelta.calibrate(first) is not ChatDelta.calibrate(first, template_kwargs={"enable_thinking": False})
+    assert ChatDelta.calibrate(first) is not ChatDelta.calibrate(first, text_only=True)
     second.chat_template = second.chat_template.replace("<tools>", "<the_tools>")
     assert ChatDelta.calibrate(first) is not ChatDelta.calibrate(second)
 

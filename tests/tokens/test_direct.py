@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from tau2_slime.tokens.template import direct
 from tau2_slime.tokens.template.chat_delta import ChatDelta
-from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, user
+from tau2_slime.tokens.template.chat_template import ChatTemplate
+from tests.tokens.made_up import template, tokenizer_of
+from tests.tokens.support import GREETING, SYSTEM, TOOLS, call, calls, result, text, user
 
 CHAT = [SYSTEM, GREETING, user("Hi <b>there</b>, \ud83d\ude42".encode("utf-16", "surrogatepass").decode("utf-16"))]
 
@@ -60,10 +63,31 @@ def test_a_tokenizer_with_a_way_of_its_own_is_asked_itself(qwen3: ChatDelta) -> 
             return super().apply_chat_template(*args, **options) + "!"
 
     tokenizer.__class__ = Own
+    first = "<|endoftext|>"  # of every text that is not part of a conversation
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{first} $A", special_tokens=[(first, tokenizer.convert_tokens_to_ids(first))]
+    )
     assert direct.encoder(tokenizer) is None
     assert direct.decoder(tokenizer) is None
     renderer = direct.Renderer(tokenizer, qwen3.template.template_source, {})
     assert renderer.render(CHAT, TOOLS, True, lambda: "the long way") == "the long way"
+    own = ChatTemplate(tokenizer)
+    assert own.encode("a word") == [1, *qwen3.template.encode("a word")]
+    assert own.decode(qwen3.template.encode("a word")) == "A WORD"
+
+
+def test_a_conversation_goes_the_short_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tokenizer_of(template())
+    chat = ChatDelta.calibrate(tokenizer, template_kwargs={"a": 1})
+    for _ in range(direct._COMPARED):
+        chat.template.render(CHAT, TOOLS)
+    for long_way in ("encode", "decode", "apply_chat_template"):
+        monkeypatch.setattr(type(tokenizer), long_way, lambda *_, **__: pytest.fail("a long way"))
+    prompt = chat.first_prompt(CHAT, TOOLS)
+    delta = chat.between(CHAT, text("Yes?"), [user("No.")], TOOLS)
+    assert chat.template.decode([*prompt, *delta.ids]).endswith(
+        "<|close|>\n<|open|>user\nNo.<|close|>\n<|open|>assistant\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tau2_slime.tokens.ledger import LedgerError, TokenLedger, VersionSpan, trajectory_digest
@@ -18,7 +18,7 @@ sampled = st.tuples(
     st.just("sampled"), st.lists(st.tuples(ids, log_prob), max_size=6), st.sampled_from([None, "v1", "v2"])
 )
 context = st.tuples(st.just("context"), st.lists(ids, max_size=6))
-operations = st.lists(st.one_of(sampled, context, st.just(("pop",))), max_size=20)
+operations = st.lists(st.one_of(sampled, context, st.sampled_from([("pop",), ("ask",)])), max_size=20)
 
 
 def play(prompt: list[int], todo: list[tuple]) -> tuple[TokenLedger, list[tuple[int, float | None]]]:
@@ -33,6 +33,8 @@ def play(prompt: list[int], todo: list[tuple]) -> tuple[TokenLedger, list[tuple[
         elif operation[0] == "context":
             ledger.append_context(operation[1])
             model += [(i, None) for i in operation[1]]
+        elif operation[0] == "ask":  # a request: the server reads the trajectory so far
+            assert json.loads(b"[%b]" % ledger.written()) == prompt + [token for token, _ in model]
         elif model and model[-1][1] is not None:
             assert ledger.pop_stop() == model.pop()[0]
         else:
@@ -43,6 +45,7 @@ def play(prompt: list[int], todo: list[tuple]) -> tuple[TokenLedger, list[tuple[
 
 
 @given(st.lists(ids, max_size=5), operations)
+@example([], [("sampled", [(12, -0.5)], None), ("ask",), ("pop",), ("ask",)])
 def test_whatever_happens_each_token_keeps_its_id_mask_and_log_prob(prompt: list[int], todo: list[tuple]) -> None:
     ledger, model = play(prompt, todo)
     assert ledger.tokens == prompt + [token for token, _ in model]

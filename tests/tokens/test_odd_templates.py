@@ -73,6 +73,14 @@ def test_a_closer_that_merges_with_the_next_message_is_refused() -> None:
     assert refusal.value.problem == "no-closer"
 
 
+def test_a_checkpoint_with_a_template_of_its_own_for_tools() -> None:
+    tokenizer = tokenizer_of(None)
+    tokenizer.chat_template = {"default": template(), "tool_use": template(head="{{ preserve_thinking }}" + TOOLS_HEAD)}
+    chat = ChatDelta.calibrate(tokenizer)
+    assert chat.template.template_kwargs == {"preserve_thinking": True}
+    assert chat.template.render([SYSTEM, GREETING, user("a")], TOOLS).startswith("True<tools>")
+
+
 def test_a_generation_prompt_that_depends_on_the_tools_has_them_in_the_delta() -> None:
     tail = "{% if add_generation_prompt %}<|open|>assistant{{ ' with tools' if tools else '' }}\n{% endif %}"
     chat = ChatDelta.calibrate(tokenizer_of(template(tail=tail)))
@@ -91,7 +99,7 @@ def test_a_history_that_the_template_refuses_is_noticed_where_it_is_rendered() -
     chat = ChatDelta.calibrate(tokenizer_of(template(turn=TURN + CALLS + picky)))
     history = [SYSTEM, GREETING, user("One sausage, please.")]
     assert chat.between(history, text("b"), [user("c")], TOOLS).text.startswith("<|close|>")
-    with pytest.raises(TemplateError, match="no sausages"):
+    with pytest.raises(TemplateError, match=r"\[system assistant user assistant user\].*no sausages"):
         chat.between(history, text("b"), [user("c")], TOOLS, real=True)
 
 

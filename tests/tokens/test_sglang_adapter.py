@@ -235,6 +235,8 @@ def test_gpt_oss_gets_back_what_the_decoded_turn_lacks(sglang: FakeSglang, begin
     turn = parser("gpt-oss").parse(begin + HARMONY_CALL + end, TOOLS)
     assert (turn.reasoning, turn.content, summary(turn)) == ("hm", None, [("get_order", CallStatus.OK)])
     assert sglang.texts == [HARMONY_CALL + "<|call|>"]
+    parser("gpt-oss").parse(begin + HARMONY_CALL + "<|call|> and more", TOOLS)
+    assert sglang.texts[1] == HARMONY_CALL + "<|call|> and more"
 
 
 def test_gpt_oss_says_something_or_is_cut_while_it_thinks(sglang: FakeSglang) -> None:
@@ -244,3 +246,6 @@ def test_gpt_oss_says_something_or_is_cut_while_it_thinks(sglang: FakeSglang) ->
     assert sglang.texts == [said.removeprefix(CHANNEL)]
     cut = parser("gpt-oss").parse("<|channel|>analysis<|message|>hm", TOOLS)
     assert cut == ParsedTurn(None, "hm", reasoning_unclosed=True)
+    sglang.said = ""
+    assert parser("gpt-oss").parse("", TOOLS) == ParsedTurn(None, None) and sglang.texts[-1] == ""
+    assert parser("gpt-oss").parse(CHANNEL + " ", TOOLS).reasoning == "hm" and not sglang.texts[-1].strip()

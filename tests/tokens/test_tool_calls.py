@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.chat.completion import read_message
+from tau2_slime.tokens.calls.action_text import action_format
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn, parsed_call
 from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS
 from tau2_slime.tokens.calls.registry import get_parser
@@ -168,6 +169,27 @@ def test_a_servers_reasoning_is_cut_off_the_text_and_what_it_set_apart_wins() ->
     assert turn("<think>hm") == ParsedTurn("", "hm", reasoning_unclosed=True)
     call = {"id": "c", "function": {"name": "list_airports", "arguments": "{}"}}
     assert turn(None, "hm", call) == ParsedTurn(None, "hm", [parsed_call("list_airports", "{}", TOOLS, "c")])
+
+
+def test_a_server_whose_policy_acts_in_text_is_read_by_that_format_and_its_own_calls_are_refused() -> None:
+    actions = action_format("react")
+    assert actions is not None
+
+    def turn(content: str | None, apart: str | None = None, *calls: dict[str, Any]) -> ParsedTurn:
+        said = read_message({"content": content, "reasoning_content": apart, "tool_calls": [*calls]})
+        return chat_turn(said, TOOLS, actions)
+
+    text = 'Thought: Look.\nAction: {"name": "list_airports", "arguments": {}}'
+    call = {"id": "c", "function": {"name": "get_order", "arguments": "[1]"}}
+    acted = turn(text, "hm", call)
+    in_text, refused = acted.calls
+    assert (acted.content, acted.reasoning) == (None, "hm\nLook.")
+    assert (in_text.name, in_text.arguments, in_text.status) == ("list_airports", {}, CallStatus.OK)
+    assert (refused.name, refused.arguments, refused.status, refused.raw) == ("", {}, CallStatus.INVALID_JSON, "[1]")
+    assert "write the action as text" in (refused.error or "")
+    assert turn(text) == actions.parse(text, TOOLS)
+    assert turn(None) == actions.parse("", TOOLS) and turn(None).reasoning is None
+    assert turn("<think>hm") == ParsedTurn("", "hm", reasoning_unclosed=True)
 
 
 def test_arguments_that_a_server_encoded_twice_are_read_as_sampled_ones() -> None:

@@ -188,6 +188,23 @@ def test_telecom_with_other_customers_is_scored_as_tau2_does(seed: int, no_repla
         assert player.reward() == stock_reward(player)
 
 
+def test_telecom_with_data_of_both_sides_gives_each_side_its_own() -> None:
+    base = domains.tasks("telecom", "base")[0]
+    stock = t.registry.get_env_constructor("telecom")()
+    customers = stock.tools.db.model_dump(mode="json")["customers"]
+    customers[0]["full_name"] += " Jr."
+    user = stock.user_tools.db.model_dump(mode="json")
+    user["device"]["battery_level"] = 7
+    task = with_data(base, agent_data={"customers": customers}, user_data={"device": user["device"]})
+    try:
+        theirs = stock_environment(task, "telecom")
+    except AttributeError:
+        pytest.skip("this τ² gives the user the agent's database, and cannot begin such a task")
+    ours = Player("telecom", task).world.environment
+    assert ours.tools.db.customers[0].full_name.endswith(" Jr.") and ours.user_tools.db.device.battery_level == 7
+    assert (ours.get_db_hash(), ours.get_user_db_hash()) == (theirs.get_db_hash(), theirs.get_user_db_hash())
+
+
 def cpu(domain: str, task: Any) -> float:
     """CPU seconds of a gold episode of a task that was played before: the least of some."""
     took = []

@@ -10,8 +10,9 @@ import pytest
 from tau2_slime.episode.conversation import AgentTurn, Conversation, Limits
 from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Termination
-from tau2_slime.world import domains, scoring, tau2_compat
+from tau2_slime.world import domains, environment, scoring, tau2_compat
 from tau2_slime.world.environment import World
+from tau2_slime.world.judge import Verdict
 from tests import parity_play as play
 from tests.parity_play import Call, Turn
 
@@ -123,6 +124,19 @@ def test_every_other_end_is_a_zero_without_a_breakdown(termination: Termination)
     assert info.reward == 0.0 and info.reward_breakdown is None
 
 
+@pytest.mark.parametrize("solo", [False, True])
+def test_without_the_fast_path_the_reward_is_the_same(solo: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, rewards = task_with_actions("telecom"), []
+    for way in (environment.fast_environment, None):
+        monkeypatch.setattr(environment, "fast_environment", way)
+        for script in (play.gold_script(task, solo=solo), play.Script([Turn("Goodbye.")], [Turn("Hello.")])):
+            played, conversation = play.play_ours("telecom", task, script, solo=solo)
+            assert (conversation.world.fast is None) == (way is None)
+            rewards.append(play.score_ours(conversation, played))
+    assert rewards[:2] == rewards[2:]
+    assert [info["reward"] for info in rewards[:2]] == [1.0, 0.0]
+
+
 # ---- judges ----------------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +182,34 @@ def test_the_judge_of_tau2_is_asked_when_it_is_allowed(monkeypatch: pytest.Monke
         conversation.world, conversation.messages, {}, termination, started=now, duration=1.0, allow_judge=True
     )
     assert len(asked) == 1 and info.reward == 1.0
+    beside = task.evaluation_criteria.model_copy(update={"reward_basis": [tau2_compat.load().RewardType.DB]})
+    conversation.world.task = task.model_copy(update={"evaluation_criteria": beside})
+    scoring.score(
+        conversation.world, conversation.messages, {}, termination, started=now, duration=1.0, allow_judge=True
+    )
+    assert len(asked) == 1, "no judge decides about this reward"
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_verdicts_that_are_given_decide_and_no_judge_is_asked(met: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tau2.evaluator.evaluator_nl_assertions as module
+
+    monkeypatch.setattr(module, "generate", lambda *_, **__: pytest.fail("a judge was asked"))
+    task = judged(domains.tasks("mock", "base")[0])
+    conversation, termination = converse("mock", task, play.gold_script(task))
+    now = tau2_compat.load().get_now()
+    given = [Verdict("was polite", met, "said please")]
+    info = scoring.score(
+        conversation.world,
+        conversation.messages,
+        {},
+        termination,
+        started=now,
+        duration=1.0,
+        allow_judge=True,
+        verdicts=given,
+    )
+    assert info.reward == float(met)
 
 
 def test_which_shipped_tasks_need_a_judge() -> None:
@@ -192,8 +234,25 @@ def test_an_assertion_that_the_task_itself_got_wrong_is_nobodys_doing() -> None:
     world = World("mock", "base", task)
     found = scoring.raising_assertion(world)
     assert found is not None and "Task task_2 not found" in found
+    good = task.evaluation_criteria.env_assertions
     for wrong in ({"func_name": "no_such_function"}, {"arguments": {"no_such_argument": 1}}):
-        broken = task.model_copy(deep=True)
-        criteria = broken.evaluation_criteria
-        criteria.env_assertions = [one.model_copy(update=wrong) for one in criteria.env_assertions]
-        assert scoring.raising_assertion(World("mock", "base", broken)) is None
+        broken = [one.model_copy(update=wrong) for one in good]
+        assert scoring.raising_assertion(World("mock", "base", asserting(task, broken))) is None
+        assert scoring.raising_assertion(World("mock", "base", asserting(task, [*broken, *good]))) == found
+    without = task.model_copy(update={"evaluation_criteria": None})
+    assert scoring.raising_assertion(World("mock", "base", without)) is None
+
+
+def asserting(task: Any, assertions: list[Any]) -> Any:
+    criteria = task.evaluation_criteria.model_copy(update={"env_assertions": assertions})
+    return task.model_copy(update={"evaluation_criteria": criteria})
+
+
+def test_an_assertion_about_the_users_side_may_raise_too() -> None:
+    task = next(t for t in domains.tasks("telecom", "base") if t.evaluation_criteria.env_assertions)
+    [status] = task.evaluation_criteria.env_assertions[:1]
+    bad = status.model_copy(
+        update={"env_type": "user", "func_name": "assert_service_status", "arguments": {"expected_status": "splendid"}}
+    )
+    found = scoring.raising_assertion(World("telecom", "base", asserting(task, [bad])))
+    assert found is not None and found.startswith("assert_service_status: ValueError: 'splendid'")

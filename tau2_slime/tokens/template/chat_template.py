@@ -98,9 +98,8 @@ class ChatTemplate(ControlSpellings):
         """Spelling -> id of each token that may end an assistant turn in history."""
         self.stop_ids: frozenset[int] = frozenset(int(token) for token in generation_stop_ids)
         """Ids on which the server has to stop; pass them to it as `stop_token_ids`."""
-        eos = getattr(tokenizer, "eos_token_id", None)
-        if isinstance(eos, int):
-            self.stop_ids |= {eos}
+        if isinstance(tokenizer.eos_token_id, int):
+            self.stop_ids |= {tokenizer.eos_token_id}
         known = known_turn_tokens(self.template_source, self.token_id)
         if known is not None:
             self.closers, stops = known
@@ -134,7 +133,7 @@ class ChatTemplate(ControlSpellings):
 
         Arguments that are not a JSON object go under the key "arguments".
         """
-        result = {key: value for key, value in message.items() if value is not None or key == "content"}
+        result = {key: value for key, value in message.items() if value is not None}
         calls = result.pop("tool_calls", None)
         if not calls:
             if result.get("content") is None:
@@ -220,7 +219,7 @@ def _anchored(calls: Sequence[Mapping[str, Any]], escaper: ControlTokenEscaper) 
     """The calls with the sentinel as arguments of the last; a template may repeat their ids and names after them."""
     anchored = []
     for number, call in enumerate(calls, start=1):
-        function = escaper.escape_fields(call["function"], keys=("name",))
+        function = escaper.escape_fields(call["function"])
         if number == len(calls):
             function["arguments"] = {"z": SENTINEL}
         anchored.append({**escaper.escape_fields(call, keys=("id",)), "function": function})
@@ -229,9 +228,8 @@ def _anchored(calls: Sequence[Mapping[str, Any]], escaper: ControlTokenEscaper) 
 
 def template_source(tokenizer: Tokenizer) -> str:
     """The Jinja source that the tokenizer uses when tools are given; raises TemplateError("no-template")."""
-    probe = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
     try:
-        source = tokenizer.get_chat_template(tools=probe)
+        source = tokenizer.get_chat_template(tools=[{}])  # whether there are any decides
     except (ValueError, AttributeError) as error:
         raise TemplateError(
             "no-template",

@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.world import tau2_compat
@@ -90,10 +90,6 @@ class EnvironmentFactory:
         """Tools that were verified to only read the agent's database."""
         if holds_only_tables(kit.db):
             self._parsed = ParsedDatabase(kit.db)
-
-    @property
-    def method(self) -> Literal["shared", "copied"]:
-        return "copied" if self._parsed is None else "shared"
 
     def build(self, *, solo: bool, env_kwargs: dict[str, Any]) -> FastEnvironment:
         """A fresh environment. Raises what τ²'s constructor raises (no solo mode in this domain)."""

@@ -41,7 +41,7 @@ class GlmParser(NestedTagParser):
         if text.startswith(self.closing, at):
             return at + len(self.closing)
         if at == len(text) or text.startswith(self.opening, at):
-            raise BrokenCall(at, "the call does not end", self.closing)
+            raise BrokenCall(at, "the call does not end")
         raise BrokenCall(at, f"{KEY} or {self.closing} must follow, not {text[at : at + 40]!r}")
 
     def find_unopened_call(self, text: str) -> tuple[int, int, str] | None:
