@@ -233,13 +233,8 @@ class _Connection(asyncio.Protocol):
             return
         assert self._transport is not None and self._parser is not None
         self.reusable = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
-        answer, body, self._answer, self._body = (
-            self._answer,
-            self._body,
-            None,
-            [],
-        )  # an idle connection holds no answer
-        answer.set_result(Reply(self._status, self._headers, b"".join(body)))
+        self._answer.set_result(Reply(self._status, self._headers, b"".join(self._body)))
+        self._answer, self._body = None, []  # an idle connection holds no answer
 
 
 beside: WeakKeyDictionary[ClientSession, Connections] = WeakKeyDictionary()
