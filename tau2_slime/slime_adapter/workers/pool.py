@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.runtime import run_stop
 from tau2_slime.runtime.loops import result_of
-from tau2_slime.runtime.secrets import described
+from tau2_slime.runtime.secrets import redact
 from tau2_slime.slime_adapter.workers import launch
 from tau2_slime.slime_adapter.workers.episodes import Episode, Episodes, Worker
 from tau2_slime.slime_adapter.workers.logs import OneVoice
@@ -134,7 +134,7 @@ class Pool:
         except asyncio.CancelledError:
             self._episodes.give_up(self._episodes.lost)
         except BaseException as error:  # nobody may wait for a pool that is not there
-            reason = f"the pool of worker processes failed: {described(error)}"
+            reason = f"the pool of worker processes failed: {redact(repr(error))}"  # of a group, its members too
             logger.exception("tau2_slime: the pool of worker processes failed")
             run_stop.stop_run(reason)
             self._episodes.give_up(reason)
