@@ -37,11 +37,12 @@ class UntilAbort:
         self._task = task = asyncio.current_task()
         assert task is not None
         self._cancelled_by_others = task.cancelling()
-        if self._aborted():
-            if not self._grace:
-                raise EpisodeAborted("aborted before it began")
+        if not self._aborted():
+            _running.get().add(self)
+        elif self._grace:
             self._end(EpisodeAborted(_ABORTED))
-        _running.get().add(self)
+        else:
+            raise EpisodeAborted("aborted before it began")
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         (task, self._task), (why, self._why) = (self._task, None), (self._why, None)
@@ -64,7 +65,8 @@ class UntilAbort:
             self._cancel(error)
 
     def _end(self, why: EpisodeAborted) -> None:
-        """Cancel the body when its grace is over."""
+        """Cancel the body when its grace is over. Nobody need ask again."""
+        _running.get().known.discard(self)
         if self._grace:
             asyncio.get_running_loop().call_later(self._grace, self._cancel, why)
         else:

@@ -147,7 +147,8 @@ async def to_its_end(work: Awaitable[T]) -> T:
 
 
 ROUND = 0.005
-"""Seconds that episodes work in one round of the event loop: then sockets and timers have their turn."""
+"""Seconds that episodes work in one round of the event loop: then sockets and timers have their turn. Who waits for a timer
+sees up to three rounds."""
 WOKEN = 4
 """Episodes that work in a round after they had to wait for it; a turn of one takes about half a millisecond."""
 
