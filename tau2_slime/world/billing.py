@@ -5,8 +5,11 @@ Training sets nothing. `PAYER` belongs to the running task, so episodes that run
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from typing import Any, Protocol
+
+from tau2_slime.chat.faults import CallFailed, Fault
 
 
 class Payer(Protocol):
@@ -28,3 +31,8 @@ class Payer(Protocol):
 
 
 PAYER: ContextVar[Payer | None] = ContextVar("tau2_slime_payer", default=None)
+
+
+def is_bill_unknown(error: BaseException) -> bool:
+    """True if nobody knows whether the provider bills a call that ended so: no answer in time, or nobody waited for it."""
+    return isinstance(error, asyncio.CancelledError) or (isinstance(error, CallFailed) and error.fault is Fault.TIMEOUT)

@@ -24,7 +24,7 @@ from tau2_slime.errors import Tau2SlimeError
 from tau2_slime.runtime.http import read_json
 from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.billing import PAYER
+from tau2_slime.world.billing import PAYER, is_bill_unknown
 from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.completion import complete
 from tau2_slime.world.users.spec import ModelSpec
@@ -162,7 +162,7 @@ async def _call(spec: JudgeSpec, prompt: list[dict[str, Any]]) -> Completion:
     try:
         answer = await complete(spec, prompt, None)
     except (CallFailed, asyncio.CancelledError) as failed:
-        unknown = not isinstance(failed, CallFailed) or failed.fault is Fault.TIMEOUT
+        unknown = is_bill_unknown(failed)
         raise
     finally:
         if answer is None:

@@ -23,7 +23,7 @@ from tau2_slime.runtime.abort import UntilAbort
 from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.tokens.calls.parsers.chat_server import chat_turn
 from tau2_slime.tokens.calls.types import ParsedTurn, Tool
-from tau2_slime.world.billing import PAYER
+from tau2_slime.world.billing import PAYER, is_bill_unknown
 from tau2_slime.world.users.completion import KeptMessage, complete
 from tau2_slime.world.users.spec import ModelSpec
 
@@ -148,7 +148,7 @@ class _ApiTranscript(Transcript):
         try:
             answer = await complete(spec, prompt, self.offered or None)
         except (CallFailed, asyncio.CancelledError) as failed:
-            unknown = not isinstance(failed, CallFailed) or failed.fault is Fault.TIMEOUT
+            unknown = is_bill_unknown(failed)
             raise
         finally:
             if payer is not None:

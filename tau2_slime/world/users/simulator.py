@@ -20,7 +20,7 @@ from tau2_slime.errors import BudgetSpent, UserSimulatorError, first_time
 from tau2_slime.outcome import Flaw
 from tau2_slime.runtime.loops import PerLoop
 from tau2_slime.world import tau2_compat
-from tau2_slime.world.billing import PAYER
+from tau2_slime.world.billing import PAYER, is_bill_unknown
 from tau2_slime.world.environment import tool_schema
 from tau2_slime.world.users import endpoints
 from tau2_slime.world.users.answers import SPOKEN_BY, user_message
@@ -233,12 +233,10 @@ class LitellmUser:
         try:
             answer = await complete(spec, prompt, question.tools)
             outcome = endpoint.succeeded
-        except CallFailed as failed:
-            outcome = endpoint.failed if failed.fault in OUTAGE else endpoint.succeeded
-            unknown = failed.fault is Fault.TIMEOUT
-            raise
-        except asyncio.CancelledError:
-            unknown = True
+        except (CallFailed, asyncio.CancelledError) as failed:
+            unknown = is_bill_unknown(failed)
+            if isinstance(failed, CallFailed):
+                outcome = endpoint.failed if failed.fault in OUTAGE else endpoint.succeeded
             raise
         finally:
             outcome()
