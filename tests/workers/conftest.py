@@ -28,7 +28,7 @@ def cluster() -> Iterator[Any]:
     """A Ray of two nodes, each with one CPU and 80 MB for objects. The kernel ends it with this process, if need be."""
     settings = {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all of it listens on 127.0.0.1 alone
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run pytest` is no business of the workers
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # how the tests were started does not concern the workers
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",  # it ends actors when other programs fill the memory
     }
