@@ -5,7 +5,8 @@ their own, as in life. A third process plays. It is sampled every 2 ms of its CP
 innermost function of this package on the stack, or to what runs without one.
 
 ``--against CHECKOUT``: an older checkout plays the same episodes in a process of its own, in turn with this one, block by
-block. The ratios are those of the medians, and the samples of both must be identical. ``--user-calls N`` measures the
+block. The ratios are those of the medians. What both train on must be identical; a later checkout may add metadata.
+``--user-calls N`` measures the
 simulator: N calls against a local endpoint, 256 at once, through litellm and directly.
 """
 
@@ -154,11 +155,13 @@ def compare(here: Player, there: Player, domain: str, episodes: int, rounds: int
             blocks[player].append(player.play(domain, episodes))
     new, old = (1000 * statistics.median(block["cpu"] for block in blocks[player]) for player in (here, there))
     least = [1000 * min(block["cpu"] for block in blocks[player]) for player in (here, there)]
-    same = {block["digest"] for played in blocks.values() for block in played}
+    every = [block for played in blocks.values() for block in played]
+    trained, told = (len({block[part] for block in every}) == 1 for part in ("trained", "told"))
+    samples = "identical" if trained and told else "identical but for metadata" if trained else "DIFFERENT"
     print(
         f"{domain:8} {new:6.2f} ms CPU an episode here, {old:6.2f} there: {new / old:.2f} of it (least {least[0]:.2f} and "
-        f"{least[1]:.2f}); {1000 / new:.0f} episodes a CPU second; mean reward {blocks[here][0]['rewards']:.2f}, samples "
-        f"{'identical' if len(same) == 1 else 'DIFFERENT'}",
+        f"{least[1]:.2f}); {1000 / new:.0f} episodes a CPU second; mean reward {blocks[here][0]['rewards']:.2f}, "
+        f"samples {samples}",
         flush=True,
     )
 

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -54,13 +55,22 @@ class Sampler:
             self.functions[f"[{package}]"] += 1
 
 
-def seen(sample: Any) -> str:
-    """Everything of a filled sample that the trainer or a reader sees, but the times, and the hash of what is here."""
+def trained(sample: Any) -> str:
+    """Everything of a filled sample that the trainer reads."""
+    parts = [sample.tokens, sample.loss_mask, sample.rollout_log_probs, sample.reward, sample.response]
+    return json.dumps([*parts, sample.status.name, sample.remove_sample])
+
+
+def told(sample: Any) -> str:
+    """The metadata, for readers: all but the times, and the hash of what is here."""
     about = {**sample.metadata["tau2"]}
     del about["fingerprint"]
     about["stats"] = {name: value for name, value in about["stats"].items() if name not in TIMES}
-    parts = [sample.tokens, sample.loss_mask, sample.rollout_log_probs, sample.reward, sample.response]
-    return json.dumps([*parts, sample.status.name, sample.remove_sample, about], sort_keys=True, default=str)
+    return json.dumps(about, sort_keys=True, default=str)
+
+
+def digest(samples: list[Any], part: Callable[[Any], str]) -> str:
+    return hashlib.sha256("\n".join(map(part, samples)).encode()).hexdigest()
 
 
 async def played(block: dict[str, Any], servers: SimpleNamespace) -> list[Any]:
@@ -100,13 +110,13 @@ async def play(block: dict[str, Any], servers: SimpleNamespace) -> dict[str, Any
     spent, took = time.process_time() - cpu, time.perf_counter() - begin
     if block["sampled"]:
         sampler.__exit__()
-    digests = await asyncio.to_thread(lambda: [hashlib.sha256(seen(sample).encode()).hexdigest() for sample in samples])
     return {
         "cpu": spent / episodes,
         "wall": took,
         "rewards": sum(sample.reward for sample in samples) / episodes,
         "turns": sum(sample.metadata["tau2"]["stats"]["agent_turns"] for sample in samples) / episodes,
-        "digest": hashlib.sha256(" ".join(digests).encode()).hexdigest(),
+        "trained": digest(samples, trained),
+        "told": digest(samples, told),
         "functions": dict(sampler.functions),
     }
 
