@@ -6,8 +6,7 @@ innermost function of this package on the stack, or to what runs without one.
 
 ``--against CHECKOUT``: an older checkout plays the same episodes in a process of its own, in turn with this one, block by
 block. The ratios are those of the medians. What both train on must be identical; a later checkout may add metadata.
-``--user-calls N`` measures the
-simulator: N calls against a local endpoint, 256 at once, through litellm and directly.
+``--user-calls N`` measures the simulator: N calls against a local endpoint, 256 at once, through litellm and directly.
 """
 
 from __future__ import annotations
