@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from tau2_slime import errors
 from tau2_slime.outcome import Termination
@@ -634,20 +635,51 @@ async def test_the_first_world_is_built_off_the_loop_and_later_ones_on_it(
     assert len(off) == 1 and all(world.quick for world in worlds)
 
 
-def test_copies_of_a_database_share_the_names_of_their_fields() -> None:
-    """A set for each record of each live episode is a third of what a full garbage collection walks."""
-    own = tau2_compat.load().registry.get_env_constructor("telecom")()
+def records_of(value: Any) -> list[Any]:
+    """Every τ² record within ``value``, once."""
+    found: dict[int, Any] = {}
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, BaseModel) and id(item) not in found:
+            found[id(item)] = item
+            rest.extend(vars(item).values())
+        elif isinstance(item, list):
+            rest.extend(item)
+    return list(found.values())
+
+
+def test_episodes_share_what_no_tool_writes_and_nothing_else() -> None:
+    """Records and the sets that name their fields are most of what a full garbage collection walks."""
     task = domains.tasks("telecom", "base")[0]
-    worlds = [World("telecom", "base", task) for _ in range(2)]
-    for world in worlds:
-        items = [item for bill in world.environment.tools.db.bills for item in bill.line_items]
-        stock = [item for bill in own.tools.db.bills for item in bill.line_items]
-        assert [item.model_fields_set for item in items] == [item.model_fields_set for item in stock]
-        assert len({id(item.model_fields_set) for item in items}) < len(items) / 2
-    one, other = (world.environment.tools.db.bills[0] for world in worlds)
-    before = other.model_dump()
-    one.line_items[0].amount, one.line_items[0].date = -1.0, None
-    assert other.model_dump() == before
+    one, other = ({id(r): r for r in records_of(World("telecom", "base", task).environment.tools.db)} for _ in range(2))
+    shared = {type(one[key]).__name__ for key in one.keys() & other.keys()}
+    assert shared == {"Address", "Device", "LineItem", "PaymentMethod", "Plan"}
+    assert not {type(one[key]).__name__ for key in one.keys() - other.keys()} & shared
+    assert {id(r.model_fields_set) for r in one.values()} == {id(r.model_fields_set) for r in other.values()}
+    stock = records_of(tau2_compat.load().registry.get_env_constructor("telecom")().tools.db)
+    assert [r.model_fields_set for r in one.values()] == [r.model_fields_set for r in stock]
+
+
+def test_nothing_that_episodes_do_changes_what_they_share() -> None:
+    """All that the tasks' beginnings and gold actions run, and every tool with the arguments of another's gold."""
+    tasks = domains.tasks("telecom", "full")
+    before = World("telecom", "base", tasks[0]).environment.tools.db.model_dump_json()
+    tasks = tasks[::7]
+    wanted = [action for task in tasks for action in task.evaluation_criteria.actions or []]
+    ran = 0
+    for number, task in enumerate(tasks):
+        world = World("telecom", "full", task)
+        world.set_state([])
+        own = task.evaluation_criteria.actions or []
+        others = {action.name: action for action in wanted[number % 50 :: 50]}
+        for action in [*own, *others.values()]:
+            with contextlib.suppress(Exception):
+                world.environment.make_tool_call(action.name, requestor=action.requestor, **action.arguments)
+                world.environment.sync_tools()
+                ran += 1
+    assert ran > 3000
+    assert World("telecom", "base", tasks[0]).environment.tools.db.model_dump_json() == before
 
 
 def test_tasks_are_read_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

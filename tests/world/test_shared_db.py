@@ -331,7 +331,7 @@ def test_an_episode_is_gone_with_its_last_reference(parsed: ParsedDatabase) -> N
         for _ in range(20):
             write_while_iterating(CopyOnWriteDatabase(parsed).db)
         assert not [
-            o for o in gc.get_objects() if type(o) is CopyOnWriteTable and o._pickled is parsed.pickled["orders"]
+            o for o in gc.get_objects() if type(o) is CopyOnWriteTable and o._templates is parsed.templates["orders"]
         ]
     finally:
         gc.enable()

@@ -4,14 +4,13 @@
 methods, per domain and environment arguments:
 
 - ``shared``: τ²'s own constructor is given a `shared_db.CopyOnWriteDatabase` (airline, retail, mock);
-- ``copied``: a pickled environment, as τ²'s constructor built it, where the state is small (telecom, banking_knowledge).
+- ``copied``: from a `shared_db.Template`, the environment that τ²'s constructor built (telecom, banking_knowledge: their
+  state is small).
 """
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import threading
 import weakref
 from collections import OrderedDict
@@ -27,9 +26,8 @@ from tau2_slime.world.fast.shared_db import (
     CopyOnWriteDatabase,
     OwnRecords,
     ParsedDatabase,
-    RecordPickler,
+    Template,
     holds_only_tables,
-    pickle_record,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +76,7 @@ class EnvironmentFactory:
         """(id of an `InitializationData` or task, what is made of it) -> a weak reference to it, and what it makes."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
-        self._pickled: dict[bool, bytes] = {}
+        self._templates: dict[bool, Template] = {}
         """By solo mode."""
         environment = constructor(**env_kwargs)
         kit = environment.tools
@@ -97,14 +95,12 @@ class EnvironmentFactory:
             database = CopyOnWriteDatabase(self._parsed)
             environment = self._constructor(**env_kwargs, db=database.db, solo_mode=solo)
             return FastEnvironment(self, environment, database)
-        if solo not in self._pickled:
+        if solo not in self._templates:
             environment = self._constructor(**env_kwargs, solo_mode=solo)
             tau2_compat.own_class_state(environment)
             vars(environment.tools).update(self._indexes)
-            data = io.BytesIO()
-            _WithoutIndexes(data, self._indexes).dump(environment)
-            self._pickled[solo] = data.getvalue()
-        environment = _WithIndexes(self._pickled[solo], self._indexes).load()
+            self._templates[solo] = Template(environment, self._indexes.values())
+        environment = self._templates[solo].copy()
         if env_kwargs.get("retrieval_variant") == "golden_retrieval":  # the one variant whose policy is the task's
             environment.policy = self._once(
                 env_kwargs["task"], "policy", lambda: self._constructor(**env_kwargs).policy
@@ -126,11 +122,11 @@ class EnvironmentFactory:
     def update_small_database(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
         """Give a fresh ``kit`` the database that τ²'s `update_db` makes. Raises what that raises."""
 
-        def updated() -> bytes:
+        def updated() -> Template:
             type(kit).update_db(kit, change)
-            return pickle_record(kit.db)
+            return Template(kit.db)
 
-        kit.db = pickle.loads(self._once(data, type(kit).__name__, updated))
+        kit.db = self._once(data, type(kit).__name__, updated).copy()
 
     def _once(self, data: InitializationData | Task, what: str, make: Callable[[], T]) -> T:
         """What ``make`` returns for ``data``, for as long as somebody has ``data``."""
@@ -139,25 +135,3 @@ class EnvironmentFactory:
             made = make()
             prepared[key] = weakref.ref(data, lambda _: prepared.pop(key, None)), made
         return cast("T", prepared[key][1])
-
-
-class _WithoutIndexes(RecordPickler):
-    """Writes an environment with the names of its indexes in their place."""
-
-    def __init__(self, data: io.BytesIO, indexes: dict[str, object]) -> None:
-        super().__init__(data)
-        self._names = {id(index): name for name, index in indexes.items()}
-
-    def persistent_id(self, value: object) -> str | None:
-        return self._names.get(id(value))
-
-
-class _WithIndexes(pickle.Unpickler):
-    """Reads what `_WithoutIndexes` has written."""
-
-    def __init__(self, data: bytes, indexes: dict[str, object]) -> None:
-        super().__init__(io.BytesIO(data))
-        self._indexes = indexes
-
-    def persistent_load(self, name: str) -> object:
-        return self._indexes[name]

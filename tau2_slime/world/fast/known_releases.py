@@ -72,6 +72,9 @@ VERIFIED_SOURCES: dict[str, dict[str, str]] = {
 """Part -> hash of its sources -> the release that has them."""
 
 
+NEVER_WRITTEN = {"tau2.domains.telecom.data_model": ("Address", "Device", "LineItem", "PaymentMethod", "Plan")}
+"""Module -> its records that no tool, and no other function of the verified releases, writes to: episodes share them."""
+
 VERIFIED_ARGUMENTS = frozenset({"policy_type", "retrieval_variant", "retrieval_kwargs", *tau2_compat.TASK_ARGUMENTS})
 """Arguments of τ²'s environment constructors under which the fast environments were compared with τ²'s own."""
 VERIFIED_RETRIEVAL = frozenset({"no_knowledge", "full_kb", "golden_retrieval", "grep_only", "bm25", "bm25_grep"})

@@ -11,13 +11,14 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from tau2_slime.world.fast.evaluation import ReplayNeededError
+from tau2_slime.world.fast.known_releases import NEVER_WRITTEN
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_values
@@ -27,16 +28,48 @@ _NOTHING: dict[Any, Any] = {}
 """Never written."""
 
 
-class RecordPickler(pickle.Pickler):
-    """Writes τ²'s records so that copies are small: those with the same fields share the set that names them.
+class Template:
+    """What copies of one value are made from: a record, a database, or a whole environment.
 
-    Hundreds of episodes hold copies, and a full garbage collection walks every set. pydantic reads it for ``exclude_unset``,
-    which τ² does not use.
+    Hundreds of episodes hold copies, and a full garbage collection walks all of it. So copies share what no code of τ²
+    writes: records of the classes in `NEVER_WRITTEN`, and the sets that name a record's fields. pydantic reads these for
+    ``exclude_unset``, which τ² does not use.
     """
 
-    def __init__(self, data: io.BytesIO) -> None:
+    def __init__(self, value: object, shared: Iterable[object] = ()) -> None:
+        """``shared``: parts of ``value`` that its copies share as well. Nobody may write to ``value`` from now on."""
+        data = io.BytesIO()
+        pickler = _SharingPickler(data, shared)
+        pickler.dump(value)
+        self._pickled, self._shared = data.getvalue(), pickler.shared
+
+    def copy(self) -> Any:
+        """A copy, as `pickle` makes it."""
+        return _SharingUnpickler(self._pickled, self._shared).load()
+
+
+class _SharingPickler(pickle.Pickler):
+    """Writes a number in the place of each part that is shared."""
+
+    def __init__(self, data: io.BytesIO, shared: Iterable[object]) -> None:
         super().__init__(data)
+        self.shared: list[object] = []
+        """In the order of the numbers."""
+        self._numbers: dict[int, int] = {}
+        """By `id`."""
         self._named: dict[frozenset[str], set[str]] = {}
+        for part in shared:
+            self._share(part)
+
+    def _share(self, part: object) -> None:
+        if id(part) not in self._numbers:
+            self._numbers[id(part)] = len(self.shared)
+            self.shared.append(part)
+
+    def persistent_id(self, value: object) -> int | None:
+        if type(value).__name__ in NEVER_WRITTEN.get(type(value).__module__, ()):
+            self._share(value)
+        return self._numbers.get(id(value))
 
     def reducer_override(self, value: object) -> Any:
         if not isinstance(value, BaseModel):
@@ -46,17 +79,22 @@ class RecordPickler(pickle.Pickler):
         if isinstance(state, dict) and _FIELDS_SET in state:
             names = state[_FIELDS_SET]
             state[_FIELDS_SET] = self._named.setdefault(frozenset(names), names)
+            self._share(state[_FIELDS_SET])
         return made
 
 
 _FIELDS_SET = "__pydantic_fields_set__"
 
 
-def pickle_record(value: object) -> bytes:
-    """What `pickle.loads` makes copies of a record, or a database, from."""
-    data = io.BytesIO()
-    RecordPickler(data).dump(value)
-    return data.getvalue()
+class _SharingUnpickler(pickle.Unpickler):
+    """Reads what `_SharingPickler` wrote."""
+
+    def __init__(self, data: bytes, shared: list[object]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._shared = shared
+
+    def persistent_load(self, number: int) -> object:
+        return self._shared[number]
 
 
 def holds_only_tables(db: BaseModel) -> bool:
@@ -74,7 +112,7 @@ class ParsedDatabase:
         """``db`` is one that `holds_only_tables`; it must not be used by anyone else from now on."""
         self.db = db
         self.tables: dict[str, dict[Hashable, object]] = {name: getattr(db, name) for name in type(db).model_fields}
-        self.pickled: dict[str, dict[Hashable, bytes]] = {name: {} for name in self.tables}
+        self.templates: dict[str, dict[Hashable, Template]] = {name: {} for name in self.tables}
         """Table -> key -> what a private copy is made from; filled as copies are asked for."""
         self.json: dict[tuple[str, Hashable], str] = {}
         """(table, key) -> `hashed_json` of the shared record; filled as it is asked for."""
@@ -89,21 +127,21 @@ class _AccessMode:
 class CopyOnWriteTable(dict[Hashable, object]):
     """One table of one episode: every shared record, and the private copies of those that were touched."""
 
-    __slots__ = ("_mode", "_own", "_own_pickled", "_pickled", "touched")
+    __slots__ = ("_mode", "_own", "_own_templates", "_templates", "touched")
 
     def __init__(
         self,
         records: dict[Hashable, object],
-        pickled: dict[Hashable, bytes],
+        templates: dict[Hashable, Template],
         mode: _AccessMode,
         own: dict[Hashable, object] = _NOTHING,
-        own_pickled: dict[Hashable, bytes] = _NOTHING,
+        own_templates: dict[Hashable, Template] = _NOTHING,
     ) -> None:
         """``own``: the records that the episode's task has instead of, or besides, ``records``."""
         super().__init__(records)
         if own:
             super().update(own)
-        self._pickled, self._mode, self._own, self._own_pickled = pickled, mode, own, own_pickled
+        self._templates, self._mode, self._own, self._own_templates = templates, mode, own, own_templates
         self.touched: set[Hashable] = set()
         """Keys whose records may differ from the shared ones."""
 
@@ -111,11 +149,11 @@ class CopyOnWriteTable(dict[Hashable, object]):
         record = super().__getitem__(key)
         if self._mode.only_reads or key in self.touched:
             return record
-        blobs = self._own_pickled if key in self._own else self._pickled
-        blob = blobs.get(key)
-        if blob is None:
-            blob = blobs[key] = pickle_record(record)
-        copy: object = pickle.loads(blob)
+        templates = self._own_templates if key in self._own else self._templates
+        template = templates.get(key)
+        if template is None:
+            template = templates[key] = Template(record)
+        copy: object = template.copy()
         self[key] = copy
         return copy
 
@@ -206,7 +244,7 @@ class OwnRecords:
             name: {key: record for key, record in getattr(after, name).items() if before[name].get(key) != record}
             for name in change
         }
-        self.pickled: dict[str, dict[Hashable, bytes]] = {name: {} for name in change}
+        self.templates: dict[str, dict[Hashable, Template]] = {name: {} for name in change}
         self.json: dict[tuple[str, Hashable], str] = {}
 
 
@@ -216,10 +254,10 @@ class CopyOnWriteDatabase:
     def __init__(self, parsed: ParsedDatabase, own: OwnRecords | None = None) -> None:
         self.parsed, self.own = parsed, own
         self._mode = _AccessMode()  # not this object itself: a cycle would keep every episode until a full collection
-        tables, pickled = ({}, {}) if own is None else (own.tables, own.pickled)
+        tables, templates = ({}, {}) if own is None else (own.tables, own.templates)
         self.tables = {
             name: CopyOnWriteTable(
-                records, parsed.pickled[name], self._mode, tables.get(name, _NOTHING), pickled.get(name, _NOTHING)
+                records, parsed.templates[name], self._mode, tables.get(name, _NOTHING), templates.get(name, _NOTHING)
             )
             for name, records in parsed.tables.items()
         }
