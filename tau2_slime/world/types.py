@@ -16,7 +16,7 @@ from tau2.data_model.message import (
     UserMessage,
 )
 from tau2.data_model.simulation import RewardInfo, SimulationRun, TerminationReason
-from tau2.data_model.tasks import EnvAssertion, InitializationData, Task
+from tau2.data_model.tasks import EnvAssertion, InitializationData, InitialState, Task
 from tau2.environment.db import DB
 from tau2.environment.environment import Environment
 from tau2.environment.tool import Tool as Tau2Tool
@@ -38,6 +38,7 @@ __all__ = [
     "Delivered",
     "EnvAssertion",
     "Environment",
+    "InitialState",
     "InitializationData",
     "Message",
     "MultiToolMessage",

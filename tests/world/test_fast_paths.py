@@ -649,25 +649,45 @@ def records_of(value: Any) -> list[Any]:
     return list(found.values())
 
 
-def test_episodes_share_what_no_tool_writes_and_nothing_else() -> None:
-    """Records and the sets that name their fields are most of what a full garbage collection walks."""
-    task = domains.tasks("telecom", "base")[0]
-    one, other = ({id(r): r for r in records_of(World("telecom", "base", task).environment.tools.db)} for _ in range(2))
-    shared = {type(one[key]).__name__ for key in one.keys() & other.keys()}
-    assert shared == {"Address", "Device", "LineItem", "PaymentMethod", "Plan"}
-    assert not {type(one[key]).__name__ for key in one.keys() - other.keys()} & shared
-    assert {id(r.model_fields_set) for r in one.values()} == {id(r.model_fields_set) for r in other.values()}
-    stock = records_of(tau2_compat.load().registry.get_env_constructor("telecom")().tools.db)
-    assert [r.model_fields_set for r in one.values()] == [r.model_fields_set for r in stock]
+def telecom_task(action: str) -> Any:
+    """An official task whose gold actions hold ``action``."""
+    return next(t for t in domains.tasks("telecom", "base") if action in {call.name for call in gold_calls(t)})
 
 
-def test_nothing_that_episodes_do_changes_what_they_share() -> None:
-    """All that the tasks' beginnings and gold actions run, and every tool with the arguments of another's gold."""
-    tasks = domains.tasks("telecom", "full")
-    before = World("telecom", "base", tasks[0]).environment.tools.db.model_dump_json()
-    tasks = tasks[::7]
+def test_telecom_episodes_share_the_database_until_one_writes() -> None:
+    """Records, and the sets that name their fields, are most of what a full garbage collection walks."""
+    task, t = telecom_task("enable_roaming"), tau2_compat.load()
+    one, other = (World("telecom", "base", task) for _ in range(2))
+    for world in (one, other):
+        world.set_state([])
+    (call,) = [call for call in gold_calls(task) if call.name == "enable_roaming"]
+    shared = other.environment.tools.db
+    assert one.environment.tools.db is shared
+    customer = next(iter(shared.customers)).customer_id
+    one.call(t.ToolCall(name="get_customer_by_id", arguments={"customer_id": customer}, requestor="assistant"))
+    assert one.environment.tools.db is shared
+    fresh = World("telecom", "base", task).environment.tools.db
+    assert shared != fresh and len(set(map(id, records_of(shared))) - set(map(id, records_of(fresh)))) < 4
+    before = shared.model_dump_json()
+    one.call(t.ToolCall(**vars(call)))
+    own = {id(record): record for record in records_of(one.environment.tools.db)}
+    assert one.environment.tools.db.model_dump_json() != before == other.environment.tools.db.model_dump_json()
+    still = {type(own[key]).__name__ for key in own.keys() & {id(record) for record in records_of(shared)}}
+    assert still == {"Address", "Device", "LineItem", "PaymentMethod", "Plan"}
+    assert other.environment.get_db_hash() != one.environment.get_db_hash()
+    stock = tau2_compat.load().registry.get_env_constructor("telecom")()
+    stock.set_state(None, task.initial_state.initialization_actions, [])
+    assert [r.model_fields_set for r in records_of(shared)] == [r.model_fields_set for r in records_of(stock.tools.db)]
+    assert other.environment.get_db_hash() == stock.get_db_hash()
+    stock.use_tool(call.name, **call.arguments)
+    assert one.environment.get_db_hash() == stock.get_db_hash()
+
+
+def test_nothing_that_telecom_episodes_do_changes_what_they_share() -> None:
+    """All that the tasks' beginnings and gold actions run, and each tool as another task's gold calls it."""
+    tasks = domains.tasks("telecom", "full")[::7]
     wanted = [action for task in tasks for action in task.evaluation_criteria.actions or []]
-    ran = 0
+    build, ran = tau2_compat.load().registry.get_env_constructor("telecom"), 0
     for number, task in enumerate(tasks):
         world = World("telecom", "full", task)
         world.set_state([])
@@ -678,8 +698,45 @@ def test_nothing_that_episodes_do_changes_what_they_share() -> None:
                 world.environment.make_tool_call(action.name, requestor=action.requestor, **action.arguments)
                 world.environment.sync_tools()
                 ran += 1
+        again, stock = World("telecom", "full", task), build()
+        again.set_state([])
+        stock.set_state(None, task.initial_state.initialization_actions, [])
+        assert again.environment.tools.db == stock.tools.db and again.environment.user_tools.db == stock.user_tools.db
     assert ran > 3000
-    assert World("telecom", "base", tasks[0]).environment.tools.db.model_dump_json() == before
+    assert World("telecom", "base", tasks[0]).environment.tools.db == build().tools.db
+
+
+def test_a_task_begins_once_and_again_when_it_was_edited(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
+    from tau2.environment.environment import Environment
+
+    task = telecom_task("enable_roaming").model_copy(deep=True)
+    ran: list[str] = []
+    original = Environment.run_env_function_call
+
+    def run(self: Any, call: Any) -> Any:
+        ran.append(call.func_name)
+        return original(self, call)
+
+    monkeypatch.setattr(Environment, "run_env_function_call", run)
+
+    def begin() -> Any:
+        world = World("telecom", "base", task)
+        world.set_state([])
+        return world.environment.tools.db
+
+    begin()
+    count = len(ran)
+    assert count == len(task.initial_state.initialization_actions) > 0
+    before = begin()
+    assert len(ran) == count
+    usage = {"customer_id": "C1001", "line_id": "L1002", "data_used_gb": 12.5}
+    call = type(task.initial_state.initialization_actions[0])
+    task.initial_state.initialization_actions.append(
+        call(env_type="assistant", func_name="set_data_usage", arguments=usage)
+    )
+    after = begin()
+    assert len(ran) == 2 * count + 1
+    assert [line.data_used_gb for line in after.lines if line.line_id == "L1002"] == [12.5] and after != before
 
 
 def test_tasks_are_read_once_however_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

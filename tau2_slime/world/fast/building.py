@@ -4,8 +4,8 @@
 methods, per domain and environment arguments:
 
 - ``shared``: τ²'s own constructor is given a `shared_db.CopyOnWriteDatabase` (airline, retail, mock);
-- ``copied``: from a `shared_db.Template`, the environment that τ²'s constructor built (telecom, banking_knowledge: their
-  state is small).
+- ``copied``: a copy of the environment that τ²'s constructor built, from a `copies.EnvironmentTemplate` (telecom,
+  banking_knowledge: their state is small).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.fast.copies import EnvironmentTemplate, Template, shares_database
 from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, ReplayNeededError
 from tau2_slime.world.fast.known_releases import verified_constructor
 from tau2_slime.world.fast.reading import in_pieces
@@ -26,12 +27,11 @@ from tau2_slime.world.fast.shared_db import (
     CopyOnWriteDatabase,
     OwnRecords,
     ParsedDatabase,
-    Template,
     holds_only_tables,
 )
 
 if TYPE_CHECKING:
-    from tau2_slime.world.types import Environment, InitializationData, Task, ToolKit
+    from tau2_slime.world.types import Environment, InitializationData, InitialState, Task, ToolKit
 
 T = TypeVar("T")
 
@@ -73,10 +73,10 @@ class EnvironmentFactory:
         self.gold: OrderedDict[Hashable, tuple[object, DatabaseState]] = OrderedDict()
         """`gold_key` of a task -> what keeps the key unique, and the task's gold end state."""
         self._prepared: dict[tuple[int, str], tuple[object, object]] = {}
-        """(id of an `InitializationData` or task, what is made of it) -> a weak reference to it, and what it makes."""
+        """(id of a task or a part of it, what is made of it) -> a weak reference to it, and what it makes."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
-        self._templates: dict[bool, Template] = {}
+        self._templates: dict[bool, EnvironmentTemplate] = {}
         """By solo mode."""
         environment = constructor(**env_kwargs)
         kit = environment.tools
@@ -99,7 +99,7 @@ class EnvironmentFactory:
             environment = self._constructor(**env_kwargs, solo_mode=solo)
             tau2_compat.own_class_state(environment)
             vars(environment.tools).update(self._indexes)
-            self._templates[solo] = Template(environment, self._indexes.values())
+            self._templates[solo] = EnvironmentTemplate(environment, self._indexes.values())
         environment = self._templates[solo].copy()
         if env_kwargs.get("retrieval_variant") == "golden_retrieval":  # the one variant whose policy is the task's
             environment.policy = self._once(
@@ -119,6 +119,22 @@ class EnvironmentFactory:
             return None
         return CopyOnWriteDatabase(database.parsed, own)
 
+    def begun(self, task: Task, environment: Environment) -> Environment | None:
+        """A fresh ``environment`` after τ²'s `set_state` for ``task``, which runs once; None if it must run every time.
+
+        Nobody may use ``environment`` from then on. Raises what `set_state` raises.
+        """
+        initial = task.initial_state
+        if initial is None or not shares_database(environment.tools):
+            return None
+
+        def begun() -> EnvironmentTemplate:
+            environment.set_state(initial.initialization_data, initial.initialization_actions, [])
+            return EnvironmentTemplate(environment, earlier=self._templates[environment.solo_mode])
+
+        # By what it says, too: a task may be edited in place.
+        return self._once(initial, f"{environment.solo_mode} {initial.model_dump_json()}", begun).copy()
+
     def update_small_database(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
         """Give a fresh ``kit`` the database that τ²'s `update_db` makes. Raises what that raises."""
 
@@ -128,7 +144,7 @@ class EnvironmentFactory:
 
         kit.db = self._once(data, type(kit).__name__, updated).copy()
 
-    def _once(self, data: InitializationData | Task, what: str, make: Callable[[], T]) -> T:
+    def _once(self, data: InitialState | InitializationData | Task, what: str, make: Callable[[], T]) -> T:
         """What ``make`` returns for ``data``, for as long as somebody has ``data``."""
         key, prepared = (id(data), what), self._prepared
         if key not in prepared:

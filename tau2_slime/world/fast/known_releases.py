@@ -75,6 +75,23 @@ VERIFIED_SOURCES: dict[str, dict[str, str]] = {
 NEVER_WRITTEN = {"tau2.domains.telecom.data_model": ("Address", "Device", "LineItem", "PaymentMethod", "Plan")}
 """Module -> its records that no tool, and no other function of the verified releases, writes to: episodes share them."""
 
+WRITERS = {
+    "tau2.domains.telecom.tools.TelecomTools": (
+        "_apply_one_time_charge",
+        "_set_bill_to_paid",
+        "disable_roaming",
+        "enable_roaming",
+        "refuel_data",
+        "resume_line",
+        "send_payment_request",
+        "set_data_usage",
+        "suspend_line",
+        "suspend_line_for_overdue_bill",
+        "update_db",
+    )
+}
+"""Tool kit -> its methods that write to its database; no other code of the verified releases does."""
+
 VERIFIED_ARGUMENTS = frozenset({"policy_type", "retrieval_variant", "retrieval_kwargs", *tau2_compat.TASK_ARGUMENTS})
 """Arguments of τ²'s environment constructors under which the fast environments were compared with τ²'s own."""
 VERIFIED_RETRIEVAL = frozenset({"no_knowledge", "full_kb", "golden_retrieval", "grep_only", "bm25", "bm25_grep"})

@@ -8,17 +8,15 @@ table.
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from tau2_slime.world.fast.copies import Template
 from tau2_slime.world.fast.evaluation import ReplayNeededError
-from tau2_slime.world.fast.known_releases import NEVER_WRITTEN
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_values
@@ -26,75 +24,6 @@ if TYPE_CHECKING:
 _GONE = "gone"
 _NOTHING: dict[Any, Any] = {}
 """Never written."""
-
-
-class Template:
-    """What copies of one value are made from: a record, a database, or a whole environment.
-
-    Hundreds of episodes hold copies, and a full garbage collection walks all of it. So copies share what no code of τ²
-    writes: records of the classes in `NEVER_WRITTEN`, and the sets that name a record's fields. pydantic reads these for
-    ``exclude_unset``, which τ² does not use.
-    """
-
-    def __init__(self, value: object, shared: Iterable[object] = ()) -> None:
-        """``shared``: parts of ``value`` that its copies share as well. Nobody may write to ``value`` from now on."""
-        data = io.BytesIO()
-        pickler = _SharingPickler(data, shared)
-        pickler.dump(value)
-        self._pickled, self._shared = data.getvalue(), pickler.shared
-
-    def copy(self) -> Any:
-        """A copy, as `pickle` makes it."""
-        return _SharingUnpickler(self._pickled, self._shared).load()
-
-
-class _SharingPickler(pickle.Pickler):
-    """Writes a number in the place of each part that is shared."""
-
-    def __init__(self, data: io.BytesIO, shared: Iterable[object]) -> None:
-        super().__init__(data)
-        self.shared: list[object] = []
-        """In the order of the numbers."""
-        self._numbers: dict[int, int] = {}
-        """By `id`."""
-        self._named: dict[frozenset[str], set[str]] = {}
-        for part in shared:
-            self._share(part)
-
-    def _share(self, part: object) -> None:
-        if id(part) not in self._numbers:
-            self._numbers[id(part)] = len(self.shared)
-            self.shared.append(part)
-
-    def persistent_id(self, value: object) -> int | None:
-        if type(value).__name__ in NEVER_WRITTEN.get(type(value).__module__, ()):
-            self._share(value)
-        return self._numbers.get(id(value))
-
-    def reducer_override(self, value: object) -> Any:
-        if not isinstance(value, BaseModel):
-            return NotImplemented
-        made = value.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
-        state = made[2] if len(made) > 2 else None
-        if isinstance(state, dict) and _FIELDS_SET in state:
-            names = state[_FIELDS_SET]
-            state[_FIELDS_SET] = self._named.setdefault(frozenset(names), names)
-            self._share(state[_FIELDS_SET])
-        return made
-
-
-_FIELDS_SET = "__pydantic_fields_set__"
-
-
-class _SharingUnpickler(pickle.Unpickler):
-    """Reads what `_SharingPickler` wrote."""
-
-    def __init__(self, data: bytes, shared: list[object]) -> None:
-        super().__init__(io.BytesIO(data))
-        self._shared = shared
-
-    def persistent_load(self, number: int) -> object:
-        return self._shared[number]
 
 
 def holds_only_tables(db: BaseModel) -> bool:
