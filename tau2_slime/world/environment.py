@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.runtime.loops import offload
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.guards import GUARDS, LONG_ANSWER, MAX_ANSWER
@@ -78,12 +79,13 @@ class World:
         key = f"{self.kind} {self.solo} {own}"
         found = _tools.get(key)
         if found is None:
-            agent = self.environment.get_tools()
-            if self.solo and self.environment.user_tools is not None:
-                agent += self.environment.get_user_tools()
-            user = tau2_compat.user_tools(self.environment, self.task)
-            _schemas.update((id(tool), tool.openai_schema) for tool in [*agent, *(user or [])])
-            found = _tools[key] = agent, user
+            with builds_what_stays():
+                agent = self.environment.get_tools()
+                if self.solo and self.environment.user_tools is not None:
+                    agent += self.environment.get_user_tools()
+                user = tau2_compat.user_tools(self.environment, self.task)
+                _schemas.update((id(tool), tool.openai_schema) for tool in [*agent, *(user or [])])
+                found = _tools[key] = agent, user
         return list(found[0]), found[1]
 
     def call(self, tool_call: ToolCall) -> tuple[ToolMessage, bool]:

@@ -71,7 +71,8 @@ async def _left_over(stage: Stage, **episode: Any) -> list[object]:
 def _belongs_to_an_episode(one: object) -> bool:
     if isinstance(one, types.FrameType):
         return "tau2_slime/" in one.f_code.co_filename
-    return type(one).__module__.partition(".")[0] in ("tau2_slime", "tau2", "httpx", "openai", "litellm")
+    module = one.__module__ if isinstance(one, types.FunctionType) else type(one).__module__
+    return (module or "").partition(".")[0] in ("tau2_slime", "tau2", "httpx", "openai", "litellm")
 
 
 @pytest.fixture(autouse=True)
