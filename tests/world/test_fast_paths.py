@@ -20,7 +20,7 @@ from tau2_slime.outcome import Termination
 from tau2_slime.runtime import loops
 from tau2_slime.world import domains, environment, scoring, tau2_compat
 from tau2_slime.world.environment import World, new_world
-from tau2_slime.world.fast import building, evaluation, known_releases
+from tau2_slime.world.fast import building, evaluation, known_releases, replay_check
 from tests import parity_play as play
 from tests.parity_play import Call
 from tests.world.twins import Player, gold_calls, stock_reward, why_replay_needed
@@ -613,7 +613,7 @@ def test_parity_scripts_take_the_fast_path() -> None:
     kept = scoring.replayable(conversation.messages, conversation.rejected)
     assert ours.termination == "user_stop"
     assert conversation.world.fast is not None
-    evaluation.require_equal_replay(kept, conversation.world)
+    replay_check.require_equal_replay(kept, conversation.world)
 
 
 # ---- on the loop or off it ----------------------------------------------------------------------------------------------

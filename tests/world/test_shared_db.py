@@ -19,7 +19,8 @@ import pytest
 from tau2_slime.world import domains, tau2_compat
 from tau2_slime.world.environment import World
 from tau2_slime.world.fast import building
-from tau2_slime.world.fast.evaluation import FastEnvironment, ReplayNeededError
+from tau2_slime.world.fast.evaluation import FastEnvironment
+from tau2_slime.world.fast.replay_check import ReplayNeededError
 from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, CopyOnWriteTable, ParsedDatabase, holds_only_tables
 from tests.world.twins import shared_database
 

@@ -16,7 +16,7 @@ from typing import Any
 from tau2_slime.outcome import Termination
 from tau2_slime.world import domains, scoring, tau2_compat
 from tau2_slime.world.environment import World
-from tau2_slime.world.fast import evaluation
+from tau2_slime.world.fast import replay_check
 from tau2_slime.world.fast.shared_db import CopyOnWriteDatabase, hashed_json
 from tests import parity_play as play
 from tests.parity_play import Call
@@ -75,7 +75,7 @@ class Player:
     def invented(self) -> bool:
         """True if a tool made up a random id: then no two environments agree on the database."""
         bills = getattr(self.world.environment.tools.db, "bills", [])
-        return any(evaluation.NOT_REPEATABLE["refuel_data"].fullmatch(bill.bill_id) for bill in bills)
+        return any(replay_check.NOT_REPEATABLE["refuel_data"].fullmatch(bill.bill_id) for bill in bills)
 
     def hashes(self) -> tuple[Any, Any]:
         environment = self.world.environment
@@ -102,8 +102,8 @@ def why_replay_needed(player: Player) -> str | None:
     """Why τ² must replay what the player did; None if scoring may take the fast way."""
     assert player.world.fast is not None
     try:
-        evaluation.require_equal_replay(scoring.replayable(player.messages, player.rejected), player.world)
-    except evaluation.ReplayNeededError as error:
+        replay_check.require_equal_replay(scoring.replayable(player.messages, player.rejected), player.world)
+    except replay_check.ReplayNeededError as error:
         return str(error)
     return None
 

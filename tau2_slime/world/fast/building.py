@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.fast.copies import EnvironmentTemplate, Template, shares_database
-from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment, ReplayNeededError
+from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment
 from tau2_slime.world.fast.known_releases import verified_constructor
 from tau2_slime.world.fast.reading import in_pieces
+from tau2_slime.world.fast.replay_check import ReplayNeededError
 from tau2_slime.world.fast.shared_db import (
     CopyOnWriteDatabase,
     OwnRecords,

@@ -1,8 +1,8 @@
 """τ²'s own evaluation without the work that was done before: two environments, a replay of the episode, the gold actions.
 
 `evaluate_simulation` runs unchanged, with its own evaluators. Only the environments that it builds are replaced. The
-predicted one is the episode's own, which is already where a replay would bring it. `require_equal_replay` knows every reason
-why it might not be; then τ² replays. The gold one has its end state, which τ²'s code computed once per task. Every stub has
+predicted one is the episode's own, which is already where a replay would bring it, unless `replay_check` says that it might
+not be; then τ² replays. The gold one has its end state, which τ²'s code computed once per task. Every stub has
 exactly the methods that the evaluators of the verified releases use.
 """
 
@@ -14,7 +14,7 @@ import logging
 import re
 import textwrap
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tau2_slime.errors import first_time
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.fast.replay_check import ReplayNeededError, require_equal_replay
 
 if TYPE_CHECKING:
     from tau2_slime.world.environment import World
@@ -47,15 +48,6 @@ DatabaseState = tuple[Hashable, Hashable]
 MAX_GOLD = 20_000
 """Tasks of one domain whose gold end state is kept (some hundred bytes each)."""
 
-NOT_REPEATABLE = {"refuel_data": re.compile(r"\bB[0-9a-f]{8}\b")}
-"""Tools that invent an id, and what it looks like where a later answer shows it."""
-
-_DIGITS = re.compile(r"\d{4000}")
-
-
-class ReplayNeededError(Exception):
-    """The environment of the episode cannot stand in for a replay of it; the message says why."""
-
 
 @dataclass
 class FastEnvironment:
@@ -79,9 +71,8 @@ class FastEnvironment:
             vars(self.environment).update(vars(begun))
             return
         if data is not None and fresh:
-            for (
-                kit
-            ) in kits:  # for this call only: a kit would hold itself, and so every episode until a full collection
+            # For this call only: a kit would hold itself, and so every episode until a full collection.
+            for kit in kits:
                 vars(kit)["update_db"] = partial(self._update_db, kit, data)
         try:
             self.environment.set_state(
@@ -188,53 +179,6 @@ def _to_json_str_of(kind: type[Environment]) -> Callable[[object], str]:
     itself = CellType()
     itself.cell_contents = process = FunctionType(code, kind.to_json_str.__globals__, closure=(itself,))
     return lambda answer: answer if isinstance(answer, str) else json.dumps(process(answer), default=str)
-
-
-def require_equal_replay(messages: Sequence[Message], world: World) -> None:
-    """Make sure that τ², replaying ``messages`` in a fresh environment, would arrive where ``world`` is.
-
-    Raises:
-        ReplayNeededError: it might not.
-    """
-    if world.began_with is None or world.began_with[0] is not world.task:
-        raise ReplayNeededError("the environment did not begin with the task's initial state")
-    if world.solo and any(isinstance(message, tau2_compat.load().UserMessage) for message in messages):
-        raise ReplayNeededError("a user speaks in a solo episode")
-    wanted, done = _calls_with_results(messages), [*_calls_with_results(world.began_with[1]), *world.ran]
-    if len(wanted) != len(done):
-        raise ReplayNeededError("the environment ran more or fewer calls than the trajectory shows")
-    invented: list[re.Pattern[str]] = []
-    for (call, result), (ran, answer) in zip(wanted, done, strict=True):
-        if not (call is ran or call == ran) or result.content != answer.content:
-            raise ReplayNeededError("the environment ran other calls than the trajectory shows")
-        text = answer.content or ""
-        if "NaN" in text or _DIGITS.search(text):
-            # τ² compares what the JSON reads as: not-a-number is unequal to itself, and so many digits cannot be read.
-            raise ReplayNeededError("an answer does not equal itself")
-        if any(pattern.search(text) for pattern in invented):
-            raise ReplayNeededError("an answer shows an id that a replay would not invent again")
-        if call.name in NOT_REPEATABLE and not answer.error:
-            invented.append(NOT_REPEATABLE[call.name])
-
-
-def _calls_with_results(messages: Sequence[Message]) -> list[tuple[ToolCall, ToolMessage]]:
-    """The calls of a trajectory, each with its result.
-
-    Raises:
-        ReplayNeededError: a call or a result stands alone; τ²'s replay stops there with an error.
-    """
-    t = tau2_compat.load()
-    found = []
-    rest = iter(messages)
-    for message in rest:
-        if isinstance(message, t.ToolMessage):
-            raise ReplayNeededError("the calls do not match their results")
-        for call in getattr(message, "tool_calls", None) or ():
-            result = next(rest, None)
-            if not isinstance(result, t.ToolMessage) or result.id != call.id:
-                raise ReplayNeededError("the calls do not match their results")
-            found.append((call, result))
-    return found
 
 
 def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnvironment) -> RewardInfo:

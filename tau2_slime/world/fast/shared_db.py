@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from tau2_slime.world.fast.copies import Template
-from tau2_slime.world.fast.evaluation import ReplayNeededError
+from tau2_slime.world.fast.replay_check import ReplayNeededError
 
 if TYPE_CHECKING:
     from _collections_abc import dict_items, dict_values
