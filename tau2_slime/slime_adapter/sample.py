@@ -67,7 +67,7 @@ class StandaloneSample:
 
     def row(self) -> dict[str, Any]:
         """A line of samples.jsonl; `of_row` reads it."""
-        return {**{name: value for name, value in vars(self).items() if name != "status"}, "status": self.status.value}
+        return {**vars(self), "status": self.status.value}
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> StandaloneSample:

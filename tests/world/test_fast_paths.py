@@ -20,7 +20,7 @@ from tau2_slime.outcome import Termination
 from tau2_slime.runtime import loops
 from tau2_slime.world import domains, environment, scoring, tau2_compat
 from tau2_slime.world.environment import World, new_world
-from tau2_slime.world.fast import building, evaluation, known_releases, replay_check
+from tau2_slime.world.fast import building, copies, evaluation, known_releases, replay_check
 from tests import parity_play as play
 from tests.parity_play import Call
 from tests.world.twins import Player, gold_calls, stock_reward, why_replay_needed
@@ -32,6 +32,8 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "_factories", {})
     monkeypatch.setattr(environment, "_quick", set())
     monkeypatch.setattr(errors, "_once_per_cause", errors.OncePerCause())
+    evaluation._get_response_of.cache_clear()
+    copies._copies_first.cache_clear()
 
 
 @pytest.fixture
@@ -654,7 +656,7 @@ def telecom_task(action: str) -> Any:
     return next(t for t in domains.tasks("telecom", "base") if action in {call.name for call in gold_calls(t)})
 
 
-def test_telecom_episodes_share_the_database_until_one_writes() -> None:
+def test_telecom_episodes_share_the_database_until_one_writes(forgetful: None) -> None:
     """Records, and the sets that name their fields, are most of what a full garbage collection walks."""
     task, t = telecom_task("enable_roaming"), tau2_compat.load()
     one, other = (World("telecom", "base", task) for _ in range(2))
@@ -703,6 +705,38 @@ def test_nothing_that_telecom_episodes_do_changes_what_they_share() -> None:
         assert again.environment.tools.db == stock.tools.db and again.environment.user_tools.db == stock.user_tools.db
     assert ran > 3000
     assert World("telecom", "base", tasks[0]).environment.tools.db == build().tools.db
+
+
+@pytest.mark.parametrize("domain", ["retail", "telecom"])
+def test_answers_are_written_as_tau2_writes_them(domain: str, forgetful: None) -> None:
+    """Text, and records, lists and dates in JSON."""
+    task = domains.tasks(domain, "base")[0]
+    stock = tau2_compat.load().registry.get_env_constructor(domain)()
+    if domain == "telecom":
+        customer = stock.tools.db.customers[0]
+        line = {"customer_id": customer.customer_id, "line_id": customer.line_ids[0]}
+        calls = [
+            ("get_customer_by_id", {"customer_id": customer.customer_id}),
+            ("get_details_by_id", {"id": customer.line_ids[0]}),
+            ("get_data_usage", line),
+            ("get_bills_for_customer", {"customer_id": customer.customer_id}),
+            ("transfer_to_human_agents", {"summary": "no"}),
+            ("get_customer_by_id", {"customer_id": "nobody"}),
+        ]
+    else:
+        calls = [
+            ("calculate", {"expression": "1 + 1"}),
+            ("list_all_product_types", {}),
+            ("get_order_details", {"order_id": next(iter(stock.tools.db.orders))}),
+        ]
+    world, contents = World(domain, "base", task), []
+    for name, arguments in calls:
+        call = tau2_compat.load().ToolCall(id="1", name=name, arguments=arguments, requestor="assistant")
+        result, _ = world.call(call)
+        contents.append(result.content)
+        theirs = stock.get_response(call)
+        assert (result.content, result.error) == (theirs.content, theirs.error)
+    assert any(content.startswith(("{", "[")) for content in contents)
 
 
 def test_a_task_begins_once_and_again_when_it_was_edited(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:

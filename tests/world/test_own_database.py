@@ -205,6 +205,34 @@ def test_telecom_with_data_of_both_sides_gives_each_side_its_own() -> None:
     assert (ours.get_db_hash(), ours.get_user_db_hash()) == (theirs.get_db_hash(), theirs.get_user_db_hash())
 
 
+def test_telecom_with_data_and_a_history_begins_as_tau2_begins_it() -> None:
+    """Twice: the second episode of a task takes what the first one worked out."""
+    base = domains.tasks("telecom", "base")[0]
+    stock = t.registry.get_env_constructor("telecom")()
+    customers = stock.tools.db.model_dump(mode="json")["customers"]
+    customers[0]["full_name"] += " Jr."
+    task = with_data(base, agent_data={"customers": customers})
+    line = {"customer_id": customers[0]["customer_id"], "line_id": customers[0]["line_ids"][0]}
+    calls = [
+        t.ToolCall(id="1", name="get_customer_by_id", arguments={"customer_id": customers[0]["customer_id"]}),
+        t.ToolCall(id="2", name="enable_roaming", arguments=line),
+    ]
+    history = []
+    stock.set_state(task.initial_state.initialization_data, None, [])
+    for call in calls:
+        history += [t.AssistantMessage(role="assistant", content=None, tool_calls=[call]), stock.get_response(call)]
+    for _ in range(2):
+        world = World("telecom", "base", task)
+        world.set_state(history)
+        assert world.environment.tools.db.customers[0].full_name.endswith(" Jr.")
+        assert world.environment.get_db_hash() == stock.get_db_hash()
+    fresh = World("telecom", "base", task)
+    fresh.set_state([])
+    assert fresh.environment.get_db_hash() != stock.get_db_hash()
+    with pytest.raises(ValueError, match="not found"):
+        World("telecom", "base", base).environment.tools.get_customer_by_id("nobody")
+
+
 def cpu(domain: str, task: Any) -> float:
     """CPU seconds of a gold episode of a task that was played before: the least of some."""
     took = []
