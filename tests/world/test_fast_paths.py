@@ -676,6 +676,12 @@ def test_telecom_episodes_share_the_database_until_one_writes(forgetful: None) -
     assert one.environment.tools.db.model_dump_json() != before == other.environment.tools.db.model_dump_json()
     still = {type(own[key]).__name__ for key in own.keys() & {id(record) for record in records_of(shared)}}
     assert still == {"Address", "Device", "LineItem", "PaymentMethod", "Plan"}
+    third = World("telecom", "base", task)
+    third.set_state([])
+    third.call(t.ToolCall(**vars(call)))
+    copies_of_lines = [world.environment.tools.db.lines for world in (one, third)]
+    assert all(line is not other for line, other in zip(*copies_of_lines, strict=True))
+    assert all(line.model_fields_set is other.model_fields_set for line, other in zip(*copies_of_lines, strict=True))
     assert other.environment.get_db_hash() != one.environment.get_db_hash()
     stock = tau2_compat.load().registry.get_env_constructor("telecom")()
     stock.set_state(None, task.initial_state.initialization_actions, [])
@@ -684,9 +690,11 @@ def test_telecom_episodes_share_the_database_until_one_writes(forgetful: None) -
     assert one.environment.get_db_hash() == stock.get_db_hash()
 
 
-def test_nothing_that_telecom_episodes_do_changes_what_they_share() -> None:
+def test_nothing_that_telecom_episodes_do_changes_what_they_share(forgetful: None) -> None:
     """All that the tasks' beginnings and gold actions run, and each tool as another task's gold calls it."""
-    tasks = domains.tasks("telecom", "full")[::7]
+    tasks = [*domains.tasks("telecom", "full")[::7], *domains.tasks("telecom", "base")[::4]]
+    begins = {call.func_name for task in tasks for call in task.initial_state.initialization_actions}
+    assert {"suspend_line_for_overdue_bill", "set_data_usage", "disable_roaming"} <= begins
     wanted = [action for task in tasks for action in task.evaluation_criteria.actions or []]
     build, ran = tau2_compat.load().registry.get_env_constructor("telecom"), 0
     for number, task in enumerate(tasks):

@@ -67,11 +67,10 @@ class _SharingPickler(pickle.Pickler):
         if not isinstance(value, BaseModel):
             return NotImplemented
         made = value.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
-        state = made[2] if len(made) > 2 else None
-        if isinstance(state, dict) and _FIELDS_SET in state:
-            names = state[_FIELDS_SET]
-            state[_FIELDS_SET] = self._named.setdefault(frozenset(names), names)
-            self._share(state[_FIELDS_SET])
+        state: Any = made[2]
+        names = state[_FIELDS_SET]
+        names = state[_FIELDS_SET] = self._named.setdefault(frozenset(names), names)
+        self._share(names)
         return made
 
 
