@@ -27,6 +27,7 @@ def load_litellm() -> ModuleType:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with dotenv_files.unread():
         import litellm
+
         litellm.get_llm_provider("openai/any")  # loads its providers here: its first use may be on the event loop
     _refuse_redirects()
     return litellm

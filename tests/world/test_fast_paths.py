@@ -418,6 +418,19 @@ def test_a_user_who_speaks_in_a_solo_episode_raises_what_tau2_raises() -> None:
     assert player.reward() is stock_reward(player) is AssertionError
 
 
+def test_beginnings_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
+    monkeypatch.setattr(building, "MAX_BEGUN", 3)
+    tasks = domains.tasks("telecom", "base")[:5]
+    worlds = [World("telecom", "base", task) for task in [*tasks, *tasks]]
+    for world in worlds:
+        world.set_state([])
+    (factory,) = building._factories.values()
+    assert factory is not None and len(factory._begun) == 3
+    assert len({id(world.environment.policy) for world in worlds}) == 1
+    states = [world.database_state() for world in worlds]
+    assert states[:5] == states[5:] and len(set(states)) > 1
+
+
 def test_many_tasks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch, forgetful: None) -> None:
     monkeypatch.setattr(evaluation, "MAX_GOLD", 3)
     players = [gold_player("mock", number) for number in range(4)]

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_BEGUN = 500
+"""Tasks whose beginning is kept, some 10 KB each: the episodes of one are played at about the same time."""
+
 _lock = threading.Lock()
 _factories: dict[str, EnvironmentFactory | None] = {}
 """Kind of environment -> its factory; None where none was verified."""
@@ -75,6 +78,8 @@ class EnvironmentFactory:
         """`gold_key` of a task -> what keeps the key unique, and the task's gold end state."""
         self._prepared: dict[tuple[int, str], tuple[object, object]] = {}
         """(id of a task or a part of it, what is made of it) -> a weak reference to it, and what it makes."""
+        self._begun: OrderedDict[tuple[int, str], tuple[InitialState, EnvironmentTemplate]] = OrderedDict()
+        """(id of a task's initial state, what it says) -> the state itself, which keeps its id, and what begins with it."""
         self._constructor = constructor
         self._parsed: ParsedDatabase | None = None
         self._templates: dict[bool, EnvironmentTemplate] = {}
@@ -129,12 +134,15 @@ class EnvironmentFactory:
         if initial is None or not shares_database(environment.tools):
             return None
 
-        def begun() -> EnvironmentTemplate:
-            environment.set_state(initial.initialization_data, initial.initialization_actions, [])
-            return EnvironmentTemplate(environment, earlier=self._templates[environment.solo_mode])
-
         # By what it says, too: a task may be edited in place.
-        return self._once(initial, f"{environment.solo_mode} {initial.model_dump_json()}", begun).copy()
+        key = id(initial), f"{environment.solo_mode} {initial.model_dump_json()}"
+        if (found := self._begun.get(key)) is None:
+            environment.set_state(initial.initialization_data, initial.initialization_actions, [])
+            found = initial, EnvironmentTemplate(environment, earlier=self._templates[environment.solo_mode])
+            self._begun[key] = found
+            while len(self._begun) > MAX_BEGUN:
+                self._begun.popitem(last=False)
+        return found[1].copy()
 
     def update_small_database(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
         """Give a fresh ``kit`` the database that τ²'s `update_db` makes. Raises what that raises."""
@@ -145,7 +153,7 @@ class EnvironmentFactory:
 
         kit.db = self._once(data, type(kit).__name__, updated).copy()
 
-    def _once(self, data: InitialState | InitializationData | Task, what: str, make: Callable[[], T]) -> T:
+    def _once(self, data: InitializationData | Task, what: str, make: Callable[[], T]) -> T:
         """What ``make`` returns for ``data``, for as long as somebody has ``data``."""
         key, prepared = (id(data), what), self._prepared
         if key not in prepared:

@@ -103,15 +103,17 @@ class EnvironmentTemplate:
     def __init__(
         self, environment: Environment, shared: Iterable[object] = (), *, earlier: EnvironmentTemplate | None = None
     ) -> None:
-        """``shared``: parts that its copies share. Nobody may use ``environment``, which may come from an ``earlier``
-        template, from now on.
+        """``shared``: parts that its copies share, besides the policy. Nobody may use ``environment``, which may come from
+        an ``earlier`` template, from now on.
         """
         if earlier is not None and earlier._database is not None:
             _share_equal_records(environment.tools.db, earlier._database.db)
         self._database: _SharedDatabase | None = None
+        parts = [*shared, environment.policy]
         if shares_database(environment.tools):
             self._database = _SharedDatabase(environment.tools.db)
-        self._template = Template(environment, [*shared, *([self._database.db] if self._database is not None else [])])
+            parts.append(self._database.db)
+        self._template = Template(environment, parts)
 
     def copy(self) -> Environment:
         """An environment like the one that was given."""
