@@ -66,10 +66,11 @@ class FastEnvironment:
         data = initial.initialization_data if initial is not None else None
         kits = [kit for kit in (self.environment.tools, self.environment.user_tools) if kit is not None]
         fresh, self.fresh = self.fresh, False
-        begun = self.factory.begun(task, self.environment) if fresh and not history else None
-        if begun is not None:
-            vars(self.environment).update(vars(begun))
-            return
+        if fresh and not history and self.database is None:
+            begun = self.factory.begun(task, self.environment)
+            if begun is not None:
+                vars(self.environment).update(vars(begun))
+                return
         if data is not None and fresh:
             # For this call only: a kit would hold itself, and so every episode until a full collection.
             for kit in kits:
