@@ -32,7 +32,7 @@ from tau2_slime.world.fast.shared_db import (
 )
 
 if TYPE_CHECKING:
-    from tau2_slime.world.types import Environment, InitializationData, InitialState, Task, ToolKit
+    from tau2_slime.world.types import DB, Environment, InitializationData, InitialState, Task, ToolKit
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ class EnvironmentFactory:
     def update_small_database(self, kit: ToolKit, data: InitializationData, change: dict[str, Any]) -> None:
         """Give a fresh ``kit`` the database that τ²'s `update_db` makes. Raises what that raises."""
 
-        def updated() -> Template:
+        def updated() -> Template[DB]:
             type(kit).update_db(kit, change)
             return Template(kit.db)
 

@@ -1,7 +1,7 @@
 """Copies of τ²'s environments and records, which hold no more of their own than an episode may change.
 
 Hundreds of episodes hold copies, and a full garbage collection walks all of it. So copies share what no code of τ² writes,
-and a telecom episode shares the whole database of its task until a tool of the agent's side is about to write to it.
+and a telecom episode shares the whole database of its task until a method of the tool kit is about to write to it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import pickle
 import types
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -20,24 +20,27 @@ from tau2_slime.world.fast.known_releases import NEVER_WRITTEN, WRITERS
 if TYPE_CHECKING:
     from tau2_slime.world.types import DB, Environment, ToolKit
 
+T = TypeVar("T")
 
-class Template:
+
+class Template(Generic[T]):
     """What copies of one value are made from: a record, a database, or a whole environment.
 
     They share records of the classes in `NEVER_WRITTEN`, and the sets that name a record's fields. pydantic reads these for
     ``exclude_unset``, which τ² does not use.
     """
 
-    def __init__(self, value: object, shared: Iterable[object] = ()) -> None:
+    def __init__(self, value: T, shared: Iterable[object] = ()) -> None:
         """``shared``: parts of ``value`` that its copies share as well. Nobody may write to ``value`` from now on."""
         data = io.BytesIO()
         pickler = _SharingPickler(data, shared)
         pickler.dump(value)
         self._pickled, self._shared = data.getvalue(), pickler.shared
 
-    def copy(self) -> Any:
+    def copy(self) -> T:
         """A copy, as `pickle` makes it."""
-        return _SharingUnpickler(self._pickled, self._shared).load()
+        made: T = _SharingUnpickler(self._pickled, self._shared).load()
+        return made
 
 
 class _SharingPickler(pickle.Pickler):
@@ -117,7 +120,7 @@ class EnvironmentTemplate:
 
     def copy(self) -> Environment:
         """An environment like the one that was given."""
-        environment: Environment = self._template.copy()
+        environment = self._template.copy()
         if self._database is not None:
             kit: Any = environment.tools
             kit.__class__ = _copies_first(kit.__class__)
@@ -143,7 +146,7 @@ class _SharedDatabase:
         """τ²'s, as soon as somebody asked for it."""
 
     @functools.cached_property
-    def template(self) -> Template:
+    def template(self) -> Template[DB]:
         return Template(self.db)
 
 

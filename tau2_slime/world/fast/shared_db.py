@@ -41,7 +41,7 @@ class ParsedDatabase:
         """``db`` is one that `holds_only_tables`; it must not be used by anyone else from now on."""
         self.db = db
         self.tables: dict[str, dict[Hashable, object]] = {name: getattr(db, name) for name in type(db).model_fields}
-        self.templates: dict[str, dict[Hashable, Template]] = {name: {} for name in self.tables}
+        self.templates: dict[str, dict[Hashable, Template[object]]] = {name: {} for name in self.tables}
         """Table -> key -> what a private copy is made from; filled as copies are asked for."""
         self.json: dict[tuple[str, Hashable], str] = {}
         """(table, key) -> `hashed_json` of the shared record; filled as it is asked for."""
@@ -61,10 +61,10 @@ class CopyOnWriteTable(dict[Hashable, object]):
     def __init__(
         self,
         records: dict[Hashable, object],
-        templates: dict[Hashable, Template],
+        templates: dict[Hashable, Template[object]],
         mode: _AccessMode,
         own: dict[Hashable, object] = _NOTHING,
-        own_templates: dict[Hashable, Template] = _NOTHING,
+        own_templates: dict[Hashable, Template[object]] = _NOTHING,
     ) -> None:
         """``own``: the records that the episode's task has instead of, or besides, ``records``."""
         super().__init__(records)
@@ -82,7 +82,7 @@ class CopyOnWriteTable(dict[Hashable, object]):
         template = templates.get(key)
         if template is None:
             template = templates[key] = Template(record)
-        copy: object = template.copy()
+        copy = template.copy()
         self[key] = copy
         return copy
 
@@ -173,7 +173,7 @@ class OwnRecords:
             name: {key: record for key, record in getattr(after, name).items() if before[name].get(key) != record}
             for name in change
         }
-        self.templates: dict[str, dict[Hashable, Template]] = {name: {} for name in change}
+        self.templates: dict[str, dict[Hashable, Template[object]]] = {name: {} for name in change}
         self.json: dict[tuple[str, Hashable], str] = {}
 
 
