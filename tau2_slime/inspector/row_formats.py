@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from tau2_slime.episode.result import telemetry
+from tau2_slime.episode.telemetry import telemetry
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.outcome import Termination, blame_for
 

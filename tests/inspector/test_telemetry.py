@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.episode.result import telemetry
-from tau2_slime.episode.telemetry import telemetry_metrics
+from tau2_slime.episode.telemetry import telemetry, telemetry_metrics
 from tau2_slime.observe.episodes import episodes_of
 from tau2_slime.observe.metrics import episode_metrics
 from tests.test_cli import tau2_slime
