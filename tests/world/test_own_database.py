@@ -188,6 +188,13 @@ def test_telecom_with_other_customers_is_scored_as_tau2_does(seed: int, no_repla
         assert player.reward() == stock_reward(player)
 
 
+def stock_telecom(task: Any) -> Any:
+    try:
+        return stock_environment(task, "telecom")
+    except (AttributeError, ValueError):
+        pytest.skip("this τ² gives the user the agent's database, and cannot begin such a task")
+
+
 def test_telecom_with_data_of_both_sides_gives_each_side_its_own() -> None:
     base = domains.tasks("telecom", "base")[0]
     stock = t.registry.get_env_constructor("telecom")()
@@ -196,10 +203,7 @@ def test_telecom_with_data_of_both_sides_gives_each_side_its_own() -> None:
     user = stock.user_tools.db.model_dump(mode="json")
     user["device"]["battery_level"] = 7
     task = with_data(base, agent_data={"customers": customers}, user_data={"device": user["device"]})
-    try:
-        theirs = stock_environment(task, "telecom")
-    except AttributeError:
-        pytest.skip("this τ² gives the user the agent's database, and cannot begin such a task")
+    theirs = stock_telecom(task)
     ours = Player("telecom", task).world.environment
     assert ours.tools.db.customers[0].full_name.endswith(" Jr.") and ours.user_tools.db.device.battery_level == 7
     assert (ours.get_db_hash(), ours.get_user_db_hash()) == (theirs.get_db_hash(), theirs.get_user_db_hash())
@@ -218,7 +222,7 @@ def test_telecom_with_data_and_a_history_begins_as_tau2_begins_it() -> None:
         t.ToolCall(id="2", name="enable_roaming", arguments=line),
     ]
     history = []
-    stock.set_state(task.initial_state.initialization_data, None, [])
+    stock = stock_telecom(task)
     for call in calls:
         history += [t.AssistantMessage(role="assistant", content=None, tool_calls=[call]), stock.get_response(call)]
     for _ in range(2):
