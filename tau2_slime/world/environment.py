@@ -79,7 +79,8 @@ class World:
         key = f"{self.kind} {self.solo} {own}"
         found = _tools.get(key)
         if found is None:
-            with builds_what_stays():
+            # Of tasks that name their own there may be hundreds, and each freeze is for good.
+            with builds_what_stays() if own is None else nullcontext():
                 agent = self.environment.get_tools()
                 if self.solo and self.environment.user_tools is not None:
                     agent += self.environment.get_user_tools()
