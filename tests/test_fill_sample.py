@@ -286,6 +286,22 @@ def test_a_batch_that_replays_gets_the_fields_from_every_sample() -> None:
     assert np.shape(only_experts.rollout_routed_experts) == (8, 2, 2)
 
 
+def test_an_episode_that_never_began_fits_into_a_batch_that_replays() -> None:
+    spec = ReplaySpec(True, ExpertShape(2, 2, 8))
+    sample = fill_sample(StandaloneSample(), failed_result("no such task"), template=WORDS, replay=spec)
+    assert list(sample.rollout_top_p_token_ids) == [] and list(sample.rollout_top_p_token_offsets) == [0, 0]
+    assert np.shape(sample.rollout_routed_experts) == (len(sample.tokens) - 1, 2, 2)
+
+
+def test_a_slime_without_fields_for_kept_sets_trains_without_them() -> None:
+    @dataclass
+    class Before:
+        tokens: list[int] = field(default_factory=list)
+
+    args = cast(Any, Args(rollout_top_p=0.9))
+    assert replay_spec(args, cast(Any, Before()), evaluation=False) == NOTHING
+
+
 # ---- metadata --------------------------------------------------------------------------------------------------------
 
 
