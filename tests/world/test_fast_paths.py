@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import multiprocessing
+import pickle
 import subprocess
 import sys
 import threading
@@ -726,6 +728,21 @@ def test_nothing_that_telecom_episodes_do_changes_what_they_share(forgetful: Non
         assert again.environment.tools.db == stock.tools.db and again.environment.user_tools.db == stock.user_tools.db
     assert ran > 3000
     assert World("telecom", "base", tasks[0]).environment.tools.db == build().tools.db
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda whole: pickle.loads(pickle.dumps(whole))])
+def test_a_duplicate_of_telecom_shares_nothing(duplicate: Callable[[Any], Any]) -> None:
+    world = World("telecom", "base", telecom_task("enable_roaming"))
+    world.set_state([])
+    environment, again = world.environment, duplicate(world.environment)
+    stock = tau2_compat.load().registry.get_env_constructor("telecom")()
+    assert type(again.tools) is type(stock.tools) and vars(again.tools).keys() == vars(stock.tools).keys()
+    assert again.get_db_hash() == environment.get_db_hash()
+    before = environment.tools.db.model_dump_json()
+    for record in records_of(again.tools.db):
+        for name in type(record).model_fields:
+            vars(record)[name] = None
+    assert environment.tools.db.model_dump_json() == before
 
 
 @pytest.mark.parametrize("domain", ["retail", "telecom"])
