@@ -71,7 +71,7 @@ def _evaluation(share: float, unseen: float = 0.0) -> dict[str, list[float]]:
     return {task: [1.0] * round(100 * x) + [0.0] * (100 - round(100 * x)) for task, x in shares.items()}
 
 
-RISING = [0.3, 0.6, *[0.95] * 5]
+RISING = [0.3, 0.6, *[0.95] * 18]
 GOOD = {
     "sync": [curve(RISING, after=0.95 - seed / 100) for seed in range(4)],
     "unseen": [curve(RISING, unseen=0.7 + seed / 100) for seed in range(3)],
@@ -84,6 +84,15 @@ GOOD = {
 @pytest.mark.fast
 def test_curves_that_learn_pass() -> None:
     assert [str(check) for check in judge(GOOD) if not check.holds] == []
+
+
+@pytest.mark.fast
+def test_a_short_run_need_not_reach_the_goal() -> None:
+    """Eight steps, as ``--small`` takes them."""
+    short = {"sync": [curve([0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.8, 0.85], after=0.86 + seed / 100) for seed in range(4)]}
+    checks = [str(check) for check in judge(short)]
+    assert all(check.startswith("ok") for check in checks) and not any("seeds end at" in check for check in checks)
+    assert any("3 of 4 seeds end at" in str(check) for check in judge(GOOD))
 
 
 @pytest.mark.fast
