@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import copy
 import gc
+import inspect
 import multiprocessing
 import pickle
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -728,6 +731,25 @@ def test_nothing_that_telecom_episodes_do_changes_what_they_share(forgetful: Non
         assert again.environment.tools.db == stock.tools.db and again.environment.user_tools.db == stock.user_tools.db
     assert ran > 3000
     assert World("telecom", "base", tasks[0]).environment.tools.db == build().tools.db
+
+
+def test_every_method_that_writes_to_a_shared_database_copies_it_first() -> None:
+    """By its source: what sets a field of a record, or appends to a list in one, is in the list of writers."""
+    from tau2.domains.telecom.tools import TelecomTools
+
+    def writes(node: ast.AST) -> bool:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+        )
+        calls = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append"
+        return any(isinstance(target, ast.Attribute) for target in targets) or (
+            calls and isinstance(node.func.value, ast.Attribute)
+        )
+
+    (kit,) = ast.parse(textwrap.dedent(inspect.getsource(TelecomTools))).body
+    methods = [one for one in kit.body if isinstance(one, ast.FunctionDef) and one.name != "__init__"]
+    found = {method.name for method in methods if any(map(writes, ast.walk(method)))}
+    assert found == set(known_releases.WRITERS["tau2.domains.telecom.tools.TelecomTools"])
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda whole: pickle.loads(pickle.dumps(whole))])

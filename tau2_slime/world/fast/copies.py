@@ -184,7 +184,7 @@ def _copies_first(kit: type[ToolKit]) -> type[ToolKit]:
     return made
 
 
-def _plain(kit: Any, state: dict[str, object]) -> ToolKit:
-    made: ToolKit = kit.__new__(kit)
+def _plain(kit: type[T], state: dict[str, object]) -> T:
+    made = kit.__new__(kit)
     vars(made).update(state)
     return made

@@ -87,7 +87,6 @@ WRITERS = {
         "set_data_usage",
         "suspend_line",
         "suspend_line_for_overdue_bill",
-        "update_db",
     )
 }
 """Tool kit -> its methods that write to its database; no other code of the verified releases does."""
