@@ -156,9 +156,10 @@ async def play(
         else:
             result = await play_and_score(await build(), aborted=aborted)
     except Exception as error:  # whatever it is, the training job must go on; it is logged and blamed
-        if interrupted and isinstance(error, EpisodeAborted):
-            return sample  # aborted again before it was resumed: it keeps what it has
         result = _failed(error)
+        if interrupted and isinstance(error, EpisodeAborted):  # again, before it was resumed: it keeps what it has
+            _notify_observer(args, sample, result)
+            return sample
     result.stats.total_time = result.stats.total_time or time.perf_counter() - started
     _log_failure(result)
     try:
@@ -186,10 +187,10 @@ async def _resume(
 
     setup = await build()
     try:
-        behind = weights.lag_of_versions(sample.weight_versions)
+        saved = resume.read(sample, setup.identity, replay)
+        behind = weights.lag_of_segments(saved.ledger.segments) if saved.ledger is not None else 0
         if max_lag is not None and behind > max_lag:
             raise CannotResume(f"its tokens are {behind} weight updates old, max_weight_lag is {max_lag}")
-        saved = resume.read(sample, setup.identity, replay)
         return await play_and_score(setup, aborted=aborted, saved=saved)
     except CannotResume as error:
         if first_time("an interrupted episode starts over", str(error)):

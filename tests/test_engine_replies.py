@@ -104,6 +104,8 @@ def test_an_abort_whose_log_probs_were_not_sent_keeps_nothing() -> None:
     body = reply([4, 5], finish={"type": "abort", "message": "Aborted"})
     del body["meta_info"]["output_token_logprobs"]
     assert read(body).ids == []
+    body["meta_info"]["weight_versions"] = [{"version": "1", "start": 0, "end": 2}]
+    assert (read(body).ids, read(body).spans) == ([], [])
 
 
 def test_a_stop_string_matches_no_id() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import logging
 import threading
 import time
@@ -162,22 +160,3 @@ def test_of_many_threads_one_is_first(caplog: pytest.LogCaptureFixture) -> None:
         thread.join()
     assert sum(answers) == 1
     assert sorted(int(record.getMessage().split()[1]) for record in caplog.records) == [9, 90, 900]
-
-
-EXAMPLES = (
-    "config.settings",
-    "config.simulators",
-    "errors",
-    "observe.metrics",
-    "observe.passk",
-    "outcome",
-    "runtime.address",
-    "runtime.console",
-    "runtime.text",
-)
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_the_examples_in_docstrings_are_true(name: str) -> None:
-    outcome = doctest.testmod(importlib.import_module(f"tau2_slime.{name}"))
-    assert outcome.attempted and not outcome.failed

@@ -23,7 +23,8 @@ from tau2_slime.slime_adapter.sample import (
     read_metadata,
     replay_spec,
 )
-from tau2_slime.tokens.ledger import TokenLedger, trajectory_digest
+from tau2_slime.tokens.digest import trajectory_digest
+from tau2_slime.tokens.ledger import TokenLedger
 from tau2_slime.tokens.replay import NOTHING, CallReplay, ExpertShape, ReplaySpec
 from tau2_slime.tokens.template.chat_template import ChatTemplate
 

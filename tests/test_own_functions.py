@@ -25,7 +25,6 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import row_formats
 from tau2_slime.outcome import Blame, Termination
 from tau2_slime.slime_adapter.sample import StandaloneSample, fill_sample
-from tests.examples import assert_examples_run
 from tests.test_hooks import evaluate, train
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -260,7 +259,3 @@ def test_the_example_of_a_reward_part() -> None:
     assert reward_parts(result(*hasty), [path]) == {path: 0.0}
     assert reward_parts(result(*asked, said("tool", "{}"), *hasty), [path]) == {path: 0.5}
     assert reward_parts(result(*look_up), [path]) == {}, "nothing was written: it does not apply"
-
-
-def test_the_examples_in_docstrings_run() -> None:
-    assert_examples_run(config_own_functions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tau2_slime import train
 from tau2_slime.errors import ConfigError
 from tau2_slime.train import RENAMED, map_arguments, slime_folder
 from tests.launch_lines import ROOT, JobLine, checkpoint, fake_slime, parsed_by_slime
@@ -26,10 +24,6 @@ RECIPE = [
 
 def pairs(argv: list[str]) -> dict[str, str]:
     return dict(zip(argv[::2], argv[1::2], strict=True))
-
-
-def test_the_examples_of_the_docstrings_hold() -> None:
-    assert doctest.testmod(train) == doctest.TestResults(failed=0, attempted=1)
 
 
 def test_every_flag_of_the_recipe_becomes_slimes() -> None:

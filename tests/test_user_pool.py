@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.config.simulators import choose
-from tau2_slime.episode.users import check_user, models_of, user_spec
+from tau2_slime.episode.users import PlayedBy, check_user, models_of, user_role, user_spec
 from tau2_slime.errors import ConfigError
 
 
@@ -190,3 +191,24 @@ def test_each_attempt_at_a_task_has_a_seed_of_its_own_that_endpoints_take(seed: 
     config = resolve(user_args={"seed": seed, "top_p": 0.5})
     specs = [user_spec(config, "gpt-4o", attempt=attempt) for attempt in range(3)]
     assert [spec.args for spec in specs] == [{"seed": one, "top_p": 0.5} for one in seeds]
+
+
+@pytest.mark.parametrize(
+    ("settings", "role"),
+    [
+        ({"agent_type": "solo", "user_strategy": "react"}, (PlayedBy.NOBODY, "", "llm")),
+        ({"user_strategy": "human"}, (PlayedBy.PERSON, "human", "human")),
+        ({"user_path": "my.Own"}, (PlayedBy.OWN_CLASS, "my.Own", "llm")),
+        ({"user_path": "my.Own", "user_model": "m", "user_strategy": "react"}, (PlayedBy.OWN_CLASS, "my.Own:m", "llm")),
+        ({"user_model": "scripted-short", "user_strategy": "react"}, (PlayedBy.SCRIPT, "scripted-short", "llm")),
+        ({"user_model": "m", "user_strategy": "react"}, (PlayedBy.MODEL, "m", "react")),
+        ({"user_model": "a", "user_simulators": [{"name": "a", "model": "scripted"}]}, (PlayedBy.SCRIPT, "a", "llm")),
+        (
+            {"user_model": "a", "user_simulators": [{"name": "a", "model": "m", "strategy": "rules"}]},
+            (PlayedBy.MODEL, "a", "rules"),
+        ),
+    ],
+)
+def test_results_say_who_played_the_user_and_how(settings: dict[str, Any], role: tuple[PlayedBy, str, str]) -> None:
+    config = resolve(**settings)
+    assert dataclasses.astuple(user_role(config, config.user_model)) == role

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tau2_slime.diagnosis.findings import Diagnosis
-    from tau2_slime.inspector.sources import FoundEpisodes
+    from tau2_slime.inspector.found import FoundEpisodes
     from tau2_slime.inspector.trajectory import Trajectory
     from tau2_slime.world.judge import JudgeSpec
 
@@ -174,7 +174,9 @@ def _diagnosed(path: Path, name: str, domain: str | None, most: int | None) -> l
 
 def _read(path: Path, domain: str | None) -> FoundEpisodes:
     from tau2_slime.evaluation.taubench_v1.results import is_v1, played_again
-    from tau2_slime.inspector.sources import FoundEpisodes, add_results, read_episodes
+    from tau2_slime.inspector.found import FoundEpisodes
+    from tau2_slime.inspector.sources import read_episodes
+    from tau2_slime.inspector.tau2_results import add_results
 
     if not is_v1(path):
         return read_episodes(path)

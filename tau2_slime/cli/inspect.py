@@ -13,7 +13,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
-    from tau2_slime.inspector.sources import FoundEpisodes
+    from tau2_slime.inspector.found import FoundEpisodes
     from tau2_slime.inspector.trajectory import Trajectory
     from tau2_slime.policy.checkpoint import CheckpointProfile
 

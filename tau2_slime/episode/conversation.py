@@ -9,6 +9,7 @@ One hop is one message of one role: agent to user or environment, user to agent 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +18,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tau2_slime.episode.history import Position, Role, dump_messages, load_messages, position_after, replay_calls
+from tau2_slime.episode import interrupted
+from tau2_slime.episode.history import Position, Role, position_after
 from tau2_slime.episode.transcript import PolicyStopped
 from tau2_slime.errors import CannotResume, ConfigError, EpisodeAborted, Tau2SlimeError, UserSimulatorError, first_time
 from tau2_slime.outcome import Termination
 from tau2_slime.policy_rules.check import BROKEN, WRITES, broken_rules
 from tau2_slime.runtime import tracebacks
 from tau2_slime.runtime.abort import UntilAbort
-from tau2_slime.runtime.loops import offload, take_turn
+from tau2_slime.runtime.loops import is_cancelled, offload, take_turn
 from tau2_slime.runtime.secrets import described
 from tau2_slime.world import tau2_compat
 from tau2_slime.world.environment import World
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COUNTERS = ("steps", "agent_turns", "user_turns", "agent_errors", "user_errors")
+_CANCELLED_BY_OTHERS = "CancelledError: something that the episode awaited was cancelled, but not the episode"
 _NO_USER = "nobody plays the user: only a solo episode is played without one"
 _EXPLAINED = (Termination.AGENT_ERROR, Termination.TOO_MANY_ERRORS)
 
@@ -107,9 +109,10 @@ class Conversation:
         self._detail = ""
         self._message: Any = None
         """What the next speaker is given: `Delivered`, or None before the first message."""
-        self._refused: dict[int, str] = {}
+        self.refused: dict[int, str] = {}
         """Of the agent's last turn: `AgentTurn.rejected`."""
-        self._from, self._to = Role.AGENT, Role.USER
+        self.sender, self.receiver = Role.AGENT, Role.USER
+        """Of the last message."""
 
     @property
     def ended(self) -> tuple[Termination, str] | None:
@@ -120,27 +123,27 @@ class Conversation:
         return termination, self._detail if termination in _EXPLAINED else ""
 
     async def play(self, resume: Mapping[str, Any] | None = None) -> tuple[Termination, str]:
-        """Play to the end: ``(termination, detail)``. ``resume``: the `state` of an earlier part of the same episode.
+        """Play to the end: ``(termination, detail)``. ``resume``: `interrupted.state_of` an earlier part of this episode.
 
         Raises:
             CancelledError: the caller was cancelled.
             CannotResume: ``resume`` does not fit; then start over with a new world. Every other failure is a termination.
         """
         try:
-            if resume is None:
+            if resume is not None:
+                await interrupted.take_up(self, resume)
+            if not self.messages:
                 await self._initialize()
-            else:
-                await self._resume(resume)
-                if resume["ended"] is not None:
-                    self._termination = Termination(resume["ended"][0])
-                    return self._termination, str(resume["ended"][1])
+            if resume is not None and resume["ended"] is not None:
+                self._termination = Termination(resume["ended"][0])
+                return self._termination, str(resume["ended"][1])
             while self._termination is None:
                 if self.aborted():
                     raise EpisodeAborted("aborted between turns")
                 await take_turn()
-                if self._to is Role.USER:
+                if self.receiver is Role.USER:
                     await self._user_speaks()
-                elif self._to is Role.AGENT:
+                elif self.receiver is Role.AGENT:
                     await self._agent_speaks(self._message)
                 else:
                     self._environment_answers()
@@ -154,8 +157,10 @@ class Conversation:
             raise
         except Tau2SlimeError as error:
             return Termination(error.termination), str(error)
-        except Exception as error:  # an episode must never take the trainer down: log it and blame ourselves
-            cause = described(error)
+        except (Exception, asyncio.CancelledError) as error:  # an episode must never take the trainer down
+            if is_cancelled(error):
+                raise
+            cause = described(error) if isinstance(error, Exception) else _CANCELLED_BY_OTHERS
             if first_time("unforeseen in an episode", cause):
                 tracebacks.log(logger, f"episode {self.world.domain}/{self.world.task.id} failed: {cause}", error)
             return Termination.INFRASTRUCTURE_ERROR, cause
@@ -164,7 +169,7 @@ class Conversation:
 
     async def _initialize(self) -> None:
         t = tau2_compat.load()
-        history = self._task_history()
+        history = self.task_history()
         begin = datetime.now() - timedelta(seconds=len(history))
         for i, message in enumerate(history):
             message.turn_idx = None
@@ -197,10 +202,10 @@ class Conversation:
             self.messages = [greeting]
             self.agent.start([greeting])
             self.user.start([])
-            self._message, self._from, self._to = greeting, Role.AGENT, Role.USER
+            self._message, self.sender, self.receiver = greeting, Role.AGENT, Role.USER
         self.world.environment.sync_tools()
 
-    def _task_history(self) -> list[Message]:
+    def task_history(self) -> list[Message]:
         """The messages that the task begins with; most tasks have none."""
         initial = self.world.task.initial_state
         return deepcopy(initial.message_history) if initial is not None and initial.message_history else []
@@ -210,7 +215,7 @@ class Conversation:
         t = tau2_compat.load()
         last = history[-1]
         try:
-            self._take_position(position_after(history, join_results=False))
+            self.take_position(position_after(history, join_results=False))
         except ValueError as error:
             raise ConfigError(f"task {self.world.task.id}: {error}") from error
         if isinstance(last, t.AssistantMessage) and self.agent.is_stop(last):
@@ -219,50 +224,12 @@ class Conversation:
             self._termination = Termination.USER_STOP
         self.messages = list(history)
 
-    def _take_position(self, at: Position) -> None:
+    def take_position(self, at: Position) -> None:
+        """Go on from ``at``: agent and user are told what each of them has heard."""
         self.agent.start(at.agent_history)
         if self.user is not None:
             self.user.start(at.user_history)
-        self._message, self._from, self._to = at.message, at.sender, at.receiver
-
-    # ---- interrupted and resumed -------------------------------------------------------------------------------------
-
-    def state(self, ended: tuple[str, str] | None = None) -> dict[str, Any]:
-        """What `play` needs to go on, as plain data: the messages, the counters, and the refused calls that wait.
-
-        ``ended``: (termination, detail), if the conversation is over and only the reward is missing.
-        """
-        waiting = self._refused if self._to is Role.ENV and self._from is Role.AGENT else {}
-        return {
-            "ended": list(ended) if ended is not None else None,
-            "messages": dump_messages(self.messages),
-            "rejected": [[index, positions] for index, positions in self.rejected.items()],
-            "refused": [[position, text] for position, text in waiting.items()],
-            **{name: getattr(self, name) for name in _COUNTERS},
-        }
-
-    async def _resume(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was taken: the messages first, then the environment, by running every tool call again.
-
-        Raises:
-            CannotResume: the state is damaged, or a tool gives another answer than before.
-        """
-        try:
-            for name in _COUNTERS:
-                setattr(self, name, int(state[name]))
-            self.rejected = {int(index): list(positions) for index, positions in state["rejected"]}
-            refused = {int(position): str(text) for position, text in state["refused"]}
-            self.messages = load_messages(state["messages"])
-            if self.messages:
-                self._take_position(position_after(self.messages, join_results=True))
-                self._refused = refused
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise CannotResume(f"the saved conversation is damaged: {type(error).__name__}: {error}") from error
-        if not self.messages:
-            await self._initialize()
-            return
-        async with UntilAbort(self.aborted):
-            await offload(replay_calls, self.world, self._task_history(), self.messages, self.rejected)
+        self._message, self.sender, self.receiver = at.message, at.sender, at.receiver
 
     # ---- one hop -----------------------------------------------------------------------------------------------------
 
@@ -277,12 +244,12 @@ class Conversation:
         if tau2_compat.load().UserSimulator.is_stop(reply):
             self._termination = Termination.USER_STOP
         self._record([reply])
-        self._message, self._from = reply, Role.USER
-        self._to = Role.ENV if reply.is_tool_call() else Role.AGENT
+        self._message, self.sender = reply, Role.USER
+        self.receiver = Role.ENV if reply.is_tool_call() else Role.AGENT
 
     async def _agent_speaks(self, incoming: Delivered | None) -> None:
         turn = await self.agent.respond(incoming)
-        message, self._refused = turn.message, turn.rejected
+        message, self.refused = turn.message, turn.rejected
         if not says_something(message):
             raise PolicyStopped(Termination.AGENT_ERROR, "the policy sent an empty message")
         self.agent_turns += 1
@@ -290,9 +257,9 @@ class Conversation:
         if self.agent.is_stop(message) and not message.is_tool_call():
             self._termination = Termination.AGENT_STOP
         self._record([message])
-        self._message, self._from = message, Role.AGENT
-        self._to = Role.ENV if message.is_tool_call() else Role.USER
-        if self.world.solo and self._to is Role.USER and self._termination is None:
+        self._message, self.sender = message, Role.AGENT
+        self.receiver = Role.ENV if message.is_tool_call() else Role.USER
+        if self.world.solo and self.receiver is Role.USER and self._termination is None:
             # Not raised: a limit that is reached on the same hop wins, as it wins over a stop.
             self._termination = Termination.AGENT_ERROR
             self._detail = "text in a solo episode, where only tool calls are allowed"
@@ -300,28 +267,28 @@ class Conversation:
     def _environment_answers(self) -> None:
         t = tau2_compat.load()
         index = len(self.messages) - 1
-        refused = self._refused if self._from is Role.AGENT else {}
+        refused = self.refused if self.sender is Role.AGENT else {}
         results: list[ToolMessage] = []
         for position, call in enumerate(self._message.tool_calls):
             if position in refused:
                 result, reached = self.world.error_result(call, refused[position]), False
             else:
                 earlier = [*self.messages, *results]
-                broken = broken_rules(self.world, call, earlier) if self._from is Role.AGENT else None
+                broken = broken_rules(self.world, call, earlier) if self.sender is Role.AGENT else None
                 result, reached = self.world.call(call)
                 if broken is not None and not result.error:
                     self.policy.update([WRITES, *broken, *([BROKEN] if broken else [])])
             if not reached:
                 self.rejected.setdefault(index, []).append(position)
             if result.error:
-                if self._from is Role.AGENT:
+                if self.sender is Role.AGENT:
                     self.agent_errors += 1
                 else:
                     self.user_errors += 1
             results.append(result)
         self._record(results)
         self._message = results[0] if len(results) == 1 else t.MultiToolMessage(role="tool", tool_messages=results)
-        self._to, self._from = self._from, Role.ENV
+        self.receiver, self.sender = self.sender, Role.ENV
 
     def _record(self, messages: Sequence[Message]) -> None:
         # τ² sorts a trajectory by time stamps: stamp in the order of events, whenever the message was built.
@@ -331,7 +298,7 @@ class Conversation:
 
     def _check_limits(self) -> None:
         """τ²'s order: it looks at limits only when nothing waits for the environment; they win over a stop on that hop."""
-        if self._to is Role.ENV:
+        if self.receiver is Role.ENV:
             return
         if self.steps >= self.limits.max_steps:
             self._termination = Termination.MAX_STEPS

@@ -5,12 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from tau2_slime.episode.history import Role, dump_messages, load_messages, position_after, replay_calls
 from tau2_slime.episode.result import EpisodeStats
+from tau2_slime.errors import CannotResume
+from tau2_slime.runtime.abort import UntilAbort
+from tau2_slime.runtime.loops import offload
 from tau2_slime.tokens.ledger import TokenLedger
 
+if TYPE_CHECKING:
+    from tau2_slime.episode.conversation import Conversation
+    from tau2_slime.episode.transcript import Transcript
+
 VERSION = 1
+_COUNTERS = ("steps", "agent_turns", "user_turns", "agent_errors", "user_errors")
 
 
 class EpisodeIdentity(TypedDict):
@@ -33,7 +42,7 @@ class Saved:
     """What an earlier rollout left of an episode."""
 
     conversation: Mapping[str, Any]
-    """`conversation.Conversation.state`."""
+    """`state_of` it."""
     transcript: Mapping[str, Any]
     """`transcript.Transcript.state`."""
     stats: EpisodeStats
@@ -44,18 +53,58 @@ class Saved:
 
 def save(
     identity: EpisodeIdentity,
-    conversation: Mapping[str, Any],
-    transcript: Mapping[str, Any],
+    conversation: Conversation,
+    transcript: Transcript,
     stats: EpisodeStats,
-    ledger: TokenLedger | None,
+    ended: tuple[str, str] | None,
 ) -> dict[str, Any]:
-    """The state of an interrupted episode as plain data, without its tokens: those stay in the sample."""
+    """The state of an interrupted episode as plain data, without its tokens: those stay in the sample.
+
+    ``ended``: (termination, detail), if the conversation is over and only the reward is missing.
+    """
+    ledger = transcript.ledger
     return {
         "version": VERSION,
         "identity": dict(identity),
-        "conversation": dict(conversation),
-        "transcript": dict(transcript),
+        "conversation": state_of(conversation, ended),
+        "transcript": transcript.state(),
         "stats": dataclasses.asdict(stats),
         "length": len(ledger.tokens) if ledger is not None else 0,
         "segments": [dataclasses.asdict(segment) for segment in ledger.segments] if ledger is not None else [],
     }
+
+
+def state_of(conversation: Conversation, ended: tuple[str, str] | None = None) -> dict[str, Any]:
+    """What `take_up` needs, as plain data: the messages, the counters, and the refused calls that wait for their answer."""
+    waits = conversation.receiver is Role.ENV and conversation.sender is Role.AGENT
+    return {
+        "ended": list(ended) if ended is not None else None,
+        "messages": dump_messages(conversation.messages),
+        "rejected": [[index, positions] for index, positions in conversation.rejected.items()],
+        "refused": [[position, text] for position, text in conversation.refused.items()] if waits else [],
+        **{name: getattr(conversation, name) for name in _COUNTERS},
+    }
+
+
+async def take_up(conversation: Conversation, state: Mapping[str, Any]) -> None:
+    """Bring a new conversation to where `state_of` was taken: the messages first, then the environment, by running every
+    tool call again. One that had no message yet has none now, and still begins.
+
+    Raises:
+        CannotResume: the state is damaged, or a tool gives another answer than before.
+    """
+    try:
+        for name in _COUNTERS:
+            setattr(conversation, name, int(state[name]))
+        conversation.rejected = {int(index): list(positions) for index, positions in state["rejected"]}
+        refused = {int(position): str(text) for position, text in state["refused"]}
+        conversation.messages = load_messages(state["messages"])
+        if conversation.messages:
+            conversation.take_position(position_after(conversation.messages, join_results=True))
+            conversation.refused = refused
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise CannotResume(f"the saved conversation is damaged: {type(error).__name__}: {error}") from error
+    if conversation.messages:
+        history = conversation.task_history()
+        async with UntilAbort(conversation.aborted):
+            await offload(replay_calls, conversation.world, history, conversation.messages, conversation.rejected)

@@ -134,9 +134,7 @@ async def play_and_score(
     if result.trainable and (setup.metrics or setup.reward_parts):
         await _call_own_functions(result, setup)
     if result.termination is Termination.ABORTED:
-        result.saved = interrupted.save(
-            setup.identity, conversation.state(ended), transcript.state(), result.stats, result.ledger
-        )
+        result.saved = interrupted.save(setup.identity, conversation, transcript, result.stats, ended)
     return result
 
 
@@ -150,14 +148,13 @@ def so_far(setup: EpisodeSetup) -> InteractionResult:
     """
     if setup.conversation is None:
         raise ValueError("the episode has not begun")
-    saved, ended = setup.taken_up, setup.conversation.ended
+    saved = setup.taken_up
     result = _result(setup, setup.conversation, Termination.ABORTED, Blame.INFRASTRUCTURE, "", saved)
     _count(result.stats, setup, setup.conversation)
     if saved is not None:
         result.stats.total_time, result.stats.resumes = saved.stats.total_time, saved.stats.resumes
-    transcript = setup.agent.transcript
     result.saved = interrupted.save(
-        setup.identity, setup.conversation.state(ended), transcript.state(), result.stats, result.ledger
+        setup.identity, setup.conversation, setup.agent.transcript, result.stats, setup.conversation.ended
     )
     return result
 

@@ -12,7 +12,7 @@ from tau2_slime.episode.agents import build_agent
 from tau2_slime.episode.conversation import Limits
 from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import EpisodeSetup
-from tau2_slime.episode.users import Routers, asks_a_model, make_user, strategy_of, user_label, user_spec
+from tau2_slime.episode.users import PlayedBy, Routers, make_user, user_role, user_spec
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.loops import offload, take_turn
 from tau2_slime.world import domains, retrieval, scoring
@@ -100,15 +100,15 @@ async def build_episode(
     if training and config.reward_shaping is not None:
         setup.reward_parts = tuple(config.reward_shaping.parts)
     if not solo:
-        setup.user_model = user_label(config, user_model)
-        setup.examine_user = asks_a_model(config, user_model) or config.user_path is not None
+        role = user_role(config, user_model)
+        setup.user_model, setup.user_strategy = role.label, role.strategy
+        setup.examine_user = role.played_by in (PlayedBy.MODEL, PlayedBy.OWN_CLASS)
         setup.excluded_flaws = config.user_quality_gate if training else ()
         if user is not None:
             setup.user = user(world)
             return setup
         spec = user_spec(config, user_model, routers, attempt=attempt)
         setup.user = make_user(config, spec, world, routers, evaluation=not training, attempt=attempt)
-        setup.user_strategy = strategy_of(config, user_model)
         if setup.examine_user:
             seed = spec.args.get("seed")
             setup.seeds = {"user": seed} if isinstance(seed, int) else {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from tau2_slime.config.settings import HUMAN, Tau2Config
@@ -19,6 +21,50 @@ from tau2_slime.world.users.spec import SERVED_BY_SLIME
 from tau2_slime.world.users.spending import listed_price, spending
 
 SCRIPTED = "scripted"
+
+
+class PlayedBy(StrEnum):
+    """Who plays the user."""
+
+    NOBODY = "nobody"
+    """A solo agent works on a ticket."""
+    PERSON = "person"
+    """Somebody at this terminal: ``user_strategy: human``."""
+    OWN_CLASS = "own class"
+    """The class, or τ²'s registered user, of ``user_path``."""
+    SCRIPT = "script"
+    """The task's gold script: no model, no key, no network."""
+    MODEL = "model"
+
+
+@dataclass(frozen=True)
+class UserRole:
+    """Who plays the user of an episode, as its results tell it."""
+
+    played_by: PlayedBy
+    label: str = ""
+    """The model, or the class of ``user_path`` with the model that was chosen for it; empty if nobody plays."""
+    strategy: str = "llm"
+    """How the user comes to a message; only a model that is asked here has a choice."""
+
+
+def user_role(config: Tau2Config, model: str) -> UserRole:
+    """Who plays the user where ``config`` names the simulator ``model``.
+
+    >>> user_role(Tau2Config(user_strategy="reflection"), "gpt-4o")
+    UserRole(played_by=<PlayedBy.MODEL: 'model'>, label='gpt-4o', strategy='reflection')
+    """
+    if config.agent_type == "solo":
+        return UserRole(PlayedBy.NOBODY)
+    if config.user_strategy == HUMAN:
+        return UserRole(PlayedBy.PERSON, HUMAN, HUMAN)
+    if config.user_path is not None:
+        chosen = "user_model" in config.model_fields_set or config.user_pool
+        return UserRole(PlayedBy.OWN_CLASS, f"{config.user_path}:{model}" if chosen else config.user_path)
+    simulator = config.simulator(model)
+    if is_scripted(simulator.model):
+        return UserRole(PlayedBy.SCRIPT, model)
+    return UserRole(PlayedBy.MODEL, model, simulator.strategy or config.user_strategy)
 
 
 Routers = Mapping[str, tuple[str, int]]
@@ -77,23 +123,10 @@ def make_user(
         tools=world.user_tools,
         instructions=scenario,
         others=specs[1:],
-        strategy=strategy_of(config, spec.name),
+        strategy=user_role(config, spec.name).strategy,
         gate=config.user_quality_gate or tuple(Flaw),
         verifier=verifier,
     )
-
-
-def strategy_of(config: Tau2Config, model: str) -> str:
-    """How the simulator ``model`` comes to a message; only a model that is asked here has a choice."""
-    if config.user_strategy == HUMAN:
-        return HUMAN
-    return (config.simulator(model).strategy or config.user_strategy) if asks_a_model(config, model) else "llm"
-
-
-def asks_a_model(config: Tau2Config, model: str) -> bool:
-    """True if ``model`` plays the user: not a person, nor a class of one's own, nor a script."""
-    own = config.user_strategy == HUMAN or config.user_path is not None
-    return not own and not is_scripted(config.simulator(model).model)
 
 
 def _check_budget(spec: UserSpec) -> None:
@@ -199,16 +232,6 @@ def check_user(config: Tau2Config, model: str) -> str:
                 "user_api_key_var names"
             )
     return f"key in {spec.api_key_var}" if spec.api_key_var else "key as its provider wants it"
-
-
-def user_label(config: Tau2Config, model: str) -> str:
-    """What results call the user: ``model``, or the class of ``user_path`` with the model that was chosen for it."""
-    if config.user_strategy == HUMAN:
-        return HUMAN
-    if config.user_path is None:
-        return model
-    chosen = "user_model" in config.model_fields_set or config.user_pool
-    return f"{config.user_path}:{model}" if chosen else config.user_path
 
 
 def models_of(config: Tau2Config, *, training: bool = True) -> list[str]:

@@ -17,7 +17,8 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.statistics.estimates import grouped
 from tau2_slime.evaluation.statistics.intervals import FloatArray, difference_interval, standard_error, strata_of
 from tau2_slime.evaluation.statistics.summary import Summary
-from tau2_slime.evaluation.store.manifest import DatasetProtocol, Manifest, protocol_differences
+from tau2_slime.evaluation.store.manifest import Manifest, protocol_differences
+from tau2_slime.evaluation.store.protocol import DatasetProtocol
 from tau2_slime.evaluation.store.unit import Unit
 
 FLIPS = 10_000

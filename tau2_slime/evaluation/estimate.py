@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tau2_slime.episode.users import asks_a_model, strategy_of, user_label
+from tau2_slime.episode.users import PlayedBy, user_role
 from tau2_slime.world import domains
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def calls(dataset: Dataset) -> tuple[int, int]:
         own = sum(action.requestor == "user" for action in actions)
         agent += TEXTS + len(actions) - own
         user += TEXTS + own
-    config = dataset.config
-    if config.agent_type == "solo" or not (asks_a_model(config, config.user_model) or config.user_path):
+    role = user_role(dataset.config, dataset.config.user_model)
+    if role.played_by not in (PlayedBy.MODEL, PlayedBy.OWN_CLASS):
         return agent, 0
-    return agent, round(user * CALLS_OF[strategy_of(config, config.user_model)])
+    return agent, round(user * CALLS_OF[role.strategy])
 
 
 def dollars(number: int, episodes: int, prompt: int, price: tuple[float, float] | None) -> float | None:
@@ -71,14 +71,13 @@ def plan_table(plan: Plan, paid: Sequence[tuple[str, bool]], budget: Budget) -> 
             price = budget.price(simulator.model, own=simulator.base_url is not None)
             parts.append(dollars(user, episodes, USER_PROMPT, price))
         total = None if None in parts else sum(part for part in parts if part is not None)
-        who = "" if config.agent_type == "solo" else user_label(config, config.user_model)
-        strategy = strategy_of(config, config.user_model)
+        role = user_role(config, config.user_model)
         table.add_row(
             Text(shown(dataset.name)),
             str(len(dataset.items)),
             str(dataset.attempts),
             f"{config.agent_type}, {config.agent_strategy}",
-            Text(shown(who) + ("" if strategy == "llm" else f", {strategy}")),
+            Text(shown(role.label) + ("" if role.strategy == "llm" else f", {role.strategy}")),
             str(agent),
             str(user),
             "unknown" if total is None else f"{total:.2f}",

@@ -141,12 +141,12 @@ def make_plan(request: Request) -> Plan:
 def _with_a_use(request: Request, plan: Plan) -> Plan:
     """``plan``, if what was asked for changes something in it. Raises ConfigError: it does not."""
     from tau2_slime.config.settings import HUMAN
-    from tau2_slime.episode.users import asks_a_model
+    from tau2_slime.episode.users import PlayedBy, user_role
 
     given = request.overrides.get("user_strategy")
     configs = [dataset.config for dataset in plan.datasets]
     if given not in (None, HUMAN) and not any(
-        config.agent_type != "solo" and asks_a_model(config, config.user_model) for config in configs
+        user_role(config, config.user_model).played_by is PlayedBy.MODEL for config in configs
     ):
         raise ConfigError(
             "--user-strategy would change nothing: no model plays the user; name one with --user-model, or in --config"
@@ -171,7 +171,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
     Raises:
         ConfigError: the options contradict one another, hold a key, or name a user that the embedded policy cannot talk to.
     """
-    from tau2_slime.episode.users import asks_a_model
+    from tau2_slime.episode.users import PlayedBy, user_role
     from tau2_slime.evaluation.runner.policies import ApiPolicy, EmbeddedPolicy, RouterPolicy
 
     config = plan.datasets[0].config
@@ -194,7 +194,7 @@ def make_policy(request: Request, plan: Plan) -> PolicyBackend:
         )
     for dataset in plan.datasets:
         user = dataset.config
-        if user.agent_type != "solo" and asks_a_model(user, user.user_model):
+        if user_role(user, user.user_model).played_by is PlayedBy.MODEL:
             raise ConfigError(
                 f"dataset {dataset.name} has the user model {user.user_model}, and the embedded policy only talks to "
                 "scripted users: name a policy with --router and --hf-checkpoint, or --policy-model; or try the file out "

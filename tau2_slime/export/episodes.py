@@ -14,8 +14,9 @@ from tau2_slime.data.rows import read_rows, row_task
 from tau2_slime.data.selection import TEST
 from tau2_slime.errors import ConfigError
 from tau2_slime.export.origin import may_be_held_out
+from tau2_slime.inspector.found import FoundEpisodes
 from tau2_slime.inspector.shown import only_placeholders
-from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.tokens.calls.types import CallStatus
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, TypeGuard
 
 from tau2_slime.inspector.trajectory import Trajectory, common_length
-from tau2_slime.tokens.ledger import DIGEST_FORMAT, trajectory_digest
+from tau2_slime.tokens.digest import DIGEST_FORMAT, trajectory_digest
 
 _ROUNDING = 1e-6
 """A log-probability this little above 0 is a rounding of 0."""

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.inspector import row_formats
+from tau2_slime.inspector.found import ACCEPTED, NOT_AN_EPISODE, FoundEpisodes, make_names_unique
+from tau2_slime.inspector.tau2_results import RUNS, read_results
 from tau2_slime.inspector.trajectory import Trajectory
 
-ACCEPTED = (
-    "a folder or file of `tau2-slime rollout` (samples.jsonl, trajectories.jsonl), a .pt of slime's "
-    "--save-debug-rollout-data or a --dump-details folder, episodes.jsonl of the hooks, simulations.jsonl of "
-    "`tau2-slime eval`, or τ²'s results .json "
-    "(in τ² 1.0 also a folder of results.json and simulations/)"
-)
 EPISODES = "episodes.jsonl"
 """What the hooks write of each step (``episode_log``): a short line for each episode, without its conversation."""
-RUNS = "simulations"
-"""Where τ² from 1.0 on may keep one file for each simulation, beside its results.json."""
-_NOT_AN_EPISODE = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
-"""What `row_formats` raises for a row that nobody of the package wrote."""
-
-
-@dataclass
-class FoundEpisodes:
-    """What a path holds."""
-
-    trajectories: list[Trajectory] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    """One line for each row that is not an episode, naming file and position."""
-    checkpoint: str | None = None
-    """Folder or hub name of the policy's tokenizer, where the files say it."""
-    embedded: bool = False
-    """True if the package's own embedded policy played."""
-    strategies: set[str] = field(default_factory=set)
-    """How agents acted whose episodes are not among `trajectories`."""
 
 
 def read_episodes(path: Path) -> FoundEpisodes:
@@ -54,7 +30,7 @@ def read_episodes(path: Path) -> FoundEpisodes:
         read_file(file, found)
     if not found.trajectories and not found.unreadable:
         raise ConfigError(f"{path}: no episode in it; give {ACCEPTED}")
-    _make_names_unique(found.trajectories)
+    make_names_unique(found.trajectories)
     return found
 
 
@@ -69,7 +45,7 @@ def read_file(file: Path, found: FoundEpisodes) -> None:
     elif file.suffix == ".jsonl":
         _read_jsonl(file, found)
     else:
-        _read_results(file, found)
+        read_results(file, found)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -168,7 +144,7 @@ def from_line(row: dict[str, Any], where: str, counterpart: dict[str, Any] | Non
             return row_formats.from_trajectory(row, where)
         if "step" in row and "termination" in row:
             return row_formats.from_log(row, where)
-    except _NOT_AN_EPISODE as error:
+    except NOT_AN_EPISODE as error:
         raise NotAnEpisode(
             f"{where}: not in the form that it is written in: {type(error).__name__}: {error}"
         ) from error
@@ -232,7 +208,7 @@ def _read_pt(file: Path, found: FoundEpisodes) -> None:
             if not {"tokens", "response", "prompt"} & fields.keys():
                 raise TypeError(f"no tokens, response or prompt in a {type(row).__name__}")
             trajectory = row_formats.from_sample(row_formats.without_arrays(fields), where, None)
-        except _NOT_AN_EPISODE as error:
+        except NOT_AN_EPISODE as error:
             found.unreadable.append(f"{where}: not a sample: {type(error).__name__}: {error}")
             continue
         trajectory.name = f"{file.stem}:{trajectory.name}" if several else trajectory.name
@@ -250,81 +226,3 @@ def _flat(samples: Iterable[object], depth: int = 0) -> Iterator[object]:
             yield from _flat(sample, depth + 1)
         else:
             yield sample
-
-
-# ---- τ²'s results ------------------------------------------------------------------------------------------------------
-
-
-def _read_results(file: Path, found: FoundEpisodes) -> None:
-    """τ²'s results in one file; in a results.json with a file for each simulation beside it; or one of these files."""
-    written = _json_object(file)
-    runs: list[tuple[str, object]]
-    if isinstance(written.get("simulations"), list) and written["simulations"]:
-        runs = [(f"{file.name}[{position}]", run) for position, run in enumerate(written["simulations"])]
-    elif "termination_reason" in written and "task_id" in written:
-        runs = [(file.name, written)]
-        results = file.parent.parent / "results.json"
-        written = _json_object(results) if file.parent.name == RUNS and results.is_file() else {}
-    elif (file.parent / RUNS).is_dir():
-        runs = []
-        files = sorted((file.parent / RUNS).glob("*.json"))
-        for one in files:
-            try:
-                runs.append((f"{RUNS}/{one.name}", _json_object(one)))
-            except ConfigError as error:
-                found.unreadable.append(str(error))
-        there = {one.stem for one in files}
-        index = written.get("simulation_index")
-        for entry in index if isinstance(index, list) else []:
-            if isinstance(entry, dict) and str(entry.get("id")) not in there:
-                found.unreadable.append(f"{RUNS}/{entry.get('id')}.json: named by {file.name}, but missing")
-    elif isinstance(written.get("simulations"), list):
-        runs = []
-    else:
-        raise ConfigError(f"{file}: not τ²'s results: it has no simulations; give {ACCEPTED}")
-    _add_runs(runs, written, found)
-
-
-def add_results(written: Mapping[str, Any], name: str, found: FoundEpisodes) -> None:
-    """Add the simulations of τ²'s results that are in memory; ``name``: what the place of an episode is called."""
-    runs = [(f"{name}[{position}]", run) for position, run in enumerate(written.get("simulations") or [])]
-    _add_runs(runs, written, found)
-    _make_names_unique(found.trajectories)
-
-
-def _add_runs(runs: Sequence[tuple[str, object]], written: Mapping[str, Any], found: FoundEpisodes) -> None:
-    known = written.get("tasks")
-    tasks = {str(task.get("id")): task for task in (known if isinstance(known, list) else []) if isinstance(task, dict)}
-    info = written.get("info")
-    for where, run in runs:
-        try:
-            if not isinstance(run, dict):
-                raise TypeError(f"a mapping was expected, not {type(run).__name__}")
-            given = info if isinstance(info, dict) else {}
-            found.trajectories.append(row_formats.from_simulation(run, where, given, tasks))
-        except _NOT_AN_EPISODE as error:
-            found.unreadable.append(f"{where}: not a simulation: {type(error).__name__}: {error}")
-
-
-def _json_object(file: Path) -> dict[str, Any]:
-    try:
-        written = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not τ²'s results: {type(error).__name__}: {error}; give {ACCEPTED}") from error
-    if isinstance(written, list) and written and isinstance(written[0], dict) and "traj" in written[0]:
-        raise ConfigError(
-            f"{file}: runs of tau-bench v1: `tau2-slime convert-v1 {file} --output-dir DIR` makes τ²'s results of them "
-            "(`tau2-slime diagnose` reads them as they are)"
-        )
-    if not isinstance(written, dict):
-        raise ConfigError(f"{file}: not τ²'s results: {type(written).__name__}; give {ACCEPTED}")
-    return written
-
-
-def _make_names_unique(trajectories: list[Trajectory]) -> None:
-    """The user chooses episodes by name: a second one of the same name gets its position."""
-    seen: set[str] = set()
-    for position, trajectory in enumerate(trajectories):
-        if trajectory.name in seen:
-            trajectory.name = f"{trajectory.name}@{position}"
-        seen.add(trajectory.name)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tau2_slime.inspector.sources import FoundEpisodes
+from tau2_slime.inspector.found import FoundEpisodes
 
 if TYPE_CHECKING:
     from tau2_slime.policy.checkpoint import CheckpointProfile

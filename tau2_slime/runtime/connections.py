@@ -90,19 +90,18 @@ class Connections:
 
         Raises:
             TooLong: the answer's body has more than ``max_bytes``.
-            OSError: no connection, or it broke, or what came is not HTTP.
-            TimeoutError: no connection within ``connect_within`` seconds.
+            OSError: no connection, none within ``connect_within`` seconds, or it broke, or what came is not HTTP.
         """
         lines = "".join(map("%s: %s\r\n".__mod__, headers.items()))
         request = b"".join((to.head, lines.encode(), b"Content-Length: %d\r\n\r\n" % len(body), body))
         loop = asyncio.get_running_loop()
-        connection = self._take(to, loop.time())
+        connection, new = self._take(to, loop.time()), False
         if connection is None:
             await self._take_turn()
-            async with asyncio.timeout(connect_within):
-                _, connection = await loop.create_connection(_Connection, to.host, to.port)
-            await self._take_turn()
+            connection, new = await self._connect(to, connect_within, loop), True
         try:
+            if new:
+                await self._take_turn()
             reply = await connection.ask(request, max_bytes, loop)
         except BaseException:  # cancellation too: what still comes must not answer the next request
             connection.close()
@@ -114,6 +113,13 @@ class Connections:
         else:
             connection.close()
         return reply
+
+    async def _connect(self, to: Target, within: float | None, loop: asyncio.AbstractEventLoop) -> _Connection:
+        try:
+            async with asyncio.timeout(within):
+                return (await loop.create_connection(_Connection, to.host, to.port))[1]
+        except TimeoutError as error:
+            raise ConnectionError(str(error) or f"no connection within {within:g} s") from None
 
     def _take(self, to: Target, now: float) -> _Connection | None:
         """An idle connection; those that have been idle for too long are closed."""
@@ -164,7 +170,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Drop the connection, and whatever is still to come on it."""
         self._forget()
-        self._answer = None
+        self._answer, self.reusable = None, False
         if self._transport is not None:
             self._transport.abort()
 
@@ -190,6 +196,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.reusable = False
             self._fail(ConnectionError(f"the answer is not HTTP: {type(error).__name__}: {error}"))
         if not self._head_read:
             self._head_size += len(data)
@@ -198,6 +205,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._forget()
+        self.reusable = False
         self._transport = self._parser = None  # each holds this object
         if self._answer is None or self._answer.done():
             return
@@ -209,6 +217,10 @@ class _Connection(asyncio.Protocol):
         self._fail(ConnectionResetError(f"the connection broke before the answer was whole: {why}"))
 
     # ---- httptools ---------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._answer is None:  # it follows the answer in one piece, and nobody asked for it
+            self.reusable, self._headers = False, CIMultiDict()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.add(name.decode("latin-1"), value.decode("latin-1"))

@@ -96,8 +96,9 @@ async def post(
                 reply = connections.Reply(response.status, response.headers, await _all_of(pieces, max_bytes))
     except connections.TooLong as error:
         raise AnswerRefused(str(error)) from None
-    except (aiohttp.ClientError, OSError) as error:
-        late, problem = isinstance(error, TimeoutError), f"{type(error).__name__}: {error}"
+    except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last: a host that no name server could know
+        late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+        problem = f"{type(error).__name__}: {error}"
         tracebacks.forget(error)
     else:
         await take_turn()

@@ -129,6 +129,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
+def is_cancelled(error: BaseException) -> bool:
+    """True for the CancelledError of a task that was cancelled.
+
+    There is another: whoever awaits a task of their own that was cancelled raises it too, and nobody wants this task to end.
+    """
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
 async def to_its_end(work: Awaitable[T]) -> T:
     """The result of ``work``. A cancelled caller waits until ``work`` is over, and is cancelled then."""
     task, cancelled = asyncio.ensure_future(work), False

@@ -19,7 +19,7 @@ from tau2_slime.errors import ConfigError
 from tau2_slime.outcome import Status
 from tau2_slime.slime_adapter.compat import argument, count_calls, has_field, set_fields
 from tau2_slime.slime_adapter.shaping import shaped_reward
-from tau2_slime.tokens.ledger import trajectory_digest
+from tau2_slime.tokens.digest import trajectory_digest
 from tau2_slime.tokens.replay import NOTHING, ExpertShape, Replay, ReplaySpec
 
 if TYPE_CHECKING:

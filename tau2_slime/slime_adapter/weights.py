@@ -18,6 +18,7 @@ from tau2_slime.slime_adapter.sample import metadata_of
 
 if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import SlimeSample
+    from tau2_slime.tokens.ledger import Segment
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +62,10 @@ def lag(samples: Iterable[SlimeSample]) -> int:
     return max((most for most in (max(lags(sample), default=0) for sample in samples)), default=0)
 
 
-def lag_of_versions(versions: Iterable[object]) -> int:
-    """The greatest lag of an unfinished episode that was sampled with these."""
-    latest, known = newest(), [number for number in map(_number, versions) if number is not None]
+def lag_of_segments(segments: Iterable[Segment]) -> int:
+    """The greatest lag of any token in ``segments``, of an unfinished episode, that can still be trained."""
+    trained = [segment.weight_version for segment in segments if segment.kind == "sampled" and not segment.masked]
+    latest, known = newest(), [number for number in map(_number, trained) if number is not None]
     return max(0, latest - min(known)) if known and latest is not None else 0
 
 

@@ -113,7 +113,7 @@ class Paid(NamedTuple):
 
 
 def paid_without_a_model(config: Tau2Config, task: Task, *, unmodified: bool = False) -> Paid:
-    """All three plays, for callers that are no coroutines. ``unmodified``: by τ²'s own code alone, without `world/fast`."""
+    """All three plays, for callers that are not coroutines. ``unmodified``: by τ²'s own code alone, without `world/fast`."""
 
     async def play() -> Paid:
         gold = await play_gold(config, task, unmodified=unmodified)

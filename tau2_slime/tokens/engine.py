@@ -235,7 +235,7 @@ def read_reply(
     version = meta.get("weight_version")
     light = {key: value for key, value in meta.items() if key not in META_KEYS}
     completion = Completion(ids, log_probs, kind, matched, None if version is None else str(version), meta=light)
-    if meta.get("weight_versions"):
+    if meta.get("weight_versions") and (ids or kind != "abort"):  # of ids that an aborted reply may leave out
         completion.spans = _version_spans(meta["weight_versions"], len(ids))
     if replay is not None:
         try:

@@ -5,7 +5,6 @@ This module provides:
 * `TokenLedger`: grows with every generate call (`append_sampled`) and with every message in between (`append_context`).
 * `Segment`: a run of tokens from one source; the segments of a ledger cover everything after the prompt.
 * `LedgerError`: raised instead of recording something untrue.
-* `trajectory_digest`: a short hash of the tokens and log-probabilities, to find out later whether they were changed.
 
 A training run reads `tokens`, `loss_mask`, `log_probs` and `prompt_length`:
 
@@ -34,9 +33,7 @@ writes at the end of a turn, the last sampled token goes, and the template's tok
 
 from __future__ import annotations
 
-import hashlib
 import math
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -45,9 +42,6 @@ import orjson
 
 from tau2_slime.errors import TokenTruthError
 from tau2_slime.tokens.replay import NOTHING, CallReplay, Replay, ReplaySpec
-
-DIGEST_FORMAT = "2:"
-"""What a `trajectory_digest` begins with. Those of older samples are bare digits (`inspector.check`)."""
 
 
 class LedgerError(ValueError):
@@ -324,25 +318,3 @@ class TokenLedger:
             raise LedgerError(f"not a ledger snapshot: {error!r}") from error
         ledger.check()
         return ledger
-
-
-def trajectory_digest(tokens: Sequence[int], log_probs: Sequence[float]) -> str:
-    """A hash of the token ids, as integers of 64 bits, and the log-probabilities, as floats of 64 bits.
-
-    Two trajectories differ in it exactly if they differ in the value of a number; how a number is stored makes no
-    difference. The loss mask is left out, because slime may take old tokens out of the loss.
-
-    >>> trajectory_digest([1, 2, 3], [-1, -0.5]) == trajectory_digest((1, 2, 3), (-1.0, -0.5))
-    True
-
-    Raises:
-        ValueError: something is not such a number.
-    """
-    try:
-        ids, values = struct.pack(f"<{len(tokens)}q", *tokens), struct.pack(f"<{len(log_probs)}d", *log_probs)
-    except struct.error as error:
-        raise ValueError(f"not token ids and log-probabilities: {error}") from error
-    digest = hashlib.sha256(b"%d " % len(tokens))
-    digest.update(ids)
-    digest.update(values)
-    return f"{DIGEST_FORMAT}{digest.hexdigest()[:16]}"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.inspector.sources import ACCEPTED, files_of
+from tau2_slime.inspector.found import ACCEPTED
+from tau2_slime.inspector.sources import files_of
 
 
 def found_files(paths: Sequence[Path]) -> tuple[dict[Path, str], list[str]]:

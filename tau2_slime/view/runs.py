@@ -14,14 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tau2_slime.errors import ConfigError
+from tau2_slime.inspector.found import FoundEpisodes
 from tau2_slime.inspector.rows import EpisodeRow, number_in, row_of, words_of
-from tau2_slime.inspector.sources import (
-    FoundEpisodes,
-    NotAnEpisode,
-    from_line,
-    read_checkpoint,
-    read_file,
-)
+from tau2_slime.inspector.sources import NotAnEpisode, from_line, read_checkpoint, read_file
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.view.run_files import found_files, with_words
 

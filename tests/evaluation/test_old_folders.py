@@ -18,7 +18,8 @@ from tau2_slime.evaluation.command import evaluate
 from tau2_slime.evaluation.compare import compare
 from tau2_slime.evaluation.request import Request
 from tau2_slime.evaluation.statistics.summary import read_folder
-from tau2_slime.evaluation.store.manifest import open_folder, tau2_version
+from tau2_slime.evaluation.store.manifest import open_folder
+from tau2_slime.evaluation.store.protocol import tau2_version
 from tau2_slime.inspector.sources import read_episodes
 
 OLD = Path(__file__).parents[1] / "data" / "evaluation_folder"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import re
 from pathlib import Path
@@ -14,7 +13,6 @@ from tau2_slime.data.files import write_files
 from tau2_slime.data.plan import plan_files
 from tau2_slime.data.request import DataRequest
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.plan import datasets
 from tau2_slime.evaluation.plan.datasets import default_plan, load_plan
 from tau2_slime.evaluation.plan.keys import DATASET_KEYS, KEYS, checked
 from tau2_slime.evaluation.plan.yaml_source import YamlSource, read_yaml
@@ -304,10 +302,6 @@ def test_a_key_is_found_by_its_whole_name(tmp_path: Path) -> None:
     assert "line 2: abx" in str(source.error("abx", "bad"))
     assert "line 8: m.l[7]" in str(source.error("m.l[7]", "bad"))  # the nearest key above
     assert "line 6: m.x.y.none" in str(source.error("m.x.y.none", "bad"))
-
-
-def test_the_examples_of_the_docstrings_hold() -> None:
-    assert doctest.testmod(datasets) == doctest.TestResults(failed=0, attempted=1)
 
 
 def test_without_a_file() -> None:

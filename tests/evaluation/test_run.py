@@ -124,6 +124,23 @@ async def test_a_wrong_setting_stops_at_once(tmp_path: Path) -> None:
     assert progress.notes == ["config_error happened"]
 
 
+async def test_a_user_model_that_dies_after_the_stop_sets_nothing_going(tmp_path: Path) -> None:
+    class Policy(FakePolicy):
+        async def play(self, job: Job, stopped: Callable[[], bool]) -> InteractionResult:
+            if job.item.config.user_model == "dead" and job.item.task_id != "t0":
+                await asyncio.sleep(0.1)
+            return await super().play(job, stopped)
+
+    def script(job: Job, before: int) -> tuple[Termination, float | None]:
+        return (Termination.USER_ERROR if job.item.config.user_model == "dead" else Termination.CONFIG_ERROR), None
+
+    policy = Policy(script)
+    options = Options(concurrency=4, patience=4, retries=0, **QUICK)
+    end, *_ = await run(tmp_path, plan(4, 1, ["dead", "wrong"]), policy, options)
+    assert end is End.CONFIG
+    assert len(policy.played) == 5, "nothing begins after the stop"
+
+
 async def test_cancelling_keeps_what_is_finished(tmp_path: Path) -> None:
     policy = FakePolicy(always(Termination.USER_STOP, 1.0), delay=0.01)
     with Store(tmp_path).writing() as store:

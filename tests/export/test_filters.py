@@ -10,7 +10,7 @@ import pytest
 
 from tau2_slime.errors import ConfigError
 from tau2_slime.export.episodes import CHOICES, FIXED, Filters, Run, counts, filtered, read_runs
-from tau2_slime.inspector.sources import FoundEpisodes
+from tau2_slime.inspector.found import FoundEpisodes
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.world import domains
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,23 @@ async def test_it_does_what_it_was_written_for(stage: Stage, monkeypatch: pytest
     monkeypatch.setattr(custom_user, "PATIENCE", 1)
     await stage.play([say("Which user?"), FAREWELL], users=[HELLO, HELLO], user_path="custom_user.ImpatientUser")
     assert "This takes too long" in stage.results[-1].messages[-1].content
+
+
+@pytest.mark.surprise
+async def test_a_user_that_awaits_what_it_cancelled_ends_its_own_episode_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import custom_user
+
+    async def reply(self: Any, message: Any) -> Any:
+        helper = asyncio.ensure_future(asyncio.sleep(60))
+        helper.cancel()
+        return await helper
+
+    monkeypatch.setattr(custom_user.ImpatientUser, "reply", reply)
+    sample = await stage.play(users=[], user_path="custom_user.ImpatientUser")
+    assert outcome(sample) == (Status.FAILED, "infrastructure_error", "infrastructure")
+    assert "was cancelled, but not the episode" in detail(sample)
 
 
 async def test_a_user_of_tau2s_registry_plays(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,19 +147,20 @@ async def test_a_path_that_leads_nowhere_is_one_clear_error(stage: Stage, key: s
 
 def test_results_name_the_class_and_the_model_that_was_chosen_for_it() -> None:
     from tau2_slime.config import Tau2Config
-    from tau2_slime.episode.users import check_user, user_label
+    from tau2_slime.episode.users import check_user, user_role
 
     path = "custom_user.ImpatientUser"
     alone = Tau2Config.resolve({"user_path": path}, {}, {})
     chosen = Tau2Config.resolve({"user_path": path, "user_model": "gpt-4.1"}, {}, {})
-    assert user_label(alone, alone.user_model) == path
-    assert user_label(chosen, chosen.user_model) == f"{path}:gpt-4.1"
+    assert user_role(alone, alone.user_model).label == path
+    assert user_role(chosen, chosen.user_model).label == f"{path}:gpt-4.1"
     assert path in check_user(alone, alone.user_model), "it is asked for no key of a model that it may not use"
 
 
 def test_an_evaluation_with_another_agent_is_another_protocol(tmp_path: Path) -> None:
     from tau2_slime.evaluation.plan.datasets import load_plan
-    from tau2_slime.evaluation.store.manifest import dataset_protocol, differences
+    from tau2_slime.evaluation.store.manifest import differences
+    from tau2_slime.evaluation.store.protocol import dataset_protocol
 
     row = '{"index": 0, "metadata": {"domain": "mock", "task_split": "base", "task_id": "create_task_1"}}\n'
     (tmp_path / "rows.jsonl").write_text(row)

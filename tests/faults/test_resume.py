@@ -197,7 +197,8 @@ async def test_weight_versions_are_kept(stage: Stage) -> None:
     assert [s.weight_version for s in ledger.segments if s.kind == "sampled"] == sample.weight_versions
 
 
-async def test_off_policy_tokens_stay_masked(stage: Stage) -> None:
+@pytest.mark.parametrize("settings", [{}, {"max_weight_lag": 2}], ids=["", "which have no age"])
+async def test_off_policy_tokens_stay_masked(stage: Stage, settings: dict[str, int]) -> None:
     """What slime does with --mask-offpolicy-in-partial-rollout before it hands the sample back."""
     whole, _ = await play_on(stage, {}, set())
     lengths: list[int] = []
@@ -213,11 +214,12 @@ async def test_off_policy_tokens_stay_masked(stage: Stage) -> None:
     Server(stage, flag, {3: [0.5]})
     stage.user.script = users(flag, set())
     stage.user.prompts.clear()
-    args = stage.args(user_model="openai/test", user_base_url=stage.user.url)
+    args = stage.args(user_model="openai/test", user_base_url=stage.user.url, **settings)
     args.tau2_aborted = flag
     sample = await stage.run(args, stage.sample())
     flag.on = False
     masked = mask(sample)
+    weights.saw(["99"])
     params = {"temperature": 1.0, "max_new_tokens": 512}
     from tau2_slime.generate_with_tau2 import generate
 
@@ -225,6 +227,7 @@ async def test_off_policy_tokens_stay_masked(stage: Stage) -> None:
     cut = lengths[0]
     assert outcome(sample) == PAID
     assert sample.tokens == whole.tokens
+    assert sample.metadata["tau2"]["restarted"] == ""
     assert sample.loss_mask[:cut] == [0] * cut
     assert sample.loss_mask[cut:] == whole.loss_mask[cut:]
     assert sample.rollout_log_probs == whole.rollout_log_probs
@@ -323,8 +326,10 @@ async def test_aborted_again_before_it_is_taken_up(stage: Stage) -> None:
     sample, args = await interrupted(stage)
     before = copy.deepcopy(sample)
     args.tau2_aborted = lambda: True
+    heard = len(stage.results)
     sample = await stage.run(args, sample)
     assert sample == before
+    assert [result.termination for result in stage.results[heard:]] == ["aborted"], "whoever waits for a result has one"
     args.tau2_aborted = lambda: False
     stage.router.script = (*GOLD[:1], GOLD[0], *GOLD[1:])  # the second move is the one that hung
     stage.router._at["episode"] = 2

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.found import FoundEpisodes
+from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.inspector.trajectory import Trajectory
 from tau2_slime.view.page import write_page

@@ -20,7 +20,8 @@ from tau2_slime.cli.inspect import refuse_unknown_filters
 from tau2_slime.errors import ConfigError
 from tau2_slime.inspector.check import check_trajectory
 from tau2_slime.inspector.conversation import conversation_of
-from tau2_slime.inspector.sources import FoundEpisodes, read_episodes
+from tau2_slime.inspector.found import FoundEpisodes
+from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.tokenizers import language_of
 from tau2_slime.inspector.torch_file import read_torch_file
 from tests.test_cli import rows
@@ -248,7 +249,7 @@ def test_code_of_a_checkpoint_runs_for_the_user_and_with_the_flag_only(evil: Pat
     found = FoundEpisodes(checkpoint=str(evil) if named == "by the files" else None)
     flag = named != "by the user"  # that the files name it does not help
     code = (
-        "import sys; from tau2_slime.inspector.sources import FoundEpisodes; "
+        "import sys; from tau2_slime.inspector.found import FoundEpisodes; "
         "from tau2_slime.inspector.tokenizers import language_of; "
         f"assert language_of(FoundEpisodes(checkpoint={found.checkpoint!r}), "
         f"{None if found.checkpoint else str(evil)!r}, trust_remote_code={flag})"

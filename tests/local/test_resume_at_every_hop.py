@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tau2_slime.episode.conversation import Conversation, Limits
+from tau2_slime.episode.interrupted import state_of
 from tau2_slime.local.gold import ASK_REFERENCE, GoldScript, find_reference
 from tau2_slime.local.scripted_user import ScriptedUser
 from tau2_slime.outcome import Termination
@@ -62,7 +63,7 @@ async def test_interrupted_after_every_hop(domain: str, split: str, share: float
         until = state["steps"] + 1 if state is not None else 1
         part = Conversation(again, agent, user, Limits(), aborted=lambda: part.steps >= until)  # noqa: B023
         termination, _ = await part.play(state)
-        state, hops = json.loads(json.dumps(part.state())), hops + 1
+        state, hops = json.loads(json.dumps(state_of(part))), hops + 1
 
     assert termination is ended[0]
     assert hops == whole.steps

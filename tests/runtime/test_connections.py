@@ -111,6 +111,34 @@ async def test_what_comes_unasked_answers_nothing(server: Server) -> None:
     assert (await server.ask()).text == "right"
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [b"garbage", b"HTTP/1.1 2", OK[:-1], b"HTTP/1.1 200 OK\r\nX-Other: 1\r\nContent-Length: 5\r\n\r\nwr", OK + OK[:-1]],
+    ids=["garbage", "half a line", "nearly an answer", "half an answer", "more than an answer"],
+)
+async def test_a_connection_with_more_than_its_answer_is_not_used_again(server: Server, rest: bytes) -> None:
+    server.answers = [OK + rest]
+    first = await server.ask()
+    server.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nright"]
+    assert (first.text, (await server.ask()).text) == ("ok", "right")
+    assert "X-Other" not in first.headers
+    assert (server.connections, server.gone) == (2, 1)
+
+
+async def test_a_server_that_lets_nobody_in_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "create_connection", lambda *_: asyncio.sleep(60))
+    within = aiohttp.ClientTimeout(total=5, sock_connect=0.05)
+    with pytest.raises(http.NoAnswer, match=r"no connection within 0\.05 s"):
+        await http.post(sessions.inside(), "http://127.0.0.1:9/x", {}, headers={}, within=within)
+
+
+@pytest.mark.parametrize("host", ["router..svc", "a" * 64], ids=["an empty label", "a long label"])
+async def test_a_name_that_no_server_can_have_is_no_answer(host: str) -> None:
+    with pytest.raises(http.NoAnswer):
+        await http.post(sessions.inside(), f"http://{host}:9/x", {}, headers={}, within=WITHIN)
+
+
 async def test_an_answer_that_is_too_long_is_not_read_to_its_end(server: Server) -> None:
     server.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 100_000]
     with pytest.raises(http.AnswerRefused, match="longer than"):
@@ -126,6 +154,27 @@ async def test_a_request_that_was_given_up_closes_its_connection(server: Server)
     await asyncio.gather(asked, return_exceptions=True)
     assert (await server.ask()).text == "ok"
     assert (server.connections, server.gone) == (2, 1)
+
+
+async def test_a_request_that_was_given_up_before_it_was_sent_closes_its_connection(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, waits = 0, asyncio.Event()
+
+    async def take_turn() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 2:  # the connection is there, and many other episodes want to work
+            waits.set()
+            await asyncio.sleep(60)
+
+    monkeypatch.setattr(connections.beside[sessions.inside()], "_take_turn", take_turn)
+    asked = asyncio.ensure_future(server.ask())
+    await waits.wait()
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    assert (server.connections, server.gone) == (1, 1)
 
 
 def test_idle_connections_are_closed_after_a_while_and_with_their_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tau2_slime.tokens.ledger import LedgerError, TokenLedger, VersionSpan, trajectory_digest
+from tau2_slime.tokens.digest import trajectory_digest
+from tau2_slime.tokens.ledger import LedgerError, TokenLedger, VersionSpan
 
 ids = st.integers(min_value=0, max_value=200_000)
 log_prob = st.floats(min_value=-100, max_value=0, allow_nan=False)

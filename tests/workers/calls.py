@@ -69,3 +69,10 @@ def alive(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+async def awaits_what_it_cancelled(args: Any, sample: Any, params: Any, evaluation: bool = False) -> None:
+    """What a worker may be told to play: it ends with a CancelledError that nobody asked for."""
+    helper = asyncio.ensure_future(asyncio.sleep(60))
+    helper.cancel()
+    await helper

@@ -16,11 +16,20 @@ from typing import Any
 import pytest
 
 from tau2_slime import hooks
-from tau2_slime.errors import ConfigError
+from tau2_slime.errors import ConfigError, Tau2SlimeError
 from tau2_slime.slime_adapter.workers import episodes, launch, pool
 from tests.faults.conftest import GOLD, PAID, PATIENCE, Status, detail, outcome
 from tests.faults.servers import Move, Router, after, hang
-from tests.workers.calls import alive, arguments, generate, new_sample, process_of, the_pool, until
+from tests.workers.calls import (
+    alive,
+    arguments,
+    awaits_what_it_cancelled,
+    generate,
+    new_sample,
+    process_of,
+    the_pool,
+    until,
+)
 
 KILLED = {"process": "killed by SIGKILL", "actor": "its worker process has died"}
 """How a worker ends by ``kill -9``, in the words of the log."""
@@ -141,3 +150,15 @@ def test_workers_die_with_a_parent_that_is_killed() -> None:
         deadline -= 0.1
         subprocess.run(["sleep", "0.1"], check=True)
     assert not any(alive(child) for child in children)
+
+
+async def test_an_episode_that_ends_as_cancelled_is_told_as_a_failure() -> None:
+    one = pool.Pool(1, f"{awaits_what_it_cancelled.__module__}.{awaits_what_it_cancelled.__name__}")
+    try:
+        args = types.SimpleNamespace(tau2={})
+        playing = one.play(args, new_sample(), {}, evaluation=False, aborted=lambda: False)  # type: ignore[arg-type]
+        with pytest.raises(Tau2SlimeError, match="CancelledError"):
+            await asyncio.wait_for(playing, PATIENCE)
+        assert list(one.workers().values()) == [0]
+    finally:
+        one.close()

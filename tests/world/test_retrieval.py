@@ -17,7 +17,7 @@ from tau2_slime.episode.history import replay_calls
 from tau2_slime.episode.setup import playable
 from tau2_slime.errors import CannotResume, ConfigError
 from tau2_slime.evaluation.plan.datasets import default_plan
-from tau2_slime.evaluation.store.manifest import dataset_protocol
+from tau2_slime.evaluation.store.protocol import dataset_protocol
 from tau2_slime.local.tokenizer import local_checkpoint
 from tau2_slime.policy.checkpoint import build_profile
 from tau2_slime.policy.context_plan import longest_first_prompt

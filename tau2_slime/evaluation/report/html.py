@@ -15,10 +15,10 @@ from tau2_slime.evaluation.statistics.summary import Summary, outcome_of
 from tau2_slime.inspector import row_formats
 from tau2_slime.inspector.curves import Curves
 from tau2_slime.inspector.episode_view import View
+from tau2_slime.inspector.found import FoundEpisodes
 from tau2_slime.inspector.packing import pack
 from tau2_slime.inspector.page import Report, overview, whole_page
 from tau2_slime.inspector.rows import EpisodeRow, row_of
-from tau2_slime.inspector.sources import FoundEpisodes
 from tau2_slime.inspector.tokenizers import language_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.report.tau2_results import results_of
 from tau2_slime.evaluation.statistics.summary import Summary, read_folder
-from tau2_slime.evaluation.store.manifest import DatasetProtocol
+from tau2_slime.evaluation.store.protocol import DatasetProtocol
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime.files import write_atomically
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tau2_slime.evaluation.statistics.summary import Summary
-from tau2_slime.evaluation.store.manifest import DatasetProtocol
+from tau2_slime.evaluation.store.protocol import DatasetProtocol
 from tau2_slime.evaluation.store.records import Record
 from tau2_slime.outcome import Termination
 from tau2_slime.runtime.files import write_atomically

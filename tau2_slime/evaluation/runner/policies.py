@@ -14,7 +14,7 @@ from tau2_slime.episode.examples import examples_of
 from tau2_slime.episode.play import play_and_score
 from tau2_slime.episode.result import InteractionResult, failed_result
 from tau2_slime.episode.setup import build_episode, choose_task
-from tau2_slime.episode.users import asks_a_model, check_user, seeded
+from tau2_slime.episode.users import PlayedBy, check_user, seeded, user_role
 from tau2_slime.errors import CannotResume, ConfigError
 from tau2_slime.evaluation.plan.datasets import Item, Plan
 from tau2_slime.evaluation.runner.api_agent import ApiSpeaker, ApiSpec, litellm_sampling
@@ -296,7 +296,7 @@ def check_users(items: Iterable[Item], budget: Budget) -> None:
     for config in seen.values():
         check_user(config, config.user_model)
         simulator = config.simulator(config.user_model)
-        if asks_a_model(config, config.user_model):
+        if user_role(config, config.user_model).played_by is PlayedBy.MODEL:
             budget.require_prices([(simulator.model, simulator.base_url is not None)])
     for config in judged.values():
         budget.require_prices([(config.judge_model or judge.tau2s_model(), config.judge_base_url is not None)])

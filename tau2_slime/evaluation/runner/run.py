@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tau2_slime.episode.result import InteractionResult, failed_result
-from tau2_slime.episode.users import user_label
+from tau2_slime.episode.users import user_role
 from tau2_slime.evaluation.runner.budget import Budget, EpisodePayer
 from tau2_slime.evaluation.runner.policies import PolicyBackend
 from tau2_slime.evaluation.store.records import FailedTry, Job, Record, Store, record_of
@@ -175,7 +175,7 @@ class Runner:
         config = job.item.config
         if config.user_path is not None:
             own = config.simulator(config.user_model).base_url is not None
-            payer.add_reported(user_label(config, config.user_model), result.stats, own=own)
+            payer.add_reported(user_role(config, config.user_model).label, result.stats, own=own)
             self.progress.spent = self._budget.spent
             if self._budget.used_up and (self._queue or self.progress.running):
                 self._stop_for_budget()
@@ -231,7 +231,8 @@ class Runner:
         if endpoint == "policy":
             self._stop(End.POLICY_DOWN, f"the policy failed {self._failures[endpoint]} times in a row: {result.detail}")
         else:
-            self.end = End.USER_DOWN
+            if not self._stopped():
+                self.end = End.USER_DOWN
             self.progress.note(
                 f"{job.item.config.user_model} failed {self._failures[endpoint]} times in a row and is no longer asked: "
                 f"{result.detail}"

@@ -16,7 +16,7 @@ from statistics import fmean
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.data.files import source_hashes
 from tau2_slime.evaluation.plan.datasets import Item
-from tau2_slime.evaluation.store.manifest import tau2_version
+from tau2_slime.evaluation.store.protocol import tau2_version
 from tau2_slime.outcome import SUCCESS
 from tau2_slime.runtime.files import write_atomically
 from tau2_slime.tasks.plays import KINDS, NOTHING, TRANSFER, play_baseline

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from tau2_slime.episode.result import InteractionResult
-from tau2_slime.episode.users import user_label
+from tau2_slime.episode.users import user_role
 from tau2_slime.evaluation.plan.datasets import Dataset, Item, Plan
-from tau2_slime.evaluation.store.manifest import DatasetProtocol
+from tau2_slime.evaluation.store.protocol import DatasetProtocol
 from tau2_slime.evaluation.store.unit import Unit
 from tau2_slime.runtime.files import append_line, ends_with_a_whole_line, hold_folder, write_atomically
 
@@ -124,7 +124,7 @@ def record_of(
         "task_id": job.item.task_id,
         "repeat": job.item.repeat,
         "agent_type": config.agent_type,
-        "user_model": user_label(config, config.user_model) if config.agent_type != "solo" else "",
+        "user_model": user_role(config, config.user_model).label,
         "status": plain["status"],
         "termination": plain["termination"],
         "blame": plain["blame"],

@@ -79,8 +79,10 @@ class Worker:
             args = task.arguments(lambda: number in self._aborted)
             await self._play(args, sample, task.sampling_params, evaluation=task.evaluation)
             self._channel.post("done", number, Played.of(sample), None)
-        except Exception as error:  # `play` raises nothing; whatever this is, the pool must not wait for ever
+        except BaseException as error:  # `play` raises nothing; whatever this is, the pool must not wait for ever
             self._channel.post("done", number, None, described(error))
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._tasks.pop(number, None)
             self._aborted.discard(number)

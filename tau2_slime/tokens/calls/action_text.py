@@ -8,16 +8,15 @@ The result of a call comes back as a user message. So a chat template needs noth
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from tau2_slime.chat.thoughts import cut_thoughts, first_block
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime.dotted_path import load_object
 from tau2_slime.runtime.text import well_formed
-from tau2_slime.tokens.calls.json_text import BadJson, read_json
-from tau2_slime.tokens.calls.reasoning import split_reasoning, without_reasoning
+from tau2_slime.tokens.calls.action_reading import cut_reasoning, first_marker, joined, object_in, read_action
+from tau2_slime.tokens.calls.json_text import BadJson
+from tau2_slime.tokens.calls.reasoning import without_reasoning
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import Call, CallStatus, JsonObject, ParsedCall, ParsedTurn, Tool, ToolCallParser
 
@@ -28,13 +27,7 @@ RESPOND = "respond"
 RESULT = "API output:"
 """What a message with the result of a call begins with."""
 
-_MARKER = re.compile(r"^[^\S\n]*Action:", re.MULTILINE)
-_MARKER_OR_TAG = re.compile(rf"{_MARKER.pattern}|</?think>", re.MULTILINE)
 _THOUGHT = "Thought:"
-_CHANNELS = ("<|channel|>", "<|start|>")
-_KEYS = {"name", "arguments"}
-_MOST_THOUGHTS = 16
-"""Blocks of reasoning that are read one after the other; no model writes more of them before it speaks."""
 
 ChatMessage = dict[str, Any]
 
@@ -106,31 +99,31 @@ class TextActions:
         return self.format([(RESPOND, {"content": text})])
 
     def parse(self, text: str, tools: list[Tool], *, reasoning_open: bool = False) -> ParsedTurn:
-        thoughts, rest, unclosed = _cut_reasoning(text, reasoning_open)
+        thoughts, rest, unclosed = cut_reasoning(text, reasoning_open)
         if unclosed:
-            return ParsedTurn(None, _joined(thoughts), reasoning_unclosed=True)
+            return ParsedTurn(None, joined(thoughts), reasoning_unclosed=True)
         rest = rest.rstrip()
         rest = (
             rest.removesuffix(RESULT).rstrip() if rest.endswith(RESULT) else rest
         )  # a stop string, which ends the turn
-        marker = _first_marker(rest)
+        marker = first_marker(rest)
         if marker is not None:
             said, inside = without_reasoning(rest[: marker.start()].lstrip().removeprefix(_THOUGHT))
             content, calls = self._act(rest[marker.start() :], rest[marker.end() :], tools)
-            return ParsedTurn(content, _joined([*thoughts, *inside, *said]), calls)
-        if _object_in(rest) is not None:
+            return ParsedTurn(content, joined([*thoughts, *inside, *said]), calls)
+        if object_in(rest) is not None:
             content, calls = self._act(rest, rest, tools)
-            return ParsedTurn(content, _joined(thoughts), calls)
+            return ParsedTurn(content, joined(thoughts), calls)
         said, inside = without_reasoning(rest)
-        talk = _joined(said)
+        talk = joined(said)
         if self.thinks and talk is not None and talk.startswith(_THOUGHT):
-            return ParsedTurn(None, _joined(thoughts), [self._bad(rest, "A thought alone reaches nobody")])
-        return ParsedTurn(talk, _joined([*thoughts, *inside]))
+            return ParsedTurn(None, joined(thoughts), [self._bad(rest, "A thought alone reaches nobody")])
+        return ParsedTurn(talk, joined([*thoughts, *inside]))
 
     def _act(self, raw: str, body: str, tools: list[Tool]) -> tuple[str | None, list[ParsedCall]]:
         """(what is said to the user, the call): one of the two is empty. ``body`` is what stands behind the marker."""
         try:
-            name, arguments = _read_action(body)
+            name, arguments = read_action(body)
             if name == RESPOND and not self.solo:
                 return _words(arguments), []
         except BadJson as problem:
@@ -237,101 +230,9 @@ def in_format(actions: ActionFormat | None, messages: Sequence[ChatMessage], too
     return out
 
 
-# ---- reading -------------------------------------------------------------------------------------------------------------
-
-
-def _cut_reasoning(text: str, reasoning_open: bool) -> tuple[list[str], str, bool]:
-    """(thoughts, what follows them, whether they never end)."""
-    if not reasoning_open and text.lstrip().startswith(_CHANNELS):
-        spoken = cut_thoughts(text)
-        return [spoken.thoughts or ""], spoken.words, spoken.unclosed
-    thoughts: list[str] = []
-    if reasoning_open:
-        inside, text, unclosed = split_reasoning(text, reasoning_open=True)
-        thoughts.append(inside or "")
-        if unclosed:
-            return thoughts, "", True
-    for _ in range(_MOST_THOUGHTS):
-        if _is_action(text):  # a closing tag in one of its texts ends no thought
-            break
-        found = first_block(text)
-        if found is None:
-            break
-        thoughts.append(found[0])
-        if found[1] is None:
-            return thoughts, "", True
-        text = found[1]
-    return thoughts, text, False
-
-
-def _first_marker(text: str) -> re.Match[str] | None:
-    """The first line that begins with ``Action:`` and does not stand in a thought that is open there."""
-    thinking = False
-    for found in _MARKER_OR_TAG.finditer(text):
-        if found.group() in ("<think>", "</think>"):
-            thinking = found.group() == "<think>"
-        elif not thinking:
-            return found
-    return None
-
-
-def _is_action(text: str) -> bool:
-    found = _MARKER.search(text)
-    if found is not None and first_block(text[: found.start()]) is not None:
-        return False
-    return _object_in(text if found is None else text[found.end() :]) is not None
-
-
-def _object_in(text: str) -> JsonObject | None:
-    """The one JSON object that ``text`` is; None if it is something else."""
-    try:
-        return _read_object(text)
-    except BadJson:
-        return None
-
-
-def _read_object(text: str) -> JsonObject:
-    """The JSON object that ``text`` is, in a code fence or not. Raises BadJson."""
-    text = text.strip()
-    if text.startswith("```") and text.endswith("```") and len(text) >= 6:
-        text = re.sub(r"\A\w*", "", text[3:-3]).strip()
-    value = read_json(text, strict=True)  # a key that is there twice would be executed and dropped
-    if not isinstance(value, dict):
-        raise BadJson("The action is not a JSON object")
-    return value
-
-
-def _read_action(body: str) -> tuple[str, JsonObject]:
-    """(name, arguments). Raises BadJson with a sentence that lacks its full stop."""
-    if not body.strip():
-        raise BadJson("Nothing follows `Action:`")
-    try:
-        value = _read_object(body)
-    except BadJson as problem:
-        raise BadJson(f"The action cannot be read: {problem}") from None
-    name, arguments = value.get("name"), value.get("arguments", {})
-    if not isinstance(name, str) or not name.strip():
-        raise BadJson('The action has no "name"')
-    if set(value) - _KEYS:
-        unknown = json.dumps(next(iter(sorted(set(value) - _KEYS))))
-        raise BadJson(f'The action has {unknown[:60]} beside "name" and "arguments"')
-    if isinstance(arguments, str):
-        try:
-            arguments = read_json(arguments, strict=True)
-        except BadJson as problem:
-            raise BadJson(f'"arguments" cannot be read: {problem}') from None
-    if not isinstance(arguments, dict):
-        raise BadJson('"arguments" is not a JSON object')
-    return name, arguments
-
-
 def _words(arguments: JsonObject) -> str:
     """What a respond says. Raises BadJson."""
     content = arguments.get("content")
     if not isinstance(content, str) or not content.strip() or len(arguments) > 1:
         raise BadJson(f'{RESPOND} takes {{"content": "..."}}, a text that is not empty, and nothing else')
     return well_formed(content)  # half a surrogate pair is not text: nobody could be told it
-
-
-def _joined(pieces: Sequence[str]) -> str | None:
-    return "\n".join(stripped for piece in pieces if (stripped := piece.strip())) or None
