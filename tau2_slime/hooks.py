@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.errors import ConfigError, first_time
-from tau2_slime.observe.episode_log import write_episodes
+from tau2_slime.observe.episode_log import TRAINING, write_episodes
 from tau2_slime.observe.episodes import episode_of, episodes_of, flatten
 from tau2_slime.observe.evaluation import dataset_metrics
 from tau2_slime.observe.groups import COLUMNS, worth_a_look
@@ -81,7 +81,7 @@ def log_train_rollout(
         ):
             logger.warning("group_table: slime has no W&B run in this process (--use-wandb), so it gets no table")
     if settings.episode_log is not None:
-        write_episodes(Path(settings.episode_log), rollout_id, "train", samples)
+        write_episodes(Path(settings.episode_log), rollout_id, TRAINING, samples)
     return False
 
 
@@ -114,7 +114,8 @@ def log_eval_rollout(
     log = resolve_settings(args).episode_log
     if log is not None:
         for name, part in data.items():
-            write_episodes(Path(log), rollout_id, name, part.get("samples") or ())
+            kind = f"eval {name}" if name == TRAINING else name
+            write_episodes(Path(log), rollout_id, kind, part.get("samples") or ())
     return False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -117,17 +117,25 @@ def read_completion(answer: object, *, cost: float = 0.0) -> Completion:
     """The first choice of a chat completion in OpenAI's form, parsed from JSON.
 
     Raises:
-        CallFailed: it is not one, or an error came in its place.
+        CallFailed: it is not one, or an error came in its place. Where it has a bill, that is in ``billed``.
     """
     whole = _mended(answer, "the answer")
     choices = _expect(whole.get("choices") or [], list, "choices")
     error = whole.get("error") or whole.get("errors") or (_error_without_a_name(whole) if not choices else None)
     if error:
         raise of_error_body(error)
-    usage = _read_usage(whole.get("usage"))
+    billed = Completion(Said(None), usage=_read_usage(whole.get("usage")), cost=cost)
     if not choices:  # an answer, with its bill, that says nothing
-        return Completion(Said(None), usage=usage, cost=cost)
-    choice = _expect(choices[0], dict, "a choice")
+        return billed
+    try:
+        return _read_choice(choices[0], billed)
+    except CallFailed as failed:
+        failed.billed = billed
+        raise
+
+
+def _read_choice(given: object, billed: Completion) -> Completion:
+    choice = _expect(given, dict, "a choice")
     if choice.get("error"):
         raise of_error_body(choice["error"])
     reason = _expect(choice.get("finish_reason"), (str, type(None)), "finish_reason")
@@ -136,7 +144,7 @@ def read_completion(answer: object, *, cost: float = 0.0) -> Completion:
     if message is None and ending is Ending.FILTERED:
         message = {}
     said = read_message(_expect(message, dict, "a message"))
-    return Completion(said, ending, usage, choice, cost)
+    return replace(billed, said=said, ending=ending, raw=choice)
 
 
 def read_message(message: Mapping[str, Any]) -> Said:
@@ -265,6 +273,8 @@ def _read_usage(usage: object) -> Usage:
 
 
 def _read_count(count: object) -> int:
+    if isinstance(count, str) and count.isdecimal() and len(count) < 10:  # some endpoints write it so
+        count = int(count)
     number = _expect(count, (int, float), "a number of tokens")
     if not 0 <= number <= _MOST_TOKENS:  # true of NaN as well
         raise CallFailed(Fault.GARBAGE, f"a number of tokens is {number}")

@@ -13,9 +13,13 @@ import re
 import time
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from tau2_slime.runtime.secrets import redact
 from tau2_slime.runtime.server_errors import speaks_of_length
+
+if TYPE_CHECKING:
+    from tau2_slime.chat.completion import Completion
 
 LONGEST_PAUSE = 60.0
 """Seconds that one ``Retry-After`` may ask for; after them the endpoint is asked again, and may ask for more."""
@@ -57,6 +61,8 @@ class CallFailed(Exception):
         self.fault = fault
         self.retry_after = retry_after
         """Seconds, if the endpoint named any."""
+        self.billed: Completion | None = None
+        """Of an answer that came and cannot be used: its bill, in a completion that says nothing."""
 
 
 class UnusableMessage(CallFailed):

@@ -53,7 +53,9 @@ def diagnose(
     max_concurrency: Annotated[int | None, typer.Option(min=1, help="Calls of the model at a time, default 8.")] = None,
     max_num_failed_results: Annotated[
         int | None,
-        typer.Option("--max-num-failed-results", "-n", min=1, help="Diagnose only so many failures of a run."),
+        typer.Option(
+            "--max-num-failed-results", "-n", min=1, help="List, judge and write only so many failures of a run."
+        ),
     ] = None,
 ) -> None:
     """Why episodes failed: who, what, where, by which words. With two runs also what the second cures and breaks."""
@@ -74,11 +76,12 @@ def diagnose(
         )
     begin("diagnose", f"reading {', '.join(shown(path) for path in paths)}, loading τ²")
     names = _names(paths)
-    read = {
-        name: _diagnosed(path, name, domain, max_num_failed_results) for name, path in zip(names, paths, strict=True)
-    }
+    read = {name: _diagnosed(path, name, domain) for name, path in zip(names, paths, strict=True)}
     found = {name: [diagnosis for _, diagnosis in pairs] for name, pairs in read.items()}
     every = [one for diagnoses in found.values() for one in diagnoses]
+    beyond = {id(one) for run in found.values() for one in [one for one in run if one.failed][max_num_failed_results:]}
+    if max_num_failed_results is None:
+        beyond = set()
     if llm is not None:
         from tau2_slime.world.judge import JudgeSpec
 
@@ -90,11 +93,14 @@ def diagnose(
             concurrency=max_concurrency or 8,
             budget=judge_budget,
         )
-        _ask([pair for pairs in read.values() for pair in pairs], spec, judge_cache, every=judge_all)
+        asked = [pair for pairs in read.values() for pair in pairs if id(pair[1]) not in beyond]
+        _ask(asked, spec, judge_cache, every=judge_all)
     kept = [
         one
         for one in every
-        if (who is None or one.finding.who == who) and (what is None or str(one.finding.what) == what)
+        if id(one) not in beyond
+        and (who is None or one.finding.who == who)
+        and (what is None or str(one.finding.what) == what)
     ]
     _write(jsonl, steer, output_path, every, kept)
     if html is not None:
@@ -148,8 +154,8 @@ def _ask(read: Sequence[tuple[Trajectory, Diagnosis]], spec: JudgeSpec, cache: P
     )
 
 
-def _diagnosed(path: Path, name: str, domain: str | None, most: int | None) -> list[tuple[Trajectory, Diagnosis]]:
-    """The diagnosis of every episode of a run; ``most``: so many failures, the others are left out."""
+def _diagnosed(path: Path, name: str, domain: str | None) -> list[tuple[Trajectory, Diagnosis]]:
+    """The diagnosis of every episode of a run."""
     from tau2_slime.diagnosis.decide import diagnose as diagnose_one
     from tau2_slime.runtime.console import progress
 
@@ -161,13 +167,9 @@ def _diagnosed(path: Path, name: str, domain: str | None, most: int | None) -> l
         raise ConfigError(f"--domain {domain}: no episode of {path} has that (there are: {', '.join(there)})")
     chosen = [one for one in loaded.trajectories if domain is None or one.domain == domain]
     found: list[tuple[Trajectory, Diagnosis]] = []
-    failures = 0
     with progress(f"diagnosing {shown(name)}") as advance:
         for done, one in enumerate(chosen, 1):
-            diagnosis = diagnose_one(one, name)
-            failures += diagnosis.failed
-            if not diagnosis.failed or most is None or failures <= most:
-                found.append((one, diagnosis))
+            found.append((one, diagnose_one(one, name)))
             advance(done, len(chosen))
     return found
 
@@ -248,7 +250,7 @@ def _held_out(domain: str, task_id: str) -> bool:
 
 def _show(kept: Sequence[Diagnosis], found: dict[str, list[Diagnosis]]) -> None:
     from tau2_slime.diagnosis import table
-    from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare
+    from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare, of_shared_tasks
     from tau2_slime.world import tau2_compat
 
     every = [one for diagnoses in found.values() for one in diagnoses]
@@ -264,5 +266,6 @@ def _show(kept: Sequence[Diagnosis], found: dict[str, list[Diagnosis]]) -> None:
         table.show_simulators(by_simulator(diagnoses, _interval))
     if len(found) == 2:
         first, second = found
-        rates = [f"{sum(not one.failed for one in d) / len(d):.1%}" if d else "-" for d in found.values()]
-        table.show_comparison(compare(found[first], found[second]), (first, second), (rates[0], rates[1]))
+        both = of_shared_tasks(found[first], found[second])
+        rates = [f"{sum(not one.failed for one in run) / len(run):.1%}" if run else "-" for run in both]
+        table.show_comparison(compare(*both), (first, second), (rates[0], rates[1]))

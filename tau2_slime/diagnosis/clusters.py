@@ -129,10 +129,15 @@ class Change(NamedTuple):
     """Tasks that do not fail in the first run, and fail like this in the second."""
 
 
+def of_shared_tasks(before: Sequence[Diagnosis], after: Sequence[Diagnosis]) -> tuple[list[Diagnosis], list[Diagnosis]]:
+    """The episodes of two runs whose tasks both have."""
+    shared = {_task(one) for one in before} & {_task(one) for one in after}
+    return [one for one in before if _task(one) in shared], [one for one in after if _task(one) in shared]
+
+
 def compare(before: Sequence[Diagnosis], after: Sequence[Diagnosis]) -> list[Change]:
     """What changed from one run to the next, among the tasks that both have; the largest change first."""
-    shared = {_task(one) for one in before} & {_task(one) for one in after}
-    runs = [[one for one in run if _task(one) in shared] for run in (before, after)]
+    runs = of_shared_tasks(before, after)
     failing = [{_task(one) for one in run if one.failed} for run in runs]
     kinds: dict[tuple[str, str, str], list[list[tuple[str, str, str]]]] = defaultdict(lambda: [[], []])
     for place, run in enumerate(runs):

@@ -73,12 +73,9 @@ _TRIAL = re.compile(r"#(\d+)(?:@\d+)?$")
 
 def key_of(trajectory: Trajectory, run: str) -> Key:
     """Names the episode: task ids repeat between domains and attempts."""
-    dataset, _, rest = trajectory.name.partition("/") if "/" in trajectory.name else ("", "", "")
     found = _TRIAL.search(trajectory.name)
-    known = rest and trajectory.name.startswith(f"{dataset}/")
     trial = found.group(1) if found else trajectory.name
-    is_dataset = bool(known and found and not trajectory.name.startswith(f"{trajectory.task_id}#"))
-    return Key(run, trajectory.domain, trajectory.task_id, trial, dataset if is_dataset else "")
+    return Key(run, trajectory.domain, trajectory.task_id, trial, trajectory.dataset)
 
 
 def run_name(path: Path) -> str:

@@ -69,7 +69,7 @@ def read_judged(path: Path) -> list[Judged]:
 def _lines(path: Path, text: str) -> list[dict[str, Any]] | None:
     """The lines of a ``diagnosis.jsonl``; None for another file."""
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

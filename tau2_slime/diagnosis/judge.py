@@ -7,6 +7,7 @@ rules found. Its answer has a fixed form. Its quotation must stand in the messag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from tau2_slime.diagnosis.findings import Diagnosis, What, Who
 from tau2_slime.diagnosis.story import read_story
 from tau2_slime.errors import BudgetSpent, ConfigError
 from tau2_slime.inspector.trajectory import Trajectory
+from tau2_slime.runtime.files import append_line, ends_with_a_whole_line, json_lines
 from tau2_slime.world.judge import JudgeSpec, JudgeUnavailable, answered, read_answer
 
 SURE = 0.5
@@ -104,13 +106,11 @@ class Opinions:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known: dict[str, dict[str, Any]] = {}
-        if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                    self._known[str(row["key"])] = dict(row["opinion"])
-                except (ValueError, KeyError, TypeError):  # the last line of a process that was killed
-                    continue
+        for row in json_lines(path) if path is not None else ():
+            if row is None:  # the last line of a process that was killed
+                continue
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                self._known[str(row["key"])] = dict(row["opinion"])
 
     def get(self, key: str) -> dict[str, Any] | None:
         return self._known.get(key)
@@ -120,8 +120,8 @@ class Opinions:
         self._known[key] = opinion
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as opened:
-                opened.write(json.dumps({"key": key, "opinion": opinion}, ensure_ascii=False) + "\n")
+            line = json.dumps({"key": key, "opinion": opinion}, ensure_ascii=False)
+            append_line(self._path, line if ends_with_a_whole_line(self._path) else f"\n{line}")
 
 
 async def judge_all(

@@ -146,7 +146,7 @@ class Conversation:
                 elif self.receiver is Role.AGENT:
                     await self._agent_speaks(self._message)
                 else:
-                    self._environment_answers()
+                    await self._environment_answers()
                 self.steps += 1
                 self.world.environment.sync_tools()
                 self._check_limits()
@@ -264,12 +264,14 @@ class Conversation:
             self._termination = Termination.AGENT_ERROR
             self._detail = "text in a solo episode, where only tool calls are allowed"
 
-    def _environment_answers(self) -> None:
+    async def _environment_answers(self) -> None:
         t = tau2_compat.load()
         index = len(self.messages) - 1
         refused = self.refused if self.sender is Role.AGENT else {}
         results: list[ToolMessage] = []
         for position, call in enumerate(self._message.tool_calls):
+            if position:  # a message may hold a hundred calls, each of some work
+                await take_turn()
             if position in refused:
                 result, reached = self.world.error_result(call, refused[position]), False
             else:

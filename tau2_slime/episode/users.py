@@ -117,6 +117,8 @@ def make_user(
     verifier = user_spec(config, named, routers, attempt=attempt) if named else None
     if verifier is not None:
         verifier = dataclasses.replace(verifier, budget=specs[0].budget)
+        if verifier.budget is not None:
+            _check_budget(verifier)
         verifier.ready()
     return LitellmUser(
         specs[0],

@@ -67,7 +67,7 @@ def name_in_evaluation(row: Mapping[str, Any]) -> str:
 def from_evaluation(row: Mapping[str, Any], where: str) -> Trajectory:
     """A line of an evaluation's simulations.jsonl."""
     out = from_trajectory(row, where)
-    out.name = name_in_evaluation(row)
+    out.name, out.dataset = name_in_evaluation(row), _text(row.get("dataset"))
     out.excluded = bool(row.get("excluded"))
     times = dict(_mapping(row.get("clock")))
     for message, stamp in zip(out.messages, times.pop("messages", None) or [], strict=False):

@@ -32,6 +32,8 @@ class Trajectory:
     """What the user calls it: ``12``, or ``bench/airline/3#0``. Unique in its file."""
     where: str
     """File and line (or position) that it was read from."""
+    dataset: str = ""
+    """Of an evaluation: its name there."""
     domain: str = ""
     task_split: str = ""
     task_id: str = ""

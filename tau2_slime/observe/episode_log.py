@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tau2_slime.slime_adapter.types import SlimeSample
 
 FILE = "episodes.jsonl"
+TRAINING = "train"
+"""Kind of the episodes that are trained on."""
 LARGEST = 32_000_000
 """Bytes of the file, about 50,000 episodes; then the oldest lines go until half of it is left."""
 _STATS = ("agent_turns", "user_turns", "agent_errors", "user_errors", "user_flaws", "user_faults")
@@ -34,7 +36,7 @@ _written: dict[tuple[Path, str], int] = {}
 def write_episodes(folder: Path, step: int, kind: str, samples: Iterable[SlimeSample | list[SlimeSample]]) -> None:
     """Add the episodes of one step to ``folder/episodes.jsonl``; samples of other data sources are left out.
 
-    ``kind``: ``train``, or the name of an evaluation's dataset.
+    ``kind``: `TRAINING`, or an evaluation's dataset by a name that is not that.
 
     Raises:
         OSError: it cannot be written.

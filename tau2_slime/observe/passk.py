@@ -37,7 +37,7 @@ def pass_at(n: int, c: int, k: int) -> float:
         ValueError: unless 0 <= c <= n and 1 <= k <= n.
     """
     _check(n, c, k)
-    return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+    return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)
 
 
 def pass_hat(n: int, c: int, k: int) -> float:

@@ -60,6 +60,20 @@ def builds_what_stays() -> Iterator[None]:
                 _tell_once()
 
 
+def _in_a_forked_child() -> None:
+    """The threads that were building do not exist here: nobody gives the lock back, or turns collection on again."""
+    global _lock, _building
+    _lock = threading.Lock()
+    if _building:
+        _building = 0
+        if _was_enabled:
+            gc.enable()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)
+
+
 def _tell_once() -> None:
     global _is_logged
     if _is_logged:

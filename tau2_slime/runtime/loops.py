@@ -120,6 +120,8 @@ def _in_a_forked_child() -> None:
     """The parent's threads do not exist here: a pool with them would wait for ever, and none of their work will end."""
     global _pool, _running, _interval_lock
     _pool, _interval_lock = _new_pool(), threading.Lock()
+    for once in _onces:
+        once.forget_unfinished()
     if _running:
         _running = 0
         sys.setswitchinterval(_interval)
@@ -203,6 +205,9 @@ async def take_turn() -> None:
         await turn
 
 
+_onces: weakref.WeakSet[Once[Any]] = weakref.WeakSet()
+
+
 class Once(Generic[T]):
     """A process-wide cache. Values are built in the thread pool, once per key; other callers await the first build.
 
@@ -212,6 +217,12 @@ class Once(Generic[T]):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[Hashable, Future[T]] = {}
+        _onces.add(self)
+
+    def forget_unfinished(self) -> None:
+        """In a forked child: what another thread was building will never be there."""
+        self._lock = threading.Lock()
+        self._values = {key: value for key, value in self._values.items() if value.done()}
 
     async def get(self, key: Hashable, build: Callable[[], T]) -> T:
         """The value of ``key``; ``build`` makes it if there is none yet. Raises what ``build`` raises."""

@@ -237,8 +237,7 @@ class Runs:
         if one.step is not None:
             series = " ".join(filter(None, (run if several else "", one.kind)))
             return row_of(one, name=name, run=run, series=series, step=one.step)
-        dataset = one.name.partition("/")[0] if "#" in one.name and "/" in one.name else ""
-        row = row_of(one, name=name, run=run, series=dataset or "all episodes", step=self._steps[run])
+        row = row_of(one, name=name, run=run, series=one.dataset or "all episodes", step=self._steps[run])
         row.stepless = True
         return row
 

@@ -155,23 +155,25 @@ async def answered(
 async def _call(spec: JudgeSpec, prompt: list[dict[str, Any]]) -> Completion:
     """One call, on the bill of whoever pays for this episode. Raises CallFailed."""
     spending.check(spec.budget)
-    payer, ticket, answer, unknown = PAYER.get(), None, None, False
+    payer, ticket, billed, unknown = PAYER.get(), None, None, False
     if payer is not None:
         ticket = payer.before("judge", spec.model, prompt, spec.args, own=spec.base_url is not None)
     label, started = f"judge {spec.model}", asyncio.get_running_loop().time()
     try:
-        answer = await complete(spec, prompt, None)
+        billed = await complete(spec, prompt, None)
+        return billed
     except (CallFailed, asyncio.CancelledError) as failed:
         unknown = is_bill_unknown(failed)
+        billed = failed.billed if isinstance(failed, CallFailed) else None
         raise
     finally:
-        if answer is None:
+        if billed is None:
             spending.failed(label)
+        else:
+            seconds, usage = asyncio.get_running_loop().time() - started, billed.usage
+            spending.answered(label, seconds, usage.prompt_tokens, usage.completion_tokens, billed.cost)
         if payer is not None:
-            payer.after(ticket, answer, unknown=unknown)
-    seconds, usage = asyncio.get_running_loop().time() - started, answer.usage
-    spending.answered(label, seconds, usage.prompt_tokens, usage.completion_tokens, answer.cost)
-    return answer
+            payer.after(ticket, billed, unknown=unknown)
 
 
 def read_answer(answer: Completion) -> Any:

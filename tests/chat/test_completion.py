@@ -57,6 +57,14 @@ def test_an_answer_that_says_nothing_still_has_a_bill() -> None:
     assert (read.said, read.usage) == (Said(None), Usage(9, 0))
 
 
+def test_an_answer_that_cannot_be_used_keeps_its_bill() -> None:
+    usage = {"prompt_tokens": "9", "completion_tokens": 1}
+    for message in ({"content": [{"type": "image_url", "image_url": {}}]}, {"content": "x", "tool_calls": [{"id": 1}]}):
+        with pytest.raises(CallFailed) as failed:
+            read_completion(answer(message, usage=usage), cost=0.5)
+        assert failed.value.billed == Completion(Said(None), usage=Usage(9, 1), cost=0.5)
+
+
 def test_lone_surrogates_are_mended_everywhere() -> None:
     read = read_completion(json.loads(r'{"choices": [{"message": {"content": "a\ud800"}, "x": "\udc00"}]}'))
     assert read.said.content == "a�" and (read.raw or {})["x"] == "�"

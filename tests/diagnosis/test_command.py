@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tau2_slime.cli.commands import app
-from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare, steer
+from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare, of_shared_tasks, steer
 from tau2_slime.diagnosis.findings import Diagnosis, Finding, Key, What, Who
 
 from .corruptions import labelled, successes
@@ -177,3 +177,17 @@ def test_two_runs_side_by_side() -> None:
     assert changes["missing_action"][1:] == (0, 1, (), ("2",))
     assert changes["leak"][1:] == (1, 1, (), ())
     assert "other" not in changes  # its task is not in both
+    assert [len(run) for run in of_shared_tasks(before, after)] == [3, 3]
+
+
+def test_a_part_of_a_run_is_no_change_and_a_limit_changes_no_rate(run: Path, tmp_path: Path) -> None:
+    results = json.loads(run.read_text())
+    failed = {one["task_id"] for one in results["simulations"] if one["reward_info"]["reward"] == 0}
+    results["simulations"] = [one for one in results["simulations"] if one["task_id"] in failed]
+    assert len(failed) > 1
+    part = tmp_path / "part.json"
+    part.write_text(json.dumps(results))
+    for limit in ((), ("-n", "1")):
+        said = CliRunner().invoke(app, ["diagnose", str(run), str(part), *limit]).output
+        shares = re.findall(r"\((\d+\.\d%)\)", next(line for line in said.splitlines() if "tasks of both" in line))
+        assert len(shares) == 2 and len({*shares}) == 1, said

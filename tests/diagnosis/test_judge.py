@@ -81,3 +81,15 @@ async def test_only_what_the_rules_are_not_sure_of_is_asked_about() -> None:
     assert worth_asking(diagnosis, every=True)
     _, broken = next((t, diagnose(t)) for t, _ in labelled(1, kinds=iter(["infrastructure"])))
     assert not worth_asking(broken, every=True)
+
+
+async def test_every_answer_that_was_paid_for_is_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "cache.jsonl"
+    first = Opinions(file)
+    first.add("separators", {"quote": "one\u2028two\x85three"})
+    with file.open("a") as opened:
+        opened.write('{"key": "cut", "opi')  # the process was killed here
+    Opinions(file).add("after it", {"quote": "plain"})
+    again = Opinions(file)
+    assert again.get("separators") == {"quote": "one\u2028two\x85three"}
+    assert again.get("after it") == {"quote": "plain"}

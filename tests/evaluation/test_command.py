@@ -9,12 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.request import Request, make_plan, make_policy
+from tau2_slime.evaluation.command import check_thresholds
+from tau2_slime.evaluation.request import Request, make_plan, make_policy, parse_threshold
+from tau2_slime.evaluation.statistics.estimates import scores
+from tau2_slime.evaluation.store.unit import Unit
+from tau2_slime.observe.passk import pass_at
 from tests import command_line
 
 MATRIX = ("--domain", "mock", "--domain", "telecom", "--tasks", "3", "--attempts", "2", "--gold-rate", "0.6")
@@ -168,6 +174,34 @@ def test_more_attempts_are_added_and_another_run_is_refused(whole: Path, tmp_pat
     done = evaluate(cache, *small, "--set", "max_steps=7", "--output-dir", folder)
     assert done.returncode == 2
     assert "mock-base-scripted.limits.max_steps: 200 there, 7 now" in done.stderr.replace("\n", " ")
+
+
+def test_a_folder_takes_in_another_dataset_and_each_command_is_complete_for_itself(tmp_path: Path, cache: str) -> None:
+    folder = tmp_path / "x"
+    first, second = (
+        ("--domain", domain, "--tasks", "3", "--user-model", "scripted", "--attempts", "1", "--output-dir", str(folder))
+        for domain in ("mock", "telecom")
+    )
+    assert evaluate(cache, *first).returncode == 0
+    alone = json.loads((folder / "baselines.json").read_text())
+    assert evaluate(cache, *second).returncode == 0
+    both = json.loads((folder / "baselines.json").read_text())
+    assert len(both) == 6 and both.items() >= alone.items()
+    records = (folder / "simulations.jsonl").read_text().splitlines(keepends=True)
+    (folder / "simulations.jsonl").write_text("".join(line for line in records if '"domain": "telecom"' in line))
+    done = evaluate(cache, *second, "--fail-under", "0.5")
+    assert done.returncode == 0, done.stdout
+    assert "mock-base-scripted: 0 of 3 episodes; the command that played it goes on with it" in done.stdout
+    assert evaluate(cache, *first).returncode == 0
+
+
+def test_a_score_at_the_limit_passes() -> None:
+    attempts = {0: 0, 1: 1, 2: 5}  # 6 of 15
+    units = [Unit("d", "m", f"m/b/{task}", "u", (1.0,) * c + (0.0,) * (5 - c)) for task, c in attempts.items()]
+    summary: Any = SimpleNamespace(overall=SimpleNamespace(scores=scores(units)))
+    for limit, status in (("0.4", 0), ("pass@1=0.4", 0), ("0.4001", 1)):
+        assert check_thresholds(summary, [parse_threshold(limit)], Console(quiet=True)) == status
+    assert pass_at(5, 1, 1) == 0.2
 
 
 def test_exit_status_for_ci(tmp_path: Path, cache: str) -> None:

@@ -96,3 +96,18 @@ def test_a_steering_file_needs_the_runs_attempts(tmp_path: Path) -> None:
     runs.write_text(json.dumps({"info": info, "tasks": [], "simulations": [{**one, "messages": []} for one in plays]}))
     found = curate(tmp_path, str(runs), "--from-diagnosis", str(steer))
     assert (found[TASKS[0]]["reason"], found[TASKS[1]]["reason"]) == ("", "the agent does not fail at it")
+
+
+def test_a_task_is_one_task_whatever_split_named_it(tmp_path: Path) -> None:
+    diagnosis = write(
+        tmp_path / "d.jsonl",
+        *(
+            episode(TASKS[0], n, "agent", "wrong_tool", tool="cancel_pending_order", task_split="train")
+            for n in range(2)
+        ),
+        *(episode(TASKS[0], n, task_split="base") for n in range(2, 4)),
+    )
+    found = curate(tmp_path, "--from-diagnosis", diagnosis)
+    assert {task: (one["attempts"], one["solved"], one["split"]) for task, one in found.items()} == {
+        TASKS[0]: (4, 2, "train")
+    }

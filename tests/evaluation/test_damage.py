@@ -55,12 +55,15 @@ def test_baselines_that_were_not_scored_are_no_damage(tmp_path: Path) -> None:
 
 
 def test_whole_baselines_are_shown(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "run", solved, tasks=3)
+    folder = write_folder(tmp_path / "run", solved, tasks=2)
     rewards = {"mock/base/task_0": {NOTHING: 1.0}, "mock/base/task_1": {NOTHING: 0, TRANSFER: None}}
     (folder / "baselines.json").write_text(json.dumps(rewards))
     summary = read_folder(folder)
     assert summary.notes == []
     assert summary.overall.baselines == {NOTHING: 0.5, TRANSFER: None}
+    more = write_folder(tmp_path / "more", solved, tasks=3)
+    (more / "baselines.json").write_text(json.dumps(rewards))
+    assert read_folder(more).overall.baselines == {NOTHING: None, TRANSFER: None}, "one task's is not known"
 
 
 ITEMS = default_plan(["mock"], ["scripted"], split="base", tasks=2, attempts=1).datasets[0].items

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from tau2_slime.config.settings import Tau2Config
 from tau2_slime.evaluation.compare import compare
+from tau2_slime.evaluation.plan.datasets import Item
 from tau2_slime.evaluation.report.output import summary_json
 from tau2_slime.evaluation.report.wandb_log import metrics
 from tau2_slime.evaluation.runner.budget import Budget
 from tau2_slime.evaluation.runner.run import Options, Runner
-from tau2_slime.evaluation.statistics.baselines import NOTHING, solved_share
+from tau2_slime.evaluation.statistics.baselines import NOTHING, TRANSFER, score_baselines, solved_share
 from tau2_slime.evaluation.statistics.estimates import scores
 from tau2_slime.evaluation.statistics.summary import outcome_of, read_folder
 from tau2_slime.evaluation.store.records import Store, jobs
@@ -20,6 +23,7 @@ from tau2_slime.evaluation.taubench_v1 import command
 from tau2_slime.evaluation.taubench_v1.recorded import V1Run
 from tau2_slime.evaluation.taubench_v1.replay import Replayed
 from tau2_slime.outcome import Termination
+from tau2_slime.world import domains
 from tests.evaluation.fakes import FakePolicy, plan
 from tests.evaluation.folders import write_folder
 
@@ -80,3 +84,18 @@ def test_in_recorded_results_of_tau_bench_v1() -> None:
     replayed = [Replayed(run, Termination.USER_STOP) for run in runs]
     (unit,) = command.units(replayed, [run.reward for run in runs], "retail")
     assert (unit.n, unit.c) == (4, 2)
+
+
+async def test_a_number_sign_in_a_tasks_id_is_no_repetition(tmp_path: Path) -> None:
+    named = {"v#1": "create_task_1", "v#2": "update_task_1", "v": "impossible_task_1"}
+    tasks = {str(task.id): task for task in domains.tasks("mock", "base")}
+    rows = [tasks[old].model_dump(mode="json") | {"id": new} for new, old in named.items()]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    config = Tau2Config(domain="mock", task_split=f"file:{tmp_path / 'own.json'}")
+    items = [*(Item(config, {}, new) for new in named), Item(config, {}, "v#1", repeat=1)]
+    rewards = await score_baselines(items, cache=tmp_path / "cache")
+    assert len(rewards) == len(named)
+    for item in items:
+        plain = Item(Tau2Config(domain="mock", task_split="base"), {}, named[item.task_id])
+        (known,) = (await score_baselines([plain], cache=tmp_path / "cache")).values()
+        assert solved_share([item.name], rewards, TRANSFER) == float(known[TRANSFER] == 1.0)

@@ -29,15 +29,16 @@ def priced(stage: Stage, **entry: Any) -> dict[str, Any]:
 
 
 async def test_every_answer_is_booked_the_unusable_ones_too(stage: Stage) -> None:
-    moves = [HELLO, UserMove(content=""), UserMove(status=503), BYE]
+    image: Any = [{"type": "image_url", "image_url": {}}]
+    moves = [HELLO, UserMove(content=""), UserMove(content=image), UserMove(status=503), BYE]
     sample = await stage.play(users=moves, **priced(stage))
     assert outcome(sample) == PAID
     told = stats(sample)
-    assert told["user_cost"] == pytest.approx(3 * 0.05)
-    assert (told["user_prompt_tokens"], told["user_completion_tokens"]) == (15, 15)
+    assert told["user_cost"] == pytest.approx(4 * 0.05)
+    assert (told["user_prompt_tokens"], told["user_completion_tokens"]) == (20, 20)
     account = spending.accounts()["dear"]
-    assert (account.calls, account.failed, account.prompt_tokens, account.completion_tokens) == (3, 1, 15, 15)
-    assert account.dollars == pytest.approx(0.15)
+    assert (account.calls, account.failed, account.prompt_tokens, account.completion_tokens) == (4, 1, 20, 20)
+    assert account.dollars == pytest.approx(0.2)
     assert 0 < account.seconds <= told["user_time"]
 
 
@@ -55,6 +56,17 @@ async def test_a_spent_budget_ends_the_run(stage: Stage) -> None:
     assert len(stage.router.asks) == asked and not stage.user.prompts
     with pytest.raises(ConfigError, match="user_budget"):
         hooks.keep_informative_groups(stage.args(), [second, third])
+
+
+async def test_a_verifier_without_a_price_is_refused_as_a_simulator_is(stage: Stage) -> None:
+    (entry,) = priced(stage, verifier="judge")["user_simulators"]
+    judge = {**entry, "name": "judge", "price": None, "verifier": None}
+    simulators = [entry, {key: value for key, value in judge.items() if value is not None}]
+    sample = await stage.play(
+        users=[HELLO, BYE], user_simulators=simulators, user_model="dear", user_strategy="verify", user_budget=5
+    )
+    assert outcome(sample) == STOPPED
+    assert "user_budget needs the price of the user simulator 'judge'" in detail(sample)
 
 
 async def test_evaluation_goes_on_when_the_budget_is_spent(stage: Stage) -> None:

@@ -80,6 +80,10 @@ def test_a_message_of_nothing_but_calls_is_read_up_to_a_limit() -> None:
         assert len(turn.calls) == MAX_CALLS + 1
         assert turn.calls[-1].status is CallStatus.INVALID_JSON
         assert not (turn.content or "").strip()
+    for listed in (MAX_CALLS, MAX_CALLS + 1, 5000):
+        turn = hermes(f"<tool_call>{json.dumps([{'name': 'list_airports', 'arguments': {}}] * listed)}</tool_call>")
+        assert summary(turn)[:MAX_CALLS] == [("list_airports", CallStatus.OK)] * MAX_CALLS
+        assert summary(turn)[MAX_CALLS:] == ([("", CallStatus.INVALID_JSON)] if listed > MAX_CALLS else [])
     unopened = GOOD.removeprefix("<tool_call>\n")
     for call, before, rest in ((GOOD, "Hello.", "<tool_call>{"), (unopened, "Hello.", f"{unopened} Bye.")):
         turn = hermes(call * MAX_CALLS + before + rest)
@@ -190,6 +194,8 @@ def test_a_server_whose_policy_acts_in_text_is_read_by_that_format_and_its_own_c
     assert turn(text) == actions.parse(text, TOOLS)
     assert turn(None) == actions.parse("", TOOLS) and turn(None).reasoning is None
     assert turn("<think>hm") == ParsedTurn("", "hm", reasoning_unclosed=True)
+    unclosed = turn("<think>hm", None, {**call, "function": {"name": "list_airports", "arguments": "{}"}})
+    assert summary(unclosed) == [("", CallStatus.INVALID_JSON)] and unclosed.reasoning_unclosed
 
 
 def test_arguments_that_a_server_encoded_twice_are_read_as_sampled_ones() -> None:

@@ -98,3 +98,12 @@ def test_the_file_is_bounded_and_the_newest_steps_stay(tmp_path: Path, monkeypat
 def test_a_full_disk_costs_the_log_and_not_the_metrics(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert train(tmp_path / "file", 0, played())["rollout/tau2/samples"] == 1
+
+
+def test_an_evaluation_called_train_takes_no_training_episode_away(tmp_path: Path) -> None:
+    for step in range(3):
+        train(tmp_path, step, played(1.0), played(0.0))
+        data = {"train": {"rewards": [0.0], "samples": [played(0.0, domain="airline")]}}
+        hooks.log_eval_rollout(step, slime_args(tau2={"episode_log": str(tmp_path)}), data, {})
+    series = [row.series for row in shown(tmp_path).rows]
+    assert (series.count("train"), series.count("eval train")) == (6, 3)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tau2_slime.cli.view import view
+from tau2_slime.diagnosis.decide import key_of
 from tau2_slime.errors import ConfigError
 from tau2_slime.inspector.rows import number_in, says
+from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.view.runs import Runs, Vanished
 from tests.view.runs_on_disk import ROLLOUT, lines, samples, write_dump, write_lines
 
@@ -159,3 +161,15 @@ def test_what_is_no_run_gets_one_clear_line(tmp_path: Path) -> None:
     assert "notes.txt: not a kind of file that holds episodes" in refused(tmp_path / "notes.txt")
     assert "--follow would change nothing" in refused(ROLLOUT, html=tmp_path / "x.html", follow=True)
     assert f"--html {tmp_path}" in refused(ROLLOUT, html=tmp_path, replay=False)
+
+
+def test_datasets_with_a_slash_in_their_names_are_several(tmp_path: Path) -> None:
+    named = [
+        {**line, "dataset": dataset, "item": f"mock/{line['task_id']}", "attempt": at, "messages": line["messages"]}
+        for at, dataset in enumerate(("mock/one", "mock/other"))
+        for line in lines()[:2]
+    ]
+    write_lines(tmp_path / "simulations.jsonl", named)
+    assert {row.series for row in read(tmp_path).rows} == {"mock/one", "mock/other"}
+    keys = {key_of(one, "run") for one in read_episodes(tmp_path).trajectories}
+    assert {key.dataset for key in keys} == {"mock/one", "mock/other"}

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import gc
 import inspect
+import json
 import multiprocessing
 import pickle
 import subprocess
@@ -22,10 +23,10 @@ from pydantic import BaseModel
 
 from tau2_slime import errors
 from tau2_slime.outcome import Termination
-from tau2_slime.runtime import loops
+from tau2_slime.runtime import garbage_collection, loops
 from tau2_slime.world import domains, environment, scoring, tau2_compat
 from tau2_slime.world.environment import World, new_world
-from tau2_slime.world.fast import building, copies, evaluation, known_releases, replay_check
+from tau2_slime.world.fast import building, copies, evaluation, known_releases, reading, replay_check
 from tests import parity_play as play
 from tests.parity_play import Call
 from tests.world.twins import Player, gold_calls, stock_reward, why_replay_needed
@@ -336,6 +337,13 @@ def edits() -> dict[str, Callable[[Any], None]]:
         (action,) = task.evaluation_criteria.actions
         task.evaluation_criteria.actions.append(action.model_copy(update={"arguments": create}))
 
+    def another_action_in_its_place(task: Any) -> None:
+        (action,) = task.evaluation_criteria.actions
+        task.evaluation_criteria.actions[0] = action.model_copy(update={"arguments": create})
+
+    def another_argument(task: Any) -> None:
+        task.evaluation_criteria.actions[0].arguments["title"] = "One more"
+
     def no_action(task: Any) -> None:
         task.evaluation_criteria.actions = []
 
@@ -348,20 +356,53 @@ def edits() -> dict[str, Callable[[Any], None]]:
         assertion.arguments = {"user_id": "user_1", "expected_number": 2}
         task.evaluation_criteria.env_assertions = [assertion]
 
-    return {edit.__name__: edit for edit in (other_action, one_more_action, no_action, another_beginning, criteria)}
+    in_place = (another_action_in_its_place, another_argument)
+    all_ = (other_action, one_more_action, *in_place, no_action, another_beginning, criteria)
+    return {edit.__name__: edit for edit in all_}
 
 
-@pytest.mark.parametrize("edit", ["other_action", "one_more_action", "no_action", "another_beginning"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *("other_action", "one_more_action", "another_action_in_its_place", "another_argument"),
+        *("no_action", "another_beginning"),
+    ],
+)
 def test_a_task_that_was_edited_in_place_has_another_gold(edit: str, no_replay: None) -> None:
     task = next(t for t in domains.tasks("mock", "base") if t.id == "create_task_1").model_copy(deep=True)
     assert played("mock", *gold_calls(task), task=task).reward()["db_check"]["db_match"] is True
-    before = gold_calls(task)
+    before = copy.deepcopy(gold_calls(task))
     edits()[edit](task)
     again = played("mock", *before, task=task)
     expected = stock_reward(again)
     assert again.reward() == expected
     assert expected["db_check"]["db_match"] is (edit == "another_beginning")
     assert played("mock", *gold_calls(task), task=task).reward()["db_check"]["db_match"] is True
+
+
+def test_a_beginning_that_was_edited_in_place_is_another_beginning(no_replay: None) -> None:
+    from tau2.data_model.tasks import EnvFunctionCall, InitializationData, InitialState
+
+    task = domains.tasks("retail", "base")[0].model_copy(deep=True)
+    order = next(iter(Player("retail", task).world.environment.tools.db.orders))
+    data = InitializationData(agent_data={"orders": {order: {"status": "cancelled"}}})
+    task.initial_state = InitialState(initialization_data=data, initialization_actions=[])
+    for status in ("cancelled", "delivered", "cancelled"):
+        data.agent_data["orders"][order]["status"] = status
+        player = played("retail", *gold_calls(task), task=task)
+        assert player.world.environment.tools.db.orders[order].status == status
+        assert player.reward() == stock_reward(player)
+    task = next(t for t in domains.tasks("mock", "base") if t.id == "create_task_1").model_copy(deep=True)
+    task.initial_state = InitialState(initialization_actions=[])
+    title = {"user_id": "user_1", "title": "One more"}
+    create = EnvFunctionCall(env_type="assistant", func_name="create_task", arguments=title)
+    for _ in range(3):
+        player = played("mock", *gold_calls(task), task=task)
+        assert player.reward() == stock_reward(player)
+        create = EnvFunctionCall(
+            env_type="assistant", func_name="create_task", arguments={"user_id": "user_1", "title": "x"}
+        )
+        task.initial_state.initialization_actions.append(create)
 
 
 def test_a_task_that_gets_its_criteria_later_is_scored_by_them(no_replay: None) -> None:
@@ -585,6 +626,45 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     child.start()
     assert queue.get(timeout=300) == 3
     child.join(timeout=300)
+
+
+def _fresh_in_a_child(queue: Any) -> None:
+    from tau2.environment.db import DB
+    from tau2.utils import io_utils
+
+    built = asyncio.run(_SLOW.get("key", lambda: 7))
+    with reading.in_pieces(), garbage_collection.builds_what_stays():
+        pass
+    queue.put((built, gc.isenabled(), io_utils.json is json, "_load_database" in str(DB.__dict__["load"])))
+
+
+_SLOW: loops.Once[int] = loops.Once()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
+def test_a_forked_child_goes_on_although_threads_of_its_parent_were_building() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def build() -> int:
+        with reading.in_pieces(), garbage_collection.builds_what_stays():
+            inside.set()
+            leave.wait(60)
+        return 5
+
+    builder = threading.Thread(target=lambda: asyncio.run(_SLOW.get("key", build)))
+    builder.start()
+    try:
+        assert inside.wait(60)
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=_fresh_in_a_child, args=(queue,))
+        child.start()
+        assert queue.get(timeout=60) == (7, True, True, False)
+        child.join(timeout=60)
+    finally:
+        leave.set()
+        builder.join()
+    assert gc.isenabled()
 
 
 def test_an_unfinished_episode_earns_nothing_and_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

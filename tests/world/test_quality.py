@@ -35,6 +35,14 @@ def flaws(*turns: Turn, tools: bool = False) -> list[tuple[Flaw, int]]:
     return [(finding.flaw, finding.position) for finding in examine(turns, SCENARIO, has_tools=tools)]
 
 
+def test_what_the_task_makes_the_user_say_is_the_users_and_no_flaw_of_the_simulator() -> None:
+    turns = [Turn("agent", "Hi!"), Turn("user", "My reference is AB12345. How can I help you?")]
+    turns += [Turn("agent", "Which reference?"), Turn("user", "It is AB12345, or XY98765.")]
+    found = [(one.flaw, one.position, one.words) for one in examine(turns, SCENARIO, has_tools=False, given=2)]
+    assert found == [(Flaw.INVENTED, 3, "XY98765")]
+    assert len(examine(turns, SCENARIO, has_tools=False)) == 3
+
+
 def test_a_finding_says_where() -> None:
     turns = (Turn("agent", "Shall I proceed?"), Turn("user", "Yes. ###STOP###"))
     assert flaws(*turns) == [(Flaw.PREMATURE_STOP, 1)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tau2_slime.config.task_split import names_a_file
 from tau2_slime.inspector.changed_tasks import refuse_changed_tasks
 from tau2_slime.inspector.sources import read_episodes
 from tau2_slime.inspector.trajectory import Trajectory
@@ -34,6 +35,8 @@ class Attempts:
     """Episodes that the simulator or the infrastructure spoilt."""
     groups: dict[str, list[bool]] = field(default_factory=dict)
     """Run and group -> which of its episodes solved the task."""
+    split: str = ""
+    """The first that a run recorded for it."""
 
     @property
     def solved(self) -> int:
@@ -78,14 +81,26 @@ def attempts_of(runs: Sequence[Path]) -> tuple[dict[TaskKey, Attempts], list[str
         unreadable += [f"{run}: {line}" for line in episodes.unreadable]
         refuse_changed_tasks(run, episodes.trajectories, "or curate only runs over the file as it is")
         _count(found, run, episodes.trajectories)
-    return found, unreadable
+    return by_recorded_split(found), unreadable
+
+
+def attempts_at(found: dict[TaskKey, Attempts], domain: str, split: str, task_id: str) -> Attempts:
+    """Those of one task in ``found``. A task of τ² is the same in all splits; one's own is another in each file."""
+    task = found.setdefault(TaskKey(domain, split if names_a_file(split) else "", task_id), Attempts())
+    task.split = task.split or split
+    return task
+
+
+def by_recorded_split(found: dict[TaskKey, Attempts]) -> dict[TaskKey, Attempts]:
+    """``found`` of `attempts_at`, with the split by which each task is found again."""
+    return {TaskKey(key.domain, task.split, key.task_id): task for key, task in found.items()}
 
 
 def _count(found: dict[TaskKey, Attempts], run: Path, trajectories: Iterable[Trajectory]) -> None:
     for one in trajectories:
         if not one.task_id:
             continue  # it ended before its task was known
-        task = found.setdefault(TaskKey(one.domain, one.task_split, one.task_id), Attempts())
+        task = attempts_at(found, one.domain, one.task_split, one.task_id)
         reward = one.counted_reward
         if reward is None:
             task.excluded += 1

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tau2_slime.diagnosis.faults import Judged, read_judged
 from tau2_slime.diagnosis.findings import Who
 from tau2_slime.errors import ConfigError
-from tau2_slime.evaluation.curation.attempts import Attempts, TaskKey
+from tau2_slime.evaluation.curation.attempts import Attempts, TaskKey, attempts_at, by_recorded_split
 from tau2_slime.outcome import SUCCESS
 
 
@@ -71,12 +71,12 @@ def failures_of(paths: Sequence[Path]) -> tuple[dict[tuple[str, str], Failures],
     for (domain, _), failures in found.items():
         of_domain = totals.get(domain, {})
         failures.weight = sum(of_domain[kind] for kind in failures.kinds) / (sum(of_domain.values()) or 1)
-    return found, attempts
+    return found, by_recorded_split(attempts)
 
 
 def _count(attempts: dict[TaskKey, Attempts], one: Judged, run: str) -> None:
     """Add an episode; one that somebody else spoilt does not count."""
-    task = attempts.setdefault(TaskKey(one.domain, one.split, one.tasks[0]), Attempts())
+    task = attempts_at(attempts, one.domain, one.split, one.tasks[0])
     if one.reward is None or one.who not in (Who.NONE.value, Who.AGENT.value):
         task.excluded += 1
         return

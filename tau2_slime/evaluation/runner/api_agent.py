@@ -141,18 +141,19 @@ class _ApiTranscript(Transcript):
 
     async def _call(self, prompt: list[dict[str, Any]]) -> Completion:
         """One call, paid for by the episode's payer. Raises CallFailed."""
-        spec, payer, ticket, answer, unknown = self._spec, PAYER.get(), None, None, False
+        spec, payer, ticket, billed, unknown = self._spec, PAYER.get(), None, None, False
         if payer is not None:
             own = spec.base_url is not None
             ticket = payer.before("policy", spec.model, [*prompt, *self.offered], spec.args, own=own)
         try:
-            answer = await complete(spec, prompt, self.offered or None)
+            billed = answer = await complete(spec, prompt, self.offered or None)
         except (CallFailed, asyncio.CancelledError) as failed:
             unknown = is_bill_unknown(failed)
+            billed = failed.billed if isinstance(failed, CallFailed) else None
             raise
         finally:
             if payer is not None:
-                payer.after(ticket, answer, unknown=unknown)
+                payer.after(ticket, billed, unknown=unknown)
         self.generations.append({**asdict(answer.usage), "cost": answer.cost})
         return answer
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -27,6 +29,7 @@ __all__ = ["KINDS", "NOTHING", "TRANSFER", "Rewards", "read_rewards", "score_bas
 FILE = "baselines.json"
 """The rewards in an evaluation's folder."""
 _VERSION = 1
+_REPEAT = re.compile(r"#\d+$")
 
 Rewards = Mapping[str, Mapping[str, float | None]]
 """Name of a task -> kind of baseline -> its reward; None: τ² cannot score it there."""
@@ -45,7 +48,7 @@ async def score_baselines(
     that cannot be read or written; neither ends the evaluation. ``advance`` is told how many tasks are done, of how many.
     """
     folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tau2_slime" / "baselines"
-    by_task = {_without_repeat(item.name): item for item in items}
+    by_task = {replace(item, repeat=0).name: item for item in items}
     files: dict[str, _CacheFile] = {}
     out: dict[str, dict[str, float | None]] = {}
     try:
@@ -67,8 +70,14 @@ async def score_baselines(
 
 
 def solved_share(names: Iterable[str], rewards: Rewards, kind: str) -> float | None:
-    """The share of the tasks that a baseline solves, among those with a reward; None if none has one."""
-    values = [rewards.get(_without_repeat(name), {}).get(kind) for name in names]
+    """The share of the tasks that a baseline solves, among those with a reward; None if none has one, or one is not known.
+
+    ``names``: of items; `Item.name` adds ``#2`` to the second row of the same task.
+    """
+    found = [rewards.get(name) or rewards.get(_REPEAT.sub("", name)) for name in names]
+    if None in found:
+        return None
+    values = [of_task.get(kind) for of_task in found if of_task is not None]
     scored = [value for value in values if value is not None]
     return fmean(value >= SUCCESS for value in scored) if scored else None
 
@@ -85,11 +94,6 @@ def _checked(rewards: object) -> dict[str, float | None]:
     if not isinstance(rewards, dict) or not all(isinstance(r, int | float | None) for r in rewards.values()):
         raise ValueError(f"a JSON object of rewards was expected, not {str(rewards)[:60]}")
     return rewards
-
-
-def _without_repeat(name: str) -> str:
-    """The task of an item's name; `Item.name` adds ``#2`` to the second row of the same task."""
-    return name.partition("#")[0]
 
 
 class _CacheFile:

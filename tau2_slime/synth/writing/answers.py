@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from tau2_slime.chat.completion import Completion, Ending
 from tau2_slime.chat.faults import OUTAGE, Fault
 from tau2_slime.errors import ConfigError, Tau2SlimeError
-from tau2_slime.runtime.files import append_line
+from tau2_slime.runtime.files import append_line, ends_with_a_whole_line, json_lines
 from tau2_slime.runtime.secrets import redact_words
 from tau2_slime.world.judge import JudgeSpec, JudgeUnavailable, answered
 
@@ -44,16 +45,11 @@ class PaidAnswers:
         self._path, self._price = path, price
         self._known: dict[str, Answer] = {}
         self._refused: Exception | None = None
-        self._needs_a_break = False
-        if path is not None and path.is_file():
-            content = path.read_text(encoding="utf-8", errors="replace")
-            self._needs_a_break = bool(content) and not content.endswith("\n")
-            for line in content.splitlines():
-                try:
-                    row = json.loads(line)
-                    self._known[str(row["key"])] = Answer(str(row["text"]), float(row["cost"]))
-                except (ValueError, KeyError, TypeError):
-                    continue
+        for row in json_lines(path) if path is not None else ():
+            if row is None:
+                continue
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                self._known[str(row["key"])] = Answer(str(row["text"]), float(row["cost"]))
 
     async def ask(self, spec: WriterSpec, prompt: Sequence[Mapping[str, Any]], number: int = 0) -> Answer:
         """The answer to ``prompt``; ``number`` tells several answers to one prompt apart.
@@ -91,8 +87,7 @@ class PaidAnswers:
         self._known[key] = answer
         if self._path is not None:
             line = json.dumps({"key": key, "text": answer.text, "cost": answer.cost}, ensure_ascii=False)
-            append_line(self._path, ("\n" if self._needs_a_break else "") + line)
-            self._needs_a_break = False
+            append_line(self._path, line if ends_with_a_whole_line(self._path) else f"\n{line}")
 
 
 def prompt_hash(value: object) -> str:

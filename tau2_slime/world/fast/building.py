@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tau2_slime.runtime.garbage_collection import builds_what_stays
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.fast.content import data_said_by
 from tau2_slime.world.fast.copies import EnvironmentTemplate, Template, shares_database
 from tau2_slime.world.fast.evaluation import DatabaseState, FastEnvironment
 from tau2_slime.world.fast.known_releases import verified_constructor
@@ -120,7 +121,7 @@ class EnvironmentFactory:
     ) -> CopyOnWriteDatabase | None:
         """``database``, which nobody has used, with the ``change`` of ``data``; None if only τ²'s way is right."""
         try:
-            own = self._once(data, "shared", lambda: OwnRecords(database.parsed, change))
+            own = self._once(data, f"shared {data_said_by(data)}", lambda: OwnRecords(database.parsed, change))
         except (ReplayNeededError, ValueError):  # also what pydantic raises: τ² says it of the whole database
             return None
         return CopyOnWriteDatabase(database.parsed, own)
@@ -151,7 +152,7 @@ class EnvironmentFactory:
             type(kit).update_db(kit, change)
             return Template(kit.db)
 
-        kit.db = self._once(data, type(kit).__name__, updated).copy()
+        kit.db = self._once(data, f"{type(kit).__name__} {data_said_by(data)}", updated).copy()
 
     def _once(self, data: InitializationData | Task, what: str, make: Callable[[], T]) -> T:
         """What ``make`` returns for ``data``, for as long as somebody has ``data``."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tau2_slime.errors import first_time
 from tau2_slime.world import tau2_compat
+from tau2_slime.world.fast.content import gold_key
 from tau2_slime.world.fast.replay_check import ReplayNeededError, require_equal_replay
 
 if TYPE_CHECKING:
@@ -215,14 +216,6 @@ def evaluate_with_stubs(arguments: dict[str, Any], world: World, played: FastEnv
         while len(known) > MAX_GOLD:
             known.popitem(last=False)
     return result
-
-
-def gold_key(world: World) -> Hashable:
-    """The task object with what its gold end state depends on: a changed copy of a task is another one."""
-    task = world.task
-    actions = task.evaluation_criteria.actions if task.evaluation_criteria is not None else None
-    allowed = sorted(world.env_kwargs.get("read_log_allowlist") or ())
-    return id(task), id(task.initial_state), id(actions), len(actions or ()), json.dumps(allowed)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,22 @@ _SMALL = 2**18
 _SPACE = re.compile(r"[ \t\n\r]*")
 _read_one = json.JSONDecoder().raw_decode
 _patching = threading.RLock()
+_stock: tuple[Any, Any] | None = None
+"""While something reads in pieces: τ²'s own ``json`` and ``DB.load``."""
+
+
+def _in_a_forked_child() -> None:
+    """The thread that was reading does not exist here: nobody gives its lock back, or τ² its own loaders."""
+    global _patching, _stock
+    _patching = threading.RLock()
+    if _stock is not None:
+        importlib.import_module("tau2.utils.io_utils").json, loader = _stock  # type: ignore[attr-defined]
+        importlib.import_module("tau2.environment.db").DB.load = loader
+        _stock = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
 @contextmanager
@@ -31,14 +48,16 @@ def in_pieces() -> Iterator[None]:
     """τ²'s own loaders read in pieces while the context lasts, in every thread. What they return stays the same."""
     files: Any = importlib.import_module("tau2.utils.io_utils")
     database: Any = importlib.import_module("tau2.environment.db").DB
+    global _stock
     with _patching:
-        before, load = files.json, database.__dict__["load"]
+        before, load, outer = files.json, database.__dict__["load"], _stock
+        _stock = outer or (before, load)
         files.json = SimpleNamespace(**{**vars(before), "load": _load_json})
         database.load = classmethod(_load_database)
         try:
             yield
         finally:
-            files.json, database.load = before, load
+            files.json, database.load, _stock = before, load, outer
 
 
 def _load_json(file: IO[str], **options: Any) -> object:

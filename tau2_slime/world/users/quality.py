@@ -54,18 +54,21 @@ class Finding:
     """What gave it away."""
 
 
-def examine(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Finding]:
-    """Every flaw of the user's messages, in order; at most one of a kind for a message."""
+def examine(turns: Sequence[Turn], scenario: str, *, has_tools: bool, given: int = 0) -> list[Finding]:
+    """Every flaw of the user's messages, in order; at most one of a kind for a message.
+
+    ``given``: so many turns at the beginning are the task's own, not the simulator's.
+    """
     found: list[Finding] = []
     for position, turn in enumerate(turns):
-        if turn.role == "user":
-            found += examine_last(turns[: position + 1], scenario, has_tools=has_tools)
+        if turn.role == "user" and position >= given:
+            found += examine_last(turns[: position + 1], scenario, has_tools=has_tools, given=given)
     return found
 
 
-def examine_last(turns: Sequence[Turn], scenario: str, *, has_tools: bool) -> list[Finding]:
-    """The flaws of the last message, which is the user's."""
-    message = _UserMessage(turns[-1], turns[:-1], scenario, has_tools)
+def examine_last(turns: Sequence[Turn], scenario: str, *, has_tools: bool, given: int = 0) -> list[Finding]:
+    """The flaws of the last message, which is the user's. ``given``: as for `examine`."""
+    message = _UserMessage(turns[-1], turns[:-1], scenario, has_tools, given)
     checks = _CHECKS if message.turn.text else _WITHOUT_TEXT
     words = ((flaw, check(message)) for flaw, check in checks.items())
     return [Finding(flaw, len(turns) - 1, text) for flaw, text in words if text is not None]
@@ -93,6 +96,8 @@ class _UserMessage:
     before: Sequence[Turn]
     scenario: str
     has_tools: bool
+    given: int
+    """So many turns at the beginning are the task's own."""
 
 
 # ---- each flaw -----------------------------------------------------------------------------------------------------------
@@ -242,7 +247,7 @@ _ORDINARY = re.compile(r"^(\d+(st|nd|rd|th|gb|mb|mbps|am|pm|hrs?|min|days?|s|x|k
 
 def _invented(message: _UserMessage) -> str | None:
     turn = message.turn
-    heard = [t for t in message.before if t.role != "user"]
+    heard = [t for position, t in enumerate(message.before) if t.role != "user" or position < message.given]
     facts = dict.fromkeys(match.group(0) for match in _FACT.finditer(turn.text))
     for fact in itertools.islice(facts, _MOST_FACTS):
         squeezed = _squeeze(fact)

@@ -75,6 +75,8 @@ class LitellmUser:
         self._tools = [tool_schema(tool) for tool in tools] if tools else None
         self._state: Any = None
         """τ²'s state of its simulator, made in `start`."""
+        self.given: Sequence[Message] = ()
+        """The beginning of the conversation that this simulator did not play."""
         self._written: dict[str, list[KeptMessage]] = {}
         """By the simulator's label: the conversation as its requests have it, as far as it was sent."""
         self.scenario, self.has_tools, self.gate = instructions, bool(tools), gate
@@ -83,8 +85,11 @@ class LitellmUser:
     def start(self, history: list[Message]) -> None:
         self._state = self._tau2_user.get_init_state(message_history=list(history))
         self._written = {}
+        own = sum(self.stats.played.values())  # of an interrupted episode
+        users = [position for position, message in enumerate(history) if message.role == "user"]
+        self.given = history[: users[-own]] if 0 < own <= len(users) else list(history)
         labels = [spec.label for spec in self._simulators]
-        took_over = [labels.index(name) for name in self.stats.played if name in labels]  # of an interrupted episode
+        took_over = [labels.index(name) for name in self.stats.played if name in labels]
         self._playing = max(took_over, default=0)
 
     async def reply(self, message: Delivered) -> UserMessage:
@@ -220,7 +225,7 @@ class LitellmUser:
         Raises:
             CallFailed: nothing usable came of it.
         """
-        payer, ticket, answer, unknown = PAYER.get(), None, None, False
+        payer, ticket, answer, billed, unknown = PAYER.get(), None, None, None, False
         if payer is not None:
             try:
                 ticket = payer.before("user", spec.model, prompt, spec.args, own=spec.base_url is not None)
@@ -231,20 +236,21 @@ class LitellmUser:
         started = time.perf_counter()
         outcome = endpoint.dropped  # cancelled, or a mistake of this package, unless something else is known
         try:
-            answer = await complete(spec, prompt, question.tools)
+            billed = answer = await complete(spec, prompt, question.tools)
             outcome = endpoint.succeeded
         except (CallFailed, asyncio.CancelledError) as failed:
             unknown = is_bill_unknown(failed)
             if isinstance(failed, CallFailed):
-                outcome = endpoint.failed if failed.fault in OUTAGE else endpoint.succeeded
+                outcome, billed = endpoint.failed if failed.fault in OUTAGE else endpoint.succeeded, failed.billed
             raise
         finally:
             outcome()
-            if answer is None:
+            if billed is None:
                 spending.failed(spec.label)
+            else:
+                cost = self._book(spec, billed, time.perf_counter() - started, question.kind)
             if payer is not None:
-                payer.after(ticket, answer, unknown=unknown)
-        cost = self._book(spec, answer, time.perf_counter() - started, question.kind)
+                payer.after(ticket, billed, unknown=unknown)
         message = user_message(spec.label, answer, cost, question.tools)
         return message if question.read is None else question.read(message)
 

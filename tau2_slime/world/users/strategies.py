@@ -34,6 +34,8 @@ class Simulator(Protocol):
     has_tools: bool
     gate: Sequence[Flaw]
     """The flaws for which `rules` asks again."""
+    given: Sequence[Message]
+    """The beginning of `seen` that the simulator did not play."""
 
     @property
     def seen(self) -> Sequence[Message]:
@@ -159,7 +161,8 @@ def _refused(draft: UserMessage, why: str, order: str = _AGAIN) -> Prompt:
 def _flaws(simulator: Simulator, draft: UserMessage, among: Sequence[Flaw]) -> list[str]:
     """What the rules of the quality gate find in the draft, in words."""
     turns = turns_of([*simulator.seen, draft])
-    found = examine_last(turns, simulator.scenario, has_tools=simulator.has_tools)
+    given = len(turns_of(simulator.given))
+    found = examine_last(turns, simulator.scenario, has_tools=simulator.has_tools, given=given)
     return [f"{flaw.flaw} ({flaw.words[:80]!r})" for flaw in found if flaw.flaw in among]
 
 

@@ -33,8 +33,10 @@ def chat_turn(said: Said, tools: list[Tool], actions: ActionFormat | None = None
 
     ``actions``: how the policy acts in text, if it does. A call that the server read out of such a text is not executed.
     """
-    if actions is not None and not said.unclosed:
-        turn = actions.parse(said.content or "", tools)
+    if actions is not None:
+        turn = ParsedTurn(said.content, None, reasoning_unclosed=True)
+        if not said.unclosed:
+            turn = actions.parse(said.content or "", tools)
         turn.reasoning = "\n".join(filter(None, (said.thoughts, turn.reasoning))) or None
         turn.calls += [
             ParsedCall(

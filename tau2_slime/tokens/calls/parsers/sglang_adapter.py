@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tau2_slime.tokens.calls.json_text import BadJson, read_json
-from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS, joined, strip_stop_tokens
+from tau2_slime.tokens.calls.parsers.tagged import MAX_CALLS, joined, strip_stop_tokens, too_many
 from tau2_slime.tokens.calls.reasoning import split_reasoning, without_reasoning
 from tau2_slime.tokens.calls.schema_types import checked_call
 from tau2_slime.tokens.calls.types import Call, CallStatus, ParsedCall, ParsedTurn, ParserUnavailable, Tool
@@ -82,14 +82,17 @@ class SglangParser:
     def _calls_of(self, text: str, tools: list[Tool]) -> ParsedTurn:
         """A turn without its first thought."""
         normal, found, failure = self._ask(text, tools)
+        beyond, found = len(found) > MAX_CALLS, found[:MAX_CALLS]
         calls = [self._call(item, tools, text) for item in found]
         if self._sglang_name == "kimi_k2":
             for call, call_id in zip(calls, _kimi_ids(text, found), strict=True):
                 call.id = call_id
-        missing = self._expected(text, found, failure is not None) - len(calls)
+        missing = 0 if beyond else self._expected(text, found, failure is not None) - len(calls)
         because = f" ({failure})" if failure else ""
         error = f"A tool call in this message cannot be read{because}: write every call exactly in the given format."
         calls += [ParsedCall("", {}, CallStatus.INVALID_JSON, text.strip(), error) for _ in range(missing)]
+        if beyond:
+            calls.append(too_many(text))
         if calls and not found:
             normal = ""  # sglang hands the unread calls back as if they were said
         content, thoughts = without_reasoning(normal, self._tags)

@@ -146,11 +146,14 @@ class TaggedParser:
                 at, thinking = tag.end(), True
                 continue
             if len(calls) >= MAX_CALLS:
-                calls.append(_too_many(text[tag.start() :]))
+                calls.append(too_many(text[tag.start() :]))
                 break
             first, at = self.read_call(text, tag.end())
             raw = text[tag.start() : at]
             for draft in [first, *first.others]:
+                if len(calls) >= MAX_CALLS:  # one pair of tags may hold a list of them
+                    calls.append(too_many(raw))
+                    break
                 if draft.error is None:
                     calls.append(checked_call(draft.name, draft.arguments, tools, raw, draft.id))
                 else:
@@ -181,7 +184,7 @@ class TaggedParser:
         while (found := self.find_unopened_call(text)) is not None:
             start, end, name = found
             if len(calls) >= MAX_CALLS:
-                calls.append(_too_many(text[start:]))
+                calls.append(too_many(text[start:]))
                 text = text[:start]
                 break
             error = f"The tool call is not opened: write {self.opening} before it and {self.closing} after it."
@@ -191,7 +194,8 @@ class TaggedParser:
         content.append(text)
 
 
-def _too_many(text: str) -> ParsedCall:
+def too_many(text: str) -> ParsedCall:
+    """What stands for the calls after the first `MAX_CALLS`, in ``text``."""
     error = f"One message may hold {MAX_CALLS} tool calls; what follows them was not read."
     return ParsedCall("", {}, CallStatus.INVALID_JSON, text, error)
 
