@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tau2_slime.cli.checks import Verdict
-from tau2_slime.cli.examine import Finding, examine
+from tau2_slime.cli.examine import Finding, Launch, examine
 from tau2_slime.config.settings import Tau2Config
 from tau2_slime.local.policy_server import PolicyServer
 from tau2_slime.local.tokenizer import build_local_checkpoint
@@ -181,3 +181,9 @@ async def test_one_cause_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(model in failed.subject for model in ("gpt-4o-mini", "gpt-4o", "openai/gpt-4.1"))
     assert "OPENAI_API_KEY" in failed.text
     assert users["user scripted"].verdict is Verdict.OK
+
+
+async def test_sft_data_that_cannot_be_compared_is_told(tmp_path: Path) -> None:
+    for folder, verdict, words in ((tmp_path, "note", "give --hf-checkpoint"), (tmp_path / "no", "fail", "is missing")):
+        found = await findings(launch=Launch(sft_data=folder))
+        assert found["sft data"].verdict == verdict and words in found["sft data"].text

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tau2_slime.errors import ConfigError
-from tau2_slime.runtime.files import append_line, hold_folder, new_run_folder, write_atomically
+from tau2_slime.runtime.files import append_line, check_output, hold_folder, new_run_folder, write_atomically
 
 SIZE = 300_000
 
@@ -135,3 +135,34 @@ def test_where_nothing_can_be_written_is_said_in_a_line(tmp_path: Path, place: s
 
 def test_two_runs_of_one_second_have_two_names() -> None:
     assert len({new_run_folder("eval") for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("mark", "what"), [("manifest.json", "rollout"), ("rollout.json", "evaluation"), ("rollout.json", "synth")]
+)
+def test_a_folder_with_a_run_of_another_kind_is_refused(tmp_path: Path, mark: str, what: str) -> None:
+    (tmp_path / mark).write_text("{}")
+    with (
+        pytest.raises(ConfigError, match=f"has {mark}, so it is of `tau2-slime (eval|rollout)`: name another"),
+        hold_folder(tmp_path, what),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [mark]
+
+
+def test_an_output_that_would_replace_what_is_read_is_refused(tmp_path: Path) -> None:
+    run, tasks = tmp_path / "run", tmp_path / "mine.json"
+    run.mkdir()
+    for path in (tasks, run / "samples.jsonl", run / "report.jsonl"):
+        path.write_text("")
+    check_output("--html", tmp_path / "page.html", [run, tasks])
+    check_output("--jsonl", run / "report.jsonl", [run])
+    check_output("--jsonl", None, [run])
+    for wrong, words in (
+        (run, "that is a folder"),
+        (tasks, "that is what is read"),
+        (run / "samples.jsonl", "that is what is read"),
+        (tasks / "below", "mine.json is not a folder"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            check_output("--report", wrong, [run, tasks])

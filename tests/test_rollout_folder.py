@@ -177,8 +177,13 @@ def command(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("code", "said", "kept"),
-    [(DISK.replace("LIMIT", "1"), "No space left on device", 1), (DISK.replace("LIMIT", "0"), "", 0), (STOP, "", 2)],
-    ids=["full", "full at once", "ctrl-c"],
+    [
+        (DISK.replace("LIMIT", "1"), "No space left on device", 1),
+        (DISK.replace("LIMIT", "0"), "", 0),
+        (STOP, "", 2),
+        (STOP.replace("SIGINT", "SIGTERM"), "", 2),
+    ],
+    ids=["full", "full at once", "ctrl-c", "SIGTERM"],
 )
 def test_the_command_says_in_a_line_how_to_go_on(tmp_path: Path, code: str, said: str, kept: int) -> None:
     folder = tmp_path / "out"

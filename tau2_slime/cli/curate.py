@@ -45,6 +45,8 @@ def curate(
 ) -> None:
     """Pick the tasks that a policy solves sometimes, and say of every other one why it was left out."""
     begin("curate", "reading the runs")
+    if output_dir.is_file():
+        raise ConfigError(f"--output-dir {output_dir}: that is a file; name a folder")
     if above >= below:
         raise ConfigError(f"--above {above:g} --below {below:g}: no rate lies between them")
     from tau2_slime.evaluation.curation.attempts import attempts_of

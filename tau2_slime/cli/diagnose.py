@@ -10,6 +10,7 @@ import typer
 
 from tau2_slime.cli.options import begin, refuse_unused
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.files import check_output
 from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ def diagnose(
     if not paths:
         raise ConfigError("diagnose: name a RUN, such as a folder of `tau2-slime rollout` or τ²'s results .json")
     _refuse_unknown(who, what)
+    outputs = {"--jsonl": jsonl, "--steer": steer, "--output-path": output_path, "--html": html}
+    named = [path.absolute() for path in outputs.values() if path is not None]
+    if len({*named}) < len(named):
+        raise ConfigError("two of --jsonl, --steer, --output-path and --html name one file")
+    for option, path in outputs.items():
+        check_output(option, path, paths)
     if llm is None:
         options = {
             "--judge-all": judge_all,
@@ -79,9 +86,8 @@ def diagnose(
     read = {name: _diagnosed(path, name, domain) for name, path in zip(names, paths, strict=True)}
     found = {name: [diagnosis for _, diagnosis in pairs] for name, pairs in read.items()}
     every = [one for diagnoses in found.values() for one in diagnoses]
-    beyond = {id(one) for run in found.values() for one in [one for one in run if one.failed][max_num_failed_results:]}
-    if max_num_failed_results is None:
-        beyond = set()
+    most = len(every) if max_num_failed_results is None else max_num_failed_results
+    beyond = {id(one) for run in found.values() for one in [one for one in run if one.failed][most:]}
     if llm is not None:
         from tau2_slime.world.judge import JudgeSpec
 

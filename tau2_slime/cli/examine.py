@@ -99,6 +99,10 @@ async def examine(
     if launch.sft_data is not None and profile is not None:
         template, kwargs = profile.delta.template, config.chat_template_kwargs
         yield await _finding("sft data", _fine(preflight.sft_data, launch.sft_data, template, kwargs))
+    elif launch.sft_data is not None:
+        there = Verdict.NOTE if launch.sft_data.is_dir() else Verdict.FAIL
+        lacks = "not compared: give --hf-checkpoint" if there is Verdict.NOTE else f"{launch.sft_data} is missing"
+        yield Finding(there, "sft data", lacks)
     if launch.eval_config is not None:
         yield await _finding("evaluation", _rows(users, played, preflight.eval_config, launch.eval_config, launch.tau2))
     if profile is not None:

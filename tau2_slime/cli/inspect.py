@@ -10,6 +10,7 @@ import typer
 
 from tau2_slime.cli.options import TrustRemoteCode, begin, config_mapping
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.files import check_output
 from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def inspect(
     ] = True,
 ) -> None:
     """See what happened: the episodes of a file or folder, one of them in full, a page of all, or a check of all."""
+    check_output("--html", html, [path])
     begin("inspect", f"reading {shown(path)}")
     from tau2_slime.inspector.changed_tasks import refuse_changed_tasks
     from tau2_slime.inspector.sources import read_episodes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -14,6 +15,9 @@ def main() -> NoReturn:
     """Run the command of the command line and exit with its status. A mistake of the package itself is a traceback."""
     # Without torch, transformers would say at every start that it cannot load models; no command wants it to.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    # What Slurm, Kubernetes and `timeout` send ends a command as Ctrl-C does; processes that it forks end at once.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     try:
         status = _run()
     except KeyboardInterrupt:
@@ -44,6 +48,9 @@ def _run() -> int:
         return _say(f"{where}{error.strerror}", exit_status.UNFINISHED)
     except Exception as error:
         text = usage_error(error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(text, file=sys.stderr)
+            return exit_status.WRONG
         return _own_mistake(error) if text is None else _say(text, exit_status.WRONG)
     if status == exit_status.INTERRUPTED:  # typer's answer to Ctrl-C
         return _interrupted()

@@ -12,6 +12,7 @@ import typer
 from tau2_slime.cli.options import begin, refuse_unused
 from tau2_slime.errors import ConfigError
 from tau2_slime.runtime import exit_status
+from tau2_slime.runtime.files import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,6 +209,8 @@ def verify(
     hold_out: HoldOutOption = "test",
 ) -> None:
     """Judge tasks of any origin by the gates. Exit status 1 if some are rejected."""
+    check_output("--report", report, [tasks])
+    report.parent.mkdir(parents=True, exist_ok=True)
     begin("synth verify", "loading τ²")
     from tau2_slime.runtime.console import new_console, progress
     from tau2_slime.synth.verify import verify as judge

@@ -10,6 +10,7 @@ import typer
 
 from tau2_slime.cli.options import TrustRemoteCode, begin, refuse_unused
 from tau2_slime.errors import ConfigError
+from tau2_slime.runtime.files import check_output
 from tau2_slime.runtime.text import shown
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def view(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """See a run in the browser: its curves over steps, every episode, every token; also while it is running."""
+    check_output("--html", html, paths)
     begin("view", f"reading {', '.join(shown(path) for path in paths)}")
     from tau2_slime.view.runs import Runs
 

@@ -238,6 +238,11 @@ class Conversation:
             raise ConfigError(_NO_USER)
         async with UntilAbort(self.aborted):
             reply = await self.user.reply(self._message)
+        if not isinstance(reply, tau2_compat.load().UserMessage):
+            raise ConfigError(
+                f"user simulator {type(self.user).__name__}: its reply is {type(reply).__name__}, not τ²'s UserMessage; "
+                "return UserMessage(role='user', content=...)"
+            )
         if not says_something(reply):
             raise UserSimulatorError("the user simulator sent an empty message")
         self.user_turns += 1

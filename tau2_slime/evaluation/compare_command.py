@@ -9,7 +9,7 @@ from tau2_slime.evaluation.compare import Comparison, Difference, Pair, compare
 from tau2_slime.evaluation.report.table import Table, markdown_page, print_page
 from tau2_slime.evaluation.statistics.summary import read_folder
 from tau2_slime.evaluation.store.manifest import protocol_digest
-from tau2_slime.runtime.files import write_atomically
+from tau2_slime.runtime.files import check_output, write_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,9 +21,11 @@ def run(first: Path, second: Path, allow: list[str], output: Path | None, fail_i
     Raises:
         ConfigError: a folder does not hold an evaluation, or the runs are not comparable.
     """
+    check_output("--output", output, [first, second])
     found = compare(read_folder(first), read_folder(second), allow)
     print_page(heading(found), tables(found), console)
     if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, render(found))
         console.print(f"written to {output}", markup=False, soft_wrap=True)
     return 1 if fail_if_worse and found.overall.words == "worse" else 0

@@ -39,6 +39,38 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
         raise
 
 
+_OF_A_RUN = {
+    *("samples.jsonl", "trajectories.jsonl", "simulations.jsonl", "episodes.jsonl", "costs.jsonl", "journal.jsonl"),
+    *(
+        "manifest.json",
+        "rollout.json",
+        "summary.json",
+        "results.json",
+        "baselines.json",
+        "unfinished.json",
+        "tasks.json",
+    ),
+}
+
+
+def check_output(option: str, path: Path | None, inputs: Iterable[Path] = ()) -> None:
+    """Nothing, if ``option`` can write its file to ``path``, as far as that is known before the work; None: it is not given.
+
+    Raises:
+        ConfigError: it is a folder, its folder is a file, or it is one of ``inputs``, or a file of a run in one of them.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise ConfigError(f"{option} {path}: that is a folder; name a file")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise ConfigError(f"{option} {path}: {path.parent} is not a folder")
+    for read in inputs if path.exists() else ():
+        within = read.is_dir() and path.resolve().parent == read.resolve() and path.name in _OF_A_RUN
+        if within or (read.exists() and path.samefile(read)):
+            raise ConfigError(f"{option} {path}: that is what is read; name another file")
+
+
 def append_line(path: Path, line: str, *, synced: bool = True) -> None:
     """Add ``line`` and a line break to ``path``, and wait until both are on the disk unless ``synced`` is False.
 
@@ -96,6 +128,11 @@ def new_run_folder(kind: str) -> Path:
     return RUNS / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
+_MARKS = {"evaluation": "manifest.json", "rollout": "rollout.json", "synth": "journal.jsonl"}
+"""Kind of a run -> a file that only its folder has. Both others would write over its summary."""
+_COMMANDS = {"evaluation": "eval", "rollout": "rollout", "synth": "synth"}
+
+
 @contextlib.contextmanager
 def hold_folder(folder: Path, what: str) -> Iterator[None]:
     """Make ``folder`` if need be, and let no other process write into it for as long as the context lasts.
@@ -105,8 +142,13 @@ def hold_folder(folder: Path, what: str) -> Iterator[None]:
         what: what the other process would be, for the message, such as ``rollout``.
 
     Raises:
-        ConfigError: another process holds it, or nothing can be written there.
+        ConfigError: another process holds it, it has a run of another kind, or nothing can be written there.
     """
+    for kind, mark in _MARKS.items() if what in _MARKS else ():
+        if kind != what and (folder / mark).exists():
+            raise ConfigError(
+                f"{folder} has {mark}, so it is of `tau2-slime {_COMMANDS[kind]}`: name another --output-dir"
+            )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         lock = _locked(folder)

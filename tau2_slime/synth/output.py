@@ -65,6 +65,9 @@ def write_all(
     names = list(dict.fromkeys(row["key"][0] for row in rows))
     hashes = {name: _database_hash(name) for name in names}
     write_atomically(folder / "tasks.json", as_json([row["task"] for row in accepted]))
+    for name in names if len(names) > 1 else ():  # what plays a task file plays one domain
+        of_domain = [row["task"] for row in accepted if row["key"][0] == name]
+        write_atomically(folder / f"{name}_tasks.json", as_json(of_domain))
     split: dict[str, list[str]] = {"train": [], "dev": []}
     for row in accepted:
         split["dev" if is_dev(row["key"][0], row["user"]) else "train"].append(row["task"]["id"])

@@ -39,6 +39,20 @@ async def test_it_does_what_it_was_written_for(stage: Stage, monkeypatch: pytest
     assert "This takes too long" in stage.results[-1].messages[-1].content
 
 
+async def test_a_user_that_answers_with_a_text_is_told_what_to_return(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import custom_user
+
+    async def reply(self: Any, message: Any) -> Any:
+        return "Hello."
+
+    monkeypatch.setattr(custom_user.ImpatientUser, "reply", reply)
+    sample = await stage.play(users=[], user_path="custom_user.ImpatientUser")
+    assert outcome(sample) == (Status.FAILED, "config_error", "infrastructure")
+    assert "user simulator ImpatientUser: its reply is str, not τ²'s UserMessage" in detail(sample)
+
+
 @pytest.mark.surprise
 async def test_a_user_that_awaits_what_it_cancelled_ends_its_own_episode_alone(
     stage: Stage, monkeypatch: pytest.MonkeyPatch

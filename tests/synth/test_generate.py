@@ -171,6 +171,12 @@ def test_the_folder_holds_what_the_guide_names(tmp_path: Path) -> None:
     assert "create_task" in html
     assert "<svg" in html
     assert "# Synthetic tasks" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert not (tmp_path / "mock_tasks.json").exists()
+    (tmp_path / "two").mkdir()
+    write_all(tmp_path / "two", [*rows, *made(tmp_path / "other", "retail")])
+    both = json.loads((tmp_path / "two" / "tasks.json").read_text(encoding="utf-8"))
+    parts = [json.loads((tmp_path / "two" / f"{name}_tasks.json").read_text()) for name in ("mock", "retail")]
+    assert parts[0] == tasks and [*parts[0], *parts[1]] == both
 
 
 def test_a_kind_that_the_database_has_no_room_for_ends() -> None:

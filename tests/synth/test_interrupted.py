@@ -63,7 +63,7 @@ def wait_for(condition: object, what: str) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_loses_nothing_and_leaves_nobody(
     how: signal.Signals, processes: int, tmp_path: Path
 ) -> None:
@@ -73,13 +73,13 @@ def test_an_interrupted_run_loses_nothing_and_leaves_nobody(
     if how is signal.SIGINT:
         os.killpg(process.pid, how)  # as a terminal does
     else:
-        process.kill()
+        process.send_signal(how)
     _, said = process.communicate(timeout=600)
     kept = lines(folder)
     assert 3 <= kept < COUNT
-    assert process.returncode == (exit_status.UNFINISHED if how is signal.SIGINT else -signal.SIGKILL)
+    assert process.returncode == (-how if how is signal.SIGKILL else exit_status.UNFINISHED)
     assert "Traceback" not in said
-    assert ("this goes on: tau2-slime synth" in said) == (how is signal.SIGINT)
+    assert ("this goes on: tau2-slime synth" in said) == (how is not signal.SIGKILL)
     wait_for(lambda: not members(process.pid), "a process is left")
 
     again = started(folder, processes)

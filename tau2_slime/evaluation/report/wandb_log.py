@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -43,12 +44,16 @@ def require() -> ModuleType:
     """The wandb module.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or has no key for what it shall send.
     """
     try:
         import wandb
     except ImportError:
         raise ConfigError("--wandb-project needs wandb: pip install 'tau2-slime[wandb]'") from None
+    if os.environ.get("WANDB_MODE") not in ("offline", "disabled", "dryrun") and not wandb.api.api_key:
+        raise ConfigError(
+            "--wandb-project needs a key: set WANDB_API_KEY, run `wandb login`, or set WANDB_MODE=offline"
+        )
     return wandb
 
 
