@@ -7,7 +7,7 @@ worker threads included. The embedded policy and user (``local/``), and what the
 servers of its own. Comprehensions count as frames, not as functions.
 
     0.1.0         221 functions, 45 modules, 20 frames
-    2026-11-27    194 functions, 46 modules, 14 frames (aim: 150, 30, 14)
+    2026-11-27    194 functions, 49 modules, 14 frames (aim: 150, 30, 14)
 
 Of the functions, 26 are the event loop and the HTTP client (``runtime``), 26 the fast path of environments and scoring
 (``world/fast``), 41 the tokens (engine, ledger, chat template, parsers).
