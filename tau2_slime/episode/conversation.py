@@ -239,10 +239,9 @@ class Conversation:
         async with UntilAbort(self.aborted):
             reply = await self.user.reply(self._message)
         if not isinstance(reply, tau2_compat.load().UserMessage):
-            raise ConfigError(
-                f"user simulator {type(self.user).__name__}: its reply is {type(reply).__name__}, not τ²'s UserMessage; "
-                "return UserMessage(role='user', content=...)"
-            )
+            who, what = type(self.user).__name__, type(reply).__name__
+            wanted = "return τ²'s UserMessage(role='user', content=...)"
+            raise ConfigError(f"user simulator {who}: its reply is {what}, not a message; {wanted}")
         if not says_something(reply):
             raise UserSimulatorError("the user simulator sent an empty message")
         self.user_turns += 1

@@ -50,7 +50,7 @@ async def test_a_user_that_answers_with_a_text_is_told_what_to_return(
     monkeypatch.setattr(custom_user.ImpatientUser, "reply", reply)
     sample = await stage.play(users=[], user_path="custom_user.ImpatientUser")
     assert outcome(sample) == (Status.FAILED, "config_error", "infrastructure")
-    assert "user simulator ImpatientUser: its reply is str, not τ²'s UserMessage" in detail(sample)
+    assert "user simulator ImpatientUser: its reply is str, not a message; return τ²'s UserMessage(" in detail(sample)
 
 
 @pytest.mark.surprise
