@@ -34,9 +34,8 @@ def flaws_of(case: Case) -> list[quality.Finding]:
         else:
             continue
         places.append(turn)
-    initial = case.world.task.initial_state
-    history = len((initial.message_history if initial is not None else None) or ())
-    given = sum(place < history for place in places)
+    begun = len(case.world.history)
+    given = sum(place < begun for place in places)
     found = quality.examine(turns, case.scenario, has_tools=case.has_user_tools, given=given)
     return [quality.Finding(one.flaw, places[one.position], one.words) for one in found]
 

@@ -81,8 +81,7 @@ def fresh_world(domain: str, split: str, task: Task) -> World:
     from tau2_slime.world.environment import World
 
     world = World(domain, split, task)
-    initial = task.initial_state
-    world.set_state(list(initial.message_history or []) if initial else [])
+    world.set_state(world.history)
     world.environment.sync_tools()
     return world
 
@@ -141,7 +140,7 @@ def gold_play(domain: str, split: str, task: Task, scenario: str) -> GoldPlay:
 def play(story: Story, gold: GoldPlay, domain: str, split: str) -> Played:
     """Replay the episode's writes; marks each call of ``story`` that took effect, and compares the end with gold's."""
     world = fresh_world(domain, split, gold.task)
-    begun = len(gold.task.initial_state.message_history or []) if gold.task.initial_state else 0
+    begun = len(world.history)
     names = set(gold.names)
     calls_before = CallsBefore(domain, world)
     for call in story.calls:

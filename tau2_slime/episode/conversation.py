@@ -169,7 +169,7 @@ class Conversation:
 
     async def _initialize(self) -> None:
         t = tau2_compat.load()
-        history = self.task_history()
+        history = deepcopy(self.world.history)
         begin = datetime.now() - timedelta(seconds=len(history))
         for i, message in enumerate(history):
             message.turn_idx = None
@@ -204,11 +204,6 @@ class Conversation:
             self.user.start([])
             self._message, self.sender, self.receiver = greeting, Role.AGENT, Role.USER
         self.world.environment.sync_tools()
-
-    def task_history(self) -> list[Message]:
-        """The messages that the task begins with; most tasks have none."""
-        initial = self.world.task.initial_state
-        return deepcopy(initial.message_history) if initial is not None and initial.message_history else []
 
     def _start_from(self, history: list[Message]) -> None:
         """Take over after a task's message history: its last message goes to its receiver."""

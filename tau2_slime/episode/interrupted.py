@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -105,6 +106,6 @@ async def take_up(conversation: Conversation, state: Mapping[str, Any]) -> None:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise CannotResume(f"the saved conversation is damaged: {type(error).__name__}: {error}") from error
     if conversation.messages:
-        history = conversation.task_history()
+        history = deepcopy(conversation.world.history)
         async with UntilAbort(conversation.aborted):
             await offload(replay_calls, conversation.world, history, conversation.messages, conversation.rejected)

@@ -269,13 +269,12 @@ def _user_stats(stats: EpisodeStats) -> UserStats:
 
 def _examine_user(result: InteractionResult, setup: EpisodeSetup) -> None:
     """Count the user simulator's flaws; one of `EpisodeSetup.excluded_flaws` makes the episode the simulator's failure."""
-    world, initial = setup.agent.world, setup.agent.world.task.initial_state
-    history = quality.turns_of((initial.message_history if initial is not None else None) or ())
+    world = setup.agent.world
     findings = quality.examine(
         quality.turns_of(result.messages),
         str(world.task.user_scenario),
         has_tools=bool(world.user_tools),
-        given=len(history),
+        given=len(quality.turns_of(world.history)),
     )
     result.stats.user_flaws = dict(Counter(str(finding.flaw) for finding in findings))
     barred = next((finding for finding in findings if finding.flaw in setup.excluded_flaws), None)

@@ -66,8 +66,7 @@ class Chat:
             world = World(trajectory.domain, split, task)
         except Exception as error:  # τ²'s and pydantic's, for what another τ² wrote
             raise NotComparable(f"the installed τ² has no such episode: {error}") from error
-        initial = task.initial_state
-        given = len((initial.message_history if initial is not None else None) or [])
+        given = len(world.history)
         own = [at for at, message in enumerate(messages) if message.role == "user"]
         seen = [at for at in range(own[-1] + 1 if own else 0) if history.user_sees(messages[at])]
         user = tau2_compat.build_user_simulator("", {}, world.user_tools, str(task.user_scenario))

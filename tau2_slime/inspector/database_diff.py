@@ -69,9 +69,7 @@ def _compare(trajectory: Trajectory) -> DatabaseDiff:
     world = World(domain, split, task, solo=solo, env_kwargs=trajectory.environment)
     notes = []
     try:
-        history.replay_calls(
-            world, _initial_history(task), history.load_messages(trajectory.messages), trajectory.rejected
-        )
+        history.replay_calls(world, world.history, history.load_messages(trajectory.messages), trajectory.rejected)
     except CannotResume as error:
         notes.append(f"the replay answers otherwise from there on: {error}")
     before, gold = _reference_worlds(domain, split, task)
@@ -113,10 +111,6 @@ def _split_of(domain: str, task_id: str) -> str:
     return next((name for name, ids in known.items() if task_id in ids), "base")
 
 
-def _initial_history(task: Task) -> list[object]:
-    return list(task.initial_state.message_history or []) if task.initial_state else []
-
-
 _references: dict[int, tuple[Task, World, World]] = {}
 MAX_REFERENCES = 256
 
@@ -131,7 +125,7 @@ def _reference_worlds(domain: str, split: str, task: Task) -> tuple[World, World
 
     def fresh() -> World:
         world = World(domain, split, task)
-        world.set_state(_initial_history(task))
+        world.set_state(world.history)
         world.environment.sync_tools()
         return world
 

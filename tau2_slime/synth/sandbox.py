@@ -34,7 +34,7 @@ class Sandbox:
         initial = task.initial_state
         self._brings_data = initial is not None and initial.initialization_data is not None
         self.world = World(domain, SPLIT, task)
-        self.world.set_state(list((initial.message_history if initial else None) or []))
+        self.world.set_state(self.world.history)
         self._watch = PolicyWatch(POLICIES[domain], stated) if domain in POLICIES else None
         self._calls = 0
 

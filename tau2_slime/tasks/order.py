@@ -90,8 +90,7 @@ def _end(config: Tau2Config, task: Task, steps: Sequence[_Step]) -> tuple[Hashab
     """What τ² would compare after ``steps``, and how many of them a tool refused; None if nothing is compared."""
     t = tau2_compat.load()
     world = World(config.domain, config.task_split, task, env_kwargs=config.environment)
-    initial = task.initial_state
-    world.set_state(list(initial.message_history or []) if initial is not None else [])
+    world.set_state(world.history)
     refused = 0
     for number, step in enumerate(steps):
         call = t.ToolCall(id=f"step_{number}", name=step.name, arguments=step.arguments, requestor=step.requestor)

@@ -89,6 +89,12 @@ class World:
                 found = _tools[key] = agent, user
         return list(found[0]), found[1]
 
+    @property
+    def history(self) -> list[Message]:
+        """A new list of the messages that the task begins with; most tasks have none."""
+        initial = self.task.initial_state
+        return list(initial.message_history or []) if initial is not None else []
+
     def call(self, tool_call: ToolCall) -> tuple[ToolMessage, bool]:
         """Run one tool call: ``(result, reached)``. ``reached`` is False if a guard answered instead of τ²."""
         guard = GUARDS.get(tool_call.name)
