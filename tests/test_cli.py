@@ -157,3 +157,10 @@ def test_what_the_settings_say_counts_with_the_embedded_policy(tmp_path: Path) -
     (played,) = rows(out / "trajectories.jsonl")
     assert (played["domain"], played["termination"], played["user_model"]) == ("mock", "max_turns", "scripted-terse")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["tasks"]])
+def test_no_arguments_show_the_help_as_it_is_meant(arguments: list[str]) -> None:
+    done = tau2_slime(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: tau2-slime") and "\n\n" in done.stderr and "\\n" not in done.stderr

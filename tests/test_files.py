@@ -143,7 +143,7 @@ def test_two_runs_of_one_second_have_two_names() -> None:
 def test_a_folder_with_a_run_of_another_kind_is_refused(tmp_path: Path, mark: str, what: str) -> None:
     (tmp_path / mark).write_text("{}")
     with (
-        pytest.raises(ConfigError, match=f"has {mark}, so it is of `tau2-slime (eval|rollout)`: name another"),
+        pytest.raises(ConfigError, match=f"holds another run .*by its {mark}.: name another"),
         hold_folder(tmp_path, what),
     ):
         pass

@@ -130,7 +130,8 @@ def read_completion(answer: object, *, cost: float = 0.0) -> Completion:
     try:
         return _read_choice(choices[0], billed)
     except CallFailed as failed:
-        failed.billed = billed
+        if billed.usage != Usage() or cost:
+            failed.billed = billed
         raise
 
 

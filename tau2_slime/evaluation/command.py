@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tau2_slime.evaluation.plan.datasets import Plan
     from tau2_slime.evaluation.runner.policies import PolicyBackend
     from tau2_slime.evaluation.runner.run import End, Progress
-    from tau2_slime.evaluation.statistics.baselines import Rewards
     from tau2_slime.evaluation.statistics.summary import Summary
 
 PASSED, BELOW, UNFINISHED = exit_status.FINE, exit_status.NO, exit_status.UNFINISHED
@@ -105,7 +104,7 @@ async def _session(
     from tau2_slime.evaluation.runner.policies import RouterPolicy, check_users
     from tau2_slime.evaluation.runner.run import End, Options, Runner
     from tau2_slime.evaluation.statistics import baselines
-    from tau2_slime.evaluation.statistics.summary import summarise
+    from tau2_slime.evaluation.statistics.summary import known_baselines, summarise
     from tau2_slime.evaluation.store import manifest as manifests
     from tau2_slime.evaluation.store.records import Store, jobs
     from tau2_slime.local.person import leaving_on_signals
@@ -150,12 +149,12 @@ async def _session(
                     end = await runner.run()
             else:
                 end = await _interruptible(runner.run())
-        known: Rewards | None = None
+        known = known_baselines(folder, runner.progress.note)  # of datasets of earlier calls, too
         if request.with_baselines and end is not End.INTERRUPTED:
             items = [item for dataset in plan.datasets for item in dataset.items]
             with progress("scoring the do-nothing and transfer-at-once policies", console) as advance:
                 scored = await baselines.score_baselines(items, tell=runner.progress.note, advance=advance)
-            known = {**_earlier_baselines(folder), **scored}  # the folder may hold datasets of earlier calls
+            known = {**(known or {}), **scored}
 
         def report() -> tuple[Summary, str]:
             notes = runner.progress.notes
@@ -172,15 +171,6 @@ async def _session(
             summary, unwritten = await offload(report)
         unplayed = sum(job.name not in store.records for job in jobs(plan))
     return summary, end, unplayed, unwritten
-
-
-def _earlier_baselines(folder: Path) -> Rewards:
-    from tau2_slime.evaluation.statistics import baselines
-
-    try:
-        return baselines.read_rewards(folder / baselines.FILE)
-    except (OSError, ValueError):
-        return {}
 
 
 async def _interruptible(work: Coroutine[None, None, End]) -> End:
@@ -267,7 +257,7 @@ def check_thresholds(summary: Summary, limits: list[tuple[str, int, float]], con
     for kind, k, limit in limits:
         scores = summary.overall.scores
         estimate = (scores.pass_hat if kind == "pass^" else scores.pass_at).get(k)
-        if estimate is None or estimate.value < limit - 1e-9:  # a mean of sixths may miss 0.4 by its last digit
+        if estimate is None or estimate.value < limit - 1e-9:  # a mean of fifths may miss 0.4 by its last digit
             value = "unknown" if estimate is None else f"{estimate.value:.3f}"
             console.print(f"{kind}{k} is {value}, below {limit:g}", style="red", markup=False)
             status = BELOW

@@ -41,16 +41,9 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
 
 _OF_A_RUN = {
     *("samples.jsonl", "trajectories.jsonl", "simulations.jsonl", "episodes.jsonl", "costs.jsonl", "journal.jsonl"),
-    *(
-        "manifest.json",
-        "rollout.json",
-        "summary.json",
-        "results.json",
-        "baselines.json",
-        "unfinished.json",
-        "tasks.json",
-    ),
+    *("manifest.json", "rollout.json", "summary.json", "results.json", "baselines.json", "unfinished.json"),
 }
+"""Files that runs keep in their folders: no report may be written over one."""
 
 
 def check_output(option: str, path: Path | None, inputs: Iterable[Path] = ()) -> None:
@@ -129,8 +122,7 @@ def new_run_folder(kind: str) -> Path:
 
 
 _MARKS = {"evaluation": "manifest.json", "rollout": "rollout.json", "synth": "journal.jsonl"}
-"""Kind of a run -> a file that only its folder has. Both others would write over its summary."""
-_COMMANDS = {"evaluation": "eval", "rollout": "rollout", "synth": "synth"}
+"""Kind of a run -> a file that only its folder has. Each of the other kinds would write over its summary."""
 
 
 @contextlib.contextmanager
@@ -146,9 +138,7 @@ def hold_folder(folder: Path, what: str) -> Iterator[None]:
     """
     for kind, mark in _MARKS.items() if what in _MARKS else ():
         if kind != what and (folder / mark).exists():
-            raise ConfigError(
-                f"{folder} has {mark}, so it is of `tau2-slime {_COMMANDS[kind]}`: name another --output-dir"
-            )
+            raise ConfigError(f"{folder} holds another run ({kind}, by its {mark}): name another --output-dir")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         lock = _locked(folder)

@@ -52,7 +52,7 @@ def builds_what_stays() -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _building -= 1
+            _building = max(0, _building - 1)  # 0 in a child that was forked in here
             if _building == 0:
                 gc.freeze()
                 if _was_enabled:

@@ -147,6 +147,7 @@ async def answered(
                 return read(answer), attempt + 1, cost
             except CallFailed as failed:
                 problem, pause, fault = str(failed), failed.retry_after or 0.0, failed.fault
+                cost += failed.billed.cost if failed.billed is not None else 0.0
                 if fault not in RETRIED:
                     break
     raise JudgeUnavailable(f"{spec.ROLE} {spec.model}: {problem} ({attempt + 1} tries)", fault)

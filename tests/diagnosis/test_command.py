@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tau2_slime.cli.commands import app
 from tau2_slime.diagnosis.clusters import by_simulator, clusters_of, compare, of_shared_tasks, steer
 from tau2_slime.diagnosis.findings import Diagnosis, Finding, Key, What, Who
+from tau2_slime.errors import ConfigError
 
 from .corruptions import labelled, successes
 from .plays import Made
@@ -178,6 +179,14 @@ def test_two_runs_side_by_side() -> None:
     assert changes["leak"][1:] == (1, 1, (), ())
     assert "other" not in changes  # its task is not in both
     assert [len(run) for run in of_shared_tasks(before, after)] == [3, 3]
+
+
+def test_two_outputs_never_are_one_file_and_none_is_an_input(run: Path, tmp_path: Path) -> None:
+    for options in (["--jsonl", "a", "--steer", "a"], ["--jsonl", str(run)], ["--html", str(tmp_path)]):
+        before = run.read_bytes()
+        error = CliRunner().invoke(app, ["diagnose", str(run), *options]).exception
+        assert isinstance(error, ConfigError), options
+        assert run.read_bytes() == before
 
 
 def test_a_part_of_a_run_is_no_change_and_a_limit_changes_no_rate(run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tau2_slime.errors import ConfigError
 from tau2_slime.evaluation.report import wandb_log
 from tau2_slime.evaluation.statistics.summary import read_folder
+from tests import command_line
 from tests.evaluation.folders import write_folder
 
 LOG = """
@@ -77,3 +78,12 @@ def test_metric_names(tmp_path: Path) -> None:
     assert found["eval/one/pass^1"] == 1.0
     assert found["eval/one/excluded"] == 15
     assert "eval/one/pass^2" not in found
+
+
+def test_without_a_key_it_is_said_before_anything_is_played(tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="wandb is not installed (the extra tau2-slime[wandb])")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | {"HOME": str(tmp_path)}
+    command = ["eval", "--wandb-project", "x", "--domain", "mock", "--tasks", "1", "--attempts", "1", "--output-dir"]
+    done = command_line.run(*command, str(tmp_path / "out"), environ=environ)
+    assert (done.returncode, "set WANDB_API_KEY" in done.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -113,6 +113,13 @@ def test_good_calls_are_checked_and_text_and_reasoning_kept_apart(sglang: FakeSg
     assert (sglang.names, sglang.texts) == (["qwen25"], [f"Wait.{CALL * 3}"])
 
 
+@pytest.mark.parametrize("name", ["qwen25", "mistral"])
+def test_a_list_of_hundreds_of_calls_is_read_up_to_a_limit(sglang: FakeSglang, name: str) -> None:
+    sglang.found = [ORDER] * 500
+    read = summary(parser(name).parse("[TOOL_CALLS] [...]", TOOLS))
+    assert read == [*[("get_order", CallStatus.OK)] * MAX_CALLS, ("", CallStatus.INVALID_JSON)]
+
+
 def test_calls_of_unknown_tools_are_asked_for_and_the_environment_is_left_as_it_was(
     sglang: FakeSglang, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -194,14 +194,19 @@ def read_folder(folder: Path) -> Summary:
     manifest = manifests.read(folder)
     store, budget = Store(folder).read(), Budget(folder / "costs.jsonl")
     notes = [*store.notes, *budget.notes]
-    known: Rewards | None = None
+    known = known_baselines(folder, notes.append)
+    return summarise(manifest, store.records, known=known, bills=budget.bills, notes=notes)
+
+
+def known_baselines(folder: Path, tell: Callable[[str], None]) -> Rewards | None:
+    """The rewards in an evaluation's folder; None if it has none. ``tell`` is given what is wrong with its file."""
     try:
-        known = baselines.read_rewards(folder / baselines.FILE)
+        return baselines.read_rewards(folder / baselines.FILE)
     except FileNotFoundError:  # --no-baselines, or an interrupted run
-        pass
+        return None
     except (OSError, ValueError) as error:
-        notes.append(
+        tell(
             f"{folder / baselines.FILE} cannot be used ({error}), so the columns 'nothing' and 'transfer' are empty: "
             "run the evaluation again, or delete the file"
         )
-    return summarise(manifest, store.records, known=known, bills=budget.bills, notes=notes)
+        return None
